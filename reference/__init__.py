@@ -1,0 +1,1 @@
+"""What attention with masks must compute: a specification in NumPy, and in nothing else."""

@@ -1,0 +1,156 @@
+"""Encoder, decoder and the whole Transformer, batch-first, without dropout: "Attention Is All You Need", section 3.1.
+
+Each class computes what the nn module of its name must; masks are passed on as the module documents it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .attention import MultiHeadAttention, linear
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
+
+def relu(x):
+    """max(x, 0); of a complex number, by the sign of its real part."""
+    return np.where(x.real > 0, x, 0)
+
+
+def gelu(x):
+    """x * Phi(x) with the exact normal distribution Phi; of a complex number, its first-order expansion."""
+    normal = 0.5 * (1 + _erf(x.real / math.sqrt(2))).astype(x.real.dtype)
+    value = x.real * normal
+    if not np.iscomplexobj(x):
+        return value
+    slope = normal + x.real * np.exp(-(x.real**2) / 2) / math.sqrt(2 * math.pi)
+    return value + 1j * slope * x.imag
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; a bias may be None."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    eps: float
+
+    def __call__(self, x):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        y = centred / np.sqrt(variance + self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """linear, activation, linear."""
+
+    weight1: np.ndarray
+    bias1: np.ndarray | None
+    weight2: np.ndarray
+    bias2: np.ndarray | None
+    activation: Callable
+
+    def __call__(self, x):
+        return linear(self.activation(linear(x, self.weight1, self.bias1)), self.weight2, self.bias2)
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """Self-attention and feed-forward, each with a residual; `norm_first` normalises before instead of after."""
+
+    self_attn: MultiHeadAttention
+    feed_forward: FeedForward
+    norm1: LayerNorm
+    norm2: LayerNorm
+    norm_first: bool = False
+
+    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+        """src (N, S, E), src_mask (S, S) or (N * H, S, S), src_key_padding_mask (N, S) -> (N, S, E)."""
+
+        def attention(x):
+            return self.self_attn(x, x, x, src_mask, src_key_padding_mask)[0]
+
+        x = _residual(src, attention, self.norm1, self.norm_first)
+        return _residual(x, self.feed_forward, self.norm2, self.norm_first)
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """Self-attention, attention to the memory and feed-forward, each with a residual."""
+
+    self_attn: MultiHeadAttention
+    multihead_attn: MultiHeadAttention
+    feed_forward: FeedForward
+    norm1: LayerNorm
+    norm2: LayerNorm
+    norm3: LayerNorm
+    norm_first: bool = False
+
+    def __call__(
+        self,
+        tgt,
+        memory,
+        tgt_mask=None,
+        memory_mask=None,
+        tgt_key_padding_mask=None,
+        memory_key_padding_mask=None,
+    ):
+        """tgt (N, T, E), memory (N, S, E), tgt_mask (T, T), memory_mask (T, S), both also per head -> (N, T, E)."""
+
+        def attention(x):
+            return self.self_attn(x, x, x, tgt_mask, tgt_key_padding_mask)[0]
+
+        def attention_to_memory(x):
+            return self.multihead_attn(x, memory, memory, memory_mask, memory_key_padding_mask)[0]
+
+        x = _residual(tgt, attention, self.norm1, self.norm_first)
+        x = _residual(x, attention_to_memory, self.norm2, self.norm_first)
+        return _residual(x, self.feed_forward, self.norm3, self.norm_first)
+
+
+def _residual(x, block, norm, norm_first):
+    return x + block(norm(x)) if norm_first else norm(x + block(x))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A stack of encoder layers that all get the same masks, and a final norm or None."""
+
+    layers: tuple[EncoderLayer, ...]
+    norm: LayerNorm | None = None
+
+    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+        x = src
+        for layer in self.layers:
+            x = layer(x, src_mask, src_key_padding_mask)
+        return x if self.norm is None else self.norm(x)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A stack of decoder layers that all get the same memory and masks, and a final norm or None."""
+
+    layers: tuple[DecoderLayer, ...]
+    norm: LayerNorm | None = None
+
+    def __call__(self, tgt, memory, **masks):
+        x = tgt
+        for layer in self.layers:
+            x = layer(x, memory, **masks)
+        return x if self.norm is None else self.norm(x)
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """The encoder's output is the decoder's memory."""
+
+    encoder: Encoder
+    decoder: Decoder
+
+    def __call__(self, src, tgt, src_mask=None, src_key_padding_mask=None, **masks):
+        """src (N, S, E), tgt (N, T, E), all masks as in Encoder and DecoderLayer -> (N, T, E)."""
+        return self.decoder(tgt, self.encoder(src, src_mask, src_key_padding_mask), **masks)

@@ -1,0 +1,213 @@
+"""The numbers of a case, as NumPy arrays in batch-first layout: inputs, parameters and masks.
+
+The functions are cached: an array that they return is shared and must not be written to.
+"""
+
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from reference import masks as meaning
+
+from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+
+GARBAGE = 2.0**20  # what a position holds that every query is told to ignore, against contents of order 1
+
+_cached = lru_cache(maxsize=8)
+
+
+@_cached
+def mask_arrays(case):
+    """{argument name: array} of the masks, in the polarity of the function that takes them."""
+    arrays = {}
+    for name, mask in masks_of(case).items():
+        array = mask.array(_mask_shape(case, name), case.dtype, is_padding(name))
+        inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
+        arrays[name] = ~array if inverted else array
+    return arrays
+
+
+def _mask_shape(case, name):
+    if isinstance(case, ScaledDotProduct):
+        return (*case.mask_batch, 1 if "L" in case.broadcast else case.L, 1 if "S" in case.broadcast else case.S)
+    if isinstance(case, MultiHead):
+        queries, keys = case.L, case.S
+    else:
+        queries = case.S if name.startswith("src") else case.T
+        keys = case.T if name.startswith("tgt") else case.S
+    if is_padding(name):
+        return case.N, keys
+    return (case.N * case.num_heads, queries, keys) if getattr(case, name).per_head else (queries, keys)
+
+
+@_cached
+def merged_bias(case, attn_mask, key_padding_mask):
+    """The sum of an attention and a padding mask, given by name, broadcastable to (N, H, L, S); None without masks."""
+    arrays = mask_arrays(case)
+    bias = padding = None
+    if attn_mask in arrays:
+        bias = meaning.over_heads(meaning.as_bias(arrays[attn_mask], case.dtype), case.num_heads)
+    if key_padding_mask in arrays:
+        padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], case.dtype))
+    return meaning.merge(bias, padding)
+
+
+@_cached
+def ignored(case):
+    """{input: bool (N, length)}: the positions that no query of any attention may see."""
+    if isinstance(case, ScaledDotProduct):
+        return {}
+    result = {}
+    for attn_mask, key_padding_mask, source in attentions(case):
+        bias = merged_bias(case, attn_mask, key_padding_mask)
+        if bias is not None:
+            hidden = meaning.hidden(bias).all(axis=(1, 2))
+            hidden = np.broadcast_to(hidden, (case.N, hidden.shape[-1]))
+        result[source] = False if bias is None else result.get(source, True) & hidden
+    return {source: hidden for source, hidden in result.items() if np.any(hidden)}
+
+
+@_cached
+def inputs(case):
+    """{name: array} of the sequences that the case holds; self-attention has a query only.
+
+    (N, length, features), for scaled_dot_product_attention (*batch, length, features), static_k and static_v
+    (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look.
+    """
+    rng = np.random.default_rng([case.seed, 0])
+    arrays = {name: rng.normal(0, 1, shape).astype(case.dtype) for name, shape in _input_shapes(case).items()}
+    if case.garbage:
+        for source, positions in ignored(case).items():
+            for name in {source, "value"} & set(arrays):
+                arrays[name][positions] *= GARBAGE
+    if getattr(case, "attention", None) == "copies":
+        arrays["key"] = arrays["value"] = arrays["query"]
+    return arrays
+
+
+def _input_shapes(case):
+    if isinstance(case, ScaledDotProduct):
+        kv_batch = case.batch if case.kv_heads is None else (*case.batch[:-1], case.kv_heads)
+        return {
+            "query": (*case.batch, case.L, case.D),
+            "key": (*kv_batch, case.S, case.D),
+            "value": (*kv_batch, case.S, case.Dv),
+        }
+    if isinstance(case, MultiHead):
+        shapes = {"query": (case.N, case.L, case.E)}
+        if case.attention != "self":
+            shapes["key"] = (case.N, case.S, case.kdim or case.E)
+        if case.attention in ("copies", "distinct"):
+            shapes["value"] = (case.N, case.S, case.vdim or case.E)
+        if case.static:
+            shapes |= {name: (case.N * case.num_heads, case.S, case.head_dim) for name in ("static_k", "static_v")}
+        return shapes
+    shapes = {"src" if case.has_encoder else "memory": (case.N, case.S, case.E)}
+    if case.has_decoder:
+        shapes["tgt"] = (case.N, case.T, case.E)
+    return shapes
+
+
+@_cached
+def parameters(case):
+    """{name as in the module's state_dict: array}: matrices of norm about 1, norm weights about 1, biases below 1."""
+    shapes = _parameter_shapes(case)
+    rng = np.random.default_rng([case.seed, 1])
+    numbers = rng.normal(0, 1, sum(prod(shape) for shape in shapes.values())).astype(case.dtype)
+    arrays, start = {}, 0
+    for name, shape in shapes.items():
+        array = numbers[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+        if "norm" in name and name.endswith("weight"):
+            array = 1 + array / 4
+        else:
+            array = array / (np.sqrt(shape[1]).astype(case.dtype) if array.ndim == 2 else 2)
+        arrays[name] = array
+    return arrays
+
+
+def _parameter_shapes(case):
+    if isinstance(case, ScaledDotProduct):
+        return {}
+    if isinstance(case, MultiHead):
+        return _attention_shapes(case)
+    encoder, decoder = _encoder_layer_shapes(case), _decoder_layer_shapes(case)
+    norm = _norm_shapes(case, "norm") if case.norm else {}
+    if case.module == "TransformerEncoderLayer":
+        return encoder
+    if case.module == "TransformerDecoderLayer":
+        return decoder
+    if case.module == "TransformerEncoder":
+        return _stacked(case, encoder) | norm
+    if case.module == "TransformerDecoder":
+        return _stacked(case, decoder) | norm
+    norm = _norm_shapes(case, "norm")
+    stacks = {"encoder": _stacked(case, encoder) | norm, "decoder": _stacked(case, decoder) | norm}
+    return {f"{stack}.{name}": shape for stack, shapes in stacks.items() for name, shape in shapes.items()}
+
+
+def _stacked(case, layer):
+    return {f"layers.{i}.{name}": shape for i in range(case.num_layers) for name, shape in layer.items()}
+
+
+def _encoder_layer_shapes(case):
+    return (
+        {f"self_attn.{name}": shape for name, shape in _attention_shapes(case).items()}
+        | _feed_forward_shapes(case)
+        | _norm_shapes(case, "norm1", "norm2")
+    )
+
+
+def _decoder_layer_shapes(case):
+    return (
+        _encoder_layer_shapes(case)
+        | {f"multihead_attn.{name}": shape for name, shape in _attention_shapes(case).items()}
+        | _norm_shapes(case, "norm3")
+    )
+
+
+def _attention_shapes(case):
+    E = case.E
+    shapes = {"in_proj_weight": (3 * E, E)}
+    if getattr(case, "separate_projections", False):
+        shapes = {
+            "q_proj_weight": (E, E),
+            "k_proj_weight": (E, case.kdim or E),
+            "v_proj_weight": (E, case.vdim or E),
+        }
+    shapes["out_proj.weight"] = (E, E)
+    if case.bias:
+        shapes |= {"in_proj_bias": (3 * E,), "out_proj.bias": (E,)}
+    if getattr(case, "add_bias_kv", False):
+        shapes |= {"bias_k": (1, 1, E), "bias_v": (1, 1, E)}
+    return shapes
+
+
+def _feed_forward_shapes(case):
+    E, F = case.E, case.dim_feedforward
+    weights = {"linear1.weight": (F, E), "linear2.weight": (E, F)}
+    return weights | {"linear1.bias": (F,), "linear2.bias": (E,)} if case.bias else weights
+
+
+def _norm_shapes(case, *names):
+    kinds = ("weight", "bias") if case.bias else ("weight",)
+    return {f"{name}.{kind}": (case.E,) for name in names for kind in kinds}
+
+
+@_cached
+def directions(case):
+    """{name: array} for all that requires a gradient: the direction in which the derivative is taken."""
+    inputs_move = case.autograd in ("grad", "inputs")
+    moving = dict(inputs(case)) if inputs_move else {}
+    if case.autograd in ("grad", "mask"):
+        moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
+    if case.autograd == "grad":
+        moving |= parameters(case)
+    rng = np.random.default_rng([case.seed, 2])
+    return {name: rng.normal(0, 1, array.shape).astype(case.dtype) for name, array in moving.items()}
+
+
+def cotangent(case, name, shape):
+    """The weights with which the elements of the result called `name` are summed before differentiating."""
+    return np.random.default_rng([case.seed, 3, len(name)]).normal(0, 1, shape).astype(case.dtype)

@@ -1,0 +1,182 @@
+"""A case: everything that decides one call, as plain frozen data whose repr can be pasted back.
+
+A case holds recipes: sizes, options, masks and a seed. arrays.py turns them into numbers.
+"""
+
+from dataclasses import dataclass, fields
+
+from .masks import Mask
+
+# Who requires a gradient, and in which context the call is made.
+AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
+
+    autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do),
+    "frozen" (nothing does), "no_grad" and "inference_mode" (parameters do, the context forbids it).
+    garbage: positions that no query may see hold large numbers.
+    """
+
+    dtype: str = "float64"
+    seed: int = 0
+    autograd: str = "no_grad"
+    layout: str = "contiguous"
+    garbage: bool = False
+
+    @property
+    def differentiates(self):
+        return self.autograd in ("grad", "inputs", "mask")
+
+
+@dataclass(frozen=True)
+class ScaledDotProduct(Case):
+    """F.scaled_dot_product_attention. `batch` are the dimensions before (L, D); `mask_batch` those of the mask.
+
+    The mask's bool form is materialised for SDPA, where True keeps. `broadcast` drops to size 1: "L", "S" or "".
+    """
+
+    batch: tuple[int, ...] = (1, 1)
+    L: int = 1
+    S: int = 1
+    D: int = 1
+    Dv: int = 1
+    attn_mask: Mask | None = None
+    mask_batch: tuple[int, ...] = ()
+    broadcast: str = ""
+    is_causal: bool = False
+    scale: float | None = None
+    kv_heads: int | None = None  # given: enable_gqa
+
+    module = "scaled_dot_product_attention"
+
+
+@dataclass(frozen=True)
+class MultiHead(Case):
+    """nn.MultiheadAttention, or F.multi_head_attention_forward where `functional`.
+
+    attention: "self" (one tensor thrice), "copies" (equal values in three tensors), "cross" (key is value) or
+    "distinct". static: F.multi_head_attention_forward is given static_k and static_v.
+    """
+
+    N: int = 1
+    L: int = 1
+    S: int = 1
+    num_heads: int = 1
+    head_dim: int = 1
+    attention: str = "distinct"
+    attn_mask: Mask | None = None
+    key_padding_mask: Mask | None = None
+    is_causal: bool = False
+    need_weights: bool = True
+    average_attn_weights: bool = True
+    training: bool = False
+    dropout: float = 0.0
+    batched: bool = True
+    batch_first: bool = True
+    kdim: int | None = None
+    vdim: int | None = None
+    bias: bool = True
+    add_bias_kv: bool = False
+    add_zero_attn: bool = False
+    fast_path: bool = True
+    functional: bool = False
+    static: bool = False
+
+    @property
+    def module(self):
+        return "multi_head_attention_forward" if self.functional else "MultiheadAttention"
+
+    @property
+    def E(self):
+        return self.num_heads * self.head_dim
+
+    @property
+    def key_input(self):
+        """The input that the keys are projected from."""
+        return "query" if self.attention == "self" else "key"
+
+    @property
+    def separate_projections(self):
+        return (self.kdim or self.E) != self.E or (self.vdim or self.E) != self.E
+
+
+@dataclass(frozen=True)
+class Transformer(Case):
+    """One of nn.Transformer, its two stacks and their two layers, as `module` says.
+
+    S is the length of src or memory, T that of tgt. A hint is None where it is not passed.
+    """
+
+    module: str = "TransformerEncoderLayer"
+    N: int = 1
+    S: int = 1
+    T: int = 1
+    num_heads: int = 1
+    head_dim: int = 1
+    src_mask: Mask | None = None
+    tgt_mask: Mask | None = None
+    memory_mask: Mask | None = None
+    src_key_padding_mask: Mask | None = None
+    tgt_key_padding_mask: Mask | None = None
+    memory_key_padding_mask: Mask | None = None
+    src_is_causal: bool | None = None
+    tgt_is_causal: bool | None = None
+    memory_is_causal: bool | None = None
+    training: bool = False
+    dropout: float = 0.0
+    batched: bool = True
+    batch_first: bool = True
+    num_layers: int = 1
+    dim_feedforward: int = 1
+    activation: str = "relu"
+    layer_norm_eps: float = 1e-5
+    norm_first: bool = False
+    bias: bool = True
+    norm: bool = False
+    enable_nested_tensor: bool = True
+    mask_check: bool = True
+    fast_path: bool = True
+
+    @property
+    def E(self):
+        return self.num_heads * self.head_dim
+
+    @property
+    def has_encoder(self):
+        return self.module in ("TransformerEncoderLayer", "TransformerEncoder", "Transformer")
+
+    @property
+    def has_decoder(self):
+        return self.module in ("TransformerDecoderLayer", "TransformerDecoder", "Transformer")
+
+
+def masks_of(case):
+    """{argument name: Mask} of the masks that the case gives."""
+    return {field.name: mask for field in fields(case) if isinstance(mask := getattr(case, field.name), Mask)}
+
+
+def is_padding(name):
+    """Whether a mask argument says which keys are padding, rather than who may attend to whom."""
+    return name.endswith("key_padding_mask")
+
+
+# Of each attention that a module computes: attention mask, padding mask, and the input that its keys come from.
+_SELF = ("src_mask", "src_key_padding_mask", "src")
+_TARGET = ("tgt_mask", "tgt_key_padding_mask", "tgt")
+_ATTENTIONS = {
+    "TransformerEncoderLayer": (_SELF,),
+    "TransformerEncoder": (_SELF,),
+    "TransformerDecoderLayer": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
+    "TransformerDecoder": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
+    "Transformer": (_SELF, _TARGET, ("memory_mask", "memory_key_padding_mask", "src")),
+}
+
+
+def attentions(case):
+    """(attention mask, padding mask, input that the keys come from), by name, of each attention in the module."""
+    if isinstance(case, MultiHead):
+        return (("attn_mask", "key_padding_mask", case.key_input),)
+    return _ATTENTIONS[case.module]

@@ -1,0 +1,123 @@
+"""A mask as a case holds it: a recipe of plain data, materialised as a NumPy array when the shape is known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# What a pattern hides, from the least to the most. Each takes (B, L, S) indices and a generator; see `Mask.hidden`.
+ATTENTION_PATTERNS = (
+    "none",
+    "one",
+    "column",
+    "last_column",
+    "row",
+    "diagonal",
+    "causal",
+    "band",
+    "block",
+    "random",
+    "anti_causal",
+    "slice",
+    "all",
+)
+PADDING_PATTERNS = ("none", "one", "right", "left", "scattered", "trailing", "sample", "all")
+
+# What a float mask holds where the pattern hides, and elsewhere.
+VALUES = ("inf", "finite", "bias", "min", "large", "negative")
+LARGE = 100.0  # against scores of order 1: exp(-100) is far below the rounding unit of any dtype
+
+LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask argument.
+
+    `pattern` says what is hidden, `form` whether by bool or by float, `values` what the float holds:
+
+        inf       -inf where hidden, else 0: the twin of the bool mask
+        finite    a finite number of either sign where hidden, else 0: nothing is really hidden
+        bias      -inf where hidden, else a finite number of either sign
+        min       finfo.min where hidden, else 0
+        large     +100 where hidden, else 0
+        negative  -100 where hidden, else 0
+
+    `per_head` makes an attention mask 3-D, with a slice for each sample and head. `layout` is that of the
+    tensor's memory. `seed` decides whatever the pattern leaves open.
+    """
+
+    form: str = "bool"
+    pattern: str = "none"
+    values: str = "inf"
+    per_head: bool = False
+    layout: str = "contiguous"
+    seed: int = 0
+
+    @property
+    def is_float(self):
+        return self.form == "float"
+
+    def hidden(self, shape, is_padding):
+        """The bool array of `shape`, (..., L, S) or (N, S) for padding, that is True where the pattern hides."""
+        rng = np.random.default_rng([self.seed, 1])
+        if is_padding:
+            return _padding(self.pattern, shape, rng)
+        *batch, L, S = shape
+        return _attention(self.pattern, (int(np.prod(batch)), L, S), rng).reshape(shape)
+
+    def array(self, shape, dtype, is_padding=False):
+        """The mask's content as the nn modules take it: bool, True hides, or numbers to add, of `dtype`."""
+        hidden = self.hidden(shape, is_padding)
+        if not self.is_float:
+            return hidden
+        numbers = np.random.default_rng([self.seed, 2]).normal(0, 2, shape)
+        at_hidden, elsewhere = {
+            "inf": (-np.inf, 0.0),
+            "finite": (numbers, 0.0),
+            "bias": (-np.inf, numbers),
+            "min": (float(np.finfo(dtype).min), 0.0),
+            "large": (LARGE, 0.0),
+            "negative": (-LARGE, 0.0),
+        }[self.values]
+        return np.where(hidden, at_hidden, elsewhere).astype(dtype)
+
+
+def _attention(pattern, shape, rng):
+    B, L, S = shape
+    b, i, j = np.ogrid[:B, :L, :S]
+    one_b, one_i, one_j = (rng.integers(max(size, 1)) for size in shape)
+    width = 1 + rng.integers(3)
+    everywhere = np.zeros(shape, bool)
+    return everywhere | {
+        "none": lambda: False,
+        "one": lambda: (b == one_b) & (i == one_i) & (j == one_j),
+        "column": lambda: j == (one_j + b) % max(S, 1),
+        "last_column": lambda: j == S - 1,
+        "row": lambda: i == (one_i + b) % max(L, 1),
+        "diagonal": lambda: (i + b) % max(S, 1) == j,
+        "causal": lambda: j > i,
+        "band": lambda: abs(i - j) > width,
+        "block": lambda: i // width != j // width,
+        "random": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
+        "anti_causal": lambda: j <= i,
+        "slice": lambda: b == one_b,
+        "all": lambda: True,
+    }[pattern]()
+
+
+def _padding(pattern, shape, rng):
+    N, S = shape
+    n, j = np.ogrid[:N, :S]
+    one_n, one_j = rng.integers(max(N, 1)), rng.integers(max(S, 1))
+    lengths = rng.integers(min(1, S), S + 1, size=(N, 1))
+    everywhere = np.zeros(shape, bool)
+    return everywhere | {
+        "none": lambda: False,
+        "one": lambda: (n == one_n) & (j == one_j),
+        "right": lambda: j >= lengths,
+        "left": lambda: j < S - lengths,
+        "scattered": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
+        "trailing": lambda: j >= lengths.min(initial=S),
+        "sample": lambda: n == one_n,
+        "all": lambda: True,
+    }[pattern]()

@@ -1,0 +1,151 @@
+"""From a case to what the reference says about it: a computation that can be altered, run, rounded, differentiated."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference.attention import MultiHeadAttention, scaled_dot_product_attention
+from reference.derivative import displaced
+from reference.transformer import (
+    Decoder,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    FeedForward,
+    LayerNorm,
+    Transformer,
+    gelu,
+    relu,
+)
+
+from .arrays import directions, inputs, mask_arrays, parameters
+from .cases import MultiHead, ScaledDotProduct
+
+
+@dataclass(frozen=True)
+class Computation:
+    """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
+
+    error: (type name, regular expression of the message) of what is raised instead.
+    warnings: a regular expression for each warning that a user sees.
+    """
+
+    function: Callable
+    arguments: Mapping[str, object]
+    error: tuple[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __call__(self):
+        """{"output": array} and, from a multi-head attention, {"weights": array}."""
+        with np.errstate(all="ignore"):
+            result = self.function(**self.arguments)
+        return dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
+
+
+def specification(case, dtype="float64", displace=False):
+    """The computation that the clauses ask for, in the arithmetic of `dtype`; masks are merged in the case's.
+
+    `displace`: every array that requires a gradient is moved in the case's direction (reference/derivative.py).
+    """
+
+    def convert(name, array, is_mask=False):
+        if not (is_mask and dtype == "float64"):
+            array = _cast(array, dtype)
+        return displaced(array, direction[name].astype(dtype)) if name in direction else array
+
+    direction = directions(case) if displace else {}
+    arrays = {name: convert(name, array) for name, array in inputs(case).items()}
+    masks = {name: convert(name, array, is_mask=True) for name, array in mask_arrays(case).items()}
+    weights = {name: convert(name, array) for name, array in parameters(case).items()}
+    if isinstance(case, ScaledDotProduct):
+        options = {"is_causal": case.is_causal, "scale": case.scale, "enable_gqa": case.kv_heads is not None}
+        return Computation(scaled_dot_product_attention, arrays | masks | options)
+    if isinstance(case, MultiHead):
+        key = arrays.get("key", arrays["query"])
+        arrays |= {"key": key, "value": arrays.get("value", key)}
+        return Computation(_multi_head(case, weights), arrays | masks)
+    return Computation(_transformer(case, weights), arrays | masks)
+
+
+def _cast(array, dtype):
+    """Finite numbers stay finite: finfo.min of one dtype becomes that of the other."""
+    if array.dtype == bool or array.dtype == dtype:
+        return array
+    limit = np.finfo(dtype)
+    return np.where(np.isfinite(array), np.clip(array, limit.min, limit.max), array).astype(dtype)
+
+
+def _under(prefix, weights):
+    """The parameters of one submodule, by their names in it."""
+    prefix += "."
+    return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+
+
+def _multi_head(case, weights):
+    if "in_proj_weight" in weights:
+        projections = np.split(weights["in_proj_weight"], 3)
+    else:
+        projections = [weights[f"{letter}_proj_weight"] for letter in "qkv"]
+    biases = np.split(weights["in_proj_bias"], 3) if "in_proj_bias" in weights else (None,) * 3
+    return MultiHeadAttention(
+        case.num_heads,
+        *projections,
+        weights["out_proj.weight"],
+        *biases,
+        weights.get("out_proj.bias"),
+        bias_k=weights["bias_k"][0, 0] if "bias_k" in weights else None,
+        bias_v=weights["bias_v"][0, 0] if "bias_v" in weights else None,
+        add_zero_attn=getattr(case, "add_zero_attn", False),
+    )
+
+
+def _transformer(case, weights):
+    build = {
+        "TransformerEncoderLayer": _encoder_layer,
+        "TransformerDecoderLayer": _decoder_layer,
+        "TransformerEncoder": _encoder,
+        "TransformerDecoder": _decoder,
+    }
+    if case.module in build:
+        return build[case.module](case, weights)
+    return Transformer(_encoder(case, _under("encoder", weights)), _decoder(case, _under("decoder", weights)))
+
+
+def _encoder(case, weights):
+    layers = tuple(_encoder_layer(case, _under(f"layers.{i}", weights)) for i in range(case.num_layers))
+    return Encoder(layers, _norm(case, weights, "norm"))
+
+
+def _decoder(case, weights):
+    layers = tuple(_decoder_layer(case, _under(f"layers.{i}", weights)) for i in range(case.num_layers))
+    return Decoder(layers, _norm(case, weights, "norm"))
+
+
+def _encoder_layer(case, weights):
+    return EncoderLayer(
+        _multi_head(case, _under("self_attn", weights)),
+        _feed_forward(case, weights),
+        *(_norm(case, weights, f"norm{i}") for i in (1, 2)),
+        case.norm_first,
+    )
+
+
+def _decoder_layer(case, weights):
+    return DecoderLayer(
+        *(_multi_head(case, _under(name, weights)) for name in ("self_attn", "multihead_attn")),
+        _feed_forward(case, weights),
+        *(_norm(case, weights, f"norm{i}") for i in (1, 2, 3)),
+        case.norm_first,
+    )
+
+
+def _feed_forward(case, weights):
+    linear = [weights.get(f"linear{i}.{kind}") for i in (1, 2) for kind in ("weight", "bias")]
+    return FeedForward(*linear, {"relu": relu, "gelu": gelu}[case.activation])
+
+
+def _norm(case, weights, name):
+    if f"{name}.weight" not in weights:
+        return None
+    return LayerNorm(weights[f"{name}.weight"], weights.get(f"{name}.bias"), case.layer_norm_eps)

@@ -1,0 +1,294 @@
+"""Runs a case on the torch that is installed, as a user would, and tells what was seen."""
+
+import time
+import warnings
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .arrays import cotangent, directions, inputs, mask_arrays, parameters
+from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
+
+# (owner, attribute, path): calling it means that this path serves the call.
+_ENTRY_POINTS = (
+    (torch, "_native_multi_head_attention", "native_mha"),
+    (torch, "_transformer_encoder_layer_fwd", "native_encoder_layer"),
+    (torch, "_nested_tensor_from_mask", "nested"),
+    (F, "softmax", "explicit"),
+)
+_SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
+
+PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS)
+
+seconds_in_torch = 0.0  # a running total, for the record
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one call did.
+
+    outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, None
+    where autograd found no dependence; empty if the case does not differentiate. error: (type name, message) or
+    None. warnings: messages in order. paths: what served the call. mutated: arguments that the call changed.
+    """
+
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    error: tuple[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+    paths: frozenset[str] = frozenset()
+    mutated: tuple[str, ...] = ()
+
+
+def observe(case, device="cpu"):
+    """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised."""
+    global seconds_in_torch
+    tensors = _tensors(case, device)
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    weights = _parameters(case, device)
+    paths, outputs, gradients, error = set(), {}, {}, None
+    started = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught, _watching(paths), _fast_path(case):
+        warnings.simplefilter("always")
+        try:
+            outputs = _call(case, weights, tensors, device)
+            gradients = _gradients(case, outputs, tensors | weights)
+        except Exception as raised:  # whatever torch raises is an outcome, judged like any other
+            error = (type(raised).__name__, str(raised))
+    seconds_in_torch += time.perf_counter() - started
+    return Observation(
+        {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
+        {name: None if gradient is None else _to_numpy(gradient) for name, gradient in gradients.items()},
+        error,
+        tuple(str(warning.message) for warning in caught),
+        frozenset(paths),
+        tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
+    )
+
+
+def _same(tensor, before):
+    return torch.equal(torch.nan_to_num(tensor.detach()), torch.nan_to_num(before))
+
+
+def _to_numpy(tensor):
+    return tensor.detach().cpu().numpy()
+
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+
+def _tensors(case, device):
+    """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
+    unbatched = not getattr(case, "batched", True)
+    sequence_first = not getattr(case, "batch_first", True) or getattr(case, "functional", False)
+    moving = directions(case)
+    tensors = {}
+    for name, array in (inputs(case) | mask_arrays(case)).items():
+        is_sequence = name not in mask_arrays(case) and not name.startswith("static")
+        if unbatched and (is_sequence or is_padding(name)):
+            array = array[0]
+        elif sequence_first and is_sequence:
+            array = array.swapaxes(0, 1)
+        mask = masks_of(case).get(name)
+        tensor = lay_out(array, mask.layout if mask else case.layout).to(device)
+        tensors[name] = tensor.requires_grad_(name in moving)
+    return tensors
+
+
+def lay_out(array, layout):
+    """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS)."""
+    if layout == "contiguous" or array.ndim == 0:
+        return torch.tensor(array)
+    if layout == "transposed":
+        return torch.tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
+    if layout == "expanded":
+        constant = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()] if array.size else []
+        once = array[tuple(slice(0, 1) if axis in constant else slice(None) for axis in range(array.ndim))]
+        return torch.tensor(once).expand(array.shape)
+    step = 2 if layout == "stepped" else 1
+    poison = True if array.dtype == bool else np.nan
+    window = tuple(slice(1, 1 + size) for size in array.shape[:-1]) + (slice(1, 1 + step * array.shape[-1], step),)
+    around = np.full([size + 2 for size in array.shape[:-1]] + [step * array.shape[-1] + 2], poison, array.dtype)
+    around[window] = array
+    return torch.tensor(around)[window]
+
+
+def _parameters(case, device):
+    requires = case.autograd not in ("frozen", "inputs", "mask")
+    return {
+        name: nn.Parameter(torch.tensor(array, device=device), requires_grad=requires)
+        for name, array in parameters(case).items()
+    }
+
+
+# ---- the call ------------------------------------------------------------------------------------------------------
+
+
+def _call(case, weights, tensors, device):
+    call = {ScaledDotProduct: _call_scaled_dot_product, MultiHead: _call_multi_head}.get(type(case), _call_transformer)
+    context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
+    with context():
+        result = call(case, weights, tensors)
+    results = result if isinstance(result, tuple) else (result,)
+    return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
+
+
+def _call_scaled_dot_product(case, _, tensors):
+    return F.scaled_dot_product_attention(**tensors, **options(case))
+
+
+def _call_multi_head(case, weights, tensors):
+    sequences = _query_key_value(tensors)
+    others = {name: tensor for name, tensor in tensors.items() if name not in ("query", "key", "value")}
+    if case.functional:
+        return F.multi_head_attention_forward(*sequences, **_functional_weights(case, weights), **others, **options(case))
+    module = _load(_on_meta(nn.MultiheadAttention, **constructor(case)), weights)
+    return module.train(case.training)(*sequences, **others, **options(case))
+
+
+def _query_key_value(tensors):
+    query = tensors["query"]
+    key = tensors.get("key", query)
+    return query, key, tensors.get("value", key)
+
+
+def _functional_weights(case, weights):
+    optional = ("in_proj_weight", "in_proj_bias", "bias_k", "bias_v")
+    separate = {name: weights[name] for name in weights if name[1:] == "_proj_weight"}
+    return {
+        "embed_dim_to_check": case.E,
+        "num_heads": case.num_heads,
+        "add_zero_attn": case.add_zero_attn,
+        "dropout_p": case.dropout,
+        "out_proj_weight": weights["out_proj.weight"],
+        "out_proj_bias": weights.get("out_proj.bias"),
+        "use_separate_proj_weight": bool(separate),
+        **{name: weights.get(name) for name in optional},
+        **separate,
+    }
+
+
+def _call_transformer(case, weights, tensors):
+    module = _load(_build_transformer(case), weights).train(case.training)
+    sequences = [tensors[name] for name in ("src", "tgt", "memory") if name in tensors]
+    rename = {"src_mask": "mask"} if case.module == "TransformerEncoder" else {}
+    given = {rename.get(name, name): tensors[name] for name in masks_of(case)}
+    return module(*sequences, **given, **options(case))
+
+
+def _build_transformer(case):
+    if case.module in ("TransformerEncoder", "TransformerDecoder"):
+        layer = _on_meta(getattr(nn, f"{case.module}Layer"), **constructor(case))
+        norm = _on_meta(nn.LayerNorm, case.E, eps=case.layer_norm_eps, dtype=layer.norm1.weight.dtype) if case.norm else None
+        if norm is not None and not case.bias:
+            norm.bias = None
+        stack = {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
+        return getattr(nn, case.module)(layer, case.num_layers, norm, **(stack if case.has_encoder else {}))
+    return _on_meta(getattr(nn, case.module), **constructor(case))
+
+
+def constructor(case):
+    """The arguments that make the module, or the layer of a stack; those at their default are left out."""
+    if isinstance(case, MultiHead):
+        names = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
+        given = {"embed_dim": case.E, "num_heads": case.num_heads}
+    else:
+        names = {"layer_norm_eps": 1e-5, "norm_first": False, "bias": True}
+        given = {"d_model": case.E, "nhead": case.num_heads, "dim_feedforward": case.dim_feedforward}
+        given |= {"dropout": case.dropout, "activation": case.activation}
+        if case.module == "Transformer":
+            given |= {"num_encoder_layers": case.num_layers, "num_decoder_layers": case.num_layers}
+    names["batch_first"] = False
+    given |= {name: getattr(case, name) for name, default in names.items() if getattr(case, name) != default}
+    return given | {"dtype": getattr(torch, case.dtype)}
+
+
+def options(case):
+    """The arguments of the call that are not tensors; those at their default are left out."""
+    if isinstance(case, ScaledDotProduct):
+        given = {"is_causal": case.is_causal or None, "scale": case.scale, "enable_gqa": case.kv_heads is not None or None}
+    elif isinstance(case, MultiHead):
+        given = {"is_causal": case.is_causal or None, "training": case.training if case.functional else None}
+        given |= {name: None if getattr(case, name) else False for name in ("need_weights", "average_attn_weights")}
+    else:
+        given = {name: getattr(case, name) for name in ("src_is_causal", "tgt_is_causal", "memory_is_causal")}
+        if case.module.startswith("TransformerEncoder"):
+            given = {"is_causal": case.src_is_causal}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _on_meta(module, *args, **kwargs):
+    """Built without storage, since every parameter is replaced."""
+    return module(*args, **kwargs, device="meta")
+
+
+def _load(module, weights):
+    for name, parameter in weights.items():
+        path, _, leaf = name.rpartition(".")
+        module.get_submodule(path)._parameters[leaf] = parameter
+    return module
+
+
+# ---- gradients -----------------------------------------------------------------------------------------------------
+
+
+def _gradients(case, outputs, tensors):
+    moving = {name: tensors[name] for name in directions(case)}
+    results = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
+    if not results:
+        return dict.fromkeys(moving)
+    cotangents = [torch.tensor(cotangent(case, name, tuple(tensor.shape))).to(tensor) for name, tensor in results.items()]
+    gradients = torch.autograd.grad(list(results.values()), list(moving.values()), cotangents, allow_unused=True)
+    return dict(zip(moving, gradients, strict=True))
+
+
+# ---- watching ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _watching(paths):
+    """Add to `paths` the name of each entry point that is called."""
+    originals = [(owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)]
+    if hasattr(F, "scaled_dot_product_attention"):
+        originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
+    for owner, name, function, path in originals:
+        setattr(owner, name, _noting(function, path, paths))
+    try:
+        yield
+    finally:
+        for owner, name, function, _ in originals:
+            setattr(owner, name, function)
+
+
+def _noting(function, path, paths):
+    def noting(*args, **kwargs):
+        paths.add(path or _sdpa_backend(*args, **kwargs))
+        return function(*args, **kwargs)
+
+    return noting
+
+
+def _sdpa_backend(*args, **kwargs):
+    """The backend that torch itself says it chooses."""
+    try:
+        choice = torch._fused_sdp_choice(*args, **kwargs)
+    except RuntimeError:  # the arguments are wrong: the call itself will say so
+        choice = 0
+    return _SDPA_BACKENDS[int(choice)]
+
+
+@contextmanager
+def _fast_path(case):
+    switch = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", None)
+    if switch is None or getattr(case, "fast_path", True):
+        yield
+        return
+    switch(False)
+    try:
+        yield
+    finally:
+        switch(True)
