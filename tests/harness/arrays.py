@@ -21,8 +21,8 @@ _cached = lru_cache(maxsize=8)
 def mask_arrays(case):
     """{argument name: array} of the masks, in the polarity of the function that takes them."""
     arrays = {}
-    for name, mask in masks_of(case).items():
-        array = mask.array(_mask_shape(case, name), case.dtype, is_padding(name))
+    for number, (name, mask) in enumerate(masks_of(case).items()):
+        array = mask.array(_mask_shape(case, name), case.dtype, [case.seed, 4, number], is_padding(name))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
         arrays[name] = ~array if inverted else array
     return arrays
@@ -57,7 +57,7 @@ def merged_bias(case, attn_mask, key_padding_mask):
 def ignored(case):
     """{input: bool (N, length)}: the positions that no query of any attention may see."""
     if isinstance(case, ScaledDotProduct):
-        return {}
+        return _ignored_by_scaled_dot_product(case)
     result = {}
     for attn_mask, key_padding_mask, source in attentions(case):
         bias = merged_bias(case, attn_mask, key_padding_mask)
@@ -66,6 +66,16 @@ def ignored(case):
             hidden = np.broadcast_to(hidden, (case.N, hidden.shape[-1]))
         result[source] = False if bias is None else result.get(source, True) & hidden
     return {source: hidden for source, hidden in result.items() if np.any(hidden)}
+
+
+def _ignored_by_scaled_dot_product(case):
+    hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
+    for mask in mask_arrays(case).values():
+        hidden = hidden | meaning.hidden(meaning.as_bias(mask, case.dtype, true_hides=False))
+    hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
+    if case.kv_heads is not None:
+        hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, -1, case.S).all(axis=-2)
+    return {"key": hidden} if hidden.any() else {}
 
 
 @_cached
@@ -79,10 +89,10 @@ def inputs(case):
     arrays = {name: rng.normal(0, 1, shape).astype(case.dtype) for name, shape in _input_shapes(case).items()}
     if case.garbage:
         for source, positions in ignored(case).items():
-            for name in {source, "value"} & set(arrays):
+            for name in {source, "value" if source == "key" else source} & set(arrays):
                 arrays[name][positions] *= GARBAGE
     if getattr(case, "attention", None) == "copies":
-        arrays["key"] = arrays["value"] = arrays["query"]
+        arrays["query"] = arrays["value"] = arrays["key"]
     return arrays
 
 
@@ -206,8 +216,3 @@ def directions(case):
         moving |= parameters(case)
     rng = np.random.default_rng([case.seed, 2])
     return {name: rng.normal(0, 1, array.shape).astype(case.dtype) for name, array in moving.items()}
-
-
-def cotangent(case, name, shape):
-    """The weights with which the elements of the result called `name` are summed before differentiating."""
-    return np.random.default_rng([case.seed, 3, len(name)]).normal(0, 1, shape).astype(case.dtype)

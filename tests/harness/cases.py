@@ -26,10 +26,6 @@ class Case:
     layout: str = "contiguous"
     garbage: bool = False
 
-    @property
-    def differentiates(self):
-        return self.autograd in ("grad", "inputs", "mask")
-
 
 @dataclass(frozen=True)
 class ScaledDotProduct(Case):

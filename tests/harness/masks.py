@@ -43,7 +43,7 @@ class Mask:
         negative  -100 where hidden, else 0
 
     `per_head` makes an attention mask 3-D, with a slice for each sample and head. `layout` is that of the
-    tensor's memory. `seed` decides whatever the pattern leaves open.
+    tensor's memory. What the pattern leaves open is decided by a seed that the case gives.
     """
 
     form: str = "bool"
@@ -51,26 +51,21 @@ class Mask:
     values: str = "inf"
     per_head: bool = False
     layout: str = "contiguous"
-    seed: int = 0
 
     @property
     def is_float(self):
         return self.form == "float"
 
-    def hidden(self, shape, is_padding):
-        """The bool array of `shape`, (..., L, S) or (N, S) for padding, that is True where the pattern hides."""
-        rng = np.random.default_rng([self.seed, 1])
-        if is_padding:
-            return _padding(self.pattern, shape, rng)
-        *batch, L, S = shape
-        return _attention(self.pattern, (int(np.prod(batch)), L, S), rng).reshape(shape)
+    def array(self, shape, dtype, seed, is_padding=False):
+        """The mask as the nn modules take it: bool, True hides, or numbers of `dtype` to add.
 
-    def array(self, shape, dtype, is_padding=False):
-        """The mask's content as the nn modules take it: bool, True hides, or numbers to add, of `dtype`."""
-        hidden = self.hidden(shape, is_padding)
+        shape: (N, S) of padding, else (..., L, S). seed: a list of int.
+        """
+        rng = np.random.default_rng(seed)
+        hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
             return hidden
-        numbers = np.random.default_rng([self.seed, 2]).normal(0, 2, shape)
+        numbers = rng.normal(0, 2, shape)
         at_hidden, elsewhere = {
             "inf": (-np.inf, 0.0),
             "finite": (numbers, 0.0),
@@ -80,6 +75,12 @@ class Mask:
             "negative": (-LARGE, 0.0),
         }[self.values]
         return np.where(hidden, at_hidden, elsewhere).astype(dtype)
+
+    def _hidden(self, shape, rng, is_padding):
+        if is_padding:
+            return _padding(self.pattern, shape, rng)
+        *batch, L, S = shape
+        return _attention(self.pattern, (int(np.prod(batch)), L, S), rng).reshape(shape)
 
 
 def _attention(pattern, shape, rng):

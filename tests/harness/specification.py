@@ -43,10 +43,10 @@ class Computation:
         return dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
 
 
-def specification(case, dtype="float64", displace=False):
+def specification(case, dtype="float64", displace=()):
     """The computation that the clauses ask for, in the arithmetic of `dtype`; masks are merged in the case's.
 
-    `displace`: every array that requires a gradient is moved in the case's direction (reference/derivative.py).
+    displace: names of the arrays that are moved in the case's direction (reference/derivative.py).
     """
 
     def convert(name, array, is_mask=False):
@@ -54,7 +54,7 @@ def specification(case, dtype="float64", displace=False):
             array = _cast(array, dtype)
         return displaced(array, direction[name].astype(dtype)) if name in direction else array
 
-    direction = directions(case) if displace else {}
+    direction = {name: array for name, array in directions(case).items() if name in displace} if displace else {}
     arrays = {name: convert(name, array) for name, array in inputs(case).items()}
     masks = {name: convert(name, array, is_mask=True) for name, array in mask_arrays(case).items()}
     weights = {name: convert(name, array) for name, array in parameters(case).items()}

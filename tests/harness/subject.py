@@ -4,14 +4,16 @@ import time
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .arrays import cotangent, directions, inputs, mask_arrays, parameters
-from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
+from .arrays import directions, inputs, mask_arrays, parameters
+from .cases import MultiHead, ScaledDotProduct, masks_of
+from .results import as_given, as_held, cotangents
 
 # (owner, attribute, path): calling it means that this path serves the call.
 _ENTRY_POINTS = (
@@ -31,9 +33,10 @@ seconds_in_torch = 0.0  # a running total, for the record
 class Observation:
     """What one call did.
 
-    outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, None
-    where autograd found no dependence; empty if the case does not differentiate. error: (type name, message) or
-    None. warnings: messages in order. paths: what served the call. mutated: arguments that the call changed.
+    outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, in the
+    shapes of arrays.py, None where autograd found no dependence; empty if the case does not differentiate. error:
+    (type name, message) or None. warnings: messages in order. paths: what served the call. mutated: arguments that
+    the call changed.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -52,17 +55,21 @@ def observe(case, device="cpu"):
     weights = _parameters(case, device)
     paths, outputs, gradients, error = set(), {}, {}, None
     started = time.perf_counter()
+    call = _prepare(case, weights)
     with warnings.catch_warnings(record=True) as caught, _watching(paths), _fast_path(case):
         warnings.simplefilter("always")
         try:
-            outputs = _call(case, weights, tensors, device)
+            outputs = _call(case, call, tensors)
             gradients = _gradients(case, outputs, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
     seconds_in_torch += time.perf_counter() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
-        {name: None if gradient is None else _to_numpy(gradient) for name, gradient in gradients.items()},
+        {
+            name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
+            for name, gradient in gradients.items()
+        },
         error,
         tuple(str(warning.message) for warning in caught),
         frozenset(paths),
@@ -83,18 +90,11 @@ def _to_numpy(tensor):
 
 def _tensors(case, device):
     """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
-    unbatched = not getattr(case, "batched", True)
-    sequence_first = not getattr(case, "batch_first", True) or getattr(case, "functional", False)
     moving = directions(case)
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():
-        is_sequence = name not in mask_arrays(case) and not name.startswith("static")
-        if unbatched and (is_sequence or is_padding(name)):
-            array = array[0]
-        elif sequence_first and is_sequence:
-            array = array.swapaxes(0, 1)
         mask = masks_of(case).get(name)
-        tensor = lay_out(array, mask.layout if mask else case.layout).to(device)
+        tensor = lay_out(as_given(case, name, array), mask.layout if mask else case.layout).to(device)
         tensors[name] = tensor.requires_grad_(name in moving)
     return tensors
 
@@ -128,32 +128,37 @@ def _parameters(case, device):
 # ---- the call ------------------------------------------------------------------------------------------------------
 
 
-def _call(case, weights, tensors, device):
-    call = {ScaledDotProduct: _call_scaled_dot_product, MultiHead: _call_multi_head}.get(type(case), _call_transformer)
+def _prepare(case, weights):
+    """What is called with the tensors. What a module says while it is made is not about the masks."""
+    if isinstance(case, ScaledDotProduct):
+        return partial(_call_scaled_dot_product, case)
+    if getattr(case, "functional", False):
+        return partial(_call_multi_head, case, partial(F.multi_head_attention_forward, **_functional_weights(case, weights)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(case, MultiHead):
+            module = _on_meta(nn.MultiheadAttention, **constructor(case))
+            return partial(_call_multi_head, case, _load(module, weights).train(case.training))
+        return partial(_call_transformer, case, _load(_build_transformer(case), weights).train(case.training))
+
+
+def _call(case, call, tensors):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
     with context():
-        result = call(case, weights, tensors)
+        result = call(tensors)
     results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
 
 
-def _call_scaled_dot_product(case, _, tensors):
+def _call_scaled_dot_product(case, tensors):
     return F.scaled_dot_product_attention(**tensors, **options(case))
 
 
-def _call_multi_head(case, weights, tensors):
-    sequences = _query_key_value(tensors)
-    others = {name: tensor for name, tensor in tensors.items() if name not in ("query", "key", "value")}
-    if case.functional:
-        return F.multi_head_attention_forward(*sequences, **_functional_weights(case, weights), **others, **options(case))
-    module = _load(_on_meta(nn.MultiheadAttention, **constructor(case)), weights)
-    return module.train(case.training)(*sequences, **others, **options(case))
-
-
-def _query_key_value(tensors):
+def _call_multi_head(case, function, tensors):
     query = tensors["query"]
     key = tensors.get("key", query)
-    return query, key, tensors.get("value", key)
+    others = {name: tensor for name, tensor in tensors.items() if name not in ("query", "key", "value")}
+    return function(query, key, tensors.get("value", key), **others, **options(case))
 
 
 def _functional_weights(case, weights):
@@ -172,8 +177,7 @@ def _functional_weights(case, weights):
     }
 
 
-def _call_transformer(case, weights, tensors):
-    module = _load(_build_transformer(case), weights).train(case.training)
+def _call_transformer(case, module, tensors):
     sequences = [tensors[name] for name in ("src", "tgt", "memory") if name in tensors]
     rename = {"src_mask": "mask"} if case.module == "TransformerEncoder" else {}
     given = {rename.get(name, name): tensors[name] for name in masks_of(case)}
@@ -241,8 +245,9 @@ def _gradients(case, outputs, tensors):
     results = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
     if not results:
         return dict.fromkeys(moving)
-    cotangents = [torch.tensor(cotangent(case, name, tuple(tensor.shape))).to(tensor) for name, tensor in results.items()]
-    gradients = torch.autograd.grad(list(results.values()), list(moving.values()), cotangents, allow_unused=True)
+    weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
+    weights = [torch.tensor(weights[name]).to(tensor) for name, tensor in results.items()]
+    gradients = torch.autograd.grad(list(results.values()), list(moving.values()), weights, allow_unused=True)
     return dict(zip(moving, gradients, strict=True))
 
 

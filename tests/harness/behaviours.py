@@ -1,0 +1,162 @@
+"""What releases do instead of what they should, as changes to a computation of the reference.
+
+Kernels have the signature of reference.attention.attend. The reference leaves hidden keys out; the kernels here
+multiply by a weight of 0 as torch does, which is the same unless something is NaN or infinite.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reference import masks as meaning
+from reference.attention import MultiHeadAttention, attend
+from reference.transformer import Encoder
+
+from . import dispatch
+
+# ---- kernels -------------------------------------------------------------------------------------------------------
+
+
+def multiplying(query, key, value, bias, scale):
+    """Plain arithmetic: NaN spreads through hidden keys, and a row that sees no key is 0 / 0."""
+    scores = scale * (query @ np.swapaxes(key, -1, -2))
+    if bias is not None:
+        scores = np.where(meaning.hidden(bias) & ~np.isnan(scores), -np.inf, scores + _finite(bias))
+    powers = np.exp(scores - _highest(scores))
+    weights = powers / powers.sum(axis=-1, keepdims=True)
+    return weights @ value, weights
+
+
+def multiplying_with_zero_rows(query, key, value, bias, scale):
+    """Plain arithmetic, but a row that sees no key has zero weights and a zero context."""
+    context, weights = multiplying(query, key, value, bias, scale)
+    if bias is None:
+        return context, weights
+    empty = np.broadcast_to(meaning.hidden(bias), weights.shape).all(axis=-1, keepdims=True)
+    return np.where(empty, 0, context), np.where(empty, 0, weights)
+
+
+def _finite(bias):
+    return np.where(meaning.hidden(bias), 0, bias)
+
+
+def _highest(scores):
+    return np.max(scores.real, axis=-1, keepdims=True, initial=-np.inf)
+
+
+@dataclass(frozen=True)
+class HidingNonzero:
+    """A float mask read as a bool one: whatever is not 0 hides."""
+
+    kernel: object = multiplying
+
+    def __call__(self, query, key, value, bias, scale):
+        hides = None if bias is None else np.where(bias.real != 0, -np.inf, 0)
+        return self.kernel(query, key, value, hides, scale)
+
+
+@dataclass(frozen=True)
+class LosingTheNormaliser:
+    """A backward pass that recovers softmax as exp(score - log-sum-exp), where the score swallows the logarithm.
+
+    Beside a score like finfo.min the logarithm of the sum is rounded away, and each weight counts as exp(0).
+    """
+
+    kernel: object
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        if bias is None or not np.iscomplexobj(context):
+            return context, weights
+        top = np.where(meaning.hidden(bias), -np.inf, bias.real).max(axis=-1, keepdims=True, initial=-np.inf)
+        swallowed = top + 1e4 == top
+        largest = weights.real.max(axis=-1, keepdims=True, initial=0.0)
+        factor = np.where(swallowed & (largest > 0), 1 / np.where(largest > 0, largest, 1), 1)
+        return context.real + 1j * context.imag * factor, weights
+
+
+def causal_over_all_keys(query, key, value, bias, scale):
+    """The mask is forgotten: a query sees the keys up to its own position, whatever was appended to them."""
+    return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
+
+
+# ---- changes to a computation --------------------------------------------------------------------------------------
+
+
+def with_kernel(computation, kernel, blocks):
+    """The computation with kernel(former kernel) in the attention blocks of these names (see dispatch.py)."""
+    if "kernel" in computation.arguments or blocks == ("sdpa",):
+        former = computation.arguments.get("kernel", attend)
+        return replace(computation, arguments={**computation.arguments, "kernel": kernel(former)})
+    return replace(computation, function=_replace_kernels(computation.function, kernel, blocks))
+
+
+def _replace_kernels(node, kernel, blocks, block="self"):
+    if isinstance(node, MultiHeadAttention):
+        return replace(node, kernel=kernel(node.kernel)) if block in blocks else node
+    if isinstance(node, tuple):
+        return tuple(_replace_kernels(part, kernel, blocks, block) for part in node)
+    children = {
+        "encoder": "src",
+        "decoder": "tgt",
+        "layers": "src" if isinstance(node, Encoder) else "tgt",
+        "multihead_attn": "memory",
+        "self_attn": "src" if type(node).__name__ == "EncoderLayer" else "tgt",
+    }
+    changed = {
+        name: _replace_kernels(getattr(node, name), kernel, blocks, child)
+        for name, child in children.items()
+        if hasattr(node, name)
+    }
+    return replace(node, **changed)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The nested path of nn.TransformerEncoder: only kept positions are computed, the others are 0 before the norm.
+
+    It keeps the first `lengths[n]` positions of each sample; `width` is the length of what comes back.
+    """
+
+    encoder: Encoder
+    lengths: tuple[int, ...]
+    width: int
+
+    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+        N, _, E = src.shape
+        output = np.zeros((N, self.width, E), src.dtype)
+        for n, kept in enumerate(self.lengths):
+            if kept:
+                output[n, :kept] = replace(self.encoder, norm=None)(src[n : n + 1, :kept])[0]
+        return output if self.encoder.norm is None else self.encoder.norm(output)
+
+
+def packed(computation, case, truncates=False):
+    """nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
+    lengths, _ = dispatch.nested_lengths(case)
+    width = int(lengths.max(initial=0)) if truncates else case.S
+    pack = {"lengths": tuple(int(n) for n in lengths), "width": width}
+    if case.module == "Transformer":
+        encoder = Packed(computation.function.encoder, **pack)
+        return replace(computation, function=replace(computation.function, encoder=encoder))
+    return replace(computation, function=Packed(computation.function, **pack))
+
+
+def raising(computation, error, message):
+    """The call raises instead."""
+    return replace(computation, error=(error, message))
+
+
+def warning(computation, pattern):
+    """The call also warns."""
+    return replace(computation, warnings=(*computation.warnings, pattern))
+
+
+def without_gradient(computation, names):
+    """What these arguments are differentiated for is lost."""
+    return replace(
+        computation,
+        arguments={
+            name: np.real(value) if name in names else value for name, value in computation.arguments.items()
+        },
+    )

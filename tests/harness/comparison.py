@@ -1,0 +1,95 @@
+"""How far is too far: an observation against a prediction, by class first (NaN, inf, finite), then by value.
+
+The bound of a finite element is SAFETY * u * (condition + sqrt(terms) * magnitude): u is the unit roundoff of the
+dtype; condition is the error that the same formula makes when it is evaluated in float32, in units of float32's
+roundoff, so that it carries whatever cancellation the case has; the last term is the usual statistical bound of a
+sum of that many terms, for cases where float32 happens to be exact.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+SAFETY = 32.0
+ROUNDOFF32 = float(np.finfo("float32").eps) / 2
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that differs. `where` is the index of the first wrong element, `bound` the error allowed there."""
+
+    what: str
+    expected: object
+    got: object
+    where: tuple[int, ...] | None = None
+    error: float | None = None
+    bound: float | None = None
+
+
+def bound(expected, rough, dtype, terms, ignore=None):
+    """The largest error that a right result may have, for a whole array (see the module's docstring).
+
+    rough: the same formula in float32. ignore: True where an element is not to count.
+    """
+    counts = np.isfinite(expected) & np.isfinite(rough)
+    if ignore is not None:
+        counts &= ~np.broadcast_to(ignore, expected.shape)
+    condition = np.max(np.abs(rough - expected), where=counts, initial=0.0) / ROUNDOFF32
+    magnitude = np.max(np.abs(expected), where=counts, initial=0.0)
+    return SAFETY * float(np.finfo(dtype).eps) / 2 * (condition + sqrt(terms) * magnitude)
+
+
+def compare_numbers(what, expected, got, allowed):
+    """As compare_arrays, for one number, of which 0 is no special value."""
+    array, others = np.array(expected), np.array(got)
+    error = abs(expected - got)
+    if _classes(array) == _classes(others) and (not np.isfinite(expected) or error <= allowed):
+        return None, float(error / allowed) if np.isfinite(expected) and allowed else 0.0
+    return Mismatch(what, float(expected), float(got), None, float(error), float(allowed)), 0.0
+
+
+def compare_arrays(what, expected, got, allowed, ignore=None):
+    """(Mismatch or None, largest error / bound). An element predicted to be exactly 0 must be exactly 0.
+
+    ignore: True where only the class of an element is compared.
+    """
+    if expected.shape != got.shape:
+        return Mismatch(f"{what} shape", expected.shape, got.shape), None
+    wrong = _classes(expected) != _classes(got)
+    finite = np.isfinite(expected) & np.isfinite(got)
+    if ignore is not None:
+        finite &= ~np.broadcast_to(ignore, expected.shape)
+    error = np.abs(np.subtract(got, expected, where=finite, out=np.zeros(expected.shape)))
+    limit = np.where(expected == 0, 0.0, allowed)
+    wrong |= error > limit
+    ratio = float(error.max(initial=0.0)) / allowed if allowed else 0.0
+    if not wrong.any():
+        return None, ratio
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    mismatch = Mismatch(what, float(expected[where]), float(got[where]), where, float(error[where]), float(limit[where]))
+    return mismatch, ratio
+
+
+def _classes(array):
+    """1 for NaN, 2 for +inf, 3 for -inf, 0 for finite."""
+    return np.select([np.isnan(array), np.isposinf(array), np.isneginf(array)], [1, 2, 3], 0)
+
+
+def terms(case):
+    """About how many roundings meet in one element of the result."""
+    widths = [getattr(case, name, 1) for name in ("S", "T", "L", "D", "E", "dim_feedforward")]
+    return sum(widths) * getattr(case, "num_layers", 1)
+
+
+def contraction(gradients, directions):
+    """(sum of <gradient, direction> over all names, sqrt of the sum of squares of its terms)"""
+    total = squares = 0.0
+    for name, direction in directions.items():
+        if gradients.get(name) is not None:
+            products = gradients[name].astype("float64") * direction
+            total += products.sum()
+            squares += (products**2).sum()
+    return total, sqrt(squares) if np.isfinite(squares) else squares
+
+

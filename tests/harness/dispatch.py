@@ -1,0 +1,102 @@
+"""Which path each release documents and takes for a case: what the case says, not what was seen.
+
+An attention block of a module is named by its source of keys: "self" (a multi-head attention on its own), "src"
+(the encoder's), "tgt" (the decoder's) or "memory". Its path is "native_layer", "native_mha", "sdpa" or "explicit".
+"""
+
+from packaging.version import Version
+
+import numpy as np
+
+from .arrays import mask_arrays
+from .cases import MultiHead, Transformer, is_padding, masks_of
+
+_UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
+
+
+def since(release, version):
+    return release.version.release >= Version(version).release
+
+
+def blocks(case):
+    """The attention blocks that the case computes."""
+    if isinstance(case, MultiHead):
+        return ("self",)
+    return (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
+
+
+def paths(case, release):
+    """{block: path}"""
+    return {block: _path(case, release, block) for block in blocks(case)}
+
+
+def _path(case, release, block):
+    if block == "src" and native_encoder_layer(case, release):
+        return "native_layer"
+    if _native_mha(case, release, block):
+        return "native_mha"
+    wants_weights = isinstance(case, MultiHead) and case.need_weights
+    return "sdpa" if since(release, "2.0") and not wants_weights else "explicit"
+
+
+def _fast_path_is_open(case, release):
+    switched_on = case.fast_path or not release.has_fast_path_switch
+    return switched_on and not case.training and case.batched and case.batch_first and case.autograd in _UNRECORDED
+
+
+def native_encoder_layer(case, release):
+    """Whether nn.TransformerEncoderLayer takes its native path."""
+    return (
+        isinstance(case, Transformer)
+        and case.has_encoder
+        and _fast_path_is_open(case, release)
+        and case.num_heads % 2 == 0
+        and case.bias
+        and (since(release, "2.0") or case.src_mask is None)
+    )
+
+
+def _native_mha(case, release, block):
+    """Whether nn.MultiheadAttention takes its native path in this block."""
+    if getattr(case, "functional", False) or block == "memory" or not _fast_path_is_open(case, release):
+        return False
+    if isinstance(case, MultiHead):
+        masks = masks_of(case)
+        if case.attention != "self" or case.add_bias_kv or case.add_zero_attn or case.separate_projections:
+            return False
+    else:
+        masks = {name: mask for name, mask in masks_of(case).items() if name.startswith(block)}
+    if not case.bias:
+        return False
+    if not since(release, "2.0"):
+        no_attn_mask = all(is_padding(name) for name in masks)
+        return no_attn_mask and case.num_heads % 2 == 0 and case.dropout == 0
+    if not since(release, "2.1"):
+        return True
+    # the encoder layer has made its masks float before it calls its attention
+    any_float = any(mask.is_float for mask in masks.values()) or (block == "src" and masks)
+    return case.num_heads % 2 == 0 and not any_float
+
+
+def nested(case, release):
+    """Whether nn.TransformerEncoder packs the padded batch into a nested tensor."""
+    return (
+        native_encoder_layer(case, release)
+        and case.module != "TransformerEncoderLayer"
+        and case.enable_nested_tensor
+        and not case.norm_first
+        and case.src_mask is None
+        and case.src_key_padding_mask is not None
+        and (not case.mask_check or is_left_aligned(nested_lengths(case)[1]))
+    )
+
+
+def nested_lengths(case):
+    """(lengths (N,), kept (N, S)) as the nested path reads src_key_padding_mask: it keeps what is 0 or False."""
+    kept = np.logical_not(mask_arrays(case)["src_key_padding_mask"])
+    return kept.sum(axis=1), kept
+
+
+def is_left_aligned(kept):
+    """Whether no kept position follows one that isn't."""
+    return not (kept[:, 1:] & ~kept[:, :-1]).any()

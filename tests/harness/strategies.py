@@ -1,0 +1,251 @@
+"""What is generated. Structure is drawn by Hypothesis; contents come from one drawn seed (see arrays.py).
+
+Every choice lists its simplest value first, towards which a failing case shrinks: no mask, length 1, float64,
+no autograd, everything contiguous. Drawing costs more than running, so that choices that belong together are one draw.
+"""
+
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, product
+
+from hypothesis import strategies as st
+
+from .cases import AUTOGRAD, MultiHead, ScaledDotProduct, Transformer
+from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
+
+# Past the boundaries of the kernels' tiles and vectors.
+EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
+_LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES)
+
+_sampled_from = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
+_SEEDS = st.integers(0, 2**16 - 1)
+
+
+def one_of(draw, *values):
+    """One of the values, a repeated one more often; shrinks to the first."""
+    return draw(_sampled_from(values))
+
+
+# ---- masks ---------------------------------------------------------------------------------------------------------
+
+_FORMS = (*[("bool", "inf")] * 5, *(("float", values) for values in VALUES))
+_LAYOUTS = (*["contiguous"] * 8, *LAYOUTS)
+_PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS for form, values in _FORMS)
+_MASKS = tuple(
+    Mask(form, pattern, values, per_head)
+    for per_head in (False, True)
+    for pattern in ATTENTION_PATTERNS
+    for form, values in _FORMS
+)
+
+
+@cache
+def _optional(is_padding, nones):
+    """A mask or None; the more `nones`, the more often."""
+    recipes = _PADDINGS if is_padding else _MASKS
+    return st.sampled_from((*[None] * (nones * len(recipes) // 4), *recipes))
+
+
+def attention_mask(draw, nones=2, is_padding=False):
+    """An attention mask of any recipe and layout, or None."""
+    recipe = draw(_optional(is_padding, nones))
+    layout = "contiguous" if recipe is None else draw(_sampled_from(_LAYOUTS))
+    return recipe if layout == "contiguous" else replace(recipe, layout=layout)
+
+
+def padding_mask(draw, nones=2):
+    """A key padding mask, or None."""
+    return attention_mask(draw, nones, is_padding=True)
+
+
+def _is_causal(mask):
+    return mask is not None and mask.pattern == "causal" and mask.values == "inf" and not mask.per_head
+
+
+def hint(draw, mask):
+    """A true hint about the mask, or none: a false one is undefined (clause 6)."""
+    return one_of(draw, None, True) if _is_causal(mask) else None
+
+
+# ---- what all cases have -------------------------------------------------------------------------------------------
+
+
+def common(draw, autograd=AUTOGRAD):
+    """The fields of every case."""
+    dtype, layout = draw(_sampled_from(tuple(product(("float64", "float32"), _LAYOUTS))))
+    autograd, garbage = draw(_sampled_from(tuple(product(autograd, (False, False, True)))))
+    return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
+
+
+def length(draw):
+    """A sequence length: mostly up to 5, sometimes at the edge of a kernel's tile."""
+    return draw(_sampled_from(_LENGTHS))
+
+
+def lengths(draw):
+    """Two of them, equal half the time."""
+    first = length(draw)
+    return first, one_of(draw, first, None) or length(draw)
+
+
+def variations(draw, *options):
+    """Up to two of the options, each a dict of fields, as one dict; often none. Shrinks to none."""
+    return dict(draw(_variations(tuple(tuple(option.items()) for option in options))))
+
+
+@cache
+def _variations(options):
+    pairs = [a + b for a, b in combinations(options, 2)]
+    return st.sampled_from([()] * len(pairs) + [*options, *pairs])
+
+
+_UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")
+
+
+def _heads(draw, even, smallest=1):
+    """num_heads and head_dim. A layer norm over fewer than 4 features is ill-conditioned, so `smallest` is their product."""
+    shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
+    num_heads, head_dim = draw(_sampled_from(tuple(shapes)))
+    return {"num_heads": num_heads, "head_dim": head_dim}
+
+
+# ---- cases ---------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def scaled_dot_product_cases(draw, release):
+    """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
+    batch, kv_heads = draw(_batches(release.has_enable_gqa))
+    L, S = lengths(draw)
+    D, Dv = draw(_sampled_from(tuple((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3))))
+    case = ScaledDotProduct(
+        **common(draw),
+        batch=batch,
+        kv_heads=kv_heads,
+        L=L,
+        S=S,
+        D=D,
+        Dv=Dv,
+        is_causal=one_of(draw, False, False, False, False, True),
+        scale=one_of(draw, None, None, 0.5, 2.0) if release.has_scale else None,
+    )
+    attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
+    if attn_mask is None:
+        return case
+    mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
+    attn_mask = replace(attn_mask, per_head=False)
+    return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=one_of(draw, "", "", "", "L", "S"))
+
+
+@cache
+def _batches(has_enable_gqa):
+    """(batch dimensions, kv_heads or None)"""
+    plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)] * 2 + [((3,), None), ((2, 1, 2), None)]
+    grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
+    return _sampled_from((*plain, *grouped[::2]))
+
+
+def _broadcastable(batch):
+    """All batch dimensions of a mask that broadcast to `batch`, the fewest first."""
+    tails = [batch[len(batch) - kept :] for kept in range(len(batch) + 1)]
+    return tuple(dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail))))
+
+
+@st.composite
+def multi_head_cases(draw, release, functional=False):
+    """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward."""
+    inference = not functional and one_of(draw, True, False)
+    attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
+    L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
+    attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
+    case = MultiHead(
+        **common(draw, _UNRECORDED if inference else AUTOGRAD),
+        **_heads(draw, inference),
+        N=one_of(draw, 1, 2, 3),
+        L=L,
+        S=S,
+        attention=attention,
+        attn_mask=attn_mask,
+        key_padding_mask=key_padding_mask,
+        is_causal=bool(release.has_causal_hints and hint(draw, attn_mask)),
+        functional=functional,
+        **draw(_WEIGHTS),
+    )
+    options = [{"dropout": 0.5}, {"bias": False}, {"add_bias_kv": True}, {"add_zero_attn": True}]
+    options += [{"fast_path": False}] if release.has_fast_path_switch else []
+    if attention == "distinct":
+        options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 3
+    if functional:
+        options += [{"static": True}] * 2
+    if not inference:
+        options += [{"training": True}, {"batched": False, "N": 1}, *[{"batch_first": False}] * (not functional)]
+    chosen = variations(draw, *options)
+    return replace(case, **_without_contradictions(chosen))
+
+
+_ATTENTIONS = ("self", "copies", "cross", "distinct")
+_WEIGHTS = st.sampled_from(
+    [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
+)
+
+
+def _without_contradictions(chosen):
+    """Dropout in training has properties of its own; static keys exclude appended ones."""
+    if chosen.get("training"):
+        chosen.pop("dropout", None)
+    if chosen.get("static"):
+        chosen.pop("add_bias_kv", None)
+    return chosen
+
+
+@st.composite
+def transformer_cases(draw, release, module):
+    """Calls of one of nn.Transformer, its stacks and its layers."""
+    has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
+    inference = one_of(draw, True, False)
+    shared = common(draw, _UNRECORDED if inference else AUTOGRAD)
+    masks = {}
+    if has_encoder:
+        masks |= {"src_mask": attention_mask(draw, nones=5), "src_key_padding_mask": padding_mask(draw)}
+    if has_decoder:
+        masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
+        masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
+    S, T = lengths(draw) if has_decoder else (length(draw), 1)
+    has_kink = shared["dtype"] == "float64" or shared["autograd"] not in ("grad", "inputs", "mask")
+    dim_feedforward, activation = draw(_sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",)))))
+    case = Transformer(
+        **shared,
+        **masks,
+        **_heads(draw, inference, smallest=4),
+        **_hints(draw, release, module, masks),
+        module=module,
+        N=one_of(draw, 1, 2, 3),
+        S=S,
+        T=T,
+        num_layers=1 if module.endswith("Layer") else one_of(draw, 1, 2, 3),
+        dim_feedforward=dim_feedforward,
+        activation=activation,
+        norm=module == "Transformer",
+    )
+    options = [{"dropout": 0.5}, {"norm_first": True}, {"layer_norm_eps": 1e-2}]
+    options += [{"fast_path": False}] if release.has_fast_path_switch else []
+    options += [{"bias": False}] if release.has_layer_bias else []
+    if module in ("TransformerEncoder", "TransformerDecoder"):
+        options += [{"norm": True}] * 3
+    if module == "TransformerEncoder":
+        options += [{"enable_nested_tensor": False}, {"mask_check": False}]
+    if not inference:
+        options += [{"training": True}, {"batch_first": False}, {"batched": False, "N": 1}]
+    return replace(case, **_without_contradictions(variations(draw, *options)))
+
+
+def _hints(draw, release, module, masks):
+    """The hints that this module has in this release."""
+    names = {
+        "TransformerEncoderLayer": ("src",) if release.has_causal_hints else (),
+        "TransformerEncoder": ("src",) if release.has_causal_hints else (),
+        "TransformerDecoderLayer": ("tgt", "memory") if release.has_causal_hints else (),
+        "TransformerDecoder": ("tgt", "memory") if release.has_decoder_hints else (),
+        "Transformer": ("src", "tgt", "memory") if release.has_transformer_hints else (),
+    }[module]
+    return {f"{name}_is_causal": hint(draw, masks[f"{name}_mask"]) for name in names}

@@ -1,0 +1,87 @@
+"""The reference and the second formulation, which have no line in common, agree on every generated case."""
+
+import ast
+import dataclasses
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import given
+
+from reference.attention import scaled_dot_product_attention
+
+from . import generated, second_formulation
+from .comparing import close
+from .generated import few, some
+
+
+def plain(tree):
+    """Nested lists for arrays, namespaces for dataclasses, names for functions."""
+    if dataclasses.is_dataclass(tree):
+        names = [field.name for field in dataclasses.fields(tree)]
+        return SimpleNamespace(**{name: plain(getattr(tree, name)) for name in names})
+    if isinstance(tree, dict):
+        return {name: plain(child) for name, child in tree.items()}
+    if isinstance(tree, np.ndarray):
+        return tree.tolist()
+    if isinstance(tree, tuple):
+        return [plain(child) for child in tree]
+    return tree.__name__ if callable(tree) else tree
+
+
+def test_the_second_formulation_knows_nothing_of_the_first():
+    tree = ast.parse(inspect.getsource(second_formulation))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in imports] == ["import math"]
+
+
+@some
+@given(generated.dot_product_calls())
+def test_both_agree_on_scaled_dot_product_attention(arguments):
+    expected = second_formulation.scaled_dot_product_attention(**plain(arguments))
+    close(scaled_dot_product_attention(**arguments), expected)
+
+
+@some
+@given(generated.multi_head_calls())
+def test_both_agree_on_multi_head_attention_and_its_weights(call):
+    module, arguments = call
+    output, weights = module(**arguments)
+    expected, expected_weights = second_formulation.multi_head_attention(plain(module), **plain(arguments))
+    close(output, expected)
+    close(weights, expected_weights)
+
+
+@some
+@given(generated.encoder_layer_calls())
+def test_both_agree_on_an_encoder_layer(call):
+    module, arguments = call
+    close(module(**arguments), second_formulation.encoder_layer(plain(module), **plain(arguments)))
+
+
+@some
+@given(generated.decoder_layer_calls())
+def test_both_agree_on_a_decoder_layer(call):
+    module, arguments = call
+    close(module(**arguments), second_formulation.decoder_layer(plain(module), **plain(arguments)))
+
+
+@few
+@given(generated.encoder_layer_calls(depth=2))
+def test_both_agree_on_a_stack_of_encoder_layers(call):
+    module, arguments = call
+    close(module(**arguments), second_formulation.encoder(plain(module), **plain(arguments)))
+
+
+@few
+@given(generated.decoder_layer_calls(depth=2))
+def test_both_agree_on_a_stack_of_decoder_layers(call):
+    module, arguments = call
+    close(module(**arguments), second_formulation.decoder(plain(module), **plain(arguments)))
+
+
+@few
+@given(generated.transformer_calls())
+def test_both_agree_on_a_transformer(call):
+    module, arguments = call
+    close(module(**arguments), second_formulation.transformer(plain(module), **plain(arguments)))
