@@ -11,6 +11,7 @@ import numpy as np
 from reference import masks as meaning
 from reference.attention import MultiHeadAttention, attend
 from reference.transformer import Encoder
+from reference.transformer import Transformer as WholeTransformer
 
 from . import dispatch
 
@@ -131,15 +132,35 @@ class Packed:
         return output if self.encoder.norm is None else self.encoder.norm(output)
 
 
-def packed(computation, case, truncates=False):
+def packed(computation, case):
     """nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
-    lengths, _ = dispatch.nested_lengths(case)
-    width = int(lengths.max(initial=0)) if truncates else case.S
-    pack = {"lengths": tuple(int(n) for n in lengths), "width": width}
-    if case.module == "Transformer":
-        encoder = Packed(computation.function.encoder, **pack)
-        return replace(computation, function=replace(computation.function, encoder=encoder))
-    return replace(computation, function=Packed(computation.function, **pack))
+    if isinstance(_encoder(computation), Packed):
+        return computation
+    lengths = tuple(int(n) for n in dispatch.nested_lengths(case)[0])
+    computation = _with_encoder(computation, Packed(_encoder(computation), lengths, case.S))
+    return replace(computation, ignores_garbage=case.module == "TransformerEncoder")
+
+
+def truncated(computation):
+    """What comes back from the nested path is as long as the longest sample."""
+    encoder = _encoder(computation)
+    return _with_encoder(computation, replace(encoder, width=max(encoder.lengths)))
+
+
+def _encoder(computation):
+    function = computation.function
+    return function.encoder if isinstance(function, WholeTransformer) else function
+
+
+def _with_encoder(computation, encoder):
+    function = computation.function
+    whole = replace(function, encoder=encoder) if isinstance(function, WholeTransformer) else encoder
+    return replace(computation, function=whole)
+
+
+def with_masks(computation, masks):
+    """The call as if it had been given these masks instead."""
+    return replace(computation, arguments={**computation.arguments, **masks})
 
 
 def raising(computation, error, message):
@@ -150,6 +171,11 @@ def raising(computation, error, message):
 def warning(computation, pattern):
     """The call also warns."""
     return replace(computation, warnings=(*computation.warnings, pattern))
+
+
+def undefined(computation):
+    """The call reads memory that is not the mask's: shapes and dtypes hold, numbers don't."""
+    return replace(computation, undefined=True)
 
 
 def without_gradient(computation, names):

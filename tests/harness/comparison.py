@@ -55,7 +55,7 @@ def compare_arrays(what, expected, got, allowed, ignore=None):
     ignore: True where only the class of an element is compared.
     """
     if expected.shape != got.shape:
-        return Mismatch(f"{what} shape", expected.shape, got.shape), None
+        return Mismatch(f"{what} shape", expected.shape, got.shape), 0.0
     wrong = _classes(expected) != _classes(got)
     finite = np.isfinite(expected) & np.isfinite(got)
     if ignore is not None:

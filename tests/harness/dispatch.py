@@ -66,8 +66,6 @@ def _native_mha(case, release, block):
             return False
     else:
         masks = {name: mask for name, mask in masks_of(case).items() if name.startswith(block)}
-    if not case.bias:
-        return False
     if not since(release, "2.0"):
         no_attn_mask = all(is_padding(name) for name in masks)
         return no_attn_mask and case.num_heads % 2 == 0 and case.dropout == 0
@@ -75,7 +73,7 @@ def _native_mha(case, release, block):
         return True
     # the encoder layer has made its masks float before it calls its attention
     any_float = any(mask.is_float for mask in masks.values()) or (block == "src" and masks)
-    return case.num_heads % 2 == 0 and not any_float
+    return case.num_heads % 2 == 0 and case.bias and not any_float
 
 
 def nested(case, release):

@@ -40,6 +40,8 @@ def garbage_rows(case, results):
         by_result["weights"] = rows[:, None, :, None]
     if _is_sequence_first(case):
         by_result["output"] = by_result["output"].swapaxes(0, 1)
+    if by_result["output"].shape[:2] != results["output"].shape[:2]:  # the release has dropped padded positions
+        return dict.fromkeys(results)
     return by_result
 
 

@@ -1,12 +1,47 @@
 """What a case's masks amount to, as the ledger's triggers ask it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from reference import masks as meaning
 
+from . import dispatch
 from .arrays import mask_arrays, merged_bias
-from .cases import ScaledDotProduct, Transformer, attentions
-from .dispatch import blocks, since
+from .cases import Case, ScaledDotProduct, Transformer, attentions
+from .dispatch import blocks
+from .release import Release
+
+
+@dataclass(frozen=True)
+class Call:
+    """A case on a release, and the path that served each of its attentions, in order (Observation.served)."""
+
+    case: Case
+    release: Release
+    served: tuple[str, ...] = ()
+
+    def blocks(self, path):
+        """The attention blocks that the release serves by this path: "native_layer", "native_mha", "sdpa", "explicit".
+
+        On the nested path the encoder's block has no masks any more, and is not among them.
+        """
+        if isinstance(self.case, ScaledDotProduct):
+            return ("sdpa",) if path == "sdpa" else ()
+        paths = dispatch.paths(self.case, self.release)
+        if dispatch.nested(self.case, self.release):
+            del paths["src"]
+        return tuple(block for block, its_path in paths.items() if its_path == path)
+
+    def flash_blocks(self):
+        """Those that scaled_dot_product_attention gives to its fused kernel."""
+        backends = [path for path in self.served if path.startswith("sdpa")]
+        blocks = self.blocks("sdpa")
+        if "src" in blocks:  # all layers of the encoder come before those of the decoder
+            order = ["src"] * self.case.num_layers + [block for block in blocks if block != "src"]
+        else:
+            order = blocks
+        return tuple(block for block, backend in zip(order, backends, strict=False) if backend == "sdpa_flash")
 
 
 def merged(case, block):
@@ -52,25 +87,7 @@ def absorbs_everything(case, block):
 
 def needs_mask_gradient(case, block):
     """Whether autograd asks for the gradient of a float mask of the block."""
-    if case.autograd not in ("grad", "mask"):
-        return False
-    names = ("attn_mask",) if isinstance(case, ScaledDotProduct) else mask_names(case, block)
-    return any(getattr(case, name) is not None and getattr(case, name).is_float for name in names)
-
-
-def uses_flash(case, release, block):
-    """Whether the CPU's fused kernel serves this block, which has been chosen for scaled_dot_product_attention."""
-    if not since(release, "2.1") or needs_mask_gradient(case, block):
-        return False
-    if not isinstance(case, ScaledDotProduct):
-        return True
-    ranks = (2, 4) if case.attn_mask is not None else ()
-    return (
-        case.D == case.Dv
-        and len(case.batch) == 2
-        and (case.attn_mask is None or len(case.mask_batch) + 2 in ranks)
-        and (case.layout in ("contiguous", "sliced", "expanded") or case.D == 1)
-    )
+    return case.autograd in ("grad", "mask") and gives_float(case, block)
 
 
 def drops_the_mask(case, release, block):
@@ -97,3 +114,8 @@ def _stack_detects(case, release, block):
 def _is_exactly_causal(mask):
     L, S = mask.shape[-2:]
     return mask.ndim == 2 and L == S and np.array_equal(meaning.as_bias(mask, "float64"), meaning.as_bias(meaning.causal(L, S), "float64"))
+
+
+def gives_float(case, block):
+    """Whether a mask of the block is float."""
+    return any(getattr(case, name) is not None and getattr(case, name).is_float for name in mask_names(case, block))

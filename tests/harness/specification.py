@@ -28,13 +28,16 @@ class Computation:
     """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
 
     error: (type name, regular expression of the message) of what is raised instead.
-    warnings: a regular expression for each warning that a user sees.
+    warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess.
+    ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
     """
 
     function: Callable
     arguments: Mapping[str, object]
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
+    undefined: bool = False
+    ignores_garbage: bool = False
 
     def __call__(self):
         """{"output": array} and, from a multi-head attention, {"weights": array}."""

@@ -35,15 +35,15 @@ class Observation:
 
     outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, in the
     shapes of arrays.py, None where autograd found no dependence; empty if the case does not differentiate. error:
-    (type name, message) or None. warnings: messages in order. paths: what served the call. mutated: arguments that
-    the call changed.
+    (type name, message) or None. warnings: messages in order. served: the path of each attention, in order (PATHS).
+    mutated: arguments that the call changed.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
-    paths: frozenset[str] = frozenset()
+    served: tuple[str, ...] = ()
     mutated: tuple[str, ...] = ()
 
 
@@ -53,10 +53,10 @@ def observe(case, device="cpu"):
     tensors = _tensors(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
-    paths, outputs, gradients, error = set(), {}, {}, None
+    served, outputs, gradients, error = [], {}, {}, None
     started = time.perf_counter()
     call = _prepare(case, weights)
-    with warnings.catch_warnings(record=True) as caught, _watching(paths), _fast_path(case):
+    with warnings.catch_warnings(record=True) as caught, _watching(served), _fast_path(case):
         warnings.simplefilter("always")
         try:
             outputs = _call(case, call, tensors)
@@ -72,7 +72,7 @@ def observe(case, device="cpu"):
         },
         error,
         tuple(str(warning.message) for warning in caught),
-        frozenset(paths),
+        tuple(served),
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
     )
 
@@ -255,13 +255,13 @@ def _gradients(case, outputs, tensors):
 
 
 @contextmanager
-def _watching(paths):
-    """Add to `paths` the name of each entry point that is called."""
+def _watching(served):
+    """Append to `served` the path of each entry point that is called."""
     originals = [(owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)]
     if hasattr(F, "scaled_dot_product_attention"):
         originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
     for owner, name, function, path in originals:
-        setattr(owner, name, _noting(function, path, paths))
+        setattr(owner, name, _noting(function, path, served))
     try:
         yield
     finally:
@@ -269,9 +269,9 @@ def _watching(paths):
             setattr(owner, name, function)
 
 
-def _noting(function, path, paths):
+def _noting(function, path, served):
     def noting(*args, **kwargs):
-        paths.add(path or _sdpa_backend(*args, **kwargs))
+        served.append(path or _sdpa_backend(*args, **kwargs))
         return function(*args, **kwargs)
 
     return noting

@@ -29,6 +29,7 @@ some = settings(deadline=None, max_examples=100)
 few = settings(deadline=None, max_examples=30)
 
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+booleans = st.booleans()
 activations = st.sampled_from([relu, gelu])
 sizes = st.integers(1, 4)
 small = st.integers(1, 3)
@@ -67,9 +68,7 @@ def layer_norm(rng, E, biased=True):
 
 def feed_forward(rng, E, activation, biased=True, hidden=3):
     bias1, bias2 = (rng.standard_normal(n) if biased else None for n in (hidden, E))
-    return FeedForward(
-        rng.standard_normal((hidden, E)), bias1, rng.standard_normal((E, hidden)), bias2, activation
-    )
+    return FeedForward(rng.standard_normal((hidden, E)), bias1, rng.standard_normal((E, hidden)), bias2, activation)
 
 
 def encoder_layer(rng, num_heads, head_dim, activation, norm_first=False, biased=True):
@@ -93,9 +92,9 @@ def decoder_layer(rng, num_heads, head_dim, activation, norm_first=False, biased
 
 
 @st.composite
-def dot_product_calls(draw, kinds=(None, *MASKS)):
+def dot_product_calls(draw, kinds=(None, "causal", *MASKS)):
     """Arguments of scaled_dot_product_attention on (N, H, L, D), with a mask of any broadcastable shape."""
-    rng, kind, gqa = draw(generators), draw(st.sampled_from(kinds)), draw(st.booleans())
+    rng, kind, gqa = draw(generators), draw(st.sampled_from(kinds)), draw(booleans)
     N, heads, group, L, S, D, Dv = (draw(small) for _ in range(7))
     H = heads * group if gqa else heads
     full = [(L, S), (1, S), (L, 1), (H, L, S), (N, 1, L, S), (1, H, L, S), (N, H, L, S), (N, 1, 1, S)]
@@ -106,8 +105,8 @@ def dot_product_calls(draw, kinds=(None, *MASKS)):
         "scale": draw(st.sampled_from([None, 0.3, 1.0, -2.0])),
         "enable_gqa": gqa,
     }
-    if kind is None:
-        return arguments | {"is_causal": draw(st.booleans())}
+    if kind in (None, "causal"):
+        return arguments | {"is_causal": kind == "causal"}
     return arguments | {"attn_mask": mask(rng, kind, *draw(st.sampled_from(full)))}
 
 
@@ -121,9 +120,9 @@ def masks_over(draw, rng, N, H, L, S, kinds=(None, *MASKS)):
 
 
 @st.composite
-def multi_head_calls(draw, static=st.booleans(), extra_key=st.booleans(), add_zero_attn=st.booleans(), kinds=None):
+def multi_head_calls(draw, static=booleans, extra_key=booleans, add_zero_attn=booleans, kinds=(None, *MASKS)):
     """A MultiHeadAttention and its arguments, any combination of options that torch admits."""
-    rng, static, biased = draw(generators), draw(static), draw(st.booleans())
+    rng, static, biased = draw(generators), draw(static), draw(booleans)
     N, H, L, D, kdim, vdim = (draw(small) for _ in range(6))
     S = draw(sizes)
     extra = not static and draw(extra_key)  # torch excludes bias_k beside static_k
@@ -132,7 +131,7 @@ def multi_head_calls(draw, static=st.booleans(), extra_key=st.booleans(), add_ze
         "query": rng.standard_normal((N, L, H * D)),
         "key": rng.standard_normal((N, S, kdim)),
         "value": rng.standard_normal((N, S, vdim)),
-        **draw(masks_over(rng, N, H, L, S, kinds or (None, *MASKS))),
+        **draw(masks_over(rng, N, H, L, S, kinds)),
     }
     if static:
         arguments |= {name: rng.standard_normal((N * H, S, D)) for name in ("static_k", "static_v")}
@@ -151,7 +150,7 @@ def encoder_layer_calls(draw, depth=None):
 
 @st.composite
 def encoders(draw, rng, H, D, depth=None):
-    options = draw(activations), draw(st.booleans()), draw(st.booleans())
+    options = draw(activations), draw(booleans), draw(booleans)
     if depth is None:
         return encoder_layer(rng, H, D, *options)
     layers = tuple(encoder_layer(rng, H, D, *options) for _ in range(depth))
@@ -169,7 +168,7 @@ def decoder_layer_calls(draw, depth=None):
 
 @st.composite
 def decoders(draw, rng, H, D, depth=None):
-    options = draw(activations), draw(st.booleans()), draw(st.booleans())
+    options = draw(activations), draw(booleans), draw(booleans)
     if depth is None:
         return decoder_layer(rng, H, D, *options)
     layers = tuple(decoder_layer(rng, H, D, *options) for _ in range(depth))

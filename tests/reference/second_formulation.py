@@ -170,9 +170,7 @@ def decoder_layer(
         return multi_head_attention(module.self_attn, x, x, x, tgt_mask, tgt_key_padding_mask)[0]
 
     def remember(x):
-        return multi_head_attention(
-            module.multihead_attn, x, memory, memory, memory_mask, memory_key_padding_mask
-        )[0]
+        return multi_head_attention(module.multihead_attn, x, memory, memory, memory_mask, memory_key_padding_mask)[0]
 
     if module.norm_first:
         first = add(tgt, attend(everywhere(layer_norm, module.norm1, tgt)))

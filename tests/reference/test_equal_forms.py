@@ -4,7 +4,6 @@ import copy
 import dataclasses
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,7 +101,7 @@ def test_a_batch_is_its_samples_one_by_one(call):
 
 def _of_sample(array, name, n, H):
     per_head = array is not None and array.ndim == 3 and name in ("attn_mask", "static_k", "static_v")
-    shared = array is None or name == "attn_mask" and not per_head
+    shared = array is None or (name == "attn_mask" and not per_head)
     return array if shared else array[n * H : (n + 1) * H] if per_head else array[n : n + 1]
 
 

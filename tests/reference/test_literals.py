@@ -11,6 +11,7 @@ from reference.attention import scaled_dot_product_attention
 from .comparing import near
 
 MIN = np.finfo(np.float64).min
+KEYS = (0, log(3))
 
 
 def column(*numbers, dtype=float):
@@ -18,7 +19,7 @@ def column(*numbers, dtype=float):
     return np.array(numbers, dtype)[:, None]
 
 
-def look(attn_mask=None, dtype=float, keys=(0, log(3)), values=(4, 8), **options):
+def look(attn_mask=None, dtype=float, keys=KEYS, values=(4, 8), **options):
     """What the query 1 sees of the keys 0 and ln 3 with the values 4 and 8."""
     mask = None if attn_mask is None else np.array([attn_mask])
     mask = mask if mask is None or mask.dtype == bool else mask.astype(dtype)
