@@ -21,11 +21,16 @@ _cached = lru_cache(maxsize=8)
 def mask_arrays(case):
     """{argument name: array} of the masks, in the polarity of the function that takes them."""
     arrays = {}
-    for number, (name, mask) in enumerate(masks_of(case).items()):
-        array = mask.array(_mask_shape(case, name), case.dtype, [case.seed, 4, number], is_padding(name))
+    for name, mask in masks_of(case).items():
+        array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
         arrays[name] = ~array if inverted else array
     return arrays
+
+
+def _mask_seed(case, name):
+    """Of its own for each mask, whatever other masks there are."""
+    return [case.seed, 4, *name.encode()]
 
 
 def _mask_shape(case, name):

@@ -98,3 +98,24 @@ def nested_lengths(case):
 def is_left_aligned(kept):
     """Whether no kept position follows one that isn't."""
     return not (kept[:, 1:] & ~kept[:, :-1]).any()
+
+
+def reachable(release):
+    """{module: paths that serve some of its calls in this release on this device}"""
+    sdpa = {"sdpa_math"} if since(release, "2.0") else {"explicit"}
+    if since(release, "2.1") and release.device_type == "cpu":
+        sdpa |= {"sdpa_flash"}
+    if release.device_type != "cpu":
+        sdpa = set()  # which backends there are depends on the machine
+    native = {"native_mha"}
+    encoder = {"native_encoder_layer"}
+    paths = {
+        "MultiheadAttention": {"explicit"} | native | sdpa,
+        "multi_head_attention_forward": {"explicit"} | sdpa,
+        "TransformerEncoderLayer": encoder | sdpa,
+        "TransformerEncoder": encoder | {"nested"} | sdpa,
+        "TransformerDecoderLayer": native | sdpa,
+        "TransformerDecoder": native | sdpa,
+        "Transformer": encoder | native | {"nested"} | sdpa,
+    }
+    return paths | ({"scaled_dot_product_attention": sdpa} if since(release, "2.0") else {})

@@ -99,6 +99,7 @@ def _variations(options):
     return st.sampled_from([()] * len(pairs) + [*options, *pairs])
 
 
+# `inference` cases are in eval, batched, batch-first, and autograd sees no parameter: the native paths want all of it.
 _UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")
 
 
@@ -152,9 +153,8 @@ def _broadcastable(batch):
 
 
 @st.composite
-def multi_head_cases(draw, release, functional=False):
-    """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward."""
-    inference = not functional and one_of(draw, True, False)
+def multi_head_cases(draw, release, inference=False, functional=False):
+    """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward; `inference` as one infers."""
     attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
     L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
@@ -199,10 +199,9 @@ def _without_contradictions(chosen):
 
 
 @st.composite
-def transformer_cases(draw, release, module):
-    """Calls of one of nn.Transformer, its stacks and its layers."""
+def transformer_cases(draw, release, module, inference=False):
+    """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    inference = one_of(draw, True, False)
     shared = common(draw, _UNRECORDED if inference else AUTOGRAD)
     masks = {}
     if has_encoder:

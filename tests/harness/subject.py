@@ -26,8 +26,6 @@ _SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sd
 
 PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS)
 
-seconds_in_torch = 0.0  # a running total, for the record
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -36,7 +34,7 @@ class Observation:
     outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, in the
     shapes of arrays.py, None where autograd found no dependence; empty if the case does not differentiate. error:
     (type name, message) or None. warnings: messages in order. served: the path of each attention, in order (PATHS).
-    mutated: arguments that the call changed.
+    mutated: arguments that the call changed. seconds: time spent in torch.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -45,16 +43,16 @@ class Observation:
     warnings: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
     mutated: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def observe(case, device="cpu"):
     """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised."""
-    global seconds_in_torch
+    started = time.perf_counter()
     tensors = _tensors(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
     served, outputs, gradients, error = [], {}, {}, None
-    started = time.perf_counter()
     call = _prepare(case, weights)
     with warnings.catch_warnings(record=True) as caught, _watching(served), _fast_path(case):
         warnings.simplefilter("always")
@@ -63,7 +61,7 @@ def observe(case, device="cpu"):
             gradients = _gradients(case, outputs, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
-    seconds_in_torch += time.perf_counter() - started
+    seconds = time.perf_counter() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
         {
@@ -74,6 +72,7 @@ def observe(case, device="cpu"):
         tuple(str(warning.message) for warning in caught),
         tuple(served),
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
+        seconds,
     )
 
 

@@ -1,0 +1,185 @@
+"""Options, Hypothesis profiles, and the hooks that run the conformance tests as a measurement: header, record, summary."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+_CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
+_HARNESS_ERROR = 3
+
+# A slow machine is no error of a test, so the health check for slowness is off.
+_COMMON = {
+    "deadline": None,
+    "database": None,
+    "print_blob": False,
+    "report_multiple_bugs": False,
+    "phases": (Phase.explicit, Phase.generate, Phase.shrink),
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+for _name, _examples in {"quick": 60, "default": 600, "thorough": 6000}.items():
+    settings.register_profile(_name, max_examples=_examples, **_COMMON)
+settings.register_profile("ci", settings.get_profile("default"))
+settings.load_profile("default")
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("attention masks")
+    group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
+    group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
+    group.addoption("--no-ledger", action="store_true", help="judge by the specification alone; --strict fails when a known deviation is absent")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.stash[_MEASURES] = _measures(config)
+    if not config.stash[_MEASURES]:
+        return
+    if config.getoption("no_ledger") and config.getini("strict"):
+        raise pytest.UsageError("--no-ledger and --strict contradict each other: without a ledger nothing is absent")
+    torch = _import_torch()
+    device = config.getoption("device")
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises many types here
+        raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
+    _prepare_paths(config, torch)
+    if not config.getoption("hypothesis_seed"):
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from tests.harness import session
+
+    session.start(device, use_ledger=not config.getoption("no_ledger"))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Measurement(config), "measurement")
+
+
+_MEASURES = pytest.StashKey[bool]()
+
+
+def _measures(config):
+    """Whether conformance tests are asked for: what else there is tests the suite itself."""
+    places = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+    return any(place == _CONFORMANCE or _CONFORMANCE in place.parents for place in places)
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise pytest.UsageError(f"torch cannot be imported: {error}") from None
+    from packaging.version import Version
+
+    if Version(torch.__version__) < Version("1.13"):
+        raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
+    return torch
+
+
+def _prepare_paths(config, torch):
+    name = f"{torch.__version__.split('+')[0]}-{config.getoption('device').replace(':', '')}"
+    report = Path(config.getoption("report") or config.rootpath / "reports" / f"{name}.json")
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with open(report, "a"):
+            pass
+        if not report.stat().st_size:
+            report.unlink()
+    except OSError as error:
+        raise pytest.UsageError(f"--report {report}: cannot be written: {error.strerror}") from None
+    config.option.report = str(report)
+    if not config.option.xmlpath:
+        config.option.xmlpath = str(report.with_suffix(".xml"))
+
+
+# ---- in the process that runs the tests ----------------------------------------------------------------------------
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    if item.config.stash[_MEASURES]:
+        from tests.harness import session
+
+        session.current.tally = session.Tally()
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if not item.config.stash[_MEASURES] or (report.when != "call" and report.passed):
+        return
+    from tests.harness import record, session
+    from tests.harness.failure import Nonconformance
+
+    outcome = record.PASSED
+    if call.excinfo is not None and not report.skipped:
+        expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
+        outcome = record.FAILED if expected else record.HARNESS_ERROR
+    marker = item.get_closest_marker("clause")
+    # a plain attribute of the report travels from a worker to the controller
+    report.measured = {
+        "outcome": "skipped" if report.skipped else outcome,
+        "clauses": list(marker.args) if marker else [],
+        "seconds": round(report.duration, 2),
+        "tally": session.current.tally.as_dict(),
+        "message": str(call.excinfo.value)[:20000] if call.excinfo is not None and not report.skipped else "",
+    }
+
+
+# ---- in the process that was started by hand -----------------------------------------------------------------------
+
+
+class Measurement:
+    """Collects what the tests report, writes the record and prints the summary."""
+
+    def __init__(self, config):
+        from tests.harness import record, session
+
+        self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
+        profile = config.getoption("hypothesis_profile") or "default"
+        self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
+
+    def pytest_report_header(self):
+        from tests.harness.summary import header
+
+        return header(self.environment)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report):
+        from tests.harness import record
+
+        if hasattr(report, "measured"):
+            self.tests[report.nodeid] = report.measured
+        elif report.failed:  # xdist's own report: the worker is gone
+            crashed = {"clauses": [], "seconds": 0, "tally": {}, "message": str(report.longrepr)[:2000]}
+            self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        from tests.harness import record
+        from tests.harness.session import current
+        from tests.harness.dispatch import reachable
+
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        seconds = time.monotonic() - self.started
+        self.record = record.assemble(current, self.environment, self.tests, complete, seconds)
+        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(current.release))
+        if self.tests:
+            record.write(self.record, self.config.option.report)
+        if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
+            session.exitstatus = _HARNESS_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter):
+        from tests.harness.summary import markdown, summary
+
+        if not self.tests:
+            return
+        terminalreporter.section("attention masks", sep="=")
+        for line in summary(self.record, self.config.option.report):
+            terminalreporter.write_line(line)
+        if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with open(step_summary, "a") as file:
+                file.write(markdown(self.record))

@@ -1,0 +1,18 @@
+"""F.scaled_dot_product_attention."""
+
+import pytest
+from hypothesis import given
+
+from tests.harness import session
+from tests.harness.checking import check
+from tests.harness.strategies import scaled_dot_product_cases
+
+RELEASE = session.current.release
+
+pytestmark = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="this release has no such function")
+
+
+@pytest.mark.clause(1, 2, 4, 5, 6, 10)
+@given(case=scaled_dot_product_cases(RELEASE))
+def test_output_and_gradients_are_as_specified(case):
+    check(case)

@@ -1,0 +1,33 @@
+"""nn.Transformer, its stacks and its layers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.harness import session
+from tests.harness.checking import check
+from tests.harness.strategies import transformer_cases
+
+RELEASE = session.current.release
+
+MODULES = (
+    "TransformerEncoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoderLayer",
+    "TransformerDecoder",
+    "Transformer",
+)
+
+
+@pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
+@pytest.mark.parametrize("module", MODULES)
+@given(data=st.data())
+def test_inference_is_as_specified(module, data):
+    check(data.draw(transformer_cases(RELEASE, module, inference=True)))
+
+
+@pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
+@pytest.mark.parametrize("module", MODULES)
+@given(data=st.data())
+def test_training_and_other_calls_are_as_specified(module, data):
+    check(data.draw(transformer_cases(RELEASE, module, inference=False)))

@@ -1,0 +1,132 @@
+"""How a failure reads: the call as one could type it, its masks as grids, what was expected and got, how to rerun."""
+
+from dataclasses import fields
+
+import numpy as np
+
+from .arrays import inputs, mask_arrays
+from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
+from .results import as_given
+from .subject import constructor, options
+
+_WIDEST = 40
+
+
+class Nonconformance(AssertionError):
+    """torch does something else than the model of its release."""
+
+
+def explain(case, observation, verdict):
+    """The report on a failing case, as text."""
+    lines = [f"{case.module} does not do what it should:", ""]
+    for mismatch in verdict.mismatches:
+        lines += [f"    {line}" for line in _mismatch(mismatch)]
+    if verdict.deviations:
+        lines += ["", "    expected are the deviations that the ledger knows here: " + ", ".join(verdict.deviations)]
+    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case))]
+    for name, array in mask_arrays(case).items():
+        lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
+    lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
+    lines += ["", "Again:", "", f"    python -m tests.harness.again '{shortest_repr(case)}'", ""]
+    return "\n".join(lines)
+
+
+def _mismatch(mismatch):
+    if mismatch.where is None and mismatch.bound is None:
+        return [f"{mismatch.what}: expected {_nothing(mismatch.expected)}, got {_nothing(mismatch.got)}"]
+    place = f"{mismatch.what}[{', '.join(map(str, mismatch.where))}]" if mismatch.where is not None else mismatch.what
+    line = f"{place}: expected {mismatch.expected!r}, got {mismatch.got!r}"
+    if np.isfinite(mismatch.error):
+        line += f", off by {mismatch.error:.3g} where {mismatch.bound:.3g} is allowed"
+    return [line]
+
+
+def _nothing(value):
+    return "nothing" if value is None else str(value)
+
+
+def _indented(text):
+    return [f"    {line}" for line in text.splitlines()]
+
+
+def call_text(case):
+    """The call as one could type it, with shapes for tensors."""
+    shapes = {
+        name: f"<{array.dtype} {tuple(as_given(case, name, array).shape)}>"
+        for name, array in (inputs(case) | mask_arrays(case)).items()
+    }
+    others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
+    context = {"no_grad": "with torch.no_grad():\n", "inference_mode": "with torch.inference_mode():\n"}
+    before = context.get(case.autograd, "")
+    if isinstance(case, ScaledDotProduct):
+        arguments = [f"{name}={shape}" for name, shape in shapes.items()]
+        return f"{before}    torch.nn.functional.{case.module}({', '.join([*arguments, others])})"
+    if isinstance(case, MultiHead):
+        sequences = {
+            "self": "x, x, x",
+            "copies": "x, x.clone(), x.clone()",
+            "cross": "query, key, key",
+            "distinct": "query, key, value",
+        }[case.attention]
+        sequences += f"  # query {shapes['query']}"
+    else:
+        sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
+    masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
+    made = "" if getattr(case, "functional", False) else f"module = torch.nn.{_made(case)}\n"
+    name = "module" if made else f"torch.nn.functional.{case.module}"
+    body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
+    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks"}.get(case.autograd)
+    needs = f"\n# requires_grad: {gradient}; the sum of result * random weights is differentiated" if gradient else ""
+    return f"{made}{before}{name}(\n{body}\n){needs}"
+
+
+def _made(case):
+    arguments = ", ".join(f"{name}={value!r}" for name, value in constructor(case).items())
+    mode = "train()" if case.training else "eval()"
+    if case.module not in ("TransformerEncoder", "TransformerDecoder"):
+        return f"{case.module}({arguments}).{mode}"
+    stack = f"{case.num_layers}, {'LayerNorm' if case.norm else None}"
+    if case.has_encoder:
+        stack += f", enable_nested_tensor={case.enable_nested_tensor}, mask_check={case.mask_check}"
+    return f"{case.module}(\n    torch.nn.{case.module}Layer({arguments}), {stack}\n).{mode}"
+
+
+def _legend(case, name, array):
+    row = "sample" if is_padding(name) else "query"
+    if array.dtype != bool:
+        return f"{array.dtype} {array.shape}, added to the score: a row per {row}, '-' is -inf"
+    meaning = "True, keeps" if isinstance(case, ScaledDotProduct) else "True, hides"
+    return f"bool {array.shape}: '#' is {meaning}; a row per {row}"
+
+
+def grid(array):
+    """A mask as rows of characters; of a stack of masks each slice once, and only the first few of many."""
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim == 2:
+        return "\n".join(" ".join(_cell(x) for x in row[:_WIDEST]) for row in array[:_WIDEST])
+    slices = array.reshape(-1, *array.shape[-2:])
+    shown = [f"slice {number}\n{grid(part)}" for number, part in enumerate(slices[:4])]
+    return "\n".join(shown + ([f"and {len(slices) - 4} more"] if len(slices) > 4 else []))
+
+
+def _cell(x):
+    if isinstance(x, np.bool_):
+        return "#" if x else "."
+    if np.isneginf(x):
+        return "    -"
+    return f"{x:5.2g}" if x else "    0"
+
+
+def shortest_repr(case):
+    """The case's repr without the fields that are at their default."""
+    given = {
+        field.name: getattr(case, field.name)
+        for field in fields(case)
+        if getattr(case, field.name) != field.default or field.name == "module"
+    }
+    return f"{type(case).__name__}({', '.join(f'{name}={_short(value)}' for name, value in given.items())})"
+
+
+def _short(value):
+    return shortest_repr(value) if hasattr(value, "pattern") else repr(value)

@@ -1,0 +1,112 @@
+"""The record of a run: one JSON file, made of plain data that adds up."""
+
+import json
+import os
+import platform
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import ledger, session
+
+SCHEMA = 1
+
+# Read by the suite or by what it stands on; shown in the header.
+ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
+
+PASSED, FAILED, HARNESS_ERROR, CRASH = "passed", "failed", "harness error", "crash"
+NOT_EXERCISED = "not exercised"
+
+LEAST_SHARE_OF_A_PATH = 0.02
+_CASES_TO_JUDGE_SHARES_BY = 200
+
+
+def environment(run, profile, seed):
+    """What the run ran on."""
+    return {
+        "torch": torch.__version__,
+        "git": torch.version.git_version,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": run.device,
+        "cpu": torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "unknown",
+        "threads": torch.get_num_threads(),
+        "profile": profile,
+        "seed": seed,
+        "ledger": len(run.entries),
+        "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    }
+
+
+def assemble(run, environment, tests, complete, seconds):
+    """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
+    total = {name: Counter() for name in ("statuses", "deviations", "cases", "paths")}
+    for test in tests.values():
+        for name, counter in total.items():
+            counter.update(test["tally"].get(name, {}))
+    return {
+        "schema": SCHEMA,
+        "complete": complete,
+        "seconds": round(seconds, 1),
+        "seconds_in_torch": round(sum(test["tally"].get("seconds_in_torch", 0) for test in tests.values()), 1),
+        "environment": environment,
+        "outcomes": dict(Counter(test["outcome"] for test in tests.values())),
+        "statuses": dict(total["statuses"]),
+        "ledger": {id: _entry(status, total["deviations"][id]) for id, status in sorted(run.statuses.items())},
+        "paths": _by_module(total["paths"], total["cases"]),
+        "ratios": _largest_ratios(tests.values()),
+        "tests": dict(sorted(tests.items())),
+    }
+
+
+def _entry(status, cases):
+    if status == session.PRESENT and not cases:
+        status = NOT_EXERCISED
+    return {"status": status, "cases": cases}
+
+
+def _by_module(paths, cases):
+    """{module: {"cases": number, path: number}}"""
+    modules = {module: {"cases": number} for module, number in sorted(cases.items())}
+    for key, number in sorted(paths.items()):
+        module, path = key.split(" ")
+        modules[module][path] = number
+    return modules
+
+
+def _largest_ratios(tests):
+    largest = {}
+    for test in tests:
+        for key, ratio in test["tally"].get("ratios", {}).items():
+            largest[key] = max(ratio, largest.get(key, 0.0))
+    return {key: round(ratio, 4) for key, ratio in sorted(largest.items())}
+
+
+def neglected_paths(record, reachable):
+    """The ("module path") pairs of `reachable` that served too few of the module's cases: an error of the suite."""
+    neglected = []
+    for module, paths in sorted(reachable.items()):
+        seen = record["paths"].get(module, {"cases": 0})
+        if seen["cases"] >= _CASES_TO_JUDGE_SHARES_BY:
+            least = LEAST_SHARE_OF_A_PATH * seen["cases"]
+            neglected += [f"{module} {path}" for path in sorted(paths) if seen.get(path, 0) < least]
+    return neglected
+
+
+def write(record, path):
+    """Write the record, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def titles():
+    """{ledger id: entry}"""
+    return {entry.id: entry for entry in ledger.ENTRIES}
+
+

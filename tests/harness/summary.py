@@ -1,0 +1,76 @@
+"""What a person reads: the header of a run and its summary."""
+
+from .record import CRASH, FAILED, HARNESS_ERROR, titles
+from .session import ABSENT, CHANGED
+from .verdict import CONFORMS, DEVIATES, FAILS
+
+
+def header(environment):
+    """The lines at the head of a run."""
+    e = environment
+    variables = ", ".join(f"{name}={value}" for name, value in e["variables"].items()) or "none set"
+    return [
+        f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, judged with {e['ledger']} known deviations",
+        f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu capability {e['cpu']}, threads {e['threads']}",
+        f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
+        f"  environment: {variables}",
+    ]
+
+
+def summary(record, path):
+    """The lines at the end of a run."""
+    statuses = record["statuses"]
+    total = sum(statuses.values())
+    e = record["environment"]
+    yield f"torch {e['torch']} on {e['device']}: {total} calls were made and compared with the specification."
+    yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
+    yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for this release"
+    yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
+    if not record["complete"]:
+        yield "The run is INCOMPLETE: it was interrupted."
+    yield from _known(record)
+    yield from _news(record)
+    yield from _paths(record)
+    share = record["seconds_in_torch"]
+    yield f"{record['seconds']:.0f} s, of which the workers spent {share:.0f} s in torch. Record: {path}"
+
+
+def _known(record):
+    seen = {id: entry["cases"] for id, entry in record["ledger"].items() if entry["cases"]}
+    if seen:
+        yield "Known deviations that were seen (calls; a call may show several):"
+    entries = titles()
+    for id, cases in sorted(seen.items(), key=lambda item: -item[1]):
+        yield f"  {cases:7}  {id}: {entries[id].title} ({entries[id].upstream})"
+
+
+def _news(record):
+    for id, entry in record["ledger"].items():
+        if entry["status"] == ABSENT:
+            yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
+        if entry["status"] == CHANGED:
+            yield f"Changed: {id} does neither what it did nor what is specified."
+    for id, test in record["tests"].items():
+        if test["outcome"] in (FAILED, HARNESS_ERROR, CRASH):
+            yield f"{test['outcome'].upper()}: {id}"
+    for path in record["neglected_paths"]:
+        yield f"{HARNESS_ERROR.upper()}: the suite reaches a path too rarely: {path}"
+
+
+def _paths(record):
+    yield "Paths that served the calls (% of a module's calls; one call can take several):"
+    for module, counts in record["paths"].items():
+        cases = counts["cases"]
+        shares = ", ".join(f"{path} {100 * n / cases:.0f}" for path, n in counts.items() if path != "cases")
+        yield f"  {module} ({cases}): {shares}"
+
+
+def markdown(record):
+    """The summary for a page of a CI service."""
+    e = record["environment"]
+    lines = [f"### Attention masks: torch {e['torch']} on {e['device']}", "", "| calls | verdict |", "| ---: | --- |"]
+    lines += [f"| {number} | {status} |" for status, number in record["statuses"].items()]
+    lines += ["", "| calls | known deviation |", "| ---: | --- |"]
+    lines += [f"| {entry['cases']} | {id} |" for id, entry in record["ledger"].items() if entry["cases"]]
+    lines += ["", *(f"- {line}" for line in _news(record)), ""]
+    return "\n".join(lines)
