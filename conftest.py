@@ -30,7 +30,11 @@ def pytest_addoption(parser):
     group = parser.getgroup("attention masks")
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
-    group.addoption("--no-ledger", action="store_true", help="judge by the specification alone; --strict fails when a known deviation is absent")
+    group.addoption(
+        "--no-ledger",
+        action="store_true",
+        help="judge by the specification alone; --strict fails when a known deviation is absent",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -160,8 +164,8 @@ class Measurement:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
         from tests.harness import record
-        from tests.harness.session import current
         from tests.harness.dispatch import reachable
+        from tests.harness.session import current
 
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         seconds = time.monotonic() - self.started

@@ -9,7 +9,9 @@ from tests.harness.strategies import scaled_dot_product_cases
 
 RELEASE = session.current.release
 
-pytestmark = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="this release has no such function")
+pytestmark = pytest.mark.skipif(
+    not RELEASE.has_scaled_dot_product_attention, reason="this release has no such function"
+)
 
 
 @pytest.mark.clause(1, 2, 4, 5, 6, 10)

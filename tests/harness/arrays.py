@@ -3,6 +3,7 @@
 The functions are cached: an array that they return is shared and must not be written to.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 
@@ -11,6 +12,7 @@ import numpy as np
 from reference import masks as meaning
 
 from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+from .masks import Merged
 
 GARBAGE = 2.0**20  # what a position holds that every query is told to ignore, against contents of order 1
 
@@ -22,10 +24,27 @@ def mask_arrays(case):
     """{argument name: array} of the masks, in the polarity of the function that takes them."""
     arrays = {}
     for name, mask in masks_of(case).items():
-        array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
+        if isinstance(mask, Merged):
+            parts = replace(case, attn_mask=mask.attn_mask, key_padding_mask=mask.key_padding_mask, only=None)
+            bias = np.broadcast_to(merged_bias(parts, "attn_mask", "key_padding_mask"), (case.N, *_scores(case)))
+            array = bias.reshape(-1, *bias.shape[2:])
+        else:
+            array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
-        arrays[name] = ~array if inverted else array
+        arrays[name] = _sample(case, name, ~array if inverted else array)
     return arrays
+
+
+def _scores(case):
+    return case.num_heads, case.L, case.S
+
+
+def _sample(case, name, array):
+    """The part of an array that belongs to the only sample that is run, if the case says so."""
+    if getattr(case, "only", None) is None or (array.ndim == 2 and not is_padding(name)):
+        return array
+    per_sample = case.num_heads if (name.endswith("mask") and array.ndim == 3) or name.startswith("static") else 1
+    return array[case.only * per_sample : (case.only + 1) * per_sample]
 
 
 def _mask_seed(case, name):
@@ -68,7 +87,7 @@ def ignored(case):
         bias = merged_bias(case, attn_mask, key_padding_mask)
         if bias is not None:
             hidden = meaning.hidden(bias).all(axis=(1, 2))
-            hidden = np.broadcast_to(hidden, (case.N, hidden.shape[-1]))
+            hidden = np.broadcast_to(hidden, (case.N if case.only is None else 1, hidden.shape[-1]))
         result[source] = False if bias is None else result.get(source, True) & hidden
     return {source: hidden for source, hidden in result.items() if np.any(hidden)}
 
@@ -92,12 +111,15 @@ def inputs(case):
     """
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: rng.normal(0, 1, shape).astype(case.dtype) for name, shape in _input_shapes(case).items()}
+    arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
+    if getattr(case, "attention", None) == "copies":
+        arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
     if case.garbage:
         for source, positions in ignored(case).items():
             for name in {source, "value" if source == "key" else source} & set(arrays):
                 arrays[name][positions] *= GARBAGE
     if getattr(case, "attention", None) == "copies":
-        arrays["query"] = arrays["value"] = arrays["key"]
+        arrays["query"] = arrays["key"]
     return arrays
 
 
@@ -116,7 +138,7 @@ def _input_shapes(case):
         if case.attention in ("copies", "distinct"):
             shapes["value"] = (case.N, case.S, case.vdim or case.E)
         if case.static:
-            shapes |= {name: (case.N * case.num_heads, case.S, case.head_dim) for name in ("static_k", "static_v")}
+            shapes |= dict.fromkeys(("static_k", "static_v"), (case.N * case.num_heads, case.S, case.head_dim))
         return shapes
     shapes = {"src" if case.has_encoder else "memory": (case.N, case.S, case.E)}
     if case.has_decoder:

@@ -182,7 +182,5 @@ def without_gradient(computation, names):
     """What these arguments are differentiated for is lost."""
     return replace(
         computation,
-        arguments={
-            name: np.real(value) if name in names else value for name, value in computation.arguments.items()
-        },
+        arguments={name: np.real(value) if name in names else value for name, value in computation.arguments.items()},
     )

@@ -45,6 +45,7 @@ class ScaledDotProduct(Case):
     is_causal: bool = False
     scale: float | None = None
     kv_heads: int | None = None  # given: enable_gqa
+    dropout: float = 0.0
 
     module = "scaled_dot_product_attention"
 
@@ -80,6 +81,7 @@ class MultiHead(Case):
     fast_path: bool = True
     functional: bool = False
     static: bool = False
+    only: int | None = None
 
     @property
     def module(self):
@@ -103,7 +105,8 @@ class MultiHead(Case):
 class Transformer(Case):
     """One of nn.Transformer, its two stacks and their two layers, as `module` says.
 
-    S is the length of src or memory, T that of tgt. A hint is None where it is not passed.
+    S is the length of src or memory, T that of tgt. A hint is None where it is not passed. only: of the N samples,
+    just this one is run, as a batch of one.
     """
 
     module: str = "TransformerEncoderLayer"
@@ -135,6 +138,7 @@ class Transformer(Case):
     enable_nested_tensor: bool = True
     mask_check: bool = True
     fast_path: bool = True
+    only: int | None = None
 
     @property
     def E(self):

@@ -1,12 +1,20 @@
 """What a conformance test calls: run a case, judge it, count it, and fail so that a person can read it."""
 
-from hypothesis import event, target
+from dataclasses import replace
+
+import numpy as np
+import torch
+from hypothesis import event
 
 from . import ledger, session
+from .behaviours import with_kernel
+from .comparison import Mismatch, bound, compare_arrays, terms
 from .failure import Nonconformance, explain
+from .results import as_held, garbage_rows
 from .situations import Call
+from .specification import specification
 from .subject import observe
-from .verdict import FAILS, judge
+from .verdict import CONFORMS, FAILS, Verdict, allowances, judge
 
 
 def judged(case):
@@ -26,5 +34,96 @@ def check(case):
     event(", ".join(sorted(set(observation.served))) or "no path")
     if verdict.status == FAILS:
         raise Nonconformance(explain(case, observation, verdict))
-    if verdict.ratio:
-        target(verdict.ratio, label="error / bound")
+    return observation, verdict
+
+
+def check_twins(one, other):
+    """Fail unless both calls conform and give the same result. Where one is known to deviate, both do as predicted."""
+    __tracebackhide__ = True
+    (first, verdict), (second, its_verdict) = check(one), check(other)
+    if verdict.status != CONFORMS or its_verdict.status != CONFORMS or first.error or second.error:
+        return
+    expected, got = _in_one_shape(one, first.outputs), _in_one_shape(other, second.outputs)
+    garbage = _in_one_shape(other, _garbage(other, second.outputs))
+    if getattr(other, "only", None) is not None:
+        expected = {name: array[other.only][None] for name, array in expected.items()}
+    allowed = allowances(other)
+    for name in set(expected) & set(got):
+        mismatch, _ = compare_arrays(name, expected[name], got[name], 2 * allowed[name], garbage[name])
+        if mismatch:
+            text = explain(other, second, Verdict(FAILS, (), (mismatch,)))
+            raise Nonconformance(f"{text}\nExpected is what its twin gives:\n\n    {one!r}\n")
+
+
+def _in_one_shape(case, outputs):
+    """Results with the batch first, whatever the call returns."""
+    shaped = {"output": as_held(case, "query", outputs["output"])}
+    if "weights" in outputs:
+        shaped["weights"] = outputs["weights"] if case.batched else outputs["weights"][None]
+    return shaped
+
+
+def _garbage(case, outputs):
+    """garbage_rows, in the shapes of the results."""
+    return {
+        name: np.zeros(outputs[name].shape, bool) if rows is None else np.broadcast_to(rows, outputs[name].shape)
+        for name, rows in garbage_rows(case, outputs).items()
+    }
+
+
+def check_same_without_garbage(case):
+    """Fail unless what nobody may look at can be replaced by large numbers without changing a bit of the rest."""
+    __tracebackhide__ = True
+    outputs = []
+    for garbage in (False, True):
+        torch.manual_seed(case.seed)
+        its_case = replace(case, garbage=garbage)
+        observation = observe(its_case, session.current.device)
+        call = Call(its_case, session.current.release, observation.served)
+        if observation.error or ledger.applying(call, session.current.entries):
+            return  # what such a call does is predicted, and compared, elsewhere
+        outputs.append(observation.outputs)
+    session.current.tally.add(case, observation, Verdict(CONFORMS))
+    for name, rows in _garbage(case, outputs[0]).items():
+        expected, got = (np.where(rows, 0, array[name]) for array in outputs)
+        if not np.array_equal(expected, got, equal_nan=True):
+            where = tuple(int(i) for i in np.argwhere(expected != got)[0])
+            mismatch = Mismatch(f"{name} with large numbers where nobody may look", expected[where], got[where], where)
+            raise Nonconformance(explain(case, observation, Verdict(FAILS, (), (mismatch,))))
+
+
+def check_dropped_weights(case):
+    """Fail unless dropped weights are 0 or w / (1 - p), hidden ones 0, and the output is what these weights give."""
+    __tracebackhide__ = True
+    torch.manual_seed(case.seed)
+    observation = observe(case, session.current.device)
+    call = Call(case, session.current.release, observation.served)
+    if ledger.applying(call, session.current.entries):
+        return
+    session.current.tally.add(case, observation, Verdict(CONFORMS))
+    if observation.error:
+        raise Nonconformance(
+            explain(case, observation, Verdict(FAILS, (), (Mismatch("error", None, observation.error),)))
+        )
+    got = _in_one_shape(case, observation.outputs)
+    exact, rough = (_after_dropout(case, dtype, got["weights"]) for dtype in ("float64", "float32"))
+    garbage = _in_one_shape(case, _garbage(case, observation.outputs))
+    for name in ("weights", "output"):
+        allowed = bound(exact[name], rough[name], case.dtype, terms(case), garbage[name])
+        mismatch, _ = compare_arrays(f"{name} under dropout", exact[name], got[name], allowed, garbage[name])
+        if mismatch:
+            raise Nonconformance(explain(case, observation, Verdict(FAILS, (), (mismatch,))))
+    visible = exact["weights"][specification(case)()["weights"] > 0]
+    if visible.size > 60 and (visible.all() or not visible.any()):  # one chance in 2 ** 60
+        mismatch = Mismatch("dropped weights", f"about half of {visible.size}", "all or none")
+        raise Nonconformance(explain(case, observation, Verdict(FAILS, (), (mismatch,))))
+
+
+def _after_dropout(case, dtype, dropped):
+    """The specification's results, given which weights torch has dropped."""
+    computation = specification(case, dtype)
+    weights = np.where(dropped == 0, 0, computation()["weights"] / (1 - case.dropout))
+    fixed = with_kernel(
+        computation, lambda _: lambda query, key, value, bias, scale: (weights @ value, weights), ("self",)
+    )
+    return fixed()

@@ -67,7 +67,9 @@ def compare_arrays(what, expected, got, allowed, ignore=None):
     if not wrong.any():
         return None, ratio
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    mismatch = Mismatch(what, float(expected[where]), float(got[where]), where, float(error[where]), float(limit[where]))
+    mismatch = Mismatch(
+        what, float(expected[where]), float(got[where]), where, float(error[where]), float(limit[where])
+    )
     return mismatch, ratio
 
 
@@ -91,5 +93,3 @@ def contraction(gradients, directions):
             total += products.sum()
             squares += (products**2).sum()
     return total, sqrt(squares) if np.isfinite(squares) else squares
-
-

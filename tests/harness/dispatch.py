@@ -4,9 +4,8 @@ An attention block of a module is named by its source of keys: "self" (a multi-h
 (the encoder's), "tgt" (the decoder's) or "memory". Its path is "native_layer", "native_mha", "sdpa" or "explicit".
 """
 
-from packaging.version import Version
-
 import numpy as np
+from packaging.version import Version
 
 from .arrays import mask_arrays
 from .cases import MultiHead, Transformer, is_padding, masks_of

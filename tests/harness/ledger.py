@@ -32,8 +32,8 @@ from .masks import Mask
 from .situations import (
     absorbs_everything,
     drops_the_mask,
-    has_empty_row,
     gives_float,
+    has_empty_row,
     has_nonzero_finite,
     mask_names,
     merged,
@@ -141,7 +141,11 @@ def _mixed_blocks(call, form):
     """The explicit blocks that are given an attention mask of this form and a float padding mask."""
     served = [block for block in call.blocks("explicit") if not (block == "memory" and _truncates(call))]
     masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
-    return [block for block, (attn_mask, padding) in masks.items() if attn_mask and padding and attn_mask.form == form and padding.is_float]
+    return [
+        block
+        for block, (attn_mask, padding) in masks.items()
+        if attn_mask and padding and attn_mask.form == form and padding.is_float
+    ]
 
 
 def _reads_padding_as_bool(computation, call):
@@ -277,9 +281,7 @@ ENTRIES = (
         instead="every key whose mask is not 0 is hidden",
         advice="use 2.1, or give a parameter or the input a gradient",
         applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks("native_mha")),
-        change=lambda computation, call: with_kernel(
-            computation, lambda _: HidingNonzero(), call.blocks("native_mha")
-        ),
+        change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks("native_mha")),
         pinned=MultiHead(L=2, S=2, num_heads=2, attention="self", key_padding_mask=Mask("float", "one", "finite")),
     ),
     Deviation(
@@ -366,7 +368,9 @@ ENTRIES = (
         advice="add a padding mask of zeros, or start the learned mask from other values than exactly 0 and -inf",
         applies=lambda call: bool(_dropped_masks(call)),
         change=lambda computation, call: without_gradient(computation, _dropped_masks(call)),
-        pinned=Transformer(module="TransformerEncoder", autograd="grad", S=2, head_dim=4, src_mask=Mask("float", "causal")),
+        pinned=Transformer(
+            module="TransformerEncoder", autograd="grad", S=2, head_dim=4, src_mask=Mask("float", "causal")
+        ),
     ),
     Deviation(
         id="causal-hint-hides-appended-keys",
@@ -434,7 +438,12 @@ ENTRIES = (
         applies=lambda call: _is_nested(call) and has_nonzero_finite(call.case, "src") and not _is_unaligned(call),
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
-            module="TransformerEncoder", N=2, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("float", "sample", "large")
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("float", "sample", "large"),
         ),
     ),
     Deviation(

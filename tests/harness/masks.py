@@ -1,6 +1,6 @@
 """A mask as a case holds it: a recipe of plain data, materialised as a NumPy array when the shape is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,8 +42,9 @@ class Mask:
         large     +100 where hidden, else 0
         negative  -100 where hidden, else 0
 
-    `per_head` makes an attention mask 3-D, with a slice for each sample and head. `layout` is that of the
-    tensor's memory. What the pattern leaves open is decided by a seed that the case gives.
+    `per_head` makes an attention mask 3-D, with a slice for each sample and head, of its own or, where `repeated`,
+    the same for all. `layout` is that of the tensor's memory. What the pattern leaves open is decided by a seed that
+    the case gives.
     """
 
     form: str = "bool"
@@ -51,6 +52,7 @@ class Mask:
     values: str = "inf"
     per_head: bool = False
     layout: str = "contiguous"
+    repeated: bool = False
 
     @property
     def is_float(self):
@@ -61,6 +63,8 @@ class Mask:
 
         shape: (N, S) of padding, else (..., L, S). seed: a list of int.
         """
+        if self.repeated:
+            return np.broadcast_to(replace(self, repeated=False).array(shape[-2:], dtype, seed), shape)
         rng = np.random.default_rng(seed)
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
@@ -83,27 +87,38 @@ class Mask:
         return _attention(self.pattern, (int(np.prod(batch)), L, S), rng).reshape(shape)
 
 
+@dataclass(frozen=True)
+class Merged(Mask):
+    """A float attention mask per head that is the sum of an attention mask and a padding mask (clause 3)."""
+
+    attn_mask: Mask | None = None
+    key_padding_mask: Mask | None = None
+
+
 def _attention(pattern, shape, rng):
     B, L, S = shape
     b, i, j = np.ogrid[:B, :L, :S]
     one_b, one_i, one_j = (rng.integers(max(size, 1)) for size in shape)
     width = 1 + rng.integers(3)
     everywhere = np.zeros(shape, bool)
-    return everywhere | {
-        "none": lambda: False,
-        "one": lambda: (b == one_b) & (i == one_i) & (j == one_j),
-        "column": lambda: j == (one_j + b) % max(S, 1),
-        "last_column": lambda: j == S - 1,
-        "row": lambda: i == (one_i + b) % max(L, 1),
-        "diagonal": lambda: (i + b) % max(S, 1) == j,
-        "causal": lambda: j > i,
-        "band": lambda: abs(i - j) > width,
-        "block": lambda: i // width != j // width,
-        "random": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
-        "anti_causal": lambda: j <= i,
-        "slice": lambda: b == one_b,
-        "all": lambda: True,
-    }[pattern]()
+    return (
+        everywhere
+        | {
+            "none": lambda: False,
+            "one": lambda: (b == one_b) & (i == one_i) & (j == one_j),
+            "column": lambda: j == (one_j + b) % max(S, 1),
+            "last_column": lambda: j == S - 1,
+            "row": lambda: i == (one_i + b) % max(L, 1),
+            "diagonal": lambda: (i + b) % max(S, 1) == j,
+            "causal": lambda: j > i,
+            "band": lambda: abs(i - j) > width,
+            "block": lambda: i // width != j // width,
+            "random": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
+            "anti_causal": lambda: j <= i,
+            "slice": lambda: b == one_b,
+            "all": lambda: True,
+        }[pattern]()
+    )
 
 
 def _padding(pattern, shape, rng):
@@ -112,13 +127,16 @@ def _padding(pattern, shape, rng):
     one_n, one_j = rng.integers(max(N, 1)), rng.integers(max(S, 1))
     lengths = rng.integers(min(1, S), S + 1, size=(N, 1))
     everywhere = np.zeros(shape, bool)
-    return everywhere | {
-        "none": lambda: False,
-        "one": lambda: (n == one_n) & (j == one_j),
-        "right": lambda: j >= lengths,
-        "left": lambda: j < S - lengths,
-        "scattered": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
-        "trailing": lambda: j >= lengths.min(initial=S),
-        "sample": lambda: n == one_n,
-        "all": lambda: True,
-    }[pattern]()
+    return (
+        everywhere
+        | {
+            "none": lambda: False,
+            "one": lambda: (n == one_n) & (j == one_j),
+            "right": lambda: j >= lengths,
+            "left": lambda: j < S - lengths,
+            "scattered": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
+            "trailing": lambda: j >= lengths.min(initial=S),
+            "sample": lambda: n == one_n,
+            "all": lambda: True,
+        }[pattern]()
+    )

@@ -108,5 +108,3 @@ def write(record, path):
 def titles():
     """{ledger id: entry}"""
     return {entry.id: entry for entry in ledger.ENTRIES}
-
-

@@ -35,7 +35,7 @@ def garbage_rows(case, results):
         return dict.fromkeys(results)
     if not case.batched:
         return dict.fromkeys(results, rows[0][:, None])
-    by_result = {name: rows[:, :, None] for name in results}
+    by_result = dict.fromkeys(results, rows[:, :, None])
     if "weights" in results and not case.average_attn_weights:
         by_result["weights"] = rows[:, None, :, None]
     if _is_sequence_first(case):

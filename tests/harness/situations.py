@@ -113,7 +113,11 @@ def _stack_detects(case, release, block):
 
 def _is_exactly_causal(mask):
     L, S = mask.shape[-2:]
-    return mask.ndim == 2 and L == S and np.array_equal(meaning.as_bias(mask, "float64"), meaning.as_bias(meaning.causal(L, S), "float64"))
+    return (
+        mask.ndim == 2
+        and L == S
+        and np.array_equal(meaning.as_bias(mask, "float64"), meaning.as_bias(meaning.causal(L, S), "float64"))
+    )
 
 
 def gives_float(case, block):

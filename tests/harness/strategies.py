@@ -211,7 +211,9 @@ def transformer_cases(draw, release, module, inference=False):
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
     S, T = lengths(draw) if has_decoder else (length(draw), 1)
     has_kink = shared["dtype"] == "float64" or shared["autograd"] not in ("grad", "inputs", "mask")
-    dim_feedforward, activation = draw(_sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",)))))
+    dim_feedforward, activation = draw(
+        _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
+    )
     case = Transformer(
         **shared,
         **masks,
@@ -248,3 +250,58 @@ def _hints(draw, release, module, masks):
         "Transformer": ("src", "tgt", "memory") if release.has_transformer_hints else (),
     }[module]
     return {f"{name}_is_causal": hint(draw, masks[f"{name}_mask"]) for name in names}
+
+
+MODULES = (
+    "MultiheadAttention",
+    "multi_head_attention_forward",
+    "TransformerEncoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoderLayer",
+    "TransformerDecoder",
+    "Transformer",
+)
+
+
+def cases_of(release, module, inference=False):
+    """Calls of the module or function of that name."""
+    if module == "scaled_dot_product_attention":
+        return scaled_dot_product_cases(release)
+    if module == "MultiheadAttention":
+        return multi_head_cases(release, inference=inference)
+    if module == "multi_head_attention_forward":
+        return multi_head_cases(release, functional=True)
+    return transformer_cases(release, module, inference=inference)
+
+
+def any_cases(release):
+    """Calls of any of them."""
+    kinds = [cases_of(release, module, inference) for module in MODULES for inference in (False, True)]
+    if release.has_scaled_dot_product_attention:
+        kinds.append(scaled_dot_product_cases(release))
+    return st.one_of(kinds)
+
+
+def twins(release, law):
+    """The two calls of a law, which must agree."""
+    modules = [
+        m for m in law.modules if m != "scaled_dot_product_attention" or release.has_scaled_dot_product_attention
+    ]
+    kinds = [cases_of(release, module, inference) for module in modules for inference in (False, True)]
+    return st.one_of(kinds).map(law.twins)
+
+
+def garbage_cases(release, dropout=0.0):
+    """Calls with garbage where nobody may look: beside a mask that hides whole keys."""
+
+    def with_garbage(case):
+        training = {"training": bool(dropout)} if hasattr(case, "training") else {}
+        return replace(case, garbage=True, dropout=dropout, **training)
+
+    return any_cases(release).map(with_garbage)
+
+
+def dropout_cases(release):
+    """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
+    options = {"training": True, "dropout": 0.5, "need_weights": True, "average_attn_weights": False}
+    return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", **options))

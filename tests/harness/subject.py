@@ -1,10 +1,11 @@
 """Runs a case on the torch that is installed, as a user would, and tells what was seen."""
 
+import copy
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -132,13 +133,13 @@ def _prepare(case, weights):
     if isinstance(case, ScaledDotProduct):
         return partial(_call_scaled_dot_product, case)
     if getattr(case, "functional", False):
-        return partial(_call_multi_head, case, partial(F.multi_head_attention_forward, **_functional_weights(case, weights)))
+        return partial(
+            _call_multi_head, case, partial(F.multi_head_attention_forward, **_functional_weights(case, weights))
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if isinstance(case, MultiHead):
-            module = _on_meta(nn.MultiheadAttention, **constructor(case))
-            return partial(_call_multi_head, case, _load(module, weights).train(case.training))
-        return partial(_call_transformer, case, _load(_build_transformer(case), weights).train(case.training))
+        call = _call_multi_head if isinstance(case, MultiHead) else _call_transformer
+        return partial(call, case, _module(case, weights))
 
 
 def _call(case, call, tensors):
@@ -183,15 +184,32 @@ def _call_transformer(case, module, tensors):
     return module(*sequences, **given, **options(case))
 
 
-def _build_transformer(case):
+@lru_cache(maxsize=256)
+def _skeleton(module, arguments, stack, norm):
+    """A module without its parameters' values, which every case brings along."""
+    arguments = dict(arguments) | {"device": "meta"}
+    if module not in ("TransformerEncoder", "TransformerDecoder"):
+        return getattr(nn, module)(**arguments)
+    layer = getattr(nn, f"{module}Layer")(**arguments)
+    return getattr(nn, module)(layer, norm=copy.deepcopy(layer.norm1) if norm else None, **dict(stack))
+
+
+def _module(case, weights):
+    """The module of the case with these parameters, in the mode of the case."""
+    stack = {}
     if case.module in ("TransformerEncoder", "TransformerDecoder"):
-        layer = _on_meta(getattr(nn, f"{case.module}Layer"), **constructor(case))
-        norm = _on_meta(nn.LayerNorm, case.E, eps=case.layer_norm_eps, dtype=layer.norm1.weight.dtype) if case.norm else None
-        if norm is not None and not case.bias:
-            norm.bias = None
-        stack = {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
-        return getattr(nn, case.module)(layer, case.num_layers, norm, **(stack if case.has_encoder else {}))
-    return _on_meta(getattr(nn, case.module), **constructor(case))
+        stack = {"num_layers": case.num_layers}
+    if case.module == "TransformerEncoder":
+        stack |= {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
+    module = _skeleton(case.module, _hashable(constructor(case)), _hashable(stack), getattr(case, "norm", False))
+    for name, parameter in weights.items():
+        path, _, leaf = name.rpartition(".")
+        module.get_submodule(path)._parameters[leaf] = parameter
+    return module.train(case.training)
+
+
+def _hashable(arguments):
+    return tuple(sorted(arguments.items()))
 
 
 def constructor(case):
@@ -207,13 +225,18 @@ def constructor(case):
             given |= {"num_encoder_layers": case.num_layers, "num_decoder_layers": case.num_layers}
     names["batch_first"] = False
     given |= {name: getattr(case, name) for name, default in names.items() if getattr(case, name) != default}
-    return given | {"dtype": getattr(torch, case.dtype)}
+    return given
 
 
 def options(case):
     """The arguments of the call that are not tensors; those at their default are left out."""
     if isinstance(case, ScaledDotProduct):
-        given = {"is_causal": case.is_causal or None, "scale": case.scale, "enable_gqa": case.kv_heads is not None or None}
+        given = {
+            "is_causal": case.is_causal or None,
+            "scale": case.scale,
+            "enable_gqa": case.kv_heads is not None or None,
+        }
+        given["dropout_p"] = case.dropout or None
     elif isinstance(case, MultiHead):
         given = {"is_causal": case.is_causal or None, "training": case.training if case.functional else None}
         given |= {name: None if getattr(case, name) else False for name in ("need_weights", "average_attn_weights")}
@@ -222,18 +245,6 @@ def options(case):
         if case.module.startswith("TransformerEncoder"):
             given = {"is_causal": case.src_is_causal}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _on_meta(module, *args, **kwargs):
-    """Built without storage, since every parameter is replaced."""
-    return module(*args, **kwargs, device="meta")
-
-
-def _load(module, weights):
-    for name, parameter in weights.items():
-        path, _, leaf = name.rpartition(".")
-        module.get_submodule(path)._parameters[leaf] = parameter
-    return module
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------
@@ -256,7 +267,9 @@ def _gradients(case, outputs, tensors):
 @contextmanager
 def _watching(served):
     """Append to `served` the path of each entry point that is called."""
-    originals = [(owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)]
+    originals = [
+        (owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)
+    ]
     if hasattr(F, "scaled_dot_product_attention"):
         originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
     for owner, name, function, path in originals:

@@ -50,6 +50,16 @@ def predict(case, deviations=(), dtype="float64", displace=()):
     return computation
 
 
+def allowances(case):
+    """{name: the error that each result may have}, by the specification."""
+    expected, rough = (present(case, specification(case, dtype)()) for dtype in ("float64", "float32"))
+    ignore = garbage_rows(case, expected)
+    return {
+        name: comparison.bound(expected[name], rough[name], case.dtype, comparison.terms(case), ignore[name])
+        for name in expected
+    }
+
+
 def _against(case, observation, deviations):
     """(mismatches, largest error / bound)"""
     model = predict(case, deviations)

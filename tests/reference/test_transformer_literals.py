@@ -23,7 +23,7 @@ from reference.transformer import (
 
 from .comparing import near
 
-I = np.eye(2)  # noqa: E741
+I = np.eye(2)
 ATTENTION = MultiHeadAttention(1, I, I, I, I)
 RELU = FeedForward(I, None, I, None, relu)
 ONLY_ITSELF = np.array([[False, True], [True, False]])

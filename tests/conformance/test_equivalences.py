@@ -1,0 +1,19 @@
+"""What must not matter (clause 3): a call and its twin give the same result, whatever it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.harness import session
+from tests.harness.checking import check_twins
+from tests.harness.laws import LAWS
+from tests.harness.strategies import twins
+
+RELEASE = session.current.release
+
+
+@pytest.mark.clause(3)
+@pytest.mark.parametrize("law", [law for law in LAWS if law.is_in(RELEASE)], ids=lambda law: law.id)
+@given(data=st.data())
+def test_same_result_for(law, data):
+    check_twins(*data.draw(twins(RELEASE, law)))

@@ -1,0 +1,28 @@
+"""What every query is told to ignore cannot matter (clause 5), not even to the last bit, and not under dropout."""
+
+import pytest
+from hypothesis import given
+
+from tests.harness import session
+from tests.harness.checking import check_dropped_weights, check_same_without_garbage
+from tests.harness.strategies import dropout_cases, garbage_cases
+
+RELEASE = session.current.release
+
+
+@pytest.mark.clause(5)
+@given(case=garbage_cases(RELEASE))
+def test_hidden_content_does_not_change_a_bit(case):
+    check_same_without_garbage(case)
+
+
+@pytest.mark.clause(5, 7)
+@given(case=garbage_cases(RELEASE, dropout=0.5))
+def test_hidden_content_does_not_change_a_bit_under_dropout(case):
+    check_same_without_garbage(case)
+
+
+@pytest.mark.clause(7)
+@given(case=dropout_cases(RELEASE))
+def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
+    check_dropped_weights(case)
