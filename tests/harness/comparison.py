@@ -36,8 +36,12 @@ def bound(expected, rough, dtype, terms, ignore=None):
     if ignore is not None:
         counts &= ~np.broadcast_to(ignore, expected.shape)
     condition = np.max(np.abs(rough - expected), where=counts, initial=0.0) / ROUNDOFF32
-    magnitude = np.max(np.abs(expected), where=counts, initial=0.0)
-    return SAFETY * float(np.finfo(dtype).eps) / 2 * (condition + sqrt(terms) * magnitude)
+    return allowance(dtype, condition, np.max(np.abs(expected), where=counts, initial=0.0), terms)
+
+
+def allowance(dtype, condition, magnitude, terms):
+    """The bound itself."""
+    return SAFETY * float(np.finfo(dtype).eps) / 2 * float(condition + sqrt(terms) * magnitude)
 
 
 def compare_numbers(what, expected, got, allowed):

@@ -4,6 +4,8 @@ An attention block of a module is named by its source of keys: "self" (a multi-h
 (the encoder's), "tgt" (the decoder's) or "memory". Its path is "native_layer", "native_mha", "sdpa" or "explicit".
 """
 
+from functools import cache
+
 import numpy as np
 from packaging.version import Version
 
@@ -14,7 +16,13 @@ _UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees n
 
 
 def since(release, version):
-    return release.version.release >= Version(version).release
+    """Whether the release is that one or a later one."""
+    return release.version.release >= _numbers(version)
+
+
+@cache
+def _numbers(version):
+    return Version(version).release
 
 
 def blocks(case):

@@ -77,14 +77,12 @@ class Applied:
     change: Callable
 
 
-def applying(call, entries=None):
-    """The deviations of this call (situations.Call), in the order in which they compose."""
-    entries = ENTRIES if entries is None else entries
-    return tuple(
-        Applied(entry.id, partial(entry.change, call=call))
-        for entry in entries
-        if entry.concerns(call.release) and entry.applies(call)
-    )
+def applying(call, entries):
+    """The deviations of this call (situations.Call), in the order in which they compose.
+
+    entries: those that concern the release.
+    """
+    return tuple(Applied(entry.id, partial(entry.change, call=call)) for entry in entries if entry.applies(call))
 
 
 # ---- where a deviation applies -------------------------------------------------------------------------------------
@@ -404,7 +402,7 @@ ENTRIES = (
         affects=">=2.1,<2.5",
         upstream="pytorch/pytorch#128816",
         clause=1,
-        trigger="attn_mask (..., L, 1) that broadcasts over keys, on the CPU's fused kernel of scaled_dot_product_attention",
+        trigger="attn_mask (..., L, 1) broadcasts over keys, in scaled_dot_product_attention on the CPU's fused kernel",
         instead="the kernel reads the memory behind the mask: the numbers are undefined",
         advice="expand the mask to (..., L, S) and make it contiguous, or use 2.5",
         applies=_is_broadcast_over_keys,
@@ -526,8 +524,7 @@ ENTRIES = (
         upstream="pytorch/pytorch#92554",
         clause=1,
         trigger="attn_mask and key_padding_mask are both float",
-        instead="the lowest byte of each padding value is read as a bool: 0 ignores it (-inf is ignored), 1 hides, else "
-        "RuntimeError",
+        instead="the lowest byte of each padding value is read: 0 ignores it (so of -inf), 1 hides, else RuntimeError",
         advice="give the padding mask as bool, or use 2.0",
         applies=lambda call: bool(_mixed_blocks(call, "float")),
         change=_reads_padding_bytes,

@@ -104,7 +104,7 @@ _UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")
 
 
 def _heads(draw, even, smallest=1):
-    """num_heads and head_dim. A layer norm over fewer than 4 features is ill-conditioned, so `smallest` is their product."""
+    """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
     num_heads, head_dim = draw(_sampled_from(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}

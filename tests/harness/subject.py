@@ -111,8 +111,9 @@ def lay_out(array, layout):
         return torch.tensor(once).expand(array.shape)
     step = 2 if layout == "stepped" else 1
     poison = True if array.dtype == bool else np.nan
-    window = tuple(slice(1, 1 + size) for size in array.shape[:-1]) + (slice(1, 1 + step * array.shape[-1], step),)
-    around = np.full([size + 2 for size in array.shape[:-1]] + [step * array.shape[-1] + 2], poison, array.dtype)
+    *rows, columns = array.shape
+    window = (*(slice(1, 1 + size) for size in rows), slice(1, 1 + step * columns, step))
+    around = np.full([*(size + 2 for size in rows), step * columns + 2], poison, array.dtype)
     around[window] = array
     return torch.tensor(around)[window]
 

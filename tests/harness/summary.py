@@ -10,8 +10,8 @@ def header(environment):
     e = environment
     variables = ", ".join(f"{name}={value}" for name, value in e["variables"].items()) or "none set"
     return [
-        f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, judged with {e['ledger']} known deviations",
-        f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu capability {e['cpu']}, threads {e['threads']}",
+        f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, {e['ledger']} known deviations",
+        f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu {e['cpu']}, threads {e['threads']}",
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
     ]

@@ -64,6 +64,12 @@ def test_the_lowest_finite_number_does_not_hide_and_swallows_the_score(lowest, c
     near(look(lowest), [[context]])
 
 
+def test_plus_infinity_does_not_hide_and_has_no_softmax():
+    with np.errstate(invalid="ignore"):
+        near(look([inf, 0.0]), [[np.nan]])
+        near(look([inf, -inf]), [[np.nan]])
+
+
 @pytest.mark.parametrize("mask", [[True, False], [0.0, -inf]])
 @pytest.mark.parametrize("key", [1e300, -1e300, inf, np.nan])
 @pytest.mark.parametrize("value", [1e308, -1e308])

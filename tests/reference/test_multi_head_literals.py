@@ -121,6 +121,13 @@ def test_the_first_head_owns_the_first_features():
     near(weights.reshape(2, 2), [[1 / 4, 3 / 4], [1 / 2, 1 / 2]])
 
 
+def test_the_features_of_a_head_are_neighbours():
+    module = MultiHeadAttention(2, *[np.eye(4)] * 4)
+    key = np.array([[[0, 0, 0, 0], [log(3) * 2**0.5, 0, 0, 0]]])
+    value = np.array([[[4.0, 40, 400, 4000], [8, 80, 800, 8000]]])
+    near(module(np.ones((1, 1, 4)), key, value)[0], [[[7, 70, 600, 6000]]])
+
+
 def two_batches_two_heads(queries=1):
     query, key = np.ones((2, queries, 2)), np.tile([[0.0, 0], [log(3), log(3)]], (2, 1, 1))
     return query, key, np.tile([[4.0, 40], [8, 80]], (2, 1, 1))
@@ -182,6 +189,12 @@ def test_appended_keys_come_last_and_no_mask_hides_them(name, appended, mask, we
     actual = multi_head(module=APPENDING[appended], **{name: mask})
     near(actual[1], weights)
     near(actual[0], output)
+
+
+def test_the_key_bias_counts_against_the_zero_key_that_does_not_have_it():
+    biased = {name: dataclasses.replace(APPENDING[name], k_bias=np.array([log(2)])) for name in APPENDING}
+    near(multi_head(module=biased["zero"])[1], [2 / 9, 6 / 9, 1 / 9])
+    near(multi_head(module=biased["bias_k"])[1], [2 / 12, 6 / 12, 4 / 12])
 
 
 def test_each_head_has_its_part_of_an_appended_key():

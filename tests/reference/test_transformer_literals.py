@@ -130,6 +130,18 @@ def test_a_decoder_layer_normalises_its_queries_to_the_memory_and_not_the_memory
     near(layer(pair(0, 0).reshape(1, 1, 2) + pair(1, 3), MEMORY[:, :1]), [[[20, 44]]])  # (1, 3) + (-1, 1) + 2 memory
 
 
+def test_a_decoder_layer_gives_each_attention_its_own_two_masks():
+    def report(query, key, value, attn_mask, key_padding_mask):
+        return query * 0 + 10 * attn_mask + key_padding_mask, None
+
+    def remember(query, key, value, attn_mask, key_padding_mask):
+        return query * 0 + 1000 * attn_mask + 100 * key_padding_mask, None
+
+    layer = DecoderLayer(report, remember, times(0), *[times(1)] * 3)
+    masks = {"memory_mask": 4, "tgt_mask": 2, "memory_key_padding_mask": 3, "tgt_key_padding_mask": 1}
+    near(layer(pair(0.5), pair(7), **masks), [4321.5])
+
+
 def plus(number):
     return lambda x, *args, **kwargs: x + number
 
@@ -164,3 +176,15 @@ def test_the_output_of_the_encoder_is_the_memory_of_the_decoder():
 
     module = Transformer(Encoder((plus(1),), times(2)), Decoder((remember,), times(10)))
     near(module(pair(1), pair(5)), [4050])
+
+
+def test_a_transformer_gives_the_encoder_its_masks_and_the_decoder_the_others():
+    def encode(x, src_mask, src_key_padding_mask):
+        return x + 10 * src_mask + src_key_padding_mask
+
+    def decode(x, memory, **masks):
+        return x + memory + 100 * masks["tgt_mask"] + 1000 * masks["memory_mask"]
+
+    module = Transformer(Encoder((encode,)), Decoder((decode,)))
+    masks = {"memory_mask": 4, "tgt_mask": 3, "src_mask": 2, "src_key_padding_mask": 1}
+    near(module(pair(0.5), pair(0.25), **masks), [4321.75])
