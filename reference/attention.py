@@ -28,7 +28,16 @@ def attend(query, key, value, bias, scale):
     powers = np.exp(scores - np.where(np.isfinite(highest), highest, 0), where=~hidden, out=np.zeros_like(scores))
     total = powers.sum(axis=-1, keepdims=True)
     weights = powers / np.where(total == 0, 1, total)
-    return weights @ value, weights
+    return _context(weights, value, hidden), weights
+
+
+def _context(weights, value, hidden):
+    """weights @ value, where a hidden value is left out even if it is not finite, though 0 * inf is NaN."""
+    finite = np.isfinite(value)
+    if finite.all():
+        return weights @ value
+    seen = ~hidden[..., None] & ~finite[..., None, :, :]
+    return np.where(seen.any(axis=-2), weights @ value, weights @ np.where(finite, value, 0))
 
 
 def scaled_dot_product_attention(
@@ -42,6 +51,8 @@ def scaled_dot_product_attention(
     L, D = query.shape[-2:]
     S = key.shape[-2]
     if is_causal:
+        if attn_mask is not None:
+            raise ValueError("is_causal excludes attn_mask")
         attn_mask = ~masks.causal(L, S)
     bias = None if attn_mask is None else masks.as_bias(attn_mask, query.dtype, true_hides=False)
     if enable_gqa:
@@ -90,10 +101,10 @@ class MultiHeadAttention:
         k, v = linear(key, self.k_weight, self.k_bias), linear(value, self.v_weight, self.v_bias)
         if self.bias_k is not None:
             k, v = _append(k, self.bias_k), _append(v, self.bias_v)
-        k = self._split(k) if static_k is None else static_k.reshape(*q.shape[:2], -1, q.shape[-1])
-        v = self._split(v) if static_v is None else static_v.reshape(*q.shape[:2], -1, q.shape[-1])
+        k = self._split(k) if static_k is None else static_k.reshape(*q.shape[:2], *static_k.shape[1:])
+        v = self._split(v) if static_v is None else static_v.reshape(*q.shape[:2], *static_v.shape[1:])
         if self.add_zero_attn:
-            k, v = _append(k, np.zeros_like(k[0, 0, 0])), _append(v, np.zeros_like(v[0, 0, 0]))
+            k, v = (_append(x, np.zeros(x.shape[-1], x.dtype)) for x in (k, v))
         bias = self._bias(attn_mask, key_padding_mask, query.real.dtype)
         context, weights = self.kernel(q, k, v, bias, 1 / np.sqrt(q.shape[-1]).item())
         return linear(self._join(context), self.out_weight, self.out_bias), weights

@@ -16,7 +16,7 @@ _erf = np.vectorize(math.erf, otypes=[float])
 
 def relu(x):
     """max(x, 0); of a complex number, by the sign of its real part."""
-    return np.where(x.real > 0, x, 0)
+    return np.where(x.real <= 0, 0, x)  # NaN stays NaN
 
 
 def gelu(x):

@@ -1,6 +1,7 @@
 """How a failure reads: the call as one could type it, its masks as grids, what was expected and got, how to rerun."""
 
 from dataclasses import fields
+from textwrap import indent
 
 import numpy as np
 
@@ -12,6 +13,20 @@ from .subject import constructor, options
 _WIDEST = 40
 
 
+# What differs, in the order in which it is looked for, and the clauses that speak of it.
+_CLAUSES = {
+    "ignores it": "5",
+    "nobody may look": "5",
+    "gradient": "1 and 5",
+    "dropout": "7",
+    "dropped": "7",
+    "weights": "1 to 4 and 7",
+    "shape": "8",
+    "warning": "10",
+    "after the call": "10",
+}
+
+
 class Nonconformance(AssertionError):
     """torch does something else than the model of its release."""
 
@@ -20,25 +35,33 @@ def explain(case, observation, verdict):
     """The report on a failing case, as text."""
     lines = [f"{case.module} does not do what it should:", ""]
     for mismatch in verdict.mismatches:
-        lines += [f"    {line}" for line in _mismatch(mismatch)]
+        lines += [f"    {_mismatch(mismatch)}", f"        (clause {_clause(mismatch)} of reference/README.md)"]
     if verdict.deviations:
         lines += ["", "    expected are the deviations that the ledger knows here: " + ", ".join(verdict.deviations)]
     lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case))]
     for name, array in mask_arrays(case).items():
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
     lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
-    lines += ["", "Again:", "", f"    python -m tests.harness.again '{shortest_repr(case)}'", ""]
+    lines += ["", "Again:", "", f'    python -m tests.harness.again "{shortest_repr(case)}"', ""]
     return "\n".join(lines)
 
 
 def _mismatch(mismatch):
     if mismatch.where is None and mismatch.bound is None:
-        return [f"{mismatch.what}: expected {_nothing(mismatch.expected)}, got {_nothing(mismatch.got)}"]
+        return f"{mismatch.what}: expected {_nothing(mismatch.expected)}, got {_nothing(mismatch.got)}"
     place = f"{mismatch.what}[{', '.join(map(str, mismatch.where))}]" if mismatch.where is not None else mismatch.what
     line = f"{place}: expected {mismatch.expected!r}, got {mismatch.got!r}"
-    if np.isfinite(mismatch.error):
+    if mismatch.error is not None and np.isfinite(mismatch.error):
         line += f", off by {mismatch.error:.3g} where {mismatch.bound:.3g} is allowed"
-    return [line]
+    return line
+
+
+def _clause(mismatch):
+    """The clauses that speak of what differs."""
+    for words, clause in _CLAUSES.items():
+        if words in mismatch.what:
+            return clause
+    return "1 to 4"
 
 
 def _nothing(value):
@@ -56,11 +79,9 @@ def call_text(case):
         for name, array in (inputs(case) | mask_arrays(case)).items()
     }
     others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
-    context = {"no_grad": "with torch.no_grad():\n", "inference_mode": "with torch.inference_mode():\n"}
-    before = context.get(case.autograd, "")
     if isinstance(case, ScaledDotProduct):
-        arguments = [f"{name}={shape}" for name, shape in shapes.items()]
-        return f"{before}    torch.nn.functional.{case.module}({', '.join([*arguments, others])})"
+        arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
+        return _in_context(case, f"torch.nn.functional.{case.module}(\n    {', '.join(arguments)}\n)")
     if isinstance(case, MultiHead):
         sequences = {
             "self": "x, x, x",
@@ -75,9 +96,15 @@ def call_text(case):
     made = "" if getattr(case, "functional", False) else f"module = torch.nn.{_made(case)}\n"
     name = "module" if made else f"torch.nn.functional.{case.module}"
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
-    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks"}.get(case.autograd)
-    needs = f"\n# requires_grad: {gradient}; the sum of result * random weights is differentiated" if gradient else ""
-    return f"{made}{before}{name}(\n{body}\n){needs}"
+    return made + _in_context(case, f"{name}(\n{body}\n)")
+
+
+def _in_context(case, call):
+    """The call in the context that the case asks for, or with what is differentiated."""
+    if case.autograd in ("no_grad", "inference_mode"):
+        return f"with torch.{case.autograd}():\n" + indent(call, "    ")
+    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks"}.get(case.autograd, "nothing")
+    return f"{call}\n# requires_grad: {gradient}"
 
 
 def _made(case):

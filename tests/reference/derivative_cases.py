@@ -8,8 +8,10 @@ from reference.transformer import Decoder, Encoder, Transformer, gelu, relu
 from . import generated
 
 
-def rng_of(*seed):
-    return np.random.default_rng([sum(map(ord, str(part))) for part in seed])
+def rng_of(*names):
+    """Fixed numbers for everything that has a name, be it a function or a string."""
+    letters = "".join(getattr(name, "__name__", str(name)) for name in names)
+    return np.random.default_rng([ord(letter) for letter in letters])
 
 
 def float_mask(rng, *shape):

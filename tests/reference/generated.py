@@ -25,8 +25,8 @@ from reference.transformer import (
 
 MASKS = ["bool", "finite", "infinite", "lowest"]
 
-some = settings(deadline=None, max_examples=100)
-few = settings(deadline=None, max_examples=30)
+some = settings(deadline=None, max_examples=60)
+few = settings(deadline=None, max_examples=25)
 
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 booleans = st.booleans()

@@ -1,0 +1,65 @@
+"""The comparison says no when it must."""
+
+import numpy as np
+import pytest
+
+from tests.harness.comparison import bound, compare_arrays, compare_numbers, contraction
+
+NAN, INF = float("nan"), float("inf")
+
+
+def disagree(expected, got, allowed=1e-9):
+    return compare_arrays("output", np.array(expected), np.array(got), allowed)[0]
+
+
+@pytest.mark.parametrize(
+    "expected, got",
+    [
+        ([1.0, 2.0], [1.0, 2.0 + 1e-8]),
+        ([1.0], [NAN]),
+        ([NAN], [1.0]),
+        ([INF], [-INF]),
+        ([INF], [1e300]),
+        ([NAN], [INF]),
+        ([0.0], [1e-300]),
+        ([[1.0]], [1.0]),
+        ([1.0, 1.0], [1.0]),
+    ],
+)
+def test_a_difference_of_class_value_or_shape_is_a_mismatch(expected, got):
+    assert disagree(expected, got) is not None
+
+
+@pytest.mark.parametrize("same", [[NAN, INF, -INF, 0.0, 1.5], [], [[1.0], [-0.0]]])
+def test_the_same_is_none(same):
+    assert disagree(same, same) is None
+
+
+def test_the_first_wrong_element_is_named():
+    assert disagree([[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.5, 4.0]]).where == (1, 0)
+
+
+def test_ignored_elements_are_compared_by_class_only():
+    ignore = np.array([True, True])
+    assert compare_arrays("output", np.array([1.0, 2.0]), np.array([7.0, 2.0]), 0.1, ignore)[0] is None
+    assert compare_arrays("output", np.array([1.0, 2.0]), np.array([NAN, 2.0]), 0.1, ignore)[0] is not None
+
+
+def test_a_number_may_be_near_zero_without_being_zero():
+    assert compare_numbers("gradient", 0.0, 1e-12, 1e-10)[0] is None
+    assert compare_numbers("gradient", 0.0, 1e-9, 1e-10)[0] is not None
+    assert compare_numbers("gradient", 1.0, NAN, 1e-10)[0] is not None
+
+
+def test_the_bound_grows_with_magnitude_terms_and_condition():
+    exact = np.array([1.0, -4.0])
+    plain = bound(exact, exact, "float64", 9)
+    assert bound(2 * exact, 2 * exact, "float64", 9) == 2 * plain
+    assert bound(exact, exact, "float64", 36) == 2 * plain
+    assert bound(exact, exact + 1e-3, "float64", 9) > plain
+    assert plain < 1e-13 < bound(exact, exact, "float32", 9) < 1e-4
+
+
+def test_a_contraction_leaves_out_gradients_that_are_none():
+    directions = {"query": np.array([1.0, 2.0]), "key": np.array([5.0])}
+    assert contraction({"query": np.array([3.0, 4.0]), "key": None}, directions)[0] == 11.0

@@ -1,0 +1,59 @@
+"""The ledger is well-formed, and each entry earns its place."""
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from tests.harness import ledger, session
+from tests.harness.again import parse
+from tests.harness.failure import shortest_repr
+from tests.harness.situations import Call
+from tests.harness.subject import observe
+from tests.harness.verdict import DEVIATES, FAILS, judge
+
+ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
+
+
+def test_ids_are_unique_and_speak_kebab_case():
+    ids = [entry.id for entry in ledger.ENTRIES]
+    assert len(ids) == len(set(ids))
+    assert all(id == id.lower() and " " not in id for id in ids)
+
+
+@ENTRIES
+def test_an_entry_says_all_that_a_reader_needs(entry):
+    SpecifierSet(entry.affects)
+    assert entry.upstream == "not found" or entry.upstream.startswith("pytorch/pytorch#")
+    assert 1 <= entry.clause <= 10
+    assert all((entry.title, entry.trigger, entry.instead, entry.advice))
+
+
+@ENTRIES
+def test_a_pinned_case_can_be_pasted_back(entry):
+    assert parse(shortest_repr(entry.pinned)) == parse(repr(entry.pinned)) == entry.pinned
+
+
+@ENTRIES
+def test_an_entry_of_this_release_predicts_its_pinned_case_and_nothing_else_does(entry, run):
+    if run.statuses[entry.id] == session.NOT_APPLICABLE:
+        pytest.skip("of other releases")
+    observation = observe(entry.pinned)
+    call = Call(entry.pinned, run.release, observation.served)
+    others = tuple(other for other in run.entries if other is not entry)
+    assert judge(entry.pinned, observation, ledger.applying(call, run.entries)).status == DEVIATES
+    assert judge(entry.pinned, observation, ledger.applying(call, others)).status == FAILS
+
+
+@ENTRIES
+def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch):
+    """A release that does what is specified, made of the specification itself."""
+    from tests.harness.results import present
+    from tests.harness.specification import specification
+    from tests.harness.subject import Observation
+
+    def conforming(case, device):
+        outputs = {name: array.astype(case.dtype) for name, array in present(case, specification(case)()).items()}
+        return Observation(outputs, {}, served=("sdpa_flash",))
+
+    monkeypatch.setattr(session, "observe", conforming)
+    if entry.pinned.autograd not in ("grad", "inputs", "mask"):
+        assert session.probe(entry, run.release, (entry,)) == session.ABSENT

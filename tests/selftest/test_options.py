@@ -1,0 +1,116 @@
+"""The options and exit codes of a conformance run, as a person meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+USAGE, HARNESS_ERROR = 4, 3
+CHEAP = "tests/conformance/test_generate_square_subsequent_mask.py"
+
+
+def run(*arguments, path=CHEAP, **options):
+    command = [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "--hypothesis-profile=quick", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--device=toaster"], "--device toaster: torch cannot use it"),
+        (["--no-ledger", "--strict"], "contradict each other"),
+        (["--report=/proc/no/such/folder/record.json"], "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_a_usage_error(arguments, words):
+    result = run(*arguments)
+    assert result.returncode == USAGE
+    (line,) = result.stderr.strip().splitlines()
+    assert words in line
+
+
+def test_a_torch_that_is_missing_is_a_usage_error(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    result = run(env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+    assert result.returncode == USAGE
+    assert "torch cannot be imported: no torch here" in result.stderr
+
+
+def test_a_torch_that_is_too_old_is_a_usage_error(tmp_path):
+    (tmp_path / "torch.py").write_text("__version__ = '1.12.1'")
+    result = run(env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+    assert result.returncode == USAGE
+    assert "torch 1.12.1 is too old" in result.stderr
+
+
+def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
+    report = tmp_path / "record.json"
+    result = run(f"--report={report}", "--hypothesis-seed=7")
+    assert result.returncode == 0, result.stdout
+    record = json.loads(report.read_text())
+    assert record["schema"] == 1
+    assert record["complete"]
+    assert record["environment"]["seed"] == "7"
+    assert report.with_suffix(".xml").exists()
+    for words in ("attention masks: torch", "numpy", "profile quick, seed 7", "OMP_NUM_THREADS"):
+        assert words in result.stdout
+
+
+@pytest.fixture
+def conformance_test():
+    """Puts a test file among the conformance tests for a moment."""
+    path = ROOT / "tests" / "conformance" / "test_of_the_harness_itself.py"
+
+    def write(body):
+        path.write_text(body)
+        return str(path.relative_to(ROOT))
+
+    yield write
+    path.unlink(missing_ok=True)
+
+
+def test_an_error_of_the_suite_is_told_apart_from_a_failure(conformance_test, tmp_path):
+    path = conformance_test("def test_it():\n    raise KeyError('a bug of ours')\n")
+    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+    assert result.returncode == HARNESS_ERROR
+    assert "HARNESS ERROR" in result.stdout
+
+
+def test_a_failure_is_an_ordinary_one(conformance_test, tmp_path):
+    path = conformance_test("def test_it():\n    assert False, 'torch is wrong'\n")
+    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+    assert result.returncode == 1
+    assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"failed": 1}
+
+
+def test_a_crash_keeps_what_was_found(conformance_test, tmp_path):
+    path = conformance_test("import os\n\ndef test_a():\n    pass\n\ndef test_b():\n    os.abort()\n")
+    result = run("-n1", f"--report={tmp_path / 'r.json'}", path=path)
+    assert result.returncode == 1
+    assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
+
+
+def test_an_interrupted_run_is_marked_incomplete(conformance_test, tmp_path):
+    path = conformance_test("def test_a():\n    pass\n\ndef test_b():\n    raise KeyboardInterrupt\n")
+    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+    assert result.returncode == 2
+    assert not json.loads((tmp_path / "r.json").read_text())["complete"]
+    assert "INCOMPLETE" in result.stdout
+
+
+def test_without_the_ledger_the_known_deviations_fail(tmp_path):
+    path = "tests/conformance/test_multihead_attention.py"
+    result = run("--no-ledger", f"--report={tmp_path / 'r.json'}", "--hypothesis-seed=1", path=path)
+    assert result.returncode == 1
+    assert "MultiheadAttention does not do what it should" in result.stdout
+    assert "python -m tests.harness.again" in result.stdout
+
+
+@pytest.mark.parametrize("folder", ["tests/reference", "tests/selftest"])
+def test_the_suites_own_tests_measure_nothing(folder):
+    result = run("--collect-only", "-q", path=folder)
+    assert result.returncode == 0
+    assert "attention masks" not in result.stdout

@@ -1,0 +1,121 @@
+"""The strategies reach what they are for, and shrink to what a reader can take in."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import Phase, find, given, settings
+
+from tests.harness import masks, session
+from tests.harness.cases import AUTOGRAD, masks_of
+from tests.harness.strategies import EDGES, any_cases, cases_of
+
+RELEASE = session.start().release
+DRAWS = 1500
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A sample of cases, of all modules."""
+    cases = []
+
+    @settings(max_examples=DRAWS, deadline=None, database=None, phases=[Phase.generate])
+    @given(any_cases(RELEASE))
+    def collect(case):
+        cases.append(case)
+
+    collect()
+    return cases
+
+
+def share(drawn, condition):
+    return sum(map(bool, map(condition, drawn))) / len(drawn)
+
+
+@pytest.mark.parametrize("pattern", dict.fromkeys(masks.ATTENTION_PATTERNS + masks.PADDING_PATTERNS))
+def test_every_pattern_is_drawn(drawn, pattern):
+    assert share(drawn, lambda case: any(mask.pattern == pattern for mask in masks_of(case).values())) > 0.01
+
+
+@pytest.mark.parametrize("values", masks.VALUES)
+def test_every_kind_of_float_is_drawn(drawn, values):
+    def has(case):
+        return any(mask.is_float and mask.values == values for mask in masks_of(case).values())
+
+    assert share(drawn, has) > 0.03
+
+
+@pytest.mark.parametrize("layout", masks.LAYOUTS)
+def test_every_layout_is_drawn(drawn, layout):
+    assert share(drawn, lambda case: any(mask.layout == layout for mask in masks_of(case).values())) > 0.05
+
+
+@pytest.mark.parametrize("autograd", AUTOGRAD)
+def test_every_way_of_autograd_is_drawn(drawn, autograd):
+    assert share(drawn, lambda case: case.autograd == autograd) > 0.03
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda case: case.dtype == "float32",
+        lambda case: case.garbage and masks_of(case),
+        lambda case: not masks_of(case),
+        lambda case: len(masks_of(case)) > 1,
+        lambda case: len({mask.form for mask in masks_of(case).values()}) == 2,
+        lambda case: any(mask.per_head for mask in masks_of(case).values()),
+        lambda case: getattr(case, "num_heads", 0) % 2 == 1,
+        lambda case: getattr(case, "head_dim", 0) % 2 == 1,
+        lambda case: getattr(case, "L", 1) != getattr(case, "S", 1),
+        lambda case: getattr(case, "S", 1) in EDGES,
+        lambda case: getattr(case, "training", False),
+        lambda case: not getattr(case, "batched", True),
+        lambda case: not getattr(case, "batch_first", True),
+        lambda case: getattr(case, "num_layers", 1) > 1,
+    ],
+)
+def test_every_situation_is_drawn(drawn, condition):
+    assert share(drawn, condition) > 0.03
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda case: getattr(case, "add_bias_kv", False),
+        lambda case: getattr(case, "add_zero_attn", False),
+        lambda case: getattr(case, "kdim", None),
+        lambda case: getattr(case, "static", False),
+        lambda case: getattr(case, "kv_heads", None),
+        lambda case: getattr(case, "is_causal", False),
+        lambda case: not getattr(case, "fast_path", True),
+        lambda case: not getattr(case, "bias", True),
+        lambda case: getattr(case, "dropout", 0),
+        lambda case: not getattr(case, "enable_nested_tensor", True),
+        lambda case: not getattr(case, "mask_check", True),
+        lambda case: getattr(case, "norm_first", False),
+    ],
+)
+def test_every_rare_option_is_drawn(drawn, condition):
+    assert share(drawn, condition) > 0.002
+
+
+def test_no_pattern_of_a_module_dominates(drawn):
+    patterns = Counter(mask.pattern for case in drawn for mask in masks_of(case).values())
+    assert max(patterns.values()) / sum(patterns.values()) < 0.25
+
+
+@pytest.mark.parametrize("module", ["MultiheadAttention", "Transformer", "scaled_dot_product_attention"])
+def test_a_failure_shrinks_to_the_least_case(module):
+    least = find(cases_of(RELEASE, module), lambda case: True, settings=settings(database=None))
+    assert not masks_of(least)
+    assert (least.dtype, least.layout, least.garbage, least.seed) == ("float64", "contiguous", False, 0)
+    assert least.S == 1
+
+
+def test_a_failure_of_a_mask_shrinks_to_that_mask_alone():
+    def fails(case):
+        return case.tgt_mask is not None and case.tgt_mask.values == "finite" and case.T > 2
+
+    least = find(cases_of(RELEASE, "Transformer"), fails, settings=settings(database=None, max_examples=5000))
+    assert list(masks_of(least)) == ["tgt_mask"]
+    assert least.T == 3
+    assert least.num_layers == 1

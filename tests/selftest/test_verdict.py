@@ -1,0 +1,88 @@
+"""A verdict is 'fails' for every way in which an observation can be wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.harness.cases import MultiHead, Transformer
+from tests.harness.masks import Mask
+from tests.harness.subject import observe
+from tests.harness.verdict import CONFORMS, FAILS, judge
+
+CASE = MultiHead(
+    N=2, L=3, S=4, num_heads=2, head_dim=2, autograd="grad", attn_mask=Mask("float", "random", "bias"), seed=5
+)
+
+
+def tampered(name, change):
+    observation = observe(CASE)
+    array = observation.outputs[name].copy()
+    change(array)
+    return replace(observation, outputs={**observation.outputs, name: array})
+
+
+def test_the_real_observation_conforms():
+    assert judge(CASE, observe(CASE)).status == CONFORMS
+
+
+@pytest.mark.parametrize("name", ["output", "weights"])
+@pytest.mark.parametrize("value", [1e-6, float("nan"), float("inf")])
+def test_one_wrong_element_fails(name, value):
+    def change(array):
+        array[-1, -1, -1] += value
+
+    assert judge(CASE, tampered(name, change)).status == FAILS
+
+
+def test_a_hidden_weight_must_be_exactly_zero():
+    def change(array):
+        array[array == 0] = 1e-30
+
+    assert judge(CASE, tampered("weights", change)).status == FAILS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"warnings": ("something is deprecated",)},
+        {"mutated": ("attn_mask",)},
+        {"error": ("RuntimeError", "no")},
+        {"outputs": {}},
+    ],
+)
+def test_a_side_effect_fails(changes):
+    assert judge(CASE, replace(observe(CASE), **changes)).status == FAILS
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "attn_mask", "in_proj_weight", "out_proj.bias"])
+def test_a_wrong_gradient_fails_and_is_named(name):
+    observation = observe(CASE)
+    gradients = {**observation.gradients, name: observation.gradients[name] * (1 + 1e-6)}
+    verdict = judge(CASE, replace(observation, gradients=gradients))
+    assert verdict.status == FAILS
+    assert f"gradient of {name}," in verdict.mismatches[0].what
+
+
+def test_a_gradient_that_leaks_to_an_ignored_key_fails_however_small():
+    case = replace(CASE, attn_mask=Mask("bool", "last_column"))
+    observation = observe(case)
+    leaking = observation.gradients["key"].copy()
+    leaking[:, -1] = 1e-200
+    assert judge(case, replace(observation, gradients={**observation.gradients, "key": leaking})).status == FAILS
+
+
+def test_a_wrong_dtype_fails():
+    observation = observe(CASE)
+    outputs = {name: array.astype("float32") for name, array in observation.outputs.items()}
+    assert judge(CASE, replace(observation, outputs=outputs)).status == FAILS
+
+
+def test_rows_that_are_garbage_themselves_are_compared_by_class():
+    case = Transformer(
+        N=2, S=3, num_heads=1, head_dim=4, autograd="grad", garbage=True, src_key_padding_mask=Mask("bool", "sample")
+    )
+    observation = observe(case)
+    assert judge(case, observation).status == CONFORMS
+    wrong = np.full_like(observation.outputs["output"], np.nan)
+    assert judge(case, replace(observation, outputs={"output": wrong})).status == FAILS
