@@ -98,7 +98,8 @@ def _ignored_by_scaled_dot_product(case):
         hidden = hidden | meaning.hidden(meaning.as_bias(mask, case.dtype, true_hides=False))
     hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
     if case.kv_heads is not None:
-        hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, -1, case.S).all(axis=-2)
+        group = case.batch[-1] // case.kv_heads
+        hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, group, case.S).all(axis=-2)
     return {"key": hidden} if hidden.any() else {}
 
 
