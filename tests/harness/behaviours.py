@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reference import masks as meaning
-from reference.attention import MultiHeadAttention, attend
+from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
 from reference.transformer import Encoder
 from reference.transformer import Transformer as WholeTransformer
 
@@ -28,12 +28,13 @@ def multiplying(query, key, value, bias, scale):
     return weights @ value, weights
 
 
-def multiplying_with_zero_rows(query, key, value, bias, scale):
-    """Plain arithmetic, but a row that sees no key has zero weights and a zero context."""
+def multiplying_safely(query, key, value, bias, scale):
+    """Plain arithmetic, but a row whose scores are all -inf has zero weights."""
     context, weights = multiplying(query, key, value, bias, scale)
     if bias is None:
         return context, weights
-    empty = np.broadcast_to(meaning.hidden(bias), weights.shape).all(axis=-1, keepdims=True)
+    unscored = np.isnan(query).any(axis=-1, keepdims=True) | np.isnan(key).any(axis=(-2, -1))[..., None, None]
+    empty = np.broadcast_to(meaning.hidden(bias), weights.shape).all(axis=-1, keepdims=True) & ~unscored
     return np.where(empty, 0, context), np.where(empty, 0, weights)
 
 
@@ -86,7 +87,7 @@ def causal_over_all_keys(query, key, value, bias, scale):
 
 def with_kernel(computation, kernel, blocks):
     """The computation with kernel(former kernel) in the attention blocks of these names (see dispatch.py)."""
-    if "kernel" in computation.arguments or blocks == ("sdpa",):
+    if computation.function is scaled_dot_product_attention:
         former = computation.arguments.get("kernel", attend)
         return replace(computation, arguments={**computation.arguments, "kernel": kernel(former)})
     return replace(computation, function=_replace_kernels(computation.function, kernel, blocks))
@@ -110,6 +111,15 @@ def _replace_kernels(node, kernel, blocks, block="self"):
         if hasattr(node, name)
     }
     return replace(node, **changed)
+
+
+def multiplied(computation):
+    """The computation as torch's arithmetic does it, wherever nothing else is said: 0 * NaN is NaN."""
+
+    def kernel(former):
+        return multiplying_safely if former is attend else former
+
+    return with_kernel(computation, kernel, ("self", "src", "tgt", "memory"))
 
 
 @dataclass(frozen=True)

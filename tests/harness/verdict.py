@@ -10,6 +10,7 @@ from reference.derivative import derivative
 
 from . import comparison
 from .arrays import directions, ignored
+from .behaviours import multiplied
 from .cases import Case, ScaledDotProduct, attentions
 from .comparison import Mismatch
 from .results import cotangents, garbage_rows, present
@@ -47,7 +48,7 @@ def predict(case, deviations=(), dtype="float64", displace=()):
     computation = specification(case, dtype, displace)
     for deviation in deviations:
         computation = deviation.change(computation)
-    return computation
+    return multiplied(computation) if deviations else computation
 
 
 @dataclass(frozen=True)
