@@ -106,8 +106,12 @@ def pytest_runtest_call(item):
     if item.config.stash[_MEASURES]:
         from tests.harness import session
 
-        session.current.tally = session.Tally()
-    yield
+        tally = session.current.tally = session.Tally()
+        started = time.process_time()
+        yield
+        tally.seconds = round(time.process_time() - started, 3)
+    else:
+        yield
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -129,7 +133,7 @@ def pytest_runtest_makereport(item, call):
         "clauses": list(marker.args) if marker else [],
         "seconds": round(report.duration, 2),
         "tally": session.current.tally.as_dict(),
-        "message": str(call.excinfo.value)[:20000] if call.excinfo is not None and not report.skipped else "",
+        "message": str(call.excinfo.value)[:20_000] if report.failed else "",
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import ledger, session
+from . import ledger, session, wrong_masks_ledger
 
 SCHEMA = 1
 
@@ -36,14 +36,14 @@ def environment(run, profile, seed):
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,
-        "ledger": len(run.entries),
+        "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 
 
 def assemble(run, environment, tests, complete, seconds):
     """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    total = {name: Counter() for name in ("statuses", "deviations", "cases", "paths")}
+    total = {name: Counter() for name in ("statuses", "deviations", "absent", "cases", "paths")}
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))
@@ -51,21 +51,35 @@ def assemble(run, environment, tests, complete, seconds):
         "schema": SCHEMA,
         "complete": complete,
         "seconds": round(seconds, 1),
-        "seconds_in_torch": round(sum(test["tally"].get("seconds_in_torch", 0) for test in tests.values()), 1),
+        "cpu_seconds": _total(tests, "seconds"),
+        "cpu_seconds_in_torch": _total(tests, "seconds_in_torch"),
         "environment": environment,
         "outcomes": dict(Counter(test["outcome"] for test in tests.values())),
         "statuses": dict(total["statuses"]),
-        "ledger": {id: _entry(status, total["deviations"][id]) for id, status in sorted(run.statuses.items())},
+        "ledger": {
+            id: _entry(status, total["deviations"][id])
+            for id, status in sorted((run.statuses | _of_wrong_masks(run, total["absent"])).items())
+        },
         "paths": _by_module(total["paths"], total["cases"]),
         "ratios": _largest_ratios(tests.values()),
         "tests": dict(sorted(tests.items())),
     }
 
 
+def _total(tests, name):
+    return round(sum(test["tally"].get(name, 0) for test in tests.values()), 1)
+
+
 def _entry(status, cases):
     if status == session.PRESENT and not cases:
         status = NOT_EXERCISED
     return {"status": status, "cases": cases}
+
+
+def _of_wrong_masks(run, absent):
+    """{id: status} of the entries on wrong masks."""
+    statuses = {entry.id: session.NOT_APPLICABLE for entry in wrong_masks_ledger.ENTRIES}
+    return statuses | {entry.id: session.ABSENT if absent[entry.id] else session.PRESENT for entry in run.wrong_masks}
 
 
 def _by_module(paths, cases):
@@ -107,4 +121,4 @@ def write(record, path):
 
 def titles():
     """{ledger id: entry}"""
-    return {entry.id: entry for entry in ledger.ENTRIES}
+    return {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import ledger, release
+from . import ledger, release, wrong_masks_ledger
 from .situations import Call
 from .subject import observe
 from .verdict import DEVIATES, FAILS, judge
@@ -22,7 +22,9 @@ class Tally:
     cases: Counter = field(default_factory=Counter)  # by module
     paths: Counter = field(default_factory=Counter)  # by "module path": cases that it served
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
-    seconds_in_torch: float = 0.0
+    absent: Counter = field(default_factory=Counter)  # by id: entries of wrong_masks_ledger that no row shows
+    seconds: float = 0.0  # of CPU time
+    seconds_in_torch: float = 0.0  # of these
 
     def add(self, case, observation, verdict):
         """Count one judged case."""
@@ -36,18 +38,28 @@ class Tally:
             key = f"{case.module} {case.dtype}"
             self.ratios[key] = max(self.ratios.get(key, 0.0), float(verdict.ratio))
 
+    def add_wrong_call(self, judgement):
+        """Count one judged row of the table of wrong masks."""
+        self.statuses[judgement.status] += 1
+        if judgement.status == DEVIATES:
+            self.deviations[judgement.entry.id] += 1
+
     def as_dict(self):
-        """Plain data."""
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
+        """Plain data, without what is empty."""
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
 
 
 @dataclass
 class Session:
-    """statuses: of each ledger entry, by its pinned case. entries: those that predict in this run."""
+    """statuses: of each ledger entry, by its pinned case. entries: those that predict in this run.
+
+    wrong_masks: the entries that predict what becomes of wrong masks; whether they are present, their rows tell.
+    """
 
     release: release.Release
     statuses: dict[str, str]
     entries: tuple[ledger.Deviation, ...]
+    wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -68,7 +80,8 @@ def start(device="cpu", use_ledger=True):
     statuses = {entry.id: NOT_APPLICABLE for entry in ledger.ENTRIES}
     statuses |= {entry.id: probe(entry, installed, concerned) for entry in concerned}
     entries = tuple(entry for entry in concerned if statuses[entry.id] == PRESENT)
-    current = Session(installed, statuses, entries)
+    wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if use_ledger and entry.concerns(installed))
+    current = Session(installed, statuses, entries, wrong_masks)
     return current
 
 

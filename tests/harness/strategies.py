@@ -64,8 +64,8 @@ def _is_causal(mask):
 
 
 def hint(draw, mask):
-    """A true hint about the mask, or none: a false one is undefined (clause 6)."""
-    return one_of(draw, None, True) if _is_causal(mask) else None
+    """A true hint about the mask, or none: a false one is undefined (clause 6). False claims nothing."""
+    return one_of(draw, None, True, False) if _is_causal(mask) else None
 
 
 # ---- what all cases have -------------------------------------------------------------------------------------------

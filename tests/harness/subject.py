@@ -35,7 +35,7 @@ class Observation:
     outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, in the
     shapes of arrays.py, None where autograd found no dependence; empty if the case does not differentiate. error:
     (type name, message) or None. warnings: messages in order. served: the path of each attention, in order (PATHS).
-    mutated: arguments that the call changed. seconds: time spent in torch.
+    mutated: arguments that the call changed. seconds: CPU time spent in torch.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Observation:
 
 def observe(case, device="cpu"):
     """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised."""
-    started = time.perf_counter()
+    started = time.process_time()
     tensors = _tensors(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
@@ -62,7 +62,7 @@ def observe(case, device="cpu"):
             gradients = _gradients(case, outputs, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
         {

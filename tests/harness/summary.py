@@ -22,7 +22,7 @@ def summary(record, path):
     statuses = record["statuses"]
     total = sum(statuses.values())
     e = record["environment"]
-    yield f"torch {e['torch']} on {e['device']}: {total} calls were made and compared with the specification."
+    yield f"torch {e['torch']} on {e['device']}: {total} calls were compared with the specification."
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for this release"
     yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
@@ -31,8 +31,8 @@ def summary(record, path):
     yield from _known(record)
     yield from _news(record)
     yield from _paths(record)
-    share = record["seconds_in_torch"]
-    yield f"{record['seconds']:.0f} s, of which the workers spent {share:.0f} s in torch. Record: {path}"
+    share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
+    yield f"{record['seconds']:.0f} s; {share:.0%} of the tests' CPU time was spent inside torch. Record: {path}"
 
 
 def _known(record):

@@ -24,7 +24,7 @@ _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of the three above. deviations: ids of the ledger entries that explain it. ratio: error / bound."""
+    """status: one of the three above. deviations: ids of the ledger's entries that apply. ratio: error / bound."""
 
     status: str
     deviations: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ def judge(case, observation, deviations=()):
         return Verdict(FAILS, ids, mismatches, ratio)
     if deviations and _against(case, observation, ())[0]:
         return Verdict(DEVIATES, ids, (), ratio)
-    return Verdict(CONFORMS, (), (), ratio)
+    return Verdict(CONFORMS, ids, (), ratio)
 
 
 def predict(case, deviations=(), dtype="float64", displace=()):

@@ -1,0 +1,370 @@
+"""Calls with one wrong mask, as a table, and what torch does with them (clause 9).
+
+A call is rendered as Python text, and that text is what runs: what a report shows is what was done.
+"""
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .cases import is_padding
+from .dispatch import since
+
+RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
+
+# N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
+N, HEADS, L, S, E = 2, 2, 4, 6, 4
+_LENGTHS = {"query": L, "tgt": L, "key": S, "src": S, "memory": S}
+_SDPA = "scaled_dot_product_attention"
+
+
+# ---- what is called ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Callee:
+    """A module or function.
+
+    masks: ((argument, right shape), ...). inputs: in order. made: how a module is made; empty for a function.
+    options: further arguments. variant: tells apart two ways to call the same thing.
+    """
+
+    module: str
+    masks: tuple[tuple[str, tuple[int, int]], ...]
+    inputs: tuple[str, ...]
+    made: str = ""
+    options: str = ""
+    variant: str = ""
+
+    @property
+    def modes(self):
+        """In inference the native paths open; a function has but one mode."""
+        return ("training", "inference") if self.made else ("",)
+
+    def takes(self, argument):
+        """Whether the installed release has this module or function, and it this argument."""
+        function = getattr(nn, self.module).forward if self.made else getattr(functional, self.module, None)
+        if function is None:
+            return False
+        try:
+            return argument in inspect.signature(function).parameters
+        except ValueError:  # a built-in function, which has had all its masks and hints from the start
+            return True
+
+
+_LAYER = f"({E}, {HEADS}, {E}, dropout=0.0, batch_first=True)"
+_ENCODER_LAYER = f"torch.nn.TransformerEncoderLayer{_LAYER}"
+_DECODER_LAYER = f"torch.nn.TransformerDecoderLayer{_LAYER}"
+_ATTENTION = f"torch.nn.MultiheadAttention({E}, {HEADS}, batch_first=True)"
+_TRANSFORMER = f"torch.nn.Transformer({E}, {HEADS}, 1, 1, {E}, dropout=0.0, batch_first=True)"
+_WEIGHTS = (
+    f"{E}, {HEADS}, torch.ones({3 * E}, {E}).to(query), None, None, None, False, 0.0, torch.eye({E}).to(query), None"
+)
+
+_PADDING = ("key_padding_mask", (N, S))
+_CROSS_MASKS = (("attn_mask", (L, S)), _PADDING)
+_CROSS_INPUTS = ("query", "key", "key")
+_ENCODER_PADDING = ("src_key_padding_mask", (N, S))
+_DECODER_MASKS = (
+    ("tgt_mask", (L, L)),
+    ("memory_mask", (L, S)),
+    ("tgt_key_padding_mask", (N, L)),
+    ("memory_key_padding_mask", (N, S)),
+)
+
+CALLEES = (
+    Callee("MultiheadAttention", (("attn_mask", (S, S)), _PADDING), ("src",) * 3, _ATTENTION, variant="self"),
+    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _ATTENTION, variant="cross"),
+    *(
+        Callee(
+            "multi_head_attention_forward",
+            _CROSS_MASKS,
+            _CROSS_INPUTS,
+            options=f"{_WEIGHTS}, need_weights={need_weights}",
+            variant=variant,
+        )
+        for variant, need_weights in (("weights", True), ("no_weights", False))
+    ),
+    Callee("TransformerEncoderLayer", (("src_mask", (S, S)), _ENCODER_PADDING), ("src",), _ENCODER_LAYER),
+    Callee(
+        "TransformerEncoder",
+        (("mask", (S, S)), _ENCODER_PADDING),
+        ("src",),
+        f"torch.nn.TransformerEncoder({_ENCODER_LAYER}, 1)",
+    ),
+    Callee("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), _DECODER_LAYER),
+    Callee(
+        "TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), f"torch.nn.TransformerDecoder({_DECODER_LAYER}, 1)"
+    ),
+    Callee("Transformer", (("src_mask", (S, S)), _ENCODER_PADDING, *_DECODER_MASKS), ("src", "tgt"), _TRANSFORMER),
+    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
+    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),
+)
+
+
+# ---- what is wrong with it -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a mask whose right shape is (rows, keys), or with what is given together with it.
+
+    shape: (rows, keys) -> shape, or None where no mask is given. inputs: the dtype of the inputs. elsewhere: the mask
+    is on another device than these. hint: is_causal=True is given too. beside: a right padding mask is given too.
+    """
+
+    name: str
+    shape: Callable = lambda rows, keys: (rows, keys)
+    dtype: str = "bool"
+    inputs: str = "float32"
+    elsewhere: bool = False
+    hint: bool = False
+    beside: bool = False
+
+
+_SIZES = (
+    Fault("flat", lambda rows, keys: (rows * keys,)),
+    Fault("reshaped", lambda rows, keys: (rows // 2, 2 * keys)),
+    Fault("transposed", lambda rows, keys: (keys, rows)),
+    Fault("too_few_keys", lambda rows, keys: (rows, keys - 1)),
+    Fault("too_many_keys", lambda rows, keys: (rows, keys + 1)),
+)
+_TYPES = (
+    Fault("int64", dtype="int64"),
+    Fault("uint8", dtype="uint8"),
+    Fault("complex64", dtype="complex64"),
+    Fault("higher_precision", dtype="float64"),
+    Fault("lower_precision", dtype="float32", inputs="float64"),
+    Fault("other_device", elsewhere=True),
+)
+_QUERIES = (
+    Fault("too_few_queries", lambda rows, keys: (rows - 1, keys)),
+    Fault("too_many_queries", lambda rows, keys: (rows + 1, keys)),
+)
+_ONE_KEY = (
+    Fault("one_dimension", lambda rows, keys: (keys,)),
+    Fault("one_key", lambda rows, keys: (rows, 1)),
+)
+_ATTENTION_MASK = (
+    *(*_SIZES, *_ONE_KEY, *_QUERIES),
+    Fault("one_query", lambda rows, keys: (1, keys)),
+    Fault("one_slice", lambda rows, keys: (1, rows, keys)),
+    Fault("slice_per_sample", lambda rows, keys: (N, rows, keys)),
+    Fault("slice_per_sample_beside_padding", lambda rows, keys: (N, rows, keys), beside=True),
+    Fault("slices_reshaped", lambda rows, keys: (N, HEADS * rows, keys)),
+    Fault("four_dimensions", lambda rows, keys: (1, 1, rows, keys)),
+    Fault("batch_and_heads", lambda rows, keys: (N, HEADS, rows, keys)),
+    *_TYPES,
+    Fault("hint_without_mask", lambda rows, keys: None, hint=True),
+    Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
+)
+_PADDING_MASK = (
+    *(*_SIZES, *_ONE_KEY),
+    Fault("one_sample", lambda rows, keys: (1, keys)),
+    Fault("too_many_samples", lambda rows, keys: (rows + 1, keys)),
+    Fault("three_dimensions", lambda rows, keys: (rows, 1, keys)),
+    Fault("four_dimensions", lambda rows, keys: (rows, 1, 1, keys)),
+    *_TYPES,
+)
+# Here every shape that broadcasts is right, and any mask beside is_causal is wrong.
+_SDPA_MASK = (
+    *(*_SIZES, *_QUERIES),
+    Fault("too_many_slices", lambda rows, keys: (N * HEADS + 1, rows, keys)),
+    Fault("five_dimensions", lambda rows, keys: (1, 1, 1, rows, keys)),
+    *_TYPES,
+    Fault("mask_with_hint", hint=True),
+)
+
+
+def faults(callee, argument):
+    """Those that a mask of this name can have."""
+    if callee.module == _SDPA:
+        return _SDPA_MASK
+    rows, keys = dict(callee.masks)[argument]
+    return tuple(
+        fault
+        for fault in (_PADDING_MASK if is_padding(argument) else _ATTENTION_MASK)
+        if fault.name != "transposed" or rows != keys
+    )
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class WrongCall:
+    """A row of the table: a mask with a fault, given to something in a mode."""
+
+    callee: Callee
+    argument: str
+    fault: Fault
+    mode: str
+
+    def __repr__(self):
+        return f"<{self.id}>"
+
+    @property
+    def way(self):
+        """What is called, and which of its masks is wrong."""
+        return "-".join(part for part in (self.module, self.callee.variant, self.argument) if part)
+
+    @property
+    def id(self):
+        return "-".join(part for part in (self.way, self.fault.name, self.mode) if part)
+
+    @property
+    def module(self):
+        return self.callee.module
+
+    @property
+    def right_shape(self):
+        return dict(self.callee.masks)[self.argument]
+
+    @property
+    def shape(self):
+        """The shape of the wrong mask, None if none is given."""
+        return self.fault.shape(*self.right_shape)
+
+    @property
+    def conforming(self):
+        """The outcomes that conform. Which precision a float mask must have, the modules do not document."""
+        is_open = self.fault.name.endswith("_precision") and self.module != _SDPA
+        return (RAISES, ACCEPTS) if is_open else (RAISES,)
+
+    @property
+    def hint(self):
+        """The argument that says that the mask is causal."""
+        return self.argument.replace("mask", "is_causal") if len(self.callee.masks) > 2 else "is_causal"
+
+    @property
+    def padding(self):
+        """The padding mask of the same attention."""
+        name = self.argument.removesuffix("attn_mask").removesuffix("mask")
+        return "src_key_padding_mask" if self.module == "TransformerEncoder" else f"{name}key_padding_mask"
+
+
+CALLS = tuple(
+    WrongCall(callee, argument, fault, mode)
+    for callee in CALLEES
+    for argument, _ in callee.masks
+    for fault in faults(callee, argument)
+    for mode in callee.modes
+)
+
+
+def not_applicable(call, release):
+    """Why the release has no such wrong call, or None."""
+    if not call.callee.takes(call.argument):
+        return f"this release has no {call.module}"
+    if call.fault.hint and not call.callee.takes(call.hint):
+        return f"this release has no {call.hint}"
+    if call.fault.dtype == "uint8" and not since(release, "2.0"):
+        return "this release documents byte masks"
+    return None
+
+
+# ---- the call as one could type it ---------------------------------------------------------------------------------
+
+
+def source(call, device="cpu"):
+    """The whole call."""
+    return "\n".join([*_making(call, device), *_calling(call, device)])
+
+
+def _making(call, device):
+    if not call.callee.made:
+        return []
+    where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(device)}
+    moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in _DEFAULTS)
+    return [f"module = {call.callee.made}" + (f".to({moved})" if moved else "")]
+
+
+_DEFAULTS = ("torch.float32", "'cpu'")
+
+
+def _calling(call, device):
+    lines = [
+        _tensor(name, "randn", _shape(call, name), call.fault.inputs, device)
+        for name in dict.fromkeys(call.callee.inputs)
+    ]
+    given = {}
+    if call.shape is not None:
+        place = ("meta" if device == "cpu" else "cpu") if call.fault.elsewhere else device
+        # it hides nothing, so that nothing else is wrong with it; scaled_dot_product_attention keeps what is True
+        lines.append(_tensor("mask", "ones" if call.module == _SDPA else "zeros", call.shape, call.fault.dtype, place))
+        given[call.argument] = "mask"
+    if call.fault.beside:
+        lines.append(_tensor("padding", "zeros", dict(call.callee.masks)[call.padding], "bool", device))
+        given[call.padding] = "padding"
+    if call.fault.hint:
+        given[call.hint] = "True"
+    return lines + _invocation(call, given)
+
+
+def _tensor(name, content, shape, dtype, device):
+    options = {"dtype": f"torch.{dtype}", "device": repr(device)}
+    others = [f"{option}={value}" for option, value in options.items() if value not in _DEFAULTS]
+    return f"{name} = torch.{content}({', '.join([str(shape), *others])})"
+
+
+def _shape(call, name):
+    """The shape of an input."""
+    length = _LENGTHS[name]
+    if call.module == _SDPA:
+        return (*((N, HEADS) if call.callee.variant == "4d" else (N * HEADS,)), length, E // HEADS)
+    return (N, length, E) if call.callee.made else (length, N, E)
+
+
+def _invocation(call, given):
+    options = [call.callee.options] if call.callee.options else []
+    arguments = ", ".join([*call.callee.inputs, *options, *(f"{name}={value}" for name, value in given.items())])
+    if not call.callee.made:
+        return [f"torch.nn.functional.{call.module}({arguments})"]
+    if call.mode == "training":
+        return ["module.train()", f"module({arguments})"]
+    return ["module.eval()", "with torch.no_grad():", f"    module({arguments})"]
+
+
+# ---- what happens --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kind: RAISES, UNHELPFUL or ACCEPTS. error: the type and message of what was raised."""
+
+    kind: str
+    error: str = ""
+
+
+def observe(call, device="cpu"):
+    """What the installed torch does."""
+    names = {"torch": torch, "module": _made("\n".join(_making(call, device)))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exec("\n".join(_calling(call, device)), names)
+        except Exception as raised:  # whatever torch raises is an outcome
+            error = f"{type(raised).__name__}: {raised}"
+            return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)
+    return Outcome(ACCEPTS)
+
+
+@cache
+def _made(text):
+    """The module that the text makes; one serves many calls, since to make it takes longer than to call it."""
+    names = {"torch": torch}
+    exec(text, names)
+    return names.get("module")
+
+
+def names_mask(message, argument="mask"):
+    """Whether a message says that a mask is the matter: by its name or as a mask, not by the name of an operator."""
+    names = rf"masks?|attn_mask|key_padd(ing|ed)_mask|{argument}"
+    return re.search(rf"(?<![\w:])({names})(?!\w)", message, re.IGNORECASE) is not None

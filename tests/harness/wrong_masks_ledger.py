@@ -1,0 +1,363 @@
+"""The known deviations from clause 9: which wrong masks a release accepts, or refuses without naming the mask.
+
+Like those of ledger.py they predict: what a release does with every row of wrong_masks.CALLS is stated here.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+
+from packaging.specifiers import SpecifierSet
+
+from .cases import is_padding
+from .dispatch import since
+from .failure import Nonconformance
+from .verdict import CONFORMS, DEVIATES, FAILS
+from .wrong_masks import ACCEPTS, CALLS, UNHELPFUL, N, not_applicable, observe, source
+
+
+@dataclass(frozen=True)
+class WrongMaskDeviation:
+    """One entry.
+
+    affects: the releases, as a version specifier. instead: ACCEPTS or UNHELPFUL. effect: in words, what is computed
+    or said. message: pattern of the exception. applies: (WrongCall, Release) -> bool, for a release that is affected.
+    upstream: "pytorch/pytorch#N", or "not found".
+    """
+
+    id: str
+    title: str
+    affects: str
+    upstream: str
+    instead: str
+    effect: str
+    advice: str
+    applies: Callable
+    message: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+
+    def concerns(self, release):
+        """Whether this release and device are affected."""
+        specifier = SpecifierSet(self.affects, prereleases=True)
+        return release.device_type in self.devices and specifier.contains(release.version.base_version)
+
+    def predicts(self, call, release):
+        return self.concerns(release) and self.applies(call, release) and not not_applicable(call, release)
+
+    def shows(self, outcome):
+        return outcome.kind == self.instead and re.search(self.message, outcome.error) is not None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """status: one of verdict.py. entry: what was expected instead of a helpful exception, if anything."""
+
+    status: str
+    entry: WrongMaskDeviation | None = None
+
+
+def predicted(call, release, entries):
+    """The entry that applies to the call, or None."""
+    return next((entry for entry in entries if entry.predicts(call, release)), None)
+
+
+def judge(call, outcome, release, entries):
+    """Compare what happened with clause 9, or with the entry that applies."""
+    entry = predicted(call, release, entries)
+    if entry is not None and entry.shows(outcome):
+        return Judgement(DEVIATES, entry)
+    conforms = outcome.kind in call.conforming
+    if entry is None:
+        return Judgement(CONFORMS if conforms else FAILS)
+    # fixed as a whole, or is this one row that the entry is wrong about?
+    is_fixed = conforms and not is_present(entry, release)
+    return Judgement(CONFORMS) if is_fixed else Judgement(FAILS, entry)
+
+
+@cache
+def is_present(entry, release):
+    """Whether any row still shows the deviation."""
+    rows = (call for call in CALLS if entry.predicts(call, release))
+    return any(entry.shows(observe(call, release.device)) for call in rows)
+
+
+def check(call, run):
+    """Fail unless what happens in this session (session.Session) is right, or predicted."""
+    __tracebackhide__ = True
+    outcome = observe(call, run.device)
+    judgement = judge(call, outcome, run.release, run.wrong_masks)
+    run.tally.add_wrong_call(judgement)
+    if judgement.status == FAILS:
+        raise Nonconformance(explain(call, outcome, judgement, run.device))
+
+
+def check_all(calls, run):
+    """Check each of the calls, and fail with the reports on all that fail."""
+    __tracebackhide__ = True
+    reports = []
+    for call in calls:
+        try:
+            check(call, run)
+        except Nonconformance as failure:
+            reports.append(str(failure))
+    if reports:
+        raise Nonconformance("\n".join(reports))
+
+
+def explain(call, outcome, judgement, device):
+    """The report on a row that fails, as text."""
+    entry = judgement.entry
+    expected = "an exception whose message names the mask (clause 9)"
+    if entry is not None:
+        expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
+    got = {ACCEPTS: "no exception", UNHELPFUL: f"an exception that does not name the mask: {outcome.error}"}
+    lines = [
+        f"{call.module} does not do what it should with a wrong {call.argument}, {call.fault.name}:",
+        "",
+        f"    expected {expected}",
+        f"    got      {got.get(outcome.kind, outcome.error)}",
+        "",
+        f"Call (the right shape of {call.argument} is {call.right_shape}):",
+        "",
+        *(f"    {line}" for line in ("import torch", *source(call, device).splitlines())),
+    ]
+    return "\n".join([*lines, ""])
+
+
+# ---- where a deviation applies -------------------------------------------------------------------------------------
+
+_SDPA = "scaled_dot_product_attention"
+_HELD_RIGHT = ("flat", "reshaped", "four_dimensions", "slices_reshaped")  # as many elements as the right mask
+
+
+def _is_self_attention(call):
+    return call.callee.variant == "self" or call.argument == "mask" or call.argument.startswith(("src_", "tgt_"))
+
+
+def _is_native(call, release):
+    """Whether a native path serves the attention that the mask is for; a float mask keeps some of them closed."""
+    takes_it = since(release, "2.0") or is_padding(call.argument)
+    return call.mode == "inference" and _is_self_attention(call) and takes_it
+
+
+def _is_explicit(call, release):
+    """Whether softmax and its products are called one by one, where no native path serves."""
+    wants_weights = call.module == "MultiheadAttention" or call.callee.variant == "weights"
+    return call.module != _SDPA and (wants_weights or not since(release, "2.0"))
+
+
+def _is_compared(call, release):
+    """Whether a stack compares the mask with a causal one."""
+    names = ("mask", "src_mask", "tgt_mask") if since(release, "2.1") else ("mask", "src_mask")
+    is_stack = call.module in ("TransformerEncoder", "TransformerDecoder", "Transformer")
+    return is_stack and call.argument in names and since(release, "2.0")
+
+
+def _is_viewed(call, release):
+    """Whether a native path views the mask as (1, 1, length, length), or a 3-D one as (N, any, length, length)."""
+    return _is_native(call, release) and not is_padding(call.argument) and call.shape is not None
+
+
+def _cannot_be_viewed(call, release):
+    if not _is_viewed(call, release):
+        return False
+    square = prod(call.right_shape)
+    return prod(call.shape) % (N * square) != 0 if len(call.shape) == 3 else prod(call.shape) != square
+
+
+def _drops_the_mask(call, release):
+    """Whether is_causal takes the place of the mask before anything has looked at it."""
+    is_hinted = call.fault.hint and call.shape is not None and call.module != _SDPA
+    return is_hinted and not _is_native(call, release) and not _is_explicit(call, release)
+
+
+def _has_no_rows(call, release):
+    """Whether the CPU's fused kernel, which takes masks from 2.3 on, is given a 1-D mask."""
+    return call.fault.name == "flat" and call.callee.variant == "4d" and since(release, "2.3")
+
+
+def _is_elsewhere_unnoticed(call, release):
+    """Whether all that a mask on the meta device meets takes it, and fills the result with nothing."""
+    return call.fault.elsewhere and not _is_elsewhere_noticed(call, release)
+
+
+def _is_elsewhere_noticed(call, release):
+    """Whether something that a mask on the meta device meets raises."""
+    if not call.fault.elsewhere:
+        return False
+    nests = (
+        call.mode == "inference"
+        and call.argument == "src_key_padding_mask"
+        and call.module != "TransformerEncoderLayer"
+    )
+    if nests or _is_compared(call, release):
+        return True
+    if _is_native(call, release):  # from then on a kernel for the meta device makes an empty result
+        return not since(release, "2.13" if call.module == "TransformerEncoderLayer" else "2.10")
+    if not since(release, "2.0"):
+        return call.module.startswith("Transformer")  # adds the result to what is on another device
+    if _is_explicit(call, release) or not since(release, "2.1"):
+        return False
+    return not since(release, "2.14" if call.callee.variant == "3d" else "2.3")
+
+
+# ---- entries -------------------------------------------------------------------------------------------------------
+
+ENTRIES = (
+    WrongMaskDeviation(
+        id="native-mask-by-elements",
+        title="The native paths take an attention mask of any shape with the right number of elements",
+        affects=">=2.0",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
+        advice="check the mask's shape yourself, or try the call in training mode, which checks it",
+        applies=lambda call, release: _is_viewed(call, release) and call.fault.name in _HELD_RIGHT,
+    ),
+    WrongMaskDeviation(
+        id="native-mask-per-sample",
+        title="The native paths take an attention mask per sample, but only beside a padding mask",
+        affects=">=2.0",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="an attention mask (N, L, L) holds for all heads of its sample; without a padding mask it raises",
+        advice="give (N * num_heads, L, L): mask.repeat_interleave(num_heads, 0)",
+        applies=lambda call, release: (
+            _is_viewed(call, release) and call.fault.name == "slice_per_sample_beside_padding"
+        ),
+    ),
+    WrongMaskDeviation(
+        id="native-mask-size-unnamed",
+        title="The native paths refuse a wrong attention mask by its number of elements, without naming it",
+        affects=">=2.0",
+        upstream="pytorch/pytorch#115472",
+        instead=UNHELPFUL,
+        effect="the error is that of a view of the mask as (1, 1, L, L), or of a 3-D one as (N, any, L, L)",
+        message=r"shape '\[\d+, -?\d+, \d+, \d+\]' is invalid for input of size \d+",
+        advice="compare the mask's shape with (L, L); the call in training mode names it",
+        applies=_cannot_be_viewed,
+    ),
+    WrongMaskDeviation(
+        id="native-hint-without-mask",
+        title="is_causal=True without a mask is ignored in eval",
+        affects=">=2.0",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
+        advice="always give the causal mask together with the hint",
+        applies=lambda call, release: call.fault.name == "hint_without_mask" and _is_native(call, release),
+    ),
+    WrongMaskDeviation(
+        id="hint-hides-mask",
+        title="is_causal=True keeps a wrong mask from being looked at",
+        affects=">=2.0",
+        upstream="pytorch/pytorch#131254",
+        instead=ACCEPTS,
+        effect="a causal mask, aligned at the first query and the first key, is applied instead of the one given",
+        advice="check the mask's shape yourself before you give the hint",
+        applies=_drops_the_mask,
+    ),
+    WrongMaskDeviation(
+        id="explicit-mask-precision-unnamed",
+        title="A float mask of another precision is refused without naming it where weights are computed",
+        affects=">=2.1",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of torch.baddbmm, of which the user knows nothing",
+        message="Input dtypes must be the same, got: input",
+        advice="give the mask as bool, or as mask.to(query.dtype)",
+        applies=lambda call, release: call.fault.name.endswith("_precision") and _is_explicit(call, release),
+    ),
+    WrongMaskDeviation(
+        id="decoder-integer-mask-unnamed",
+        title="nn.TransformerDecoder refuses an integer tgt_mask without naming it",
+        affects=">=2.1",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error comes from making a causal mask of the same dtype to compare it with",
+        message=r"value cannot be converted to type u?int\d+_t without overflow",
+        advice="give the mask as bool",
+        applies=lambda call, release: (
+            call.fault.dtype in ("int64", "uint8") and call.argument == "tgt_mask" and _is_compared(call, release)
+        ),
+    ),
+    WrongMaskDeviation(
+        id="sdpa-mask-shape-unnamed",
+        title="scaled_dot_product_attention refuses a mask that does not broadcast without naming it",
+        affects=">=2.0",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of an addition, or of an expansion, of which the user knows nothing",
+        message=r"The size of tensor a \(\d+\) must match the size of tensor b|doesn't match the broadcast shape",
+        advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
+        applies=lambda call, release: (
+            call.module == _SDPA and call.shape != call.right_shape and not _has_no_rows(call, release)
+        ),
+    ),
+    WrongMaskDeviation(
+        id="sdpa-mask-1d-unnamed",
+        title="scaled_dot_product_attention fails to look at the second last size of a 1-D mask",
+        affects=">=2.3",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="IndexError from the CPU's fused kernel, for any 1-D mask, of the right length or not",
+        message="Dimension out of range",
+        advice="give the mask at least two dimensions: mask[None]",
+        applies=_has_no_rows,
+    ),
+    WrongMaskDeviation(
+        id="sdpa-mask-with-hint",
+        title="scaled_dot_product_attention takes attn_mask together with is_causal=True",
+        affects=">=2.3,<2.14",
+        upstream="pytorch/pytorch#187801",
+        instead=ACCEPTS,
+        effect="both apply: a query sees what the mask and the causal mask let it see",
+        advice="put the causal mask into attn_mask, and leave is_causal alone",
+        applies=lambda call, release: call.fault.name == "mask_with_hint" and call.callee.variant == "4d",
+    ),
+    WrongMaskDeviation(
+        id="sdpa-float32-mask",
+        title="scaled_dot_product_attention takes a float32 mask whatever the type of the query is",
+        affects=">=2.4",
+        upstream="pytorch/pytorch#191612",
+        instead=ACCEPTS,
+        effect="the mask is converted; documented is a float mask of the query's own type",
+        advice="give the mask as mask.to(query.dtype): not every backend converts it",
+        applies=lambda call, release: call.fault.name == "lower_precision" and call.module == _SDPA,
+    ),
+    WrongMaskDeviation(
+        id="meta-mask-undefined",
+        title="With a mask on the meta device the result is memory that nobody has written",
+        affects=">=2.0",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="the result is on the CPU, and undefined: the kernel that should have computed it never ran",
+        advice="see that all buffers that hold masks have left the meta device",
+        applies=_is_elsewhere_unnoticed,
+    ),
+    WrongMaskDeviation(
+        id="meta-mask-meta-result",
+        title="With a mask on the meta device the result is on the meta device",
+        affects="<2.0",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="the result has no content",
+        advice="see that all buffers that hold masks have left the meta device",
+        applies=_is_elsewhere_unnoticed,
+    ),
+    WrongMaskDeviation(
+        id="meta-mask-unnamed",
+        title="A mask on the meta device is refused without naming it",
+        affects=">=1.13",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of the first operator that has no kernel for the meta device, or compares devices",
+        message="Expected all tensors to be on the same device|with arguments from the 'Meta' backend"
+        "|attempted to run this operator with Meta tensors|cannot be called on meta tensors"
+        "|Tensor on device meta is not on the expected device",
+        advice="see that all buffers that hold masks have left the meta device",
+        applies=_is_elsewhere_noticed,
+    ),
+)

@@ -1,0 +1,303 @@
+"""The table of wrong masks is complete and wrong throughout; its outcomes are told apart; its ledger is well-formed."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from torch import nn
+from torch.nn import functional
+
+from tests.harness import ledger, record, session, wrong_masks_ledger
+from tests.harness.cases import is_padding
+from tests.harness.failure import Nonconformance
+from tests.harness.release import Release
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
+from tests.harness.wrong_masks import (
+    ACCEPTS,
+    CALLEES,
+    CALLS,
+    HEADS,
+    RAISES,
+    UNHELPFUL,
+    Fault,
+    L,
+    N,
+    Outcome,
+    S,
+    WrongCall,
+    names_mask,
+    observe,
+    source,
+)
+from tests.harness.wrong_masks_ledger import ENTRIES, check, explain, is_present, judge, predicted
+
+RELEASES = ("1.13.1", "2.0.1", *(f"2.{minor}.0" for minor in range(1, 16)))
+BY_ID = {call.id: call for call in CALLS}
+
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+
+MODULES = (
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoderLayer,
+    nn.TransformerDecoder,
+    nn.Transformer,
+)
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_mask_argument_of_every_module_is_in_the_table(module):
+    arguments = {name for name in inspect.signature(module.forward).parameters if name.endswith("mask")}
+    assert {call.argument for call in CALLS if call.module == module.__name__} == arguments
+
+
+def test_every_mask_argument_of_every_function_is_in_the_table():
+    arguments = inspect.signature(functional.multi_head_attention_forward).parameters
+    expected = {name for name in arguments if name.endswith("mask")}
+    assert {call.argument for call in CALLS if call.module == "multi_head_attention_forward"} == expected
+    assert {call.argument for call in CALLS if call.module == "scaled_dot_product_attention"} == {"attn_mask"}
+
+
+def test_every_mask_has_a_wrong_size_type_and_device_in_every_mode():
+    for callee in CALLEES:
+        for argument, _ in callee.masks:
+            for mode in callee.modes:
+                rows = [call for call in CALLS if (call.callee, call.argument, call.mode) == (callee, argument, mode)]
+                names = {call.fault.name for call in rows}
+                assert names >= {"flat", "too_few_keys", "too_many_keys", "reshaped", "int64", "uint8", "complex64"}
+                assert names >= {"higher_precision", "lower_precision", "other_device"}
+
+
+def test_ids_are_unique_and_read_like_the_call():
+    assert len(BY_ID) == len(CALLS)
+    assert "TransformerEncoderLayer-src_mask-too_many_keys-inference" in BY_ID
+    assert "scaled_dot_product_attention-4d-attn_mask-mask_with_hint" in BY_ID
+
+
+def test_every_wrong_shape_is_wrong():
+    for call in CALLS:
+        if call.fault in _TYPES or call.fault.name in ("hint_without_mask", "mask_with_hint"):
+            continue
+        if call.module == "scaled_dot_product_attention":
+            scores = (N, HEADS, L, S) if call.callee.variant == "4d" else (N * HEADS, L, S)
+            assert not _broadcasts(call.shape, scores), call
+        else:
+            assert call.shape not in (call.right_shape, (N * HEADS, *call.right_shape)), call
+
+
+_TYPES = {call.fault for call in CALLS if call.fault.dtype != "bool" or call.fault.elsewhere}
+
+
+def _broadcasts(shape, scores):
+    try:
+        return np.broadcast_shapes(shape, scores) == scores
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("inputs", ["float32", "float64"])
+@pytest.mark.parametrize("callee", CALLEES, ids=lambda callee: f"{callee.module}-{callee.variant}")
+def test_a_right_mask_is_accepted_so_that_what_is_refused_is_the_mask(callee, inputs, run):
+    right = Fault("none", inputs=inputs)
+    slices = Fault("none", lambda rows, keys: (N * HEADS, rows, keys), inputs=inputs, beside=True)
+    if not callee.takes("attn_mask") and not callee.made:
+        pytest.skip("this release has no such function")
+    for argument, _ in callee.masks:
+        for mode in callee.modes:
+            call = WrongCall(callee, argument, right, mode)
+            assert observe(call) == Outcome(ACCEPTS), source(call)
+            if not is_padding(argument) and call.padding in dict(callee.masks):
+                assert observe(replace(call, fault=slices)) == Outcome(ACCEPTS), source(replace(call, fault=slices))
+
+
+def test_a_call_can_be_typed():
+    for call in CALLS:
+        compile(source(call), call.id, "exec")
+
+
+def test_the_mask_alone_is_elsewhere():
+    call = BY_ID["TransformerDecoderLayer-memory_mask-other_device-inference"]
+    assert source(call) == (
+        "module = torch.nn.TransformerDecoderLayer(4, 2, 4, dropout=0.0, batch_first=True)\n"
+        "tgt = torch.randn((2, 4, 4))\n"
+        "memory = torch.randn((2, 6, 4))\n"
+        "mask = torch.zeros((4, 6), dtype=torch.bool, device='meta')\n"
+        "module.eval()\n"
+        "with torch.no_grad():\n"
+        "    module(tgt, memory, memory_mask=mask)"
+    )
+    elsewhere = source(call, "cuda:0").splitlines()
+    assert [line.count("device='cuda:0'") for line in elsewhere[:4]] == [1, 1, 1, 0]
+    assert elsewhere[3] == "mask = torch.zeros((4, 6), dtype=torch.bool)"
+
+
+# ---- outcomes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The shape of the 2D attn_mask is torch.Size([6, 5]), but should be (6, 6).",
+        "For batched (3-D) `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found 1-D tensor instead",
+        "Expected key_padded_mask.shape[1] to be 6, but got 5",
+        "only bool and floating types of src_key_padding_mask are supported",
+        "only bool and floating types of mask are supported",
+        "For mask_type == 2 mask shape should match input shape",
+        "Mask shape should match input",
+        "Need attn_mask if specifying the is_causal hint.",
+        "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True",
+    ],
+)
+def test_a_message_that_names_the_mask(message):
+    assert names_mask(message, "src_key_padding_mask")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "shape '[1, 1, 6, 6]' is invalid for input of size 30",
+        "The size of tensor a (6) must match the size of tensor b (5) at non-singleton dimension 3",
+        "Input dtypes must be the same, got: input double, batch1: float, batch2: float",
+        "value cannot be converted to type int64_t without overflow",
+        "Expected all tensors to be on the same device, but found at least two devices, meta and cpu!",
+        "Could not run 'aten::_nested_tensor_from_mask_left_aligned' with arguments from the 'Meta' backend.",
+        "aten::masked_fill: attempted to run this operator with Meta tensors",
+    ],
+)
+def test_a_message_that_does_not(message):
+    assert not names_mask(message, "attn_mask")
+
+
+def test_what_torch_raises_is_an_outcome():
+    call = BY_ID["MultiheadAttention-cross-attn_mask-too_few_keys-training"]
+    outcome = observe(call)
+    assert outcome.kind == RAISES
+    assert outcome.error.startswith("RuntimeError: The shape of the 2D attn_mask is torch.Size([4, 5])")
+
+
+# ---- judgement -----------------------------------------------------------------------------------------------------
+
+NEWEST = Release(Version("2.15.0"), "cpu")
+REFUSED = "MultiheadAttention-cross-attn_mask-too_few_keys-training"
+VIEWED = "TransformerEncoderLayer-src_mask-too_few_keys-inference"
+FLAT = "TransformerEncoderLayer-src_mask-flat-inference"
+PRECISE = "TransformerEncoderLayer-src_mask-higher_precision-inference"
+NO_VIEW = Outcome(UNHELPFUL, "RuntimeError: shape '[1, 1, 6, 6]' is invalid for input of size 30")
+HELPFUL = Outcome(RAISES, "RuntimeError: wrong mask")
+OTHER = Outcome(UNHELPFUL, "RuntimeError: something else")
+
+needs_2 = pytest.mark.skipif(not hasattr(functional, "scaled_dot_product_attention"), reason="rows of later releases")
+
+
+@needs_2
+@pytest.mark.parametrize(
+    ("id", "outcome", "status"),
+    [
+        (REFUSED, HELPFUL, CONFORMS),
+        (REFUSED, OTHER, FAILS),
+        (REFUSED, Outcome(ACCEPTS), FAILS),
+        (VIEWED, NO_VIEW, DEVIATES),
+        (VIEWED, OTHER, FAILS),
+        (VIEWED, Outcome(ACCEPTS), FAILS),
+        (FLAT, Outcome(ACCEPTS), DEVIATES),
+        (FLAT, OTHER, FAILS),
+        (PRECISE, Outcome(ACCEPTS), CONFORMS),
+        (PRECISE, HELPFUL, CONFORMS),
+        (PRECISE, OTHER, FAILS),
+    ],
+)
+def test_an_outcome_is_judged_by_the_entry_that_predicts_it(id, outcome, status):
+    assert judge(BY_ID[id], outcome, NEWEST, ENTRIES).status == status
+
+
+@needs_2
+@pytest.mark.parametrize(("still_there", "status"), [(True, FAILS), (False, CONFORMS)])
+def test_a_row_may_only_conform_where_the_entry_as_a_whole_is_absent(still_there, status, monkeypatch):
+    monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: still_there)
+    assert judge(BY_ID[FLAT], HELPFUL, NEWEST, ENTRIES).status == status
+
+
+def test_without_a_ledger_every_deviation_fails():
+    assert judge(BY_ID[VIEWED], NO_VIEW, NEWEST, ()).status == FAILS
+    assert judge(BY_ID[FLAT], Outcome(ACCEPTS), NEWEST, ()).status == FAILS
+
+
+def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
+    concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
+    assert all(is_present.__wrapped__(entry, run.release) for entry in concerned)
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device: HELPFUL)
+    assert not any(is_present.__wrapped__(entry, run.release) for entry in concerned)
+
+
+@needs_2
+def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device: OTHER)
+    with pytest.raises(Nonconformance) as failed:
+        check(BY_ID[FLAT], run)
+    report = str(failed.value)
+    assert source(BY_ID[FLAT]).splitlines()[-1] in report
+    assert "native-mask-by-elements" in report
+    assert OTHER.error in report
+    assert run.tally.statuses[FAILS] == 1
+    judgement = judge(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
+    assert "clause 9" in explain(BY_ID[REFUSED], Outcome(ACCEPTS), judgement, "cpu")
+
+
+# ---- the ledger ----------------------------------------------------------------------------------------------------
+
+
+def test_ids_are_unique_in_both_ledgers():
+    ids = [entry.id for entry in (*ENTRIES, *ledger.ENTRIES)]
+    assert len(ids) == len(set(ids))
+    assert all(id == id.lower() and " " not in id for id in ids)
+
+
+@each_entry
+def test_an_entry_says_all_that_a_reader_needs(entry):
+    SpecifierSet(entry.affects)
+    assert entry.upstream == "not found" or entry.upstream.startswith("pytorch/pytorch#")
+    assert entry.instead in (ACCEPTS, UNHELPFUL)
+    assert bool(entry.message) == (entry.instead == UNHELPFUL)
+    assert all((entry.title, entry.effect, entry.advice))
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_one_entry_at_most_applies_to_a_row(version):
+    release = Release(Version(version), "cpu")
+    concerned = [entry for entry in ENTRIES if entry.concerns(release)]
+    for call in CALLS:
+        assert len([entry for entry in concerned if entry.applies(call, release)]) <= 1, call
+
+
+@each_entry
+def test_an_entry_applies_in_some_row_of_each_release_that_it_names(entry):
+    for release in (Release(Version(version), "cpu") for version in RELEASES):
+        assert not entry.concerns(release) or any(entry.applies(call, release) for call in CALLS)
+
+
+def test_an_entry_speaks_of_the_devices_that_it_names(run):
+    elsewhere = Release(Version("2.15.0"), "mps")
+    assert all(predicted(call, elsewhere, ENTRIES) is None for call in CALLS)
+
+
+def test_the_record_tells_of_each_entry(run):
+    def tally(**counts):
+        return {"outcome": record.PASSED, "seconds": 0, "tally": counts}
+
+    present, absent, quiet, *_ = ENTRIES
+    run = replace(run, wrong_masks=(present, absent, quiet))
+    tests = {"a": tally(deviations={present.id: 2}), "b": tally(absent={absent.id: 1})}
+    entries = record.assemble(run, {}, tests, True, 0)["ledger"]
+    assert entries[present.id] == {"status": session.PRESENT, "cases": 2}
+    assert entries[absent.id] == {"status": session.ABSENT, "cases": 0}
+    assert entries[quiet.id] == {"status": record.NOT_EXERCISED, "cases": 0}
+    assert entries[ENTRIES[-1].id]["status"] == session.NOT_APPLICABLE
+    assert {entry.id for entry in ENTRIES} <= set(record.titles())
