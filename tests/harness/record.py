@@ -62,8 +62,18 @@ def assemble(run, environment, tests, complete, seconds):
         },
         "paths": _by_module(total["paths"], total["cases"]),
         "ratios": _largest_ratios(tests.values()),
-        "tests": dict(sorted(tests.items())),
+        "tests": {id: _property(test) for id, test in sorted(tests.items())},
     }
+
+
+def _property(test):
+    """What the record keeps of a test; paths and ratios are summed up by module."""
+    tally = {name: test["tally"][name] for name in ("statuses", "deviations", "seconds") if name in test["tally"]}
+    return {"outcome": test["outcome"], "clauses": test["clauses"], **tally, **_message(test)}
+
+
+def _message(test):
+    return {"message": test["message"]} if test["message"] else {}
 
 
 def _total(tests, name):

@@ -93,6 +93,13 @@ def test_a_crash_keeps_what_was_found(conformance_test, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
 
 
+def test_a_hang_ends_its_test_and_keeps_what_was_found(conformance_test, tmp_path):
+    path = conformance_test("import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n")
+    result = run("-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}", path=path)
+    assert result.returncode == 1
+    assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
+
+
 def test_an_interrupted_run_is_marked_incomplete(conformance_test, tmp_path):
     path = conformance_test("def test_a():\n    pass\n\ndef test_b():\n    raise KeyboardInterrupt\n")
     result = run(f"--report={tmp_path / 'r.json'}", path=path)
