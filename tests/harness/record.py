@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -32,13 +33,19 @@ def environment(run, profile, seed):
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
-        "cpu": torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "unknown",
+        "cpu": _cpu_capability(),
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _cpu_capability():
+    """The vector extension that torch's kernels use, such as AVX2."""
+    found = re.search(r"CPU capability usage: (\w+)", torch.__config__.show())
+    return found.group(1) if found else "unknown"
 
 
 def assemble(run, environment, tests, complete, seconds):

@@ -1,0 +1,156 @@
+"""Where the deviations of the ledger apply, and the changes that depend on it. A call is a situations.Call."""
+
+import numpy as np
+
+from . import dispatch
+from .arrays import mask_arrays
+from .behaviours import multiplying, packed, raising, truncated, with_kernel, with_masks
+from .cases import ScaledDotProduct
+from .dispatch import since
+from .situations import (
+    absorbs_everything,
+    drops_the_mask,
+    gives_float,
+    has_empty_row,
+    has_nonzero_finite,
+    mask_names,
+    merged,
+    needs_mask_gradient,
+)
+
+
+def sees_nothing_on(*paths):
+    """Whether a block on one of these paths has a query that sees no key."""
+
+    def applies(call):
+        return any(has_empty_row(call.case, block) for path in paths for block in call.blocks(path))
+
+    return applies
+
+
+def computes_plainly_on(*paths):
+    """NaN where a query sees no key, and wherever that spreads to."""
+
+    def change(computation, call):
+        blocks = sum((call.blocks(path) for path in paths), ())
+        return with_kernel(computation, lambda _: multiplying, blocks)
+
+    return change
+
+
+def reads_float_as_bool(call):
+    """Whether the native encoder layer is given a float mask that a bool one could not express."""
+    return any(has_nonzero_finite(call.case, block) for block in call.blocks("native_layer"))
+
+
+def absorbing_flash_blocks(call):
+    """The blocks on the fused kernel where a row is masked by finfo.min all along, and is differentiated."""
+    if call.case.autograd != "inputs":  # a float mask that requires a gradient is not for the fused kernel
+        return ()
+    return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
+
+
+def is_broadcast_over_keys(call):
+    """Whether the fused kernel is given a mask of size 1 over several keys."""
+    case = call.case
+    return isinstance(case, ScaledDotProduct) and "S" in case.broadcast and case.S > 1 and bool(call.flash_blocks())
+
+
+def differentiates(call, path):
+    """Whether only float masks require a gradient, and one of a block on this path does."""
+    return call.case.autograd == "mask" and any(needs_mask_gradient(call.case, block) for block in call.blocks(path))
+
+
+def converts_masks(call):
+    """Whether a native path is given a mask that is not bool, or that the module has made so."""
+    blocks = call.blocks("native_mha") + call.blocks("native_layer")
+    if since(call.release, "2.0"):
+        return any(merged(call.case, block) is not None for block in blocks)
+    return any(gives_float(call.case, block) for block in blocks)
+
+
+def mixed_blocks(call, form):
+    """The explicit blocks that are given an attention mask of this form and a float padding mask."""
+    served = [block for block in call.blocks("explicit") if not (block == "memory" and truncates(call))]
+    masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
+    return [
+        block
+        for block, (attn_mask, padding) in masks.items()
+        if attn_mask and padding and attn_mask.form == form and padding.is_float
+    ]
+
+
+def reads_padding_as_bool(computation, call):
+    """What is not 0 hides."""
+    blocks = mixed_blocks(call, "bool")
+    names = [mask_names(call.case, block)[1] for block in blocks]
+    masks = {name: mask_arrays(call.case)[name] != 0 for name in names}
+    return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
+
+
+def reads_padding_bytes(computation, call):
+    """The lowest byte of each number is taken for a bool; if it cannot be one, the call raises."""
+    blocks = mixed_blocks(call, "float")
+    names = [mask_names(call.case, block)[1] for block in blocks]
+    lowest = {name: lowest_bytes(mask_arrays(call.case)[name]) for name in names}
+    if any((array > 1).any() for array in lowest.values()):
+        return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")
+    masks = {name: array == 1 for name, array in lowest.items()}
+    return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
+
+
+def lowest_bytes(array):
+    """The byte at the address of each element, on a little-endian machine."""
+    return np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape, -1)[..., 0]
+
+
+def dropped_masks(call):
+    """The names of the float masks that get no gradient since is_causal takes their place."""
+    if isinstance(call.case, ScaledDotProduct):
+        return ()
+    blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
+    dropped = [block for block in blocks if drops_the_mask(call.case, call.release, block)]
+    return tuple(mask_names(call.case, block)[0] for block in dropped)
+
+
+def hides_appended_keys(call):
+    """Whether a causal hint takes the place of a mask, and there are keys that no mask hides."""
+    appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
+    return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
+
+
+def is_nested(call):
+    """Whether the encoder packs the batch into a nested tensor."""
+    return dispatch.nested(call.case, call.release)
+
+
+def is_unaligned(call):
+    """Whether it packs although padding comes before content, which mask_check would have prevented."""
+    return is_nested(call) and not dispatch.is_left_aligned(dispatch.nested_lengths(call.case)[1])
+
+
+def packs_what_is_hidden(call):
+    """Whether it packs, and leaves out just what the mask hides."""
+    return is_nested(call) and not is_unaligned(call) and not has_nonzero_finite(call.case, "src")
+
+
+def truncates(call):
+    """Whether the longest sample is shorter than the batch."""
+    if not is_nested(call):
+        return False
+    return dispatch.nested_lengths(call.case)[0].max(initial=0) < call.case.S
+
+
+def truncate(computation, call):
+    """With a memory that is too short for them, masks of the right shape are wrong."""
+    computation = truncated(packed(computation, call.case))
+    if call.case.memory_mask is not None:
+        return raising(computation, "RuntimeError", r"The shape of the [23]D attn_mask is .*, but should be")
+    if call.case.memory_key_padding_mask is not None:
+        return raising(computation, "AssertionError", "expecting key_padding_mask shape of")
+    return computation
+
+
+def packs_nothing(call):
+    """Whether it packs a batch of padding only."""
+    return is_nested(call) and not dispatch.nested_lengths(call.case)[0].any()
