@@ -56,7 +56,9 @@ def check_twins(one, other):
         expected = {name: array[other.only][None] for name, array in expected.items()}
     allowed = allowances(other)
     for name in set(expected) & set(got):
-        mismatch, _ = compare_arrays(name, expected[name], got[name], 2 * allowed[name], garbage[name])
+        mismatch, _ = compare_arrays(
+            name, expected[name], got[name], 2 * allowed[name], garbage[name], zero_is_exact=False
+        )
         if mismatch:
             text = explain(other, second, Verdict(FAILS, (), (mismatch,)))
             raise Nonconformance(f"{text}\nExpected is what its twin gives:\n\n    {one!r}\n")

@@ -53,10 +53,11 @@ def compare_numbers(what, expected, got, allowed):
     return Mismatch(what, float(expected), float(got), None, float(error), float(allowed)), 0.0
 
 
-def compare_arrays(what, expected, got, allowed, ignore=None):
-    """(Mismatch or None, largest error / bound). An element predicted to be exactly 0 must be exactly 0.
+def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True):
+    """(Mismatch or None, largest error / bound). What a prediction says is exactly 0 must be exactly 0.
 
-    ignore: True where only the class of an element is compared.
+    ignore: True where only the class of an element is compared. zero_is_exact: False between two measurements, of
+    which one may underflow where the other does not.
     """
     if expected.shape != got.shape:
         return Mismatch(f"{what} shape", expected.shape, got.shape), 0.0
@@ -65,7 +66,7 @@ def compare_arrays(what, expected, got, allowed, ignore=None):
     if ignore is not None:
         finite &= ~np.broadcast_to(ignore, expected.shape)
     error = np.abs(np.subtract(got, expected, where=finite, out=np.zeros(expected.shape)))
-    limit = np.where(expected == 0, 0.0, allowed)
+    limit = np.where((expected == 0) & zero_is_exact, 0.0, allowed)
     wrong |= error > limit
     ratio = float(error.max(initial=0.0)) / allowed if allowed else 0.0
     if not wrong.any():

@@ -45,6 +45,12 @@ def test_ignored_elements_are_compared_by_class_only():
     assert compare_arrays("output", np.array([1.0, 2.0]), np.array([NAN, 2.0]), 0.1, ignore)[0] is not None
 
 
+def test_between_measurements_zero_is_a_number_like_others():
+    zero, tiny = np.array([0.0]), np.array([1e-44])
+    assert compare_arrays("weights", zero, tiny, 1e-9, zero_is_exact=False)[0] is None
+    assert compare_arrays("weights", zero, tiny, 1e-9)[0] is not None
+
+
 def test_a_number_may_be_near_zero_without_being_zero():
     assert compare_numbers("gradient", 0.0, 1e-12, 1e-10)[0] is None
     assert compare_numbers("gradient", 0.0, 1e-9, 1e-10)[0] is not None
