@@ -290,7 +290,7 @@ def test_an_entry_speaks_of_the_devices_that_it_names(run):
 
 def test_the_record_tells_of_each_entry(run):
     def tally(**counts):
-        return {"outcome": record.PASSED, "seconds": 0, "tally": counts}
+        return {"outcome": record.PASSED, "clauses": [9], "message": "", "tally": counts}
 
     present, absent, quiet, *_ = ENTRIES
     run = replace(run, wrong_masks=(present, absent, quiet))
