@@ -4,6 +4,7 @@ A case holds recipes: sizes, options, masks and a seed. arrays.py turns them int
 """
 
 from dataclasses import dataclass, fields
+from functools import cache
 
 from .masks import Mask
 
@@ -155,7 +156,12 @@ class Transformer(Case):
 
 def masks_of(case):
     """{argument name: Mask} of the masks that the case gives."""
-    return {field.name: mask for field in fields(case) if isinstance(mask := getattr(case, field.name), Mask)}
+    return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}
+
+
+@cache
+def _mask_names(kind):
+    return [field.name for field in fields(kind) if field.name.endswith("mask")]
 
 
 def is_padding(name):

@@ -87,10 +87,9 @@ class _Prediction:
         yield comparison.bound(exact, self.rough[name].real, self.case.dtype, terms, ignore)
 
 
-def allowances(case):
-    """{name: the error that each result may have}, by the specification."""
-    prediction = _Prediction(case)
-    return {name: max(prediction.bounds(name)) for name in prediction.exact}
+def bounds(case, name):
+    """The errors that a result may have by the specification, the cheap bound first."""
+    return _Prediction(case).bounds(name)
 
 
 def _against(case, observation, deviations):
