@@ -10,6 +10,7 @@ from .masks import Mask
 
 # Who requires a gradient, and in which context the call is made.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask")
+UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ import numpy as np
 from packaging.version import Version
 
 from .arrays import mask_arrays
-from .cases import MultiHead, Transformer, is_padding, masks_of
-
-_UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
+from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of
 
 
 def since(release, version):
@@ -48,7 +46,7 @@ def _path(case, release, block):
 
 def _fast_path_is_open(case, release):
     switched_on = case.fast_path or not release.has_fast_path_switch
-    return switched_on and not case.training and case.batched and case.batch_first and case.autograd in _UNRECORDED
+    return switched_on and not case.training and case.batched and case.batch_first and case.autograd in UNRECORDED
 
 
 def native_encoder_layer(case, release):

@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
-from .cases import AUTOGRAD, MultiHead, ScaledDotProduct, Transformer
+from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 
 # Past the boundaries of the kernels' tiles and vectors.
@@ -103,7 +103,6 @@ def _variations(options):
 
 
 # `inference` cases are in eval, batched, batch-first, and autograd sees no parameter: the native paths want all of it.
-_UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")
 
 
 def _heads(draw, even, smallest=1):
@@ -170,7 +169,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
-        **common(draw, _UNRECORDED if inference else AUTOGRAD),
+        **common(draw, UNRECORDED if inference else AUTOGRAD),
         **_heads(draw, inference),
         N=one_of(draw, 1, 2, 3),
         L=L,
@@ -213,7 +212,7 @@ def _without_contradictions(chosen):
 def transformer_cases(draw, release, module, inference=False):
     """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    shared = common(draw, _UNRECORDED if inference else AUTOGRAD)
+    shared = common(draw, UNRECORDED if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, nones=5), "src_key_padding_mask": padding_mask(draw)}
