@@ -35,10 +35,11 @@ class Verdict:
 def judge(case, observation, deviations=()):
     """Compare with the specification, as the deviations (ledger.Applied) change it."""
     ids = tuple(deviation.id for deviation in deviations)
-    mismatches, ratio = _against(case, observation, deviations)
+    prediction = _Prediction(case, deviations)
+    mismatches, ratio = _against(case, observation, prediction)
     if mismatches:
         return Verdict(FAILS, ids, mismatches, ratio)
-    if deviations and _against(case, observation, ())[0]:
+    if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
         return Verdict(DEVIATES, ids, (), ratio)
     return Verdict(CONFORMS, ids, (), ratio)
 
@@ -79,6 +80,13 @@ class _Prediction:
         ignores = self.computation.ignores_garbage
         return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
 
+    @property
+    def cannot_conform(self):
+        """Whether it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
+        if self.computation.error or self.computation.warnings:
+            return True
+        return any(np.isnan(array).any() for array in self.exact.values())
+
     def bounds(self, name):
         """The errors to allow, the cheap bound first (see comparison.py)."""
         exact, ignore = self.exact[name].real, self.garbage[name]
@@ -92,9 +100,8 @@ def bounds(case, name):
     return _Prediction(case).bounds(name)
 
 
-def _against(case, observation, deviations):
+def _against(case, observation, prediction):
     """(mismatches, largest error / bound)"""
-    prediction = _Prediction(case, deviations)
     model = prediction.computation
     found = [*_side_effects(case, observation, model), *_errors(observation, model)]
     if model.error or observation.error:
