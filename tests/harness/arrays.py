@@ -111,7 +111,7 @@ def inputs(case):
     (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look.
     """
     rng = np.random.default_rng([case.seed, 0])
-    arrays = {name: rng.normal(0, 1, shape).astype(case.dtype) for name, shape in _input_shapes(case).items()}
+    arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
     if getattr(case, "attention", None) == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
@@ -152,7 +152,7 @@ def parameters(case):
     """{name as in the module's state_dict: array}: matrices of norm about 1, norm weights about 1, biases below 1."""
     shapes = _parameter_shapes(case)
     rng = np.random.default_rng([case.seed, 1])
-    numbers = rng.normal(0, 1, sum(prod(shape) for shape in shapes.values())).astype(case.dtype)
+    numbers = rng.normal(0, 1, sum(prod(shape) for shape in shapes.values()))
     arrays, start = {}, 0
     for name, shape in shapes.items():
         array = numbers[start : start + prod(shape)].reshape(shape)
@@ -160,8 +160,8 @@ def parameters(case):
         if "norm" in name and name.endswith("weight"):
             array = 1 + array / 4
         else:
-            array = array / (np.sqrt(shape[1]).astype(case.dtype) if array.ndim == 2 else 2)
-        arrays[name] = array
+            array = array / (np.sqrt(shape[1]) if array.ndim == 2 else 2)
+        arrays[name] = _short(array, case)
     return arrays
 
 
@@ -243,4 +243,9 @@ def directions(case):
     if case.autograd == "grad":
         moving |= parameters(case)
     rng = np.random.default_rng([case.seed, 2])
-    return {name: rng.normal(0, 1, array.shape).astype(case.dtype) for name, array in moving.items()}
+    return {name: _short(rng.normal(0, 1, array.shape), case) for name, array in moving.items()}
+
+
+def _short(array, case):
+    """Numbers that a report can write down exactly in a few digits."""
+    return np.round(array, 3).astype(case.dtype)

@@ -69,7 +69,7 @@ class Mask:
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
             return hidden
-        numbers = rng.normal(0, 2, shape)
+        numbers = np.round(rng.normal(0, 2, shape), 3)
         at_hidden, elsewhere = {
             "inf": (-np.inf, 0.0),
             "finite": (numbers, 0.0),
