@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from . import ledger, session, wrong_masks_ledger
 
-SCHEMA = 1
+SCHEMA = 2
 
 # Read by the suite or by what it stands on; shown in the header.
 ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
@@ -50,7 +51,7 @@ def _cpu_capability():
 
 def assemble(run, environment, tests, complete, seconds):
     """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    total = {name: Counter() for name in ("statuses", "deviations", "absent", "cases", "paths")}
+    total = {name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths")}
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))
@@ -64,8 +65,8 @@ def assemble(run, environment, tests, complete, seconds):
         "outcomes": dict(Counter(test["outcome"] for test in tests.values())),
         "statuses": dict(total["statuses"]),
         "ledger": {
-            id: _entry(status, total["deviations"][id])
-            for id, status in sorted((run.statuses | _of_wrong_masks(run, total["absent"])).items())
+            id: _entry(finding, total["deviations"][id], _modules(id, total["modules"]))
+            for id, finding in sorted(_findings(run, tests.values()).items())
         },
         "paths": _by_module(total["paths"], total["cases"]),
         "ratios": _largest_ratios(tests.values()),
@@ -87,16 +88,23 @@ def _total(tests, name):
     return round(sum(test["tally"].get(name, 0) for test in tests.values()), 1)
 
 
-def _entry(status, cases):
-    if status == session.PRESENT and not cases:
-        status = NOT_EXERCISED
-    return {"status": status, "cases": cases}
+def _findings(run, tests):
+    """{ledger id: finding as a dict}"""
+    findings = {id: asdict(finding) for id, finding in run.findings.items()}
+    for test in tests:
+        findings |= test["tally"].get("findings", {})
+    return findings
 
 
-def _of_wrong_masks(run, absent):
-    """{id: status} of the entries on wrong masks."""
-    statuses = {entry.id: session.NOT_APPLICABLE for entry in wrong_masks_ledger.ENTRIES}
-    return statuses | {entry.id: session.ABSENT if absent[entry.id] else session.PRESENT for entry in run.wrong_masks}
+def _entry(finding, cases, modules):
+    if finding["status"] == session.PRESENT and finding["expected"] and not cases:
+        finding = finding | {"status": NOT_EXERCISED}
+    return finding | {"cases": cases, "modules": modules}
+
+
+def _modules(id, counter):
+    """{module: number of calls that show the entry of this id}"""
+    return {key.split(" ")[1]: number for key, number in sorted(counter.items()) if key.split(" ")[0] == id}
 
 
 def _by_module(paths, cases):

@@ -7,7 +7,10 @@ from functools import cached_property
 import torch
 from packaging.version import Version
 
+from .cases import MultiHead, ScaledDotProduct
+
 OLDEST = Version("1.13")
+HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,18 @@ class Release:
     @cached_property
     def has_fast_path_switch(self):
         return hasattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled")
+
+    def offers(self, case):
+        """Whether the case can be called at all: its function exists and takes its arguments."""
+        if isinstance(case, ScaledDotProduct):
+            grouped, scaled = case.kv_heads is not None, case.scale is not None
+            return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled
+        if not getattr(case, "fast_path", True) and not self.has_fast_path_switch:
+            return False
+        if isinstance(case, MultiHead):
+            return self.has_causal_hints >= case.is_causal
+        hints = any(getattr(case, name) is not None for name in HINTS)
+        return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
 
 
 def installed(device="cpu"):

@@ -1,7 +1,7 @@
 """What a whole run shares: the release, the device, the ledger's entries in force, and the tally of each test."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 
@@ -19,10 +19,11 @@ class Tally:
 
     statuses: Counter = field(default_factory=Counter)  # of verdicts
     deviations: Counter = field(default_factory=Counter)  # by ledger id
+    modules: Counter = field(default_factory=Counter)  # by "id module": calls of the module that deviate so
     cases: Counter = field(default_factory=Counter)  # by module
     paths: Counter = field(default_factory=Counter)  # by "module path": cases that it served
+    findings: dict = field(default_factory=dict)  # by id: of entries of wrong_masks_ledger
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
-    absent: Counter = field(default_factory=Counter)  # by id: entries of wrong_masks_ledger that no row shows
     seconds: float = 0.0  # of CPU time
     seconds_in_torch: float = 0.0  # of these
 
@@ -34,30 +35,46 @@ class Tally:
         self.seconds_in_torch += observation.seconds
         if verdict.status == DEVIATES:
             self.deviations.update(verdict.deviations)
+            self.modules.update(f"{id} {case.module}" for id in verdict.deviations)
         if verdict.status != FAILS:
             key = f"{case.module} {case.dtype}"
             self.ratios[key] = max(self.ratios.get(key, 0.0), float(verdict.ratio))
 
-    def add_wrong_call(self, judgement):
+    def add_wrong_call(self, call, judgement):
         """Count one judged row of the table of wrong masks."""
         self.statuses[judgement.status] += 1
         if judgement.status == DEVIATES:
             self.deviations[judgement.entry.id] += 1
+            self.modules[f"{judgement.entry.id} {call.module}"] += 1
 
     def as_dict(self):
         """Plain data, without what is empty."""
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
+        plain = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
+        return plain | {"findings": {id: asdict(finding) for id, finding in self.findings.items()}}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of an entry: of its pinned case, or of its rows in the table of wrong masks.
+
+    status: one of the four above; CHANGED where a case does neither what is specified nor what the entry predicts.
+    expected: whether the entry's range has this release and device. paths: those that served the pinned case.
+    """
+
+    status: str
+    expected: bool
+    paths: tuple[str, ...] = ()
 
 
 @dataclass
 class Session:
-    """statuses: of each ledger entry, by its pinned case. entries: those that predict in this run.
+    """findings: of each ledger entry, by id. entries: those that predict in this run.
 
-    wrong_masks: the entries that predict what becomes of wrong masks; whether they are present, their rows tell.
+    wrong_masks: the entries that predict what becomes of wrong masks.
     """
 
     release: release.Release
-    statuses: dict[str, str]
+    findings: dict[str, Finding]
     entries: tuple[ledger.Deviation, ...]
     wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
     tally: Tally = field(default_factory=Tally)
@@ -71,25 +88,46 @@ current: Session | None = None
 
 
 def start(device="cpu", use_ledger=True):
-    """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing."""
+    """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing.
+
+    Entries of other releases are tried as well, which shows that their ranges are right.
+    """
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
     installed = release.installed(device)
-    concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed)) if use_ledger else ()
-    statuses = {entry.id: NOT_APPLICABLE for entry in ledger.ENTRIES}
-    statuses |= {entry.id: probe(entry, installed, concerned) for entry in concerned}
-    entries = tuple(entry for entry in concerned if statuses[entry.id] == PRESENT)
-    wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if use_ledger and entry.concerns(installed))
-    current = Session(installed, statuses, entries, wrong_masks)
+    if not use_ledger:
+        current = Session(installed, {}, ())
+        return current
+    concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
+    findings = {entry.id: probe(entry, installed, concerned) for entry in ledger.ENTRIES}
+    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT)
+    wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
+    current = Session(installed, findings, entries, wrong_masks)
     return current
 
 
 def probe(entry, installed, concerned):
-    """What the pinned case of an entry shows: PRESENT, ABSENT, or CHANGED where neither prediction holds."""
+    """The Finding on an entry, with the other entries that concern the release."""
+    expected = entry in concerned
+    if not installed.offers(entry.pinned):
+        return Finding(NOT_APPLICABLE, expected)
     observation = observe(entry.pinned, installed.device)
     call = Call(entry.pinned, installed, observation.served)
-    others = tuple(other for other in concerned if other.id != entry.id)
+    others = tuple(other for other in concerned if other is not entry)
+    status = CHANGED
     if judge(entry.pinned, observation, ledger.applying(call, others)).status != FAILS:
-        return ABSENT
-    return CHANGED if judge(entry.pinned, observation, ledger.applying(call, concerned)).status == FAILS else PRESENT
+        status = ABSENT
+    elif judge(entry.pinned, observation, ledger.applying(call, (*others, entry))).status != FAILS:
+        status = PRESENT
+    return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
+
+
+def find_wrong_mask(entry):
+    """The Finding on an entry of wrong_masks_ledger in this session, which joins the others."""
+    status = NOT_APPLICABLE
+    if wrong_masks_ledger.rows(entry, current.release):
+        status = PRESENT if wrong_masks_ledger.is_present(entry, current.release) else ABSENT
+    finding = Finding(status, entry in current.wrong_masks)
+    current.tally.findings[entry.id] = finding
+    return finding

@@ -1,7 +1,7 @@
 """What a person reads: the header of a run and its summary."""
 
 from .record import CRASH, FAILED, HARNESS_ERROR, titles
-from .session import ABSENT, CHANGED
+from .session import ABSENT, CHANGED, PRESENT
 from .verdict import CONFORMS, DEVIATES, FAILS
 
 
@@ -46,8 +46,10 @@ def _known(record):
 
 def _news(record):
     for id, entry in record["ledger"].items():
-        if entry["status"] == ABSENT:
+        if entry["status"] == ABSENT and entry["expected"]:
             yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
+        if entry["status"] == PRESENT and not entry["expected"]:
+            yield f"The ledger's range is wrong: {id} is present."
         if entry["status"] == CHANGED:
             yield f"Changed: {id} does neither what it did nor what is specified."
     for id, test in record["tests"].items():

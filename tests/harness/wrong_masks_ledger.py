@@ -78,9 +78,15 @@ def judge(call, outcome, release, entries):
 
 @cache
 def is_present(entry, release):
-    """Whether any row still shows the deviation."""
-    rows = (call for call in CALLS if entry.predicts(call, release))
-    return any(entry.shows(observe(call, release.device)) for call in rows)
+    """Whether any row shows the deviation."""
+    return any(entry.shows(observe(call, release.device)) for call in rows(entry, release))
+
+
+def rows(entry, release):
+    """The calls that would show the deviation, had the release got it: those that no other entry predicts."""
+    others = [other for other in ENTRIES if other is not entry]
+    possible = (call for call in CALLS if not not_applicable(call, release) and entry.applies(call, release))
+    return [call for call in possible if predicted(call, release, others) is None]
 
 
 def check(call, run):
@@ -88,7 +94,7 @@ def check(call, run):
     __tracebackhide__ = True
     outcome = observe(call, run.device)
     judgement = judge(call, outcome, run.release, run.wrong_masks)
-    run.tally.add_wrong_call(judgement)
+    run.tally.add_wrong_call(call, judgement)
     if judgement.status == FAILS:
         raise Nonconformance(explain(call, outcome, judgement, run.device))
 

@@ -233,6 +233,7 @@ def test_without_a_ledger_every_deviation_fails():
 def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
     concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
     assert all(is_present.__wrapped__(entry, run.release) for entry in concerned)
+    assert not any(is_present(entry, run.release) for entry in ENTRIES if entry not in concerned)
     monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device: HELPFUL)
     assert not any(is_present.__wrapped__(entry, run.release) for entry in concerned)
 
@@ -292,12 +293,24 @@ def test_the_record_tells_of_each_entry(run):
     def tally(**counts):
         return {"outcome": record.PASSED, "clauses": [9], "message": "", "tally": counts}
 
-    present, absent, quiet, *_ = ENTRIES
-    run = replace(run, wrong_masks=(present, absent, quiet))
-    tests = {"a": tally(deviations={present.id: 2}), "b": tally(absent={absent.id: 1})}
+    def finding(status, expected):
+        return {"status": status, "expected": expected, "paths": ()}
+
+    present, absent, quiet, elsewhere, *_ = (entry.id for entry in ENTRIES)
+    findings = {
+        present: finding(session.PRESENT, True),
+        absent: finding(session.ABSENT, True),
+        quiet: finding(session.PRESENT, True),
+        elsewhere: finding(session.ABSENT, False),
+    }
+    tests = {
+        "a": tally(deviations={present: 2}, modules={f"{present} Transformer": 2}),
+        "b": tally(findings=findings),
+    }
     entries = record.assemble(run, {}, tests, True, 0)["ledger"]
-    assert entries[present.id] == {"status": session.PRESENT, "cases": 2}
-    assert entries[absent.id] == {"status": session.ABSENT, "cases": 0}
-    assert entries[quiet.id] == {"status": record.NOT_EXERCISED, "cases": 0}
-    assert entries[ENTRIES[-1].id]["status"] == session.NOT_APPLICABLE
+    assert (entries[present]["status"], entries[present]["cases"]) == (session.PRESENT, 2)
+    assert entries[present]["modules"] == {"Transformer": 2}
+    assert (entries[absent]["status"], entries[absent]["cases"]) == (session.ABSENT, 0)
+    assert entries[quiet]["status"] == record.NOT_EXERCISED
+    assert (entries[elsewhere]["status"], entries[elsewhere]["expected"]) == (session.ABSENT, False)
     assert {entry.id for entry in ENTRIES} <= set(record.titles())
