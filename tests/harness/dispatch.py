@@ -44,19 +44,33 @@ def _path(case, release, block):
     return "sdpa" if since(release, "2.0") and not wants_weights else "explicit"
 
 
-def _fast_path_is_open(case, release):
+def _infers(case, release):
+    """What the native paths ask for before they ask for autograd."""
     switched_on = case.fast_path or not release.has_fast_path_switch
-    return switched_on and not case.training and case.batched and case.batch_first and case.autograd in UNRECORDED
+    return switched_on and not case.training and case.batched and case.batch_first
+
+
+def _fast_path_is_open(case, release):
+    return _infers(case, release) and case.autograd in UNRECORDED
+
+
+def looks_for_missing_biases(case, release):
+    """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
+    has_encoder = isinstance(case, Transformer) and case.has_encoder
+    return has_encoder and not case.bias and case.num_heads % 2 == 0 and _infers(case, release)
 
 
 def native_encoder_layer(case, release):
     """Whether nn.TransformerEncoderLayer takes its native path."""
+    return _may_be_native(case, release) and case.bias
+
+
+def _may_be_native(case, release):
     return (
         isinstance(case, Transformer)
         and case.has_encoder
         and _fast_path_is_open(case, release)
         and case.num_heads % 2 == 0
-        and case.bias
         and (since(release, "2.0") or case.src_mask is None)
     )
 
@@ -84,7 +98,8 @@ def _native_mha(case, release, block):
 def nested(case, release):
     """Whether nn.TransformerEncoder packs the padded batch into a nested tensor."""
     return (
-        native_encoder_layer(case, release)
+        _may_be_native(case, release)
+        and (case.bias or not since(release, "2.3"))
         and case.module != "TransformerEncoderLayer"
         and case.enable_nested_tensor
         and not case.norm_first

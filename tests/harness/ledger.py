@@ -9,7 +9,7 @@ from functools import partial
 
 from packaging.specifiers import SpecifierSet
 
-from . import triggers
+from . import dispatch, triggers
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
@@ -387,5 +387,20 @@ ENTRIES = (
         applies=lambda call: bool(triggers.mixed_blocks(call, "float")),
         change=triggers.reads_padding_bytes,
         pinned=MultiHead(S=2, attn_mask=Mask("float", "none"), key_padding_mask=Mask("float", "one", "inf")),
+    ),
+    Deviation(
+        id="native-layer-bias",
+        title="nn.TransformerEncoderLayer with bias=False raises in eval",
+        affects=">=2.1,<2.3",
+        upstream="pytorch/pytorch#116385",
+        clause=1,
+        trigger="bias=False and an even number of heads, in eval with batch_first=True, with or without autograd",
+        instead="AttributeError, since the layer asks its missing biases for their device",
+        advice="use 2.3, or batch_first=False",
+        applies=lambda call: dispatch.looks_for_missing_biases(call.case, call.release),
+        change=lambda computation, call: raising(
+            computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
+        ),
+        pinned=Transformer(S=2, num_heads=2, head_dim=2, bias=False),
     ),
 )
