@@ -117,7 +117,7 @@ def _against(case, observation, prediction):
 def _side_effects(case, observation, model):
     for name in observation.mutated:
         yield Mismatch(f"{name} after the call", "unchanged", "changed")
-    allowed = (*model.warnings, _MIXED_TYPES) if _mixes_types(case) else model.warnings
+    allowed = (*model.warnings, _MIXED_TYPES) if mixes_types(case) else model.warnings
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):
             yield Mismatch("warning", None, message)
@@ -126,7 +126,7 @@ def _side_effects(case, observation, model):
             yield Mismatch("warning", pattern, None)
 
 
-def _mixes_types(case):
+def mixes_types(case):
     """Whether an attention is given both masks, one bool and one float."""
     if isinstance(case, ScaledDotProduct):
         return False
