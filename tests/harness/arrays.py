@@ -27,7 +27,7 @@ def mask_arrays(case):
         if isinstance(mask, Merged):
             parts = replace(case, attn_mask=mask.attn_mask, key_padding_mask=mask.key_padding_mask, only=None)
             bias = np.broadcast_to(merged_bias(parts, "attn_mask", "key_padding_mask"), (case.N, *_scores(case)))
-            array = bias.reshape(-1, *bias.shape[2:])
+            array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
         else:
             array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float

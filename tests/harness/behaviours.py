@@ -154,7 +154,7 @@ def packed(computation, case):
 def truncated(computation):
     """What comes back from the nested path is as long as the longest sample."""
     encoder = _encoder(computation)
-    return _with_encoder(computation, replace(encoder, width=max(encoder.lengths)))
+    return _with_encoder(computation, replace(encoder, width=max(encoder.lengths, default=0)))
 
 
 def _encoder(computation):
@@ -186,6 +186,11 @@ def warning(computation, pattern):
 def undefined(computation):
     """The call reads memory that is not the mask's: shapes and dtypes hold, numbers don't."""
     return replace(computation, undefined=True)
+
+
+def without_weights(computation):
+    """The call returns no weights, though it was asked for them."""
+    return replace(computation, lost=("weights",))
 
 
 def without_gradient(computation, names):

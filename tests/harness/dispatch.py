@@ -109,6 +109,20 @@ def nested(case, release):
     )
 
 
+def asks_for_alignment(case, release):
+    """Whether nn.TransformerEncoder looks where the padding is, which it does before it looks at autograd."""
+    return (
+        case.module in ("TransformerEncoder", "Transformer")
+        and _infers(case, release)
+        and case.enable_nested_tensor
+        and case.mask_check
+        and not case.norm_first
+        and (case.num_heads % 2 == 0 or not since(release, "2.1"))
+        and (case.bias or not since(release, "2.3"))
+        and case.src_key_padding_mask is not None
+    )
+
+
 def nested_lengths(case):
     """(lengths (N,), kept (N, S)) as the nested path reads src_key_padding_mask: it keeps what is 0 or False."""
     kept = np.logical_not(mask_arrays(case)["src_key_padding_mask"])

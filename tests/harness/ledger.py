@@ -20,6 +20,7 @@ from .behaviours import (
     warning,
     with_kernel,
     without_gradient,
+    without_weights,
 )
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .masks import Mask
@@ -402,5 +403,59 @@ ENTRIES = (
             computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
         ),
         pinned=Transformer(S=2, num_heads=2, head_dim=2, bias=False),
+    ),
+    Deviation(
+        id="empty-mask-view",
+        title="A mask for no sample or no key raises",
+        affects=">=2.0",
+        upstream="not found",
+        clause=1,
+        trigger="N = 0 or S = 0, with a mask for each head, or with padding where no weights are asked for",
+        instead="RuntimeError: the size of a mask without elements cannot be inferred",
+        advice="skip empty batches",
+        applies=triggers.views_nothing,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
+        ),
+        pinned=MultiHead(N=0, key_padding_mask=Mask("bool", "none"), need_weights=False),
+    ),
+    Deviation(
+        id="native-mha-empty-weights",
+        title="nn.MultiheadAttention returns no weights for an empty batch in eval",
+        affects=">=1.13",
+        upstream="not found",
+        clause=7,
+        trigger="N = 0 or L = 0 and need_weights=True, on the native path of self-attention",
+        instead="None in place of the weights",
+        advice="skip empty batches",
+        applies=triggers.loses_empty_weights,
+        change=lambda computation, call: without_weights(computation),
+        pinned=MultiHead(N=0, num_heads=2, attention="self"),
+    ),
+    Deviation(
+        id="nested-empty-batch",
+        title="nn.TransformerEncoder raises for an empty batch with padding",
+        affects=">=1.13",
+        upstream="not found",
+        clause=1,
+        trigger="N = 0 and a src_key_padding_mask, in eval, where the batch is packed into a nested tensor",
+        instead="RuntimeError from the conversion to a nested tensor",
+        advice="skip empty batches, or enable_nested_tensor=False",
+        applies=triggers.packs_no_sample,
+        change=lambda computation, call: raising(computation, "RuntimeError", "stack expects a non-empty TensorList"),
+        pinned=Transformer(module="TransformerEncoder", N=0, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
+    ),
+    Deviation(
+        id="nested-no-positions",
+        title="nn.TransformerEncoder raises for sequences of length 0 with padding",
+        affects=">=1.13",
+        upstream="not found",
+        clause=1,
+        trigger="S = 0 and a src_key_padding_mask, in eval with batch_first=True, where nested tensors are enabled",
+        instead="IndexError from the question whether padding is on the right",
+        advice="skip empty batches, or enable_nested_tensor=False",
+        applies=triggers.looks_at_no_position,
+        change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
+        pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
     ),
 )

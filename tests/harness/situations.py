@@ -54,6 +54,11 @@ def merged(case, block):
     return merged_bias(case, *mask_names(case, block))
 
 
+def keys(case, block):
+    """How many keys the block has, without appended ones."""
+    return case.T if block == "tgt" else case.S
+
+
 def mask_names(case, block):
     """The names of the attention mask and the padding mask of a block."""
     number = blocks(case).index(block)

@@ -30,6 +30,7 @@ class Computation:
     error: (type name, regular expression of the message) of what is raised instead.
     warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
+    lost: the results that the call does not return.
     """
 
     function: Callable
@@ -38,6 +39,7 @@ class Computation:
     warnings: tuple[str, ...] = ()
     undefined: bool = False
     ignores_garbage: bool = False
+    lost: tuple[str, ...] = ()
 
     def __call__(self):
         """{"output": array} and, from a multi-head attention, {"weights": array}."""

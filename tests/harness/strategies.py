@@ -15,7 +15,8 @@ from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
-_LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES)
+_LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
+_SAMPLES = (*(1, 2, 3) * 12, 0)
 _KEYS = (*_LENGTHS, 511, 512, 513, 1025)  # the fused kernels take keys in blocks of up to 512
 
 _sampled_from = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
@@ -79,7 +80,7 @@ def common(draw, autograd=AUTOGRAD):
 
 
 def length(draw):
-    """A sequence length: mostly up to 5, sometimes at the edge of a kernel's tile."""
+    """A sequence length: mostly up to 5, sometimes at the edge of a kernel's tile, rarely 0."""
     return draw(_sampled_from(_LENGTHS))
 
 
@@ -119,7 +120,7 @@ def _heads(draw, even, smallest=1):
 def scaled_dot_product_cases(draw, release):
     """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
-    L, S = draw(_NOTHING) or lengths(draw)
+    L, S = lengths(draw)
     D, Dv = draw(_sampled_from(tuple((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3))))
     case = ScaledDotProduct(
         **common(draw),
@@ -138,10 +139,6 @@ def scaled_dot_product_cases(draw, release):
     mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
     attn_mask = replace(attn_mask, per_head=False)
     return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=one_of(draw, "", "", "", "L", "S"))
-
-
-# No query or no key, rarely. (nn.MultiheadAttention cannot do it with masks: it fails to reshape them.)
-_NOTHING = st.sampled_from([None] * 27 + [(0, 0), (0, 2), (2, 0)])
 
 
 @cache
@@ -171,7 +168,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     case = MultiHead(
         **common(draw, UNRECORDED if inference else AUTOGRAD),
         **_heads(draw, inference),
-        N=one_of(draw, 1, 2, 3),
+        N=draw(_sampled_from(_SAMPLES)),
         L=L,
         S=S,
         attention=attention,
@@ -230,7 +227,7 @@ def transformer_cases(draw, release, module, inference=False):
         **_heads(draw, inference, smallest=4),
         **_hints(draw, release, module, masks),
         module=module,
-        N=one_of(draw, 1, 2, 3),
+        N=draw(_sampled_from(_SAMPLES)),
         S=S,
         T=T,
         num_layers=1 if module.endswith("Layer") else one_of(draw, 1, 2, 3),

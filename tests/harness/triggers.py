@@ -5,7 +5,7 @@ import numpy as np
 from . import dispatch
 from .arrays import mask_arrays
 from .behaviours import multiplying, packed, raising, truncated, with_kernel, with_masks
-from .cases import ScaledDotProduct
+from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since
 from .situations import (
     absorbs_everything,
@@ -13,6 +13,7 @@ from .situations import (
     gives_float,
     has_empty_row,
     has_nonzero_finite,
+    keys,
     mask_names,
     merged,
     needs_mask_gradient,
@@ -101,7 +102,7 @@ def reads_padding_bytes(computation, call):
 
 def lowest_bytes(array):
     """The byte at the address of each element, on a little-endian machine."""
-    return np.ascontiguousarray(array).view(np.uint8).reshape(*array.shape, -1)[..., 0]
+    return np.ascontiguousarray(array).view(np.uint8)[..., :: array.itemsize]
 
 
 def dropped_masks(call):
@@ -111,6 +112,43 @@ def dropped_masks(call):
     blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
     dropped = [block for block in blocks if drops_the_mask(call.case, call.release, block)]
     return tuple(mask_names(call.case, block)[0] for block in dropped)
+
+
+def views_nothing(call):
+    """Whether a mask for each sample is viewed by heads where there is no sample or no key."""
+    case = call.case
+    if isinstance(case, ScaledDotProduct):
+        return False
+    native = call.blocks("native_mha") + call.blocks("native_layer")
+    return any(_views_nothing(case, block, False) for block in native) or any(
+        _views_nothing(case, block, True) for block in call.blocks("sdpa") if case.N * case.num_heads != 1
+    )
+
+
+def _views_nothing(case, block, views_padding):
+    attn_mask, padding = (masks_of(case).get(name) for name in mask_names(case, block))
+    appends = getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+    has_nothing = case.N == 0 or (keys(case, block) == 0 and not appends)
+    return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
+
+
+def loses_empty_weights(call):
+    """Whether nn.MultiheadAttention is asked for weights of nothing on its native path."""
+    case = call.case
+    return (
+        isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
+    )
+
+
+def packs_no_sample(call):
+    """Whether the encoder packs a batch of no samples."""
+    return is_nested(call) and call.case.N == 0
+
+
+def looks_at_no_position(call):
+    """Whether the encoder asks if padding is on the right where there are no positions."""
+    case = call.case
+    return isinstance(case, Transformer) and case.S == 0 and dispatch.asks_for_alignment(case, call.release)
 
 
 def hides_appended_keys(call):

@@ -68,12 +68,16 @@ class _Prediction:
 
     @cached_property
     def exact(self):
-        return present(self.case, self.computation())
+        return self._present(self.computation)
 
     @cached_property
     def rough(self):
         """The same in float32. It costs as much, and is wanted only where the plain bound does not do."""
-        return present(self.case, self._computation("float32")())
+        return self._present(self._computation("float32"))
+
+    def _present(self, computation):
+        results = present(self.case, computation())
+        return {name: array for name, array in results.items() if name not in computation.lost}
 
     @cached_property
     def garbage(self):
@@ -83,7 +87,7 @@ class _Prediction:
     @property
     def cannot_conform(self):
         """Whether it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
-        if self.computation.error or self.computation.warnings:
+        if self.computation.error or self.computation.warnings or self.computation.lost:
             return True
         return any(np.isnan(array).any() for array in self.exact.values())
 
