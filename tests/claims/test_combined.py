@@ -1,0 +1,223 @@
+"""Claims about several masks in one, per sample and per head."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reference.attention import scaled_dot_product_attention
+
+from .claim import Claim
+from .comparing import arbitrary, array, averaging, filled, internal_warnings, near, needs_sdpa, reference_of, tokens
+
+pytestmark = [*internal_warnings]
+
+PADDING = torch.tensor([[False, False, True], [False, False, False]])  # (N, S) = (2, 3)
+CAUSAL = np.triu(np.ones((3, 3), bool), 1)
+
+
+def combined_for_sdpa(padding):
+    """From padding (N, S): causal and padding in one, True keeps, (N, 1, S, S) for every head."""
+    S = padding.shape[1]
+    causal = torch.tril(torch.ones(S, S, dtype=torch.bool))
+    return causal & ~padding[:, None, None, :]
+
+
+COMBINED_SDPA = Claim(
+    id="combined-mask-sdpa",
+    says="One mask can replace both: `tril & ~padding.unsqueeze(1)`, for `F.scaled_dot_product_attention`.",
+    verdict="true if it gets an axis for the heads",
+    because="""
+    True keeps there, so that `tril` and `~padding` are right. But `padding.unsqueeze(1)` makes (N, S, S), which
+    broadcasts against the scores (N, num_heads, S, S) as if its samples were heads: an error in general, and
+    silently wrong where N equals num_heads. (1.13 has no `F.scaled_dot_product_attention`.)
+    """,
+    recipe=(combined_for_sdpa,),
+    proof=("test_combined_for_sdpa", "test_without_an_axis_for_heads"),
+)
+
+
+@needs_sdpa
+@pytest.mark.parametrize("num_heads", [2, 3])
+def test_combined_for_sdpa(num_heads):
+    query, key, value = (arbitrary(2, num_heads, 3, 4) + i for i in range(3))
+    expected = scaled_dot_product_attention(
+        array(query), array(key), array(value), ~(CAUSAL | array(PADDING)[:, None, None, :])
+    )
+    near(F.scaled_dot_product_attention(query, key, value, combined_for_sdpa(PADDING)), expected)
+
+
+@needs_sdpa
+def test_without_an_axis_for_heads():
+    keep = torch.tril(torch.ones(3, 3, dtype=torch.bool)) & ~PADDING.unsqueeze(1)
+    value = tokens(3, 5, 7).expand(2, 3, 3, 2)
+    with pytest.raises(RuntimeError, match=r"must match the size|expanded size"):
+        F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, keep)
+    value = value[:, :2]  # N = num_heads = 2
+    output = F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, keep)
+    near(output[:, :, 2, 0], [[4, 5], [4, 5]])  # by head, where [[4, 4], [5, 5]] is right
+
+
+def combined_bool(padding, num_heads):
+    """From padding (N, S): causal and padding in one attn_mask (N * num_heads, S, S), True hides."""
+    S = padding.shape[1]
+    causal = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
+    hidden = causal | padding[:, None, :]  # (N, S, S)
+    return hidden.repeat_interleave(num_heads, dim=0)
+
+
+def combined_float(padding, num_heads, dtype=torch.float32):
+    """The same as numbers to be added to the scores."""
+    hidden = combined_bool(padding, num_heads)
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -math.inf)
+
+
+COMBINED_MODULES = Claim(
+    id="combined-mask-modules",
+    says="One mask can replace both: `tril & ~padding.unsqueeze(1)` as `src_mask`.",
+    verdict="false",
+    because="""
+    It is inverted (True hides in the nn modules), and (N, S, S) is refused: a mask of three axes must be (N *
+    num_heads, S, S). What is hidden is `triu(diagonal=1) | padding`, repeated for the heads. With one sample 2-D is
+    enough. All forms agree with the two separate masks, in train and eval mode, on every release; the two separate
+    masks are simpler.
+    """,
+    recipe=(combined_bool, combined_float),
+    proof=("test_combined_for_modules", "test_a_mask_per_sample_is_refused", "test_two_dimensions_for_one_sample"),
+)
+
+
+def layer():
+    return filled(nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True))
+
+
+def stack():
+    return filled(nn.TransformerEncoder(layer(), num_layers=2))
+
+
+def test_combined_for_modules(training):
+    model, src = layer().train(training), arbitrary(2, 3, 4)
+    expected = reference_of(model)(array(src), CAUSAL, array(PADDING))
+    near(model(src, combined_bool(PADDING, 2)), expected)
+    near(model(src, combined_float(PADDING, 2, torch.float64)), expected)
+
+
+def test_a_mask_per_sample_is_refused(training):
+    hidden = torch.tensor(CAUSAL) | PADDING[:, None, :]
+    with pytest.raises(RuntimeError, match=r"3D attn_mask is|mask shape should match"):
+        layer().train(training)(arbitrary(2, 3, 4), hidden)
+
+
+def test_two_dimensions_for_one_sample(training):
+    model, src, padding = layer().train(training), arbitrary(1, 3, 4), PADDING[:1]
+    expected = reference_of(model)(array(src), CAUSAL, array(padding))
+    near(model(src, torch.tensor(CAUSAL) | padding), expected)
+
+
+def per_head(mask):
+    """From (N, num_heads, L, S) to what attn_mask takes: slice n * num_heads + h is of sample n and head h."""
+    return mask.flatten(0, 1)
+
+
+FOUR_AXES = Claim(
+    id="mask-per-head",
+    says="A mask for each head is given as (N, num_heads, L, S).",
+    verdict="false",
+    because="""
+    `F.scaled_dot_product_attention` takes that; the nn modules take three axes, (N * num_heads, L, S), and raise
+    for four.
+    """,
+    recipe=(per_head,),
+    proof=("test_four_axes_are_refused", "test_a_mask_per_head"),
+)
+
+
+def test_four_axes_are_refused(training):
+    x = arbitrary(2, 3, 4)
+    with pytest.raises((AssertionError, RuntimeError), match=r"4-D tensor instead|is invalid for input of size"):
+        layer().train(training)(x, torch.zeros(2, 2, 3, 3, dtype=torch.bool))
+
+
+def test_a_mask_per_head(training):
+    x = torch.cat([tokens(3, 5), tokens(7, 9)])
+    keep = torch.eye(2, dtype=torch.bool)
+    hidden = torch.stack([torch.stack([~keep, keep]), torch.stack([keep, ~keep])])  # (N, num_heads, L, S)
+    output, _ = averaging().train(training)(x, x, x, attn_mask=per_head(hidden))
+    near(output, [[[3, 5], [5, 3]], [[9, 7], [7, 9]]])  # one feature for each head
+
+
+def for_all_heads(mask, num_heads):
+    """From a mask for each sample (N, L, S) to attn_mask (N * num_heads, L, S)."""
+    return mask.repeat_interleave(num_heads, dim=0)  # a, a, b, b
+
+
+REPEAT = Claim(
+    id="repeat-for-heads",
+    says="A mask for each sample (N, L, S) is made one for each head with `mask.repeat(num_heads, 1, 1)`.",
+    verdict="false",
+    because="""
+    The order of the slices is sample by sample: a, a, b, b. `repeat` makes a, b, a, b, of the same shape, so that
+    heads get the masks of other samples and nothing complains. Two samples (3, 5) and (7, 9) whose masks show the
+    first and the second token give 3 and 9; with `repeat`, their heads give (3, 5) and (7, 9).
+    """,
+    recipe=(for_all_heads,),
+    proof=("test_repeat_mixes_the_samples",),
+)
+
+
+def test_repeat_mixes_the_samples(training):
+    x, attention = torch.cat([tokens(3, 5), tokens(7, 9)]), averaging().train(training)
+    hidden = torch.tensor([[[False, True]], [[True, False]]]).expand(2, 2, 2)
+    near(attention(x, x, x, attn_mask=for_all_heads(hidden, 2))[0], [[[3, 3]] * 2, [[9, 9]] * 2])
+    near(attention(x, x, x, attn_mask=hidden.repeat(2, 1, 1))[0], [[[3, 5]] * 2, [[7, 9]] * 2])
+
+
+def causal_with_padding_anywhere(padding, num_heads):
+    """attn_mask (N * num_heads, S, S), True hides. Each position sees itself, so that no row is empty."""
+    S = padding.shape[1]
+    causal = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
+    itself = torch.eye(S, dtype=torch.bool)
+    return ((causal | padding[:, None, :]) & ~itself).repeat_interleave(num_heads, dim=0)
+
+
+LEFT_PADDING = Claim(
+    id="left-padding",
+    says="With a causal mask, padding on the left works just as padding on the right does.",
+    verdict="true if no query is left without a key",
+    because="""
+    With padding on the left the first queries see only what is padding: their rows are empty, and an empty row is
+    NaN where weights are computed, on the native paths, and everywhere before 2.5. In a second layer NaN times the
+    weight 0 is NaN: in eval without autograd the whole sample is lost, on every release. If each position may see
+    itself, the real tokens get the right outputs and padded positions finite ones.
+    """,
+    recipe=(causal_with_padding_anywhere,),
+    proof=("test_left_padding_empties_rows", "test_an_empty_row_spreads_in_eval", "test_seeing_oneself_is_enough"),
+)
+
+LEFT = torch.tensor([[True, False, False], [False, False, False]])
+
+
+def test_left_padding_empties_rows(training):
+    x = tokens(3, 5, 7).repeat(2, 1, 1)
+    attn_mask = torch.tensor(CAUSAL)
+    _, weights = averaging().train(training)(x, x, x, attn_mask=attn_mask, key_padding_mask=LEFT)
+    near(weights[0], [[math.nan] * 3, [0, 1, 0], [0, 1 / 2, 1 / 2]])
+
+
+def test_an_empty_row_spreads_in_eval():
+    src, causal = arbitrary(2, 3, 4), torch.tensor(CAUSAL)
+    with torch.no_grad():
+        output = stack().eval()(src, mask=causal, src_key_padding_mask=LEFT)
+    assert output[0].isnan().all()
+    assert output[1].isfinite().all()
+
+
+def test_seeing_oneself_is_enough(training):
+    model, src = stack().train(training), arbitrary(2, 3, 4)
+    output = model(src, mask=causal_with_padding_anywhere(LEFT, num_heads=2))
+    assert output.isfinite().all()
+    alone = reference_of(model)(array(src)[:1, 1:], CAUSAL[1:, 1:])  # the first sample without its padding
+    near(output[0, 1:], alone[0])

@@ -1,0 +1,272 @@
+"""Claims about padding."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .claim import Claim
+from .comparing import (
+    PAD,
+    arbitrary,
+    array,
+    averaging,
+    filled,
+    internal_warnings,
+    moved,
+    near,
+    needs_sdpa,
+    reference_of,
+    since,
+    tokens,
+    with_another,
+)
+
+pytestmark = [*internal_warnings]
+
+IDS = torch.tensor([[4, 2, 6, PAD, PAD], [3, 1, 5, 2, 7]])
+PADDING = IDS == PAD
+
+
+def encoder(num_layers=2, **options):
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True)
+    return filled(nn.TransformerEncoder(layer, num_layers, **options))
+
+
+def encode_ids(encoder, src, ids, pad=0):
+    """src (N, S, E), made from ids (N, S): causal attention among what is not padding."""
+    S = ids.shape[1]
+    src_mask = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)  # (S, S): which positions see which
+    src_key_padding_mask = ids == pad  # (N, S): which tokens nobody sees
+    return encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask)
+
+
+TWO_MASKS = Claim(
+    id="two-masks",
+    says="""
+    `src_mask` (S, S) says which positions may not attend to which; `src_key_padding_mask` (N, S) hides padding.
+    Both are bool, and both can be given together.
+    """,
+    verdict="true",
+    because="""
+    A key is hidden where either mask is True. `nn.TransformerEncoder` agrees with the reference with both, in train
+    and eval mode, on every release; there `src_mask` is called `mask`. What the padding holds does not reach the
+    other outputs.
+    """,
+    recipe=(encode_ids,),
+    proof=("test_both_masks_together", "test_padding_reaches_no_token"),
+)
+
+
+def test_both_masks_together(training):
+    model, src = encoder().train(training), arbitrary(2, 5, 4)
+    expected = reference_of(model)(array(src), np.triu(np.ones((5, 5), bool), 1), array(PADDING))
+    near(encode_ids(model, src, IDS), expected)
+
+
+def test_padding_reaches_no_token(training):
+    model, src = encoder().train(training), arbitrary(2, 5, 4)
+    other = torch.where(PADDING[..., None], torch.tensor(100.0, dtype=torch.float64), src)
+    near(moved(encode_ids(model, src, IDS), encode_ids(model, other, IDS))[array(~PADDING)], 0)
+
+
+def padding_of(ids, batch_first, pad=0):
+    """The key_padding_mask (N, S) of ids (N, S), or (S, N) without batch_first."""
+    padding = ids == pad
+    return padding if batch_first else padding.T
+
+
+PADDING_SHAPE = Claim(
+    id="padding-shape",
+    says="Without `batch_first` everything is (S, N, ...), so the padding mask is (S, N) too.",
+    verdict="false",
+    because="""
+    `key_padding_mask` is (N, S) in either layout. (S, N) is an error where N differs from S, and silently wrong
+    where they are equal: with N = S = 2 and the second token of the first sample as padding, the transposed mask
+    hides the first token of the second sample instead. The averages of (3, 5) and (7, 9) become 4 and 9 where 3 and
+    8 are right.
+    """,
+    recipe=(padding_of,),
+    proof=("test_a_transposed_padding_mask_is_an_error", "test_a_transposed_padding_mask_of_equal_sizes_is_wrong"),
+)
+
+
+def test_a_transposed_padding_mask_is_an_error(training):
+    attention = averaging().train(training)
+    attention.batch_first = False
+    x = torch.zeros(5, 2, 2, dtype=torch.float64)
+    with pytest.raises((AssertionError, RuntimeError), match=r"key_padd|Mask size"):
+        attention(x, x, x, key_padding_mask=PADDING.T)
+    attention(x, x, x, key_padding_mask=padding_of(IDS.T, batch_first=False))
+
+
+def test_a_transposed_padding_mask_of_equal_sizes_is_wrong(training):
+    attention = averaging().train(training)
+    attention.batch_first = False
+    x = torch.cat([tokens(3, 5), tokens(7, 9)]).transpose(0, 1)
+    ids = torch.tensor([[4, 2], [PAD, 6]])  # (S, N)
+    near(attention(x, x, x, key_padding_mask=padding_of(ids, batch_first=False))[0][0, :, 0], [3, 8])
+    near(attention(x, x, x, key_padding_mask=ids == PAD)[0][0, :, 0], [4, 9])
+
+
+def mean_of_tokens(encoded, padding):
+    """encoded (N, S, E), padding (N, S) -> (N, E), the mean over what is not padding."""
+    kept = encoded.masked_fill(padding[..., None], 0)  # not kept * encoded: padding may hold NaN
+    return kept.sum(dim=1) / (~padding).sum(dim=1, keepdim=True)
+
+
+PADDED_OUTPUTS = Claim(
+    id="padded-outputs",
+    says="A padding mask makes the outputs at padded positions zero, so that one can average over all outputs.",
+    verdict="false",
+    because="""
+    The mask hides keys; a padded position is still a query, with an output like any other. Averaging 3 and 5 with 7
+    as padding gives 4 at all three positions. Only `nn.TransformerEncoder` in eval without autograd, with a padding
+    mask alone, packs the batch and writes zeros (before a final norm) at padded positions: one more reason to leave
+    them out yourself.
+    """,
+    recipe=(mean_of_tokens,),
+    proof=("test_a_padded_position_is_a_query", "test_in_eval_the_encoder_writes_zeros", "test_a_mean_over_tokens"),
+)
+
+
+def test_a_padded_position_is_a_query(training):
+    x, padding = tokens(3, 5, 7), torch.tensor([[False, False, True]])
+    near(averaging().train(training)(x, x, x, key_padding_mask=padding)[0][0, :, 0], [4, 4, 4])
+
+
+def test_in_eval_the_encoder_writes_zeros(training):
+    output = encoder().train(training)(arbitrary(2, 5, 4), src_key_padding_mask=PADDING)
+    assert bool((output[PADDING] == 0).all()) is not training
+
+
+def test_a_mean_over_tokens(training):
+    model, src = encoder().train(training), arbitrary(2, 5, 4)
+    expected = reference_of(model)(array(src), None, array(PADDING))
+    encoded = model(src, src_key_padding_mask=PADDING)
+    near(mean_of_tokens(encoded, PADDING), np.stack([expected[0, :3].mean(axis=0), expected[1].mean(axis=0)]))
+
+
+def embed_and_attend(embedding, attention, ids):
+    """The embedding's padding_idx freezes a row of zeros; the mask is what hides it."""
+    x = embedding(ids)
+    return attention(x, x, x, key_padding_mask=ids == embedding.padding_idx, need_weights=False)[0]
+
+
+PADDING_IDX = Claim(
+    id="padding-idx",
+    says="With `nn.Embedding(padding_idx=...)` padding is zeros, so that no padding mask is needed.",
+    verdict="false",
+    because="""
+    A key of zeros has the score 0, and exp(0) is 1, not 0. An average over the tokens 3, 5 and a padding of zeros
+    gives 8/3 instead of 4: a third of the weight goes to padding. In a model the bias of the projection and the
+    positional encoding make it a key like any other.
+    """,
+    recipe=(embed_and_attend,),
+    proof=("test_zeros_are_attended",),
+)
+
+
+def test_zeros_are_attended(training):
+    embedding = nn.Embedding(3, 2, padding_idx=0).double()
+    embedding.weight.data[1:] = tokens(3, 5)[0]
+    attention, ids = averaging().train(training), torch.tensor([[1, 2, PAD]])
+    x = embedding(ids)
+    near(attention(x, x, x, need_weights=False)[0], 8 / 3)
+    near(embed_and_attend(embedding, attention, ids), 4)
+
+
+def encode_with_positions(encoder, embedded, positions, padding):
+    """Positions say where a token is; the mask says that it is none."""
+    return encoder(embedded + positions, src_key_padding_mask=padding)
+
+
+POSITIONS_FOR_PADDING = Claim(
+    id="positions-for-padding",
+    says="With positional encodings the model knows what is padding, and needs no padding mask.",
+    verdict="false",
+    because="""
+    A positional encoding changes what a key holds, not whether it is seen. Without the mask another content of the
+    padding moves the output of every real token of that sample (by more than 0.01, where features are of size 1
+    after the norm); with it, by nothing.
+    """,
+    recipe=(encode_with_positions,),
+    proof=("test_with_positions_alone_padding_leaks", "test_with_the_mask_it_does_not"),
+)
+
+
+def _leak(model, padding_mask):
+    """How far the first sample's tokens move if its padding holds something else."""
+    embedded, positions = arbitrary(2, 5, 4), torch.sin(torch.arange(20.0, dtype=torch.float64)).reshape(5, 4)
+    other = torch.where(PADDING[..., None], -embedded, embedded)
+    return moved(*(encode_with_positions(model, x, positions, padding_mask) for x in (embedded, other)))[0, :3]
+
+
+def test_with_positions_alone_padding_leaks(training):
+    assert (_leak(encoder().train(training), None) > 0.01).all()
+
+
+def test_with_the_mask_it_does_not(training):
+    near(_leak(encoder().train(training), PADDING), 0)
+
+
+def causal_without_padding_mask(encoder, src):
+    """Right for sequences that are padded on the right, at the positions before the padding."""
+    S = src.shape[1]
+    return encoder(src, mask=torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1))
+
+
+CAUSAL_PADDING = Claim(
+    id="causal-padding",
+    says="A causal model needs no padding mask.",
+    verdict="true if padding is on the right, and outputs at padded positions are ignored",
+    because="""
+    What is on the right of a token is hidden already, so that the outputs at real tokens are those with both masks.
+    With padding on the left every token sees it.
+    """,
+    recipe=(causal_without_padding_mask,),
+    proof=("test_right_padding_is_in_the_future", "test_left_padding_is_in_the_past"),
+)
+
+
+def test_right_padding_is_in_the_future(training):
+    model, src = encoder().train(training), arbitrary(2, 5, 4)
+    both = reference_of(model)(array(src), np.triu(np.ones((5, 5), bool), 1), array(PADDING))
+    near(array(causal_without_padding_mask(model, src))[array(~PADDING)], both[array(~PADDING)])
+
+
+def test_left_padding_is_in_the_past(training):
+    model, src = encoder().train(training), arbitrary(1, 5, 4)
+    other = with_another(src, slice(0, 2))  # positions 0 and 1 are padding
+    assert (moved(*(causal_without_padding_mask(model, x) for x in (src, other)))[0, 2:] > 0.01).all()
+
+
+def hide_padding(padding):
+    """From padding (N, S) to SDPA's mask: (N, 1, 1, S), for all heads and all queries. Keys are the last axis."""
+    return ~padding[:, None, None, :]
+
+
+QUERY_ROWS = Claim(
+    id="query-rows",
+    says="A padding mask can be unsqueezed at either end; broadcasting takes care of the rest.",
+    verdict="false",
+    because="""
+    Keys are the last axis. `padding[:, None, :, None]` broadcasts too, but hides all keys from the padded *queries*
+    and nothing from the others: the average of 3, 5 and the padding 7 is 5 at the real tokens, not 4, and padded
+    rows see nothing, which is NaN before 2.5 and 0 from then on. (1.13 has no `F.scaled_dot_product_attention`.)
+    """,
+    recipe=(hide_padding,),
+    proof=("test_the_last_axis_is_the_keys",),
+)
+
+
+@needs_sdpa
+def test_the_last_axis_is_the_keys():
+    value, padding = tokens(3, 5, 7)[:, None], torch.tensor([[False, False, True]])
+    query = key = torch.zeros_like(value)
+    near(F.scaled_dot_product_attention(query, key, value, hide_padding(padding)), 4)
+    rows = padding[:, None, :, None].repeat(1, 1, 1, 3)  # 2.1 to 2.4 read a last axis of 1 past its end
+    rows = F.scaled_dot_product_attention(query, key, value, ~rows)
+    near(rows[0, 0, :2], 5)
+    near(rows[0, 0, 2], 0 if since("2.5") else np.nan)

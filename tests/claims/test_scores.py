@@ -1,0 +1,153 @@
+"""Claims about scores, softmax and the numbers that hide."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reference.attention import scaled_dot_product_attention
+
+from .claim import Claim
+from .comparing import arbitrary, array, near, needs_sdpa, since
+
+
+def attend(query, key, value, hidden):
+    """query (..., L, D), key (..., S, D), value (..., S, Dv); hidden broadcasts to (..., L, S), True hides."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
+    return weights @ value
+
+
+MATMUL = Claim(
+    id="matmul-attention",
+    says="`torch.matmul(query, key, value, attention_mask=mask)` computes attention.",
+    verdict="false",
+    because="""
+    `torch.matmul` multiplies two tensors and raises TypeError for three, or for a mask. The formula takes three
+    lines, and they work on every release; from 2.0 on `F.scaled_dot_product_attention(query, key, value, ~hidden)`
+    is the same. A query that sees no key differs: NaN by the formula, 0 from `F.scaled_dot_product_attention` since
+    2.5.
+    """,
+    recipe=(attend,),
+    proof=(
+        "test_matmul_takes_two_tensors",
+        "test_attention_in_three_lines",
+        "test_sdpa_came_with_2_0",
+        "test_sdpa_is_the_same",
+    ),
+)
+
+HIDDEN = torch.tensor([[False, True, False], [True, False, False]])
+
+
+def _qkv():
+    return arbitrary(2, 1, 2, 4), arbitrary(2, 1, 3, 4), arbitrary(2, 1, 3, 5)
+
+
+def test_matmul_takes_two_tensors():
+    query, key, value = _qkv()
+    with pytest.raises(TypeError):
+        torch.matmul(query, key, value)
+    with pytest.raises(TypeError):
+        torch.matmul(query, key.transpose(-2, -1), attention_mask=HIDDEN)
+
+
+def test_attention_in_three_lines():
+    query, key, value = _qkv()
+    expected = scaled_dot_product_attention(array(query), array(key), array(value), ~array(HIDDEN))
+    near(attend(query, key, value, HIDDEN), expected)
+
+
+def test_sdpa_came_with_2_0():
+    assert hasattr(F, "scaled_dot_product_attention") == since("2.0")
+
+
+@needs_sdpa
+def test_sdpa_is_the_same():
+    query, key, value = _qkv()
+    near(F.scaled_dot_product_attention(query, key, value, ~HIDDEN), array(attend(query, key, value, HIDDEN)))
+    nothing = torch.ones(2, 3, dtype=torch.bool)
+    near(attend(query, key, value, nothing), math.nan)
+    near(F.scaled_dot_product_attention(query, key, value, ~nothing), 0 if since("2.5") else math.nan)
+
+
+def masked_softmax(scores, hidden):
+    """Hidden keys leave before the softmax, so that the others share the whole weight."""
+    return torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
+
+
+MULTIPLIED = Claim(
+    id="multiplied-mask",
+    says="""
+    A mask of ones and zeros can be multiplied: with the scores before the softmax, or with the weights after it.
+    """,
+    verdict="false",
+    because="""
+    A score of 0 is not hidden, since exp(0) is 1; and weights that are set to 0 after the softmax have already
+    taken their share. Of three keys with equal scores of which one is hidden, the right weights are (1/2, 1/2, 0).
+    Multiplied before, they are (1/3, 1/3, 1/3) for scores of 0; multiplied after, (1/3, 1/3, 0), which sums to 2/3.
+    """,
+    recipe=(masked_softmax,),
+    proof=("test_a_mask_cannot_be_multiplied",),
+)
+
+
+def test_a_mask_cannot_be_multiplied():
+    scores, keep = torch.zeros(3, dtype=torch.float64), torch.tensor([1, 1, 0])
+    near(torch.softmax(scores * keep, dim=-1), [1 / 3, 1 / 3, 1 / 3])
+    near(torch.softmax(scores, dim=-1) * keep, [1 / 3, 1 / 3, 0])
+    near(masked_softmax(scores, keep == 0), [1 / 2, 1 / 2, 0])
+
+
+def largest_finite(hidden, dtype):
+    """A finite mask for any dtype. Do not add two of them: the sum is -inf."""
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min)
+
+
+BIG_NEGATIVE = Claim(
+    id="big-negative",
+    says="-1e9 is as good as -inf.",
+    verdict="true if every query sees a key, and the dtype is not float16",
+    because="""
+    Beside a key that is seen, exp(-1e9) is exactly 0 and the weights are the same to the last bit. A row of -1e9
+    alone is no hidden row: in float32 the scores vanish beside it, and all hidden keys are averaged, where -inf
+    gives NaN. -1e9 does not fit into float16 (`masked_fill` raises); `torch.finfo(dtype).min` does, but the sum of
+    two of them, one for each mask, is -inf again. As a mask for `nn.TransformerEncoderLayer` in eval any number but
+    0 hides (see `ones-and-zeros`). Prefer bool masks, and let every query see a key.
+    """,
+    recipe=(largest_finite,),
+    proof=(
+        "test_beside_a_visible_key_it_hides_exactly",
+        "test_alone_it_averages_what_is_hidden",
+        "test_it_does_not_fit_into_half",
+        "test_two_of_the_largest_are_infinite",
+    ),
+)
+
+SCORES = torch.tensor([0.5, -2.0, 3.0])
+
+
+@pytest.mark.parametrize("number", [-1e9, -1e4, torch.finfo(torch.float32).min])
+def test_beside_a_visible_key_it_hides_exactly(number):
+    hidden = torch.tensor([False, True, True])
+    near(torch.softmax(SCORES + number * hidden, dim=-1), [1, 0, 0], error=0)
+    near(torch.softmax(SCORES + largest_finite(hidden, torch.float32), dim=-1), [1, 0, 0], error=0)
+
+
+def test_alone_it_averages_what_is_hidden():
+    near(torch.softmax(SCORES + -1e9, dim=-1), np.float32([1 / 3, 1 / 3, 1 / 3]), error=1e-6)
+    near(torch.softmax(SCORES + -math.inf, dim=-1), [math.nan] * 3)
+
+
+def test_it_does_not_fit_into_half():
+    hidden = torch.tensor([False, True])
+    with pytest.raises(RuntimeError, match="without overflow"):
+        torch.zeros(2, dtype=torch.float16).masked_fill(hidden, -1e9)
+    near(largest_finite(hidden, torch.float16), [0, -65504])
+
+
+def test_two_of_the_largest_are_infinite():
+    mask = largest_finite(torch.tensor([False, True]), torch.float32)
+    near(mask + mask, [0, -math.inf])

@@ -1,0 +1,112 @@
+"""`python -m tests.tools.claims [--check]`: writes docs/claims.md from the claims, or says whether it is stale."""
+
+import importlib
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+
+from tests.claims.claim import Claim
+
+PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
+
+# The files of tests/claims, in the order of the page; each file's docstring is a heading.
+FILES = (
+    "test_polarity",
+    "test_padding",
+    "test_combined",
+    "test_causal",
+    "test_transformer_arguments",
+    "test_relative_position",
+    "test_scores",
+    "test_modes",
+)
+
+INTRODUCTION = """\
+# What people say about masks
+
+Claims that tutorials, answers and chatbots repeat about attention masks in PyTorch, in our words, each with a verdict,
+the reason, and a recipe that works. The tests that are named below each claim pass on every release of torch from 1.13
+to 2.15, on CPU (`python -m pytest tests/claims`); where releases differ, the tests ask each for what it does. Whatever
+figure stands here is asserted there, against the [reference](../reference/README.md) or numbers worked out by hand. The
+recipes are the functions that the tests call.
+
+N is the number of samples, S of keys, L of queries, T of target positions, E of features. "An attention that averages"
+is one whose scores are all 0, so that its output is the mean of the tokens that a query sees: which ones they are can
+then be read from the result. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or
+`torch.inference_mode()`, where torch may take [native paths](../README.md#what-the-result-says) of its own.
+
+Recipes are for tensors on CPU (give `device=` where they make a mask), and begin with
+
+```python
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+```
+
+This page is written by `python -m tests.tools.claims`.
+"""
+
+
+def modules():
+    """The test files of the claims, imported."""
+    return [importlib.import_module(f"tests.claims.{name}") for name in FILES]
+
+
+def claims_of(module):
+    """The claims that a test file declares, in its order."""
+    return [thing for thing in vars(module).values() if isinstance(thing, Claim)]
+
+
+def page():
+    """The text of docs/claims.md."""
+    return "\n".join([INTRODUCTION, _table(), *(_chapter(module) for module in modules())])
+
+
+def _table():
+    rows = [
+        f"| [{claim.id}](#{claim.id}) | {_joined(claim.says)} | {claim.verdict} |"
+        for module in modules()
+        for claim in claims_of(module)
+    ]
+    return "\n".join(["| claim | what is said | verdict |", "| --- | --- | --- |", *rows, ""])
+
+
+def _chapter(module):
+    heading = module.__doc__.strip().rstrip(".")
+    return "\n".join([f"## {heading}", "", *(_section(module, claim) for claim in claims_of(module))])
+
+
+def _section(module, claim):
+    file = f"tests/claims/{module.__name__.rpartition('.')[2]}.py"
+    proof = f"Proof, in [{file}](../{file}): " + ", ".join(f"`{name}`" for name in claim.proof) + "."
+    said = textwrap.indent(_wrapped(claim.says, 118), "> ")
+    reason = _wrapped(f"**{claim.verdict[0].upper()}{claim.verdict[1:]}.** {claim.because}", 120)
+    recipe = "\n\n".join(inspect.getsource(part).strip() + "\n" for part in claim.recipe)
+    return "\n".join(
+        [f"### {claim.id}", "", said, "", reason, "", f"```python\n{recipe}```", "", _wrapped(proof, 120), ""]
+    )
+
+
+def _joined(text):
+    return " ".join(text.split())
+
+
+def _wrapped(text, width):
+    return textwrap.fill(_joined(text), width, break_long_words=False, break_on_hyphens=False)
+
+
+def main(arguments):
+    """Write the page; with --check, only say whether it is as it would be written, and exit 1 if not."""
+    if arguments == ["--check"]:
+        stale = not PAGE.exists() or PAGE.read_text() != page()
+        print(f"{PAGE.name} is {'stale: run python -m tests.tools.claims' if stale else 'up to date'}")
+        return int(stale)
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
