@@ -1,0 +1,238 @@
+"""A reproduction script says what the harness says, and stands alone."""
+
+import io
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import Phase, event, given, settings
+
+from tests.harness import ledger, wrong_masks, wrong_masks_ledger
+from tests.harness.arrays import directions, inputs, mask_arrays
+from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.failure import shortest_repr
+from tests.harness.masks import Mask
+from tests.harness.release import installed
+from tests.harness.results import as_given
+from tests.harness.session import PRESENT
+from tests.harness.strategies import any_cases
+from tests.harness.subject import lay_out, observe
+from tests.harness.verdict import judge
+from tests.tools import reproduce
+from tests.tools.reproduce import (
+    ARGUMENTS,
+    ERRORS,
+    EVERYTHING,
+    GRADIENTS,
+    RESULTS,
+    WARNINGS,
+    _number,
+    main,
+    script,
+    script_of_entry,
+    shown_by,
+    shown_by_mismatches,
+)
+
+RELEASE = installed()
+FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate])
+
+
+def run_script(text):
+    """(exit code, what it prints, its variables)"""
+    names, output = {"__name__": "__main__"}, io.StringIO()
+    code = 0
+    with redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exec(compile(text, "script", "exec"), names)
+        except SystemExit as ended:
+            code = int(ended.code)
+        except Exception as raised:
+            print(type(raised).__name__, raised)
+            code = 1
+        finally:
+            if RELEASE.has_fast_path_switch:
+                torch.backends.mha.set_fastpath_enabled(True)
+    return code, output.getvalue(), names
+
+
+def mismatches(case):
+    """What the specification alone says against the case."""
+    return judge(case, observe(case)).mismatches
+
+
+# ---- the ledgers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
+def test_script_of_an_entry_shows_what_its_pinned_case_shows(entry, run):
+    code, output, _ = run_script(script_of_entry(entry))
+    if not RELEASE.offers(entry.pinned):
+        assert code == 1  # an argument that the release does not have
+        return
+    shown = shown_by_mismatches(mismatches(entry.pinned))
+    assert code == bool(shown & {*shown_by(entry), ERRORS}), output
+    if run.findings[entry.id].status == PRESENT:
+        assert code == 1, output
+
+
+@pytest.mark.parametrize("entry", wrong_masks_ledger.ENTRIES, ids=lambda entry: entry.id)
+def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
+    row = reproduce.first_row(entry)
+    code, output, _ = run_script(script_of_entry(entry))
+    if not wrong_masks.not_applicable(row, RELEASE):
+        assert code == (wrong_masks.observe(row).kind not in row.conforming), output
+    if entry.concerns(RELEASE):
+        assert code == 1, output
+
+
+def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():
+    call = next(call for call in wrong_masks.CALLS if wrong_masks.observe(call).kind == wrong_masks.RAISES)
+    assert run_script(reproduce.wrong_mask_script(call))[0] == 0
+
+
+def test_script_stands_alone(tmp_path):
+    """In a process of its own, where nothing of the suite can be imported."""
+    codes = []
+    for case in (MultiHead(attn_mask=Mask("bool", "all")), MultiHead(S=2, attn_mask=Mask("bool", "none"))):
+        path = tmp_path / "script.py"
+        path.write_text(script(case))
+        ended = subprocess.run([sys.executable, "-I", path], cwd=tmp_path, capture_output=True, text=True)
+        assert torch.__version__ in ended.stdout
+        codes.append(ended.returncode)
+    assert codes == [1, 0]
+
+
+# ---- any case ------------------------------------------------------------------------------------------------------
+
+
+@settings(FEW, max_examples=300)
+@given(case=any_cases(RELEASE))
+def test_script_says_what_the_harness_says(case):
+    found = mismatches(case)
+    text = script(case)
+    code, output, _ = run_script(text)
+    event(f"{case.module} {'deviates' if found else 'conforms'}")
+    assert code == bool(found), f"{shortest_repr(case)}\n{found}\n{output}"
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+@FEW
+@given(case=any_cases(RELEASE))
+def test_tensors_are_laid_out_as_the_harness_does(case):
+    made = run_script(script(case, about=()))[2]
+    for name, array in (inputs(case) | mask_arrays(case)).items():
+        layout = masks_of(case)[name].layout if name in masks_of(case) else case.layout
+        tensor = lay_out(np.ascontiguousarray(as_given(case, name, array)), layout)
+        assert made[name].dtype == tensor.dtype
+        assert made[name].requires_grad == (name in directions(case))
+        assert torch.equal(made[name], tensor)
+        assert _steps(made[name]) == _steps(tensor)
+
+
+def _steps(tensor):
+    """Where the elements are: the strides of all axes along which there is more than one, and the offset."""
+    axes = [axis for axis, size in enumerate(tensor.shape) if size > 1 and tensor.numel()]
+    return [tensor.stride(axis) for axis in axes], tensor.storage_offset()
+
+
+def test_numbers_are_read_again_as_they_were():
+    numbers = np.random.default_rng(0).normal(0, 1, 1000) * 10.0 ** np.arange(-8, 12).repeat(50)
+    for dtype in ("float32", "float64"):
+        lowest = np.finfo(dtype).min
+        for number in [*numbers.astype(dtype), np.dtype(dtype).type(lowest), np.dtype(dtype).type(-np.inf)]:
+            text = _number(number)
+            assert np.dtype(dtype).type(eval(text, {"lowest": lowest, "inf": np.inf})) == number
+
+
+def halved(original):
+    return lambda *args, **kwargs: original(*args, **kwargs) / 2
+
+
+def warns(original):
+    def warning(*args, **kwargs):
+        warnings.warn("of nothing", stacklevel=1)
+        return original(*args, **kwargs)
+
+    return warning
+
+
+def raises(original):
+    def raising(*args, **kwargs):
+        raise RuntimeError("for nothing")
+
+    return raising
+
+
+def detaches(original):
+    return lambda *args, **kwargs: original(*args, **kwargs).detach()
+
+
+CONFORMING = MultiHead(L=2, S=2, attn_mask=Mask("float", "one", "bias"), autograd="grad")
+
+
+@pytest.mark.parametrize("about", [*([kind] for kind in sorted(EVERYTHING)), EVERYTHING], ids=str)
+@pytest.mark.parametrize(
+    ("fault", "kinds"),
+    [
+        (lambda original: original, set()),
+        (halved, {RESULTS, GRADIENTS}),
+        (warns, {WARNINGS}),
+        (raises, EVERYTHING),
+        (detaches, {GRADIENTS}),
+    ],
+    ids=["none", "halved", "warns", "raises", "detaches"],
+)
+def test_script_of_a_conforming_case_shows_a_fault_in_torch(fault, kinds, about, monkeypatch):
+    """Whatever a script looks at, it says when that is wrong, and nothing else."""
+    text = script(CONFORMING, about=about)
+    monkeypatch.setattr(F, "softmax", fault(F.softmax))
+    code, output, _ = run_script(text)
+    assert code == bool(kinds & set(about)), output
+
+
+def test_script_shows_that_an_argument_is_changed(monkeypatch):
+    case = ScaledDotProduct(S=2, attn_mask=Mask("float", "one", "bias"))
+
+    def writing(query, key, value, attn_mask):
+        attn_mask += 1
+        return torch.zeros(1)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", writing, raising=False)
+    assert run_script(script(case, about={ARGUMENTS}))[0] == 1
+
+
+# ---- the text ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES), ids=lambda entry: entry.id)
+def test_head_of_a_script_tells_what_is_wrong(entry):
+    assert entry.title in script_of_entry(entry).replace("\n#     ", " ")
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_command_prints_the_script_of_an_entry_and_of_a_case(capsys):
+    entry, case = ledger.ENTRIES[0], ledger.ENTRIES[0].pinned
+    for argument, text in ((entry.id, script_of_entry(entry)), (shortest_repr(case), script(case))):
+        assert main([argument]) == 0
+        assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-entry"], ["MultiHead("], ["Mask()"], ["1", "cpu", "2"]])
+def test_command_refuses_what_it_does_not_understand_in_one_line(arguments, capsys):
+    assert main(arguments) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_script_for_another_device_says_so():
+    text = script(MultiHead(S=2, key_padding_mask=Mask(layout="sliced")), "cuda:0")
+    assert text.count("cuda:0") >= 4
+    assert ".cpu()" in text
