@@ -80,10 +80,10 @@ COMBINED_MODULES = Claim(
     says="One mask can replace both: `tril & ~padding.unsqueeze(1)` as `src_mask`.",
     verdict="false",
     because="""
-    It is inverted (True hides in the nn modules), and (N, S, S) is refused: a mask of three axes must be (N *
-    num_heads, S, S). What is hidden is `triu(diagonal=1) | padding`, repeated for the heads. With one sample 2-D is
-    enough. All forms agree with the two separate masks, in train and eval mode, on every release; the two separate
-    masks are simpler.
+    It is inverted (True hides in the nn modules), and (N, S, S) is refused: a mask of three axes must be
+    (N·num_heads, S, S). What is hidden is `triu(diagonal=1) | padding`, repeated for the heads. With one sample 2-D
+    is enough. All forms agree with the two separate masks, in train and eval mode, on every release; the two
+    separate masks are simpler.
     """,
     recipe=(combined_bool, combined_float),
     proof=("test_combined_for_modules", "test_a_mask_per_sample_is_refused", "test_two_dimensions_for_one_sample"),
@@ -127,11 +127,11 @@ FOUR_AXES = Claim(
     says="A mask for each head is given as (N, num_heads, L, S).",
     verdict="false",
     because="""
-    `F.scaled_dot_product_attention` takes that; the nn modules take three axes, (N * num_heads, L, S), and raise
-    for four.
+    `F.scaled_dot_product_attention` takes that (and 1.13 does not have it); the nn modules take three axes,
+    (N·num_heads, L, S), and raise for four. Slice n·num_heads + h is of sample n and head h.
     """,
     recipe=(per_head,),
-    proof=("test_four_axes_are_refused", "test_a_mask_per_head"),
+    proof=("test_four_axes_are_refused", "test_a_mask_per_head", "test_four_axes_for_sdpa"),
 )
 
 
@@ -141,12 +141,21 @@ def test_four_axes_are_refused(training):
         layer().train(training)(x, torch.zeros(2, 2, 3, 3, dtype=torch.bool))
 
 
+SELF = torch.eye(2, dtype=torch.bool)
+KEEP = torch.stack([torch.stack([SELF, ~SELF]), torch.stack([~SELF, SELF])])  # (N, num_heads, L, S)
+
+
 def test_a_mask_per_head(training):
     x = torch.cat([tokens(3, 5), tokens(7, 9)])
-    keep = torch.eye(2, dtype=torch.bool)
-    hidden = torch.stack([torch.stack([~keep, keep]), torch.stack([keep, ~keep])])  # (N, num_heads, L, S)
-    output, _ = averaging().train(training)(x, x, x, attn_mask=per_head(hidden))
+    output, _ = averaging().train(training)(x, x, x, attn_mask=per_head(~KEEP))
     near(output, [[[3, 5], [5, 3]], [[9, 7], [7, 9]]])  # one feature for each head
+
+
+@needs_sdpa
+def test_four_axes_for_sdpa():
+    value = torch.cat([tokens(3, 5), tokens(7, 9)])[:, None].repeat(1, 2, 1, 1)
+    output = F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, KEEP)
+    near(output[..., 0], [[[3, 5], [5, 3]], [[9, 7], [7, 9]]])
 
 
 def for_all_heads(mask, num_heads):
@@ -189,9 +198,9 @@ LEFT_PADDING = Claim(
     verdict="true if no query is left without a key",
     because="""
     With padding on the left the first queries see only what is padding: their rows are empty, and an empty row is
-    NaN where weights are computed, on the native paths, and everywhere before 2.5. In a second layer NaN times the
-    weight 0 is NaN: in eval without autograd the whole sample is lost, on every release. If each position may see
-    itself, the real tokens get the right outputs and padded positions finite ones.
+    NaN where weights are computed, on the native paths, and everywhere before 2.5 (see `need-weights`). In a second
+    layer NaN times the weight 0 is NaN: in eval without autograd the whole sample is lost, on every release. If
+    each position may see itself, the real tokens get the right outputs and padded positions finite ones.
     """,
     recipe=(causal_with_padding_anywhere,),
     proof=("test_left_padding_empties_rows", "test_an_empty_row_spreads_in_eval", "test_seeing_oneself_is_enough"),

@@ -19,9 +19,9 @@ PADDING = torch.tensor([[False, False, True], [False, False, False]])
 CAUSAL = torch.tensor(masks.causal(3, 3))
 
 
-def attend_without_weights(attention, x, **masks):
-    """Weights are not computed unless they are wanted: from 2.0 on this is the faster path."""
-    output, _ = attention(x, x, x, need_weights=False, **masks)
+def attend_without_weights(attention, x, **given):
+    """The output alone; the second result is None."""
+    output, _ = attention(x, x, x, need_weights=False, **given)
     return output
 
 
@@ -73,8 +73,8 @@ TRAIN_AND_EVAL = Claim(
     because="""
     In eval without autograd native kernels take over. They give the same with bool masks, on every release. Not
     with others: the encoder layer reads a float mask as bool, so that a padding mask of 0 and 1 hides the key of 1;
-    the encoder writes zeros at padded positions; and a query that sees no key is NaN there though not, since 2.5,
-    in training.
+    the encoder writes zeros at padded positions; and a query that sees no key is NaN there, though since 2.5 not in
+    training (see `left-padding`).
     """,
     recipe=(encode_alike,),
     proof=("test_bool_masks_mean_the_same_in_both_modes", "test_float_padding_is_read_as_bool_in_eval"),
@@ -120,10 +120,14 @@ MIXED_TYPES = Claim(
 
 
 def _attend(model, x, attn_mask, key_padding_mask):
+    return _warned(lambda: model(x, x, x, attn_mask=attn_mask, key_padding_mask=key_padding_mask)[0])
+
+
+def _warned(call):
     """The output, and whether torch warned of masks that do not match."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        output, _ = model(x, x, x, attn_mask=attn_mask, key_padding_mask=key_padding_mask)
+        output = call()
     return output, any("mismatched" in str(warning.message) for warning in caught)
 
 
@@ -132,6 +136,10 @@ def test_mixed_types_work_and_warn(training):
     expected, _ = reference_of(model)(array(x), array(x), array(x), array(CAUSAL), array(PADDING))
     output, warned = _attend(model, x, nn.Transformer.generate_square_subsequent_mask(3).to(x), PADDING)
     near(output, expected)
+    assert warned == since("2.0")
+    layer, reference = stack().layers[0].train(training), reference_of(stack().layers[0])
+    output, warned = _warned(lambda: layer(x, nn.Transformer.generate_square_subsequent_mask(3).to(x), PADDING))
+    near(output, reference(array(x), array(CAUSAL), array(PADDING)))
     assert warned == since("2.0")
     output, warned = _attend(model, x, *two_masks_of_one_type(3, PADDING))
     near(output, expected)

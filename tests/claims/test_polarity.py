@@ -76,8 +76,8 @@ TRIL = Claim(
     because="""
     True hides in the nn modules, so this hides the past and the token itself and shows the future; the last query
     sees nothing at all. Of three tokens the first query weighs (0, 1/2, 1/2), the second (0, 0, 1), and the weights
-    of the last are NaN. Where 1.13 to 2.15 compute no weights, the last row is NaN or the bias of the output
-    projection, as the path has it. The mask is right for `F.scaled_dot_product_attention`, where True keeps.
+    of the last are NaN. (What the output is there, `need-weights` tells.) The mask is right for
+    `F.scaled_dot_product_attention`, where True keeps.
     """,
     recipe=(causal_mask,),
     proof=(
@@ -162,8 +162,8 @@ ONES_AND_ZEROS = Claim(
     because="""
     A float mask is *added* to the scores. Ones and zeros hide nothing: of two keys with equal scores, the "hidden"
     one keeps the weight 1/(1 + e) = 0.269. In eval without autograd, `nn.TransformerEncoderLayer` reads a float
-    mask as bool (every release for padding, since 2.0 for `src_mask`), so that the ones are hidden: training and
-    inference differ.
+    mask as bool (on every release for padding; for `src_mask` since 2.0, see `relative-attention`), so that the
+    ones are hidden: training and inference differ.
     """,
     recipe=(additive,),
     proof=("test_ones_are_added_to_the_scores", "test_in_eval_the_native_layer_hides_the_ones"),

@@ -34,7 +34,7 @@ def t5_buckets(L, S, num_buckets=32, max_distance=128):
 
 
 class RelativeBias(nn.Module):
-    """A learned number for each bucket and head. Start it from anything but zeros: see below."""
+    """A learned number for each bucket and head. Start it from anything but zeros, as said above."""
 
     def __init__(self, num_heads, num_buckets=32):
         super().__init__()
@@ -55,11 +55,11 @@ RELATIVE_ATTENTION = Claim(
     says="`nn.Transformer(relative_attention=True)` gives relative positions.",
     verdict="false",
     because="""
-    TypeError: there is no such argument. A relative bias is a number added to the score, and that is what a float
-    `attn_mask` is, one slice for each sample and head: ALiBi, the buckets of T5, a learned table. One trap: in eval
-    without autograd, `nn.TransformerEncoderLayer` with `batch_first=True` reads a float mask as bool since 2.0, and
-    hides all that is not 0; with ALiBi every query then sees itself alone, silently. With `batch_first=False` that
-    path is closed, and train and eval agree on every release (from 2.3 on,
+    TypeError: there is no such argument. A relative bias is a number that is added to the score, and that is what a
+    float `attn_mask` is, one slice for each sample and head: ALiBi, the buckets of T5, a learned table. One trap:
+    in eval without autograd, `nn.TransformerEncoderLayer` with `batch_first=True` reads a float mask as bool since
+    2.0, and hides all that is not 0; with ALiBi every query then sees itself alone, silently. With
+    `batch_first=False` that path is closed, and train and eval agree on every release (from 2.3 on,
     `torch.backends.mha.set_fastpath_enabled(False)` closes it too). Another: a bias without an axis for heads that
     is exactly causal, a table of zeros with -inf in the future, is replaced by `is_causal=True` in a stack since
     2.0, and gets no gradient: it never learns.

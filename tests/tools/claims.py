@@ -34,7 +34,8 @@ recipes are the functions that the tests call.
 N is the number of samples, S of keys, L of queries, T of target positions, E of features. "An attention that averages"
 is one whose scores are all 0, so that its output is the mean of the tokens that a query sees: which ones they are can
 then be read from the result. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or
-`torch.inference_mode()`, where torch may take [native paths](../README.md#what-the-result-says) of its own.
+`torch.inference_mode()`, where torch may take native paths of its own; what is known to go wrong there is in the
+[ledger](../tests/harness/ledger.py).
 
 Recipes are for tensors on CPU (give `device=` where they make a mask), and begin with
 
@@ -75,7 +76,8 @@ def _table():
 
 
 def _chapter(module):
-    heading = module.__doc__.strip().rstrip(".")
+    heading = module.__doc__.strip().rstrip(".").removeprefix("Claims about ")
+    heading = heading[0].upper() + heading[1:]
     return "\n".join([f"## {heading}", "", *(_section(module, claim) for claim in claims_of(module))])
 
 
