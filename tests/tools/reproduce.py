@@ -367,8 +367,17 @@ class _Script:
             values = ", ".join(("values", *self.options(where="cpu")))
             loaded = f"{{name: torch.tensor({values}) for name, values in state.items()}}"
             lines += [Bracketed("state = {", tuple(state), "}"), f"module.load_state_dict({loaded})"]
-        lines += ["module.eval()"] * (not case.training)
-        return (*lines, *["module.requires_grad_(False)"] * (case.autograd in ("frozen", "inputs", "mask")))
+        return (*lines, *["module.eval()"] * (not case.training), *self.freezing())
+
+    def freezing(self):
+        """Statements that leave autograd the parameters that it shall see: all, none, or those of the last layers."""
+        if self.case.autograd in ("no_grad", "inference_mode"):
+            return []
+        frozen = [name for name in parameters(self.case) if name not in directions(self.case)]
+        if len(frozen) == len(parameters(self.case)):
+            return ["module.requires_grad_(False)"]
+        stacks = dict.fromkeys(name.partition("layers.")[0] for name in frozen)
+        return [f"module.{stack}layers[:-1].requires_grad_(False)" for stack in stacks]
 
     def stack(self):
         """The further arguments of a stack of layers."""
@@ -457,7 +466,7 @@ class _Script:
         items = [f'"{name}": {_variable(name)}' for name in self.leaves if name not in weights]
         chosen = [name for name in self.leaves if name in weights]
         if len(chosen) < len(weights):
-            items += [f'"{name}": module.get_parameter("{name}")' for name in chosen]
+            items += [Bracketed(f'"{name}": module.get_parameter(', (f'"{name}"',)) for name in chosen]
         else:
             items += ["**dict(module.named_parameters())"] * bool(chosen)
         factors = [self.literal(f"cotangent_of_{name} = ", array) for name, array in self.cotangents.items()]
