@@ -142,20 +142,20 @@ def test_four_axes_are_refused(training):
 
 
 SELF = torch.eye(2, dtype=torch.bool)
-KEEP = torch.stack([torch.stack([SELF, ~SELF]), torch.stack([~SELF, SELF])])  # (N, num_heads, L, S)
+KEEP = torch.stack([torch.stack([SELF, ~SELF]), torch.stack([SELF, SELF])])  # (N, num_heads, L, S)
 
 
 def test_a_mask_per_head(training):
     x = torch.cat([tokens(3, 5), tokens(7, 9)])
     output, _ = averaging().train(training)(x, x, x, attn_mask=per_head(~KEEP))
-    near(output, [[[3, 5], [5, 3]], [[9, 7], [7, 9]]])  # one feature for each head
+    near(output, [[[3, 5], [5, 3]], [[7, 7], [9, 9]]])  # one feature for each head
 
 
 @needs_sdpa
 def test_four_axes_for_sdpa():
     value = torch.cat([tokens(3, 5), tokens(7, 9)])[:, None].repeat(1, 2, 1, 1)
     output = F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, KEEP)
-    near(output[..., 0], [[[3, 5], [5, 3]], [[9, 7], [7, 9]]])
+    near(output[..., 0], [[[3, 5], [5, 3]], [[7, 9], [7, 9]]])
 
 
 def for_all_heads(mask, num_heads):
