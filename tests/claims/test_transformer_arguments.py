@@ -1,4 +1,4 @@
-"""Claims about nn.Transformer and the stacks: which mask goes where."""
+"""Claims about which mask of nn.Transformer and its stacks goes where."""
 
 import inspect
 
