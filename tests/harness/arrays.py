@@ -233,6 +233,13 @@ def _norm_shapes(case, *names):
     return {f"{name}.{kind}": (case.E,) for name in names for kind in kinds}
 
 
+def is_trained(case, name):
+    """Whether the parameter of this name requires a gradient."""
+    if case.autograd == "last_layer":
+        return "layers." not in name or f"layers.{case.num_layers - 1}." in name
+    return case.autograd in ("grad", "no_grad", "inference_mode")
+
+
 @_cached
 def directions(case):
     """{name: array} for all that requires a gradient: the direction in which the derivative is taken."""
@@ -240,8 +247,8 @@ def directions(case):
     moving = dict(inputs(case)) if inputs_move else {}
     if case.autograd in ("grad", "mask"):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
-    if case.autograd == "grad":
-        moving |= parameters(case)
+    if case.autograd in ("grad", "last_layer"):
+        moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
     rng = np.random.default_rng([case.seed, 2])
     return {name: _short(rng.normal(0, 1, array.shape), case) for name, array in moving.items()}
 

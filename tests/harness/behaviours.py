@@ -77,6 +77,26 @@ class LosingTheNormaliser:
         return context.real + 1j * context.imag * factor, weights
 
 
+@dataclass(frozen=True)
+class MaskingBeforeScaling:
+    """The CPU's fused kernel under is_causal=True: hidden scores are -inf before they are scaled.
+
+    By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
+    holds the last key that any query of a block of queries may see; further ones are never looked at.
+    """
+
+    kernel: object
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        L, S = query.shape[-2], key.shape[-2]
+        block = 256 if L >= 768 else 64 if L >= 192 else 32
+        rows = np.arange(L)
+        visible = np.minimum((rows // block + 1) * block, S)
+        computed = np.minimum(-(-visible // 512) * 512, S)
+        return np.where((computed > rows + 1)[:, None], np.nan, context), weights
+
+
 def causal_over_all_keys(query, key, value, bias, scale):
     """The mask is forgotten: a query sees the keys up to its own position, whatever was appended to them."""
     return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
@@ -93,11 +113,13 @@ def with_kernel(computation, kernel, blocks):
     return replace(computation, function=_replace_kernels(computation.function, kernel, blocks))
 
 
-def _replace_kernels(node, kernel, blocks, block="self"):
+def _replace_kernels(node, kernel, blocks, block="self", part=""):
     if isinstance(node, MultiHeadAttention):
-        return replace(node, kernel=kernel(node.kernel)) if block in blocks else node
+        return replace(node, kernel=kernel(node.kernel)) if {block, block + part} & set(blocks) else node
     if isinstance(node, tuple):
-        return tuple(_replace_kernels(part, kernel, blocks, block) for part in node)
+        *early, last = node
+        early = [_replace_kernels(layer, kernel, blocks, part=".early") for layer in early]
+        return (*early, _replace_kernels(last, kernel, blocks, part=".last"))
     children = {
         "encoder": "src",
         "decoder": "tgt",
@@ -106,7 +128,7 @@ def _replace_kernels(node, kernel, blocks, block="self"):
         "self_attn": "src" if type(node).__name__ == "EncoderLayer" else "tgt",
     }
     changed = {
-        name: _replace_kernels(getattr(node, name), kernel, blocks, child)
+        name: _replace_kernels(getattr(node, name), kernel, blocks, child, part)
         for name, child in children.items()
         if hasattr(node, name)
     }

@@ -1,7 +1,8 @@
 """Which path each release documents and takes for a case: what the case says, not what was seen.
 
 An attention block of a module is named by its source of keys: "self" (a multi-head attention on its own), "src"
-(the encoder's), "tgt" (the decoder's) or "memory". Its path is "native_layer", "native_mha", "sdpa" or "explicit".
+(the encoder's), "tgt" (the decoder's) or "memory". Where the last layer of a stack goes another way than the others,
+the names are "src.early", "src.last" and so on. A path is "native_layer", "native_mha", "sdpa" or "explicit".
 """
 
 from functools import cache
@@ -27,7 +28,14 @@ def blocks(case):
     """The attention blocks that the case computes."""
     if isinstance(case, MultiHead):
         return ("self",)
-    return (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
+    names = (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
+    parts = (".early", ".last") if case.autograd == "last_layer" and case.num_layers > 1 else ("",)
+    return tuple(f"{name}{part}" for name in names for part in parts)
+
+
+def source(block):
+    """Where the keys of a block come from: its name without the part of the stack."""
+    return block.partition(".")[0]
 
 
 def paths(case, release):
@@ -36,7 +44,7 @@ def paths(case, release):
 
 
 def _path(case, release, block):
-    if block == "src" and native_encoder_layer(case, release):
+    if source(block) == "src" and native_encoder_layer(case, release, block):
         return "native_layer"
     if _native_mha(case, release, block):
         return "native_mha"
@@ -50,8 +58,9 @@ def _infers(case, release):
     return switched_on and not case.training and case.batched and case.batch_first
 
 
-def _fast_path_is_open(case, release):
-    return _infers(case, release) and case.autograd in UNRECORDED
+def _fast_path_is_open(case, release, block):
+    is_unrecorded = case.autograd in UNRECORDED or block.endswith(".early")
+    return _infers(case, release) and is_unrecorded
 
 
 def looks_for_missing_biases(case, release):
@@ -60,16 +69,16 @@ def looks_for_missing_biases(case, release):
     return has_encoder and not case.bias and case.num_heads % 2 == 0 and _infers(case, release)
 
 
-def native_encoder_layer(case, release):
-    """Whether nn.TransformerEncoderLayer takes its native path."""
-    return _may_be_native(case, release) and case.bias
+def native_encoder_layer(case, release, block="src"):
+    """Whether nn.TransformerEncoderLayer takes its native path in this block."""
+    return _may_be_native(case, release, block) and case.bias
 
 
-def _may_be_native(case, release):
+def _may_be_native(case, release, block):
     return (
         isinstance(case, Transformer)
         and case.has_encoder
-        and _fast_path_is_open(case, release)
+        and _fast_path_is_open(case, release, block)
         and case.num_heads % 2 == 0
         and (since(release, "2.0") or case.src_mask is None)
     )
@@ -77,28 +86,31 @@ def _may_be_native(case, release):
 
 def _native_mha(case, release, block):
     """Whether nn.MultiheadAttention takes its native path in this block."""
-    if getattr(case, "functional", False) or block == "memory" or not _fast_path_is_open(case, release):
+    stream = source(block)
+    if getattr(case, "functional", False) or stream == "memory" or not _fast_path_is_open(case, release, block):
         return False
     if isinstance(case, MultiHead):
         masks = masks_of(case)
         if case.attention != "self" or case.add_bias_kv or case.add_zero_attn or case.separate_projections:
             return False
     else:
-        masks = {name: mask for name, mask in masks_of(case).items() if name.startswith(block)}
+        masks = {name: mask for name, mask in masks_of(case).items() if name.startswith(stream)}
     if not since(release, "2.0"):
         no_attn_mask = all(is_padding(name) for name in masks)
         return no_attn_mask and case.num_heads % 2 == 0 and case.dropout == 0
     if not since(release, "2.1"):
         return True
     # the encoder layer has made its masks float before it calls its attention
-    any_float = any(mask.is_float for mask in masks.values()) or (block == "src" and masks)
+    any_float = any(mask.is_float for mask in masks.values()) or (stream == "src" and masks)
     return case.num_heads % 2 == 0 and case.bias and not any_float
 
 
 def nested(case, release):
     """Whether nn.TransformerEncoder packs the padded batch into a nested tensor."""
     return (
-        _may_be_native(case, release)
+        isinstance(case, Transformer)
+        and case.has_encoder
+        and _may_be_native(case, release, blocks(case)[0])
         and (case.bias or not since(release, "2.3"))
         and case.module != "TransformerEncoderLayer"
         and case.enable_nested_tensor

@@ -103,7 +103,9 @@ def _in_context(case, call):
     """The call in the context that the case asks for, or with what is differentiated."""
     if case.autograd in ("no_grad", "inference_mode"):
         return f"with torch.{case.autograd}():\n" + indent(call, "    ")
-    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks"}.get(case.autograd, "nothing")
+    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}.get(
+        case.autograd, "nothing"
+    )
     return f"{call}\n# requires_grad: {gradient}"
 
 

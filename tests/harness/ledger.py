@@ -13,6 +13,7 @@ from . import dispatch, triggers
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
+    MaskingBeforeScaling,
     causal_over_all_keys,
     packed,
     raising,
@@ -93,7 +94,7 @@ ENTRIES = (
         clause=4,
         trigger="a row of the merged mask is all -inf, in eval without autograd, where the native path serves the call",
         instead="the row's output is NaN, and through it all that later layers compute from it",
-        advice="let every query see at least one key, or torch.backends.mha.set_fastpath_enabled(False)",
+        advice="let every query see at least one key, or from 2.3 torch.backends.mha.set_fastpath_enabled(False)",
         applies=triggers.sees_nothing_on("native_mha", "native_layer"),
         change=triggers.computes_plainly_on("native_mha", "native_layer"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("bool", "all"), need_weights=False),
@@ -119,9 +120,11 @@ ENTRIES = (
         clause=2,
         trigger="a float mask with a finite value other than 0, on the native path of the encoder layer",
         instead="every key whose mask is not 0 is hidden",
-        advice="torch.backends.mha.set_fastpath_enabled(False), or give the mask's parameters a gradient",
+        advice="from 2.3 torch.backends.mha.set_fastpath_enabled(False); before it batch_first=False",
         applies=triggers.reads_float_as_bool,
-        change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), ("src",)),
+        change=lambda computation, call: with_kernel(
+            computation, lambda _: HidingNonzero(), call.blocks("native_layer")
+        ),
         pinned=Transformer(S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("float", "one", "finite")),
     ),
     Deviation(
@@ -158,7 +161,7 @@ ENTRIES = (
         clause=5,
         trigger="a float mask that requires a gradient, in eval, where no parameter and no input does",
         instead="backward raises, since the native path has no derivative",
-        advice="torch.backends.mha.set_fastpath_enabled(False)",
+        advice="torch.backends.mha.set_fastpath_enabled(False), from 2.3; before it batch_first=False",
         applies=lambda call: triggers.differentiates(call, "native_layer"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_transformer_encoder_layer_fwd is not implemented"
@@ -241,7 +244,7 @@ ENTRIES = (
     Deviation(
         id="flash-gradient-finfo-min",
         title="Gradients are too large by the number of keys where all are masked with finfo.min",
-        affects=">=2.1",
+        affects=">=2.3",
         upstream="not found",
         clause=1,
         trigger="a row whose visible keys all have a mask of about finfo.min, on the CPU's fused kernel",
@@ -254,9 +257,22 @@ ENTRIES = (
         pinned=ScaledDotProduct(autograd="inputs", S=2, attn_mask=Mask("float", "all", "min")),
     ),
     Deviation(
+        id="flash-causal-negative-scale",
+        title="is_causal=True with a negative scale gives NaN",
+        affects=">=2.3",
+        upstream="not found",
+        clause=6,
+        trigger="scaled_dot_product_attention with is_causal=True and scale < 0, on the CPU's fused kernel",
+        instead="the mask is scaled as well, -inf becomes inf, and every row that hides a key is NaN",
+        advice="give the scale's sign to the query, or a causal attn_mask in place of is_causal",
+        applies=triggers.scales_the_causal_mask,
+        change=lambda computation, call: with_kernel(computation, MaskingBeforeScaling, ("sdpa",)),
+        pinned=ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
+    ),
+    Deviation(
         id="flash-mask-one-key",
         title="A mask of size 1 over keys is read past its end",
-        affects=">=2.1,<2.5",
+        affects=">=2.3,<2.5",
         upstream="pytorch/pytorch#128816",
         clause=1,
         trigger="attn_mask (..., L, 1) broadcasts over keys, in scaled_dot_product_attention on the CPU's fused kernel",
@@ -347,7 +363,7 @@ ENTRIES = (
     Deviation(
         id="nested-all-padding",
         title="nn.TransformerEncoder raises where all samples are padding",
-        affects=">=2.1",
+        affects=">=2.2",
         upstream="pytorch/pytorch#178677",
         clause=4,
         trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
@@ -390,21 +406,6 @@ ENTRIES = (
         pinned=MultiHead(S=2, attn_mask=Mask("float", "none"), key_padding_mask=Mask("float", "one", "inf")),
     ),
     Deviation(
-        id="native-layer-bias",
-        title="nn.TransformerEncoderLayer with bias=False raises in eval",
-        affects=">=2.1,<2.3",
-        upstream="pytorch/pytorch#116385",
-        clause=1,
-        trigger="bias=False and an even number of heads, in eval with batch_first=True, with or without autograd",
-        instead="AttributeError, since the layer asks its missing biases for their device",
-        advice="use 2.3, or batch_first=False",
-        applies=lambda call: dispatch.looks_for_missing_biases(call.case, call.release),
-        change=lambda computation, call: raising(
-            computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
-        ),
-        pinned=Transformer(S=2, num_heads=2, head_dim=2, bias=False),
-    ),
-    Deviation(
         id="empty-mask-view",
         title="A mask for no sample or no key raises",
         affects=">=2.0",
@@ -431,6 +432,45 @@ ENTRIES = (
         applies=triggers.loses_empty_weights,
         change=lambda computation, call: without_weights(computation),
         pinned=MultiHead(N=0, num_heads=2, attention="self"),
+    ),
+    Deviation(
+        id="nested-partly-frozen",
+        title="nn.TransformerEncoder raises in eval where its first layer is frozen and a later one is not",
+        affects=">=1.13",
+        upstream="not found",
+        clause=3,
+        trigger="src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later one not",
+        instead="AssertionError: the first layer alone decides to pack the batch, and a later one cannot take it",
+        advice="enable_nested_tensor=False",
+        applies=triggers.unpacks_too_late,
+        change=lambda computation, call: raising(
+            computation, "AssertionError", "does not support NestedTensor outside of its fast path"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="last_layer",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+    ),
+    Deviation(
+        id="native-layer-bias",
+        title="nn.TransformerEncoderLayer with bias=False raises in eval",
+        affects=">=2.1,<2.3",
+        upstream="pytorch/pytorch#116385",
+        clause=1,
+        trigger="bias=False and an even number of heads, in eval with batch_first=True, with or without autograd",
+        instead="AttributeError, since the layer asks its missing biases for their device",
+        advice="use 2.3, or batch_first=False",
+        applies=lambda call: dispatch.looks_for_missing_biases(call.case, call.release),
+        change=lambda computation, call: raising(
+            computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
+        ),
+        pinned=Transformer(S=2, num_heads=2, head_dim=2, bias=False),
     ),
     Deviation(
         id="nested-empty-batch",

@@ -8,8 +8,8 @@ from reference import masks as meaning
 
 from . import dispatch
 from .arrays import mask_arrays, merged_bias
-from .cases import Case, ScaledDotProduct, Transformer, attentions
-from .dispatch import blocks
+from .cases import Case, MultiHead, ScaledDotProduct, Transformer
+from .dispatch import blocks, source
 from .release import Release
 
 
@@ -30,18 +30,26 @@ class Call:
             return ("sdpa",) if path == "sdpa" else ()
         paths = dispatch.paths(self.case, self.release)
         if dispatch.nested(self.case, self.release):
-            del paths["src"]
+            paths = {block: path for block, path in paths.items() if source(block) != "src"}
         return tuple(block for block, its_path in paths.items() if its_path == path)
 
     def flash_blocks(self):
         """Those that scaled_dot_product_attention gives to its fused kernel."""
         backends = [path for path in self.served if path.startswith("sdpa")]
         blocks = self.blocks("sdpa")
-        if "src" in blocks:  # all layers of the encoder come before those of the decoder
-            order = ["src"] * self.case.num_layers + [block for block in blocks if block != "src"]
-        else:
-            order = blocks
-        return tuple(block for block, backend in zip(order, backends, strict=False) if backend == "sdpa_flash")
+        order = [block for block in self._order() if block in blocks]
+        on_flash = {block for block, backend in zip(order, backends, strict=False) if backend == "sdpa_flash"}
+        return tuple(block for block in blocks if block in on_flash)
+
+    def _order(self):
+        """The blocks in the order in which they are computed: all layers of the encoder, then those of the decoder."""
+        case = self.case
+        if not isinstance(case, Transformer):
+            return ("sdpa",) if isinstance(case, ScaledDotProduct) else ("self",)
+        is_split = any("." in block for block in blocks(case))
+        parts = [".early"] * (case.num_layers - 1) + [".last"] if is_split else [""] * case.num_layers
+        stacks = (("src",) if case.has_encoder else ()), (("tgt", "memory") if case.has_decoder else ())
+        return tuple(f"{name}{part}" for names in stacks for part in parts for name in names)
 
 
 def merged(case, block):
@@ -54,15 +62,26 @@ def merged(case, block):
     return merged_bias(case, *mask_names(case, block))
 
 
+def samples(case):
+    """How many samples the call has."""
+    return case.N if case.only is None else 1
+
+
 def keys(case, block):
     """How many keys the block has, without appended ones."""
-    return case.T if block == "tgt" else case.S
+    return case.T if source(block) == "tgt" else case.S
+
+
+def is_empty(case, block):
+    """Whether there is no query in a block of self-attention."""
+    return case.N * keys(case, block) == 0
 
 
 def mask_names(case, block):
     """The names of the attention mask and the padding mask of a block."""
-    number = blocks(case).index(block)
-    return attentions(case)[number][:2]
+    if isinstance(case, MultiHead):
+        return "attn_mask", "key_padding_mask"
+    return f"{source(block)}_mask", f"{source(block)}_key_padding_mask"
 
 
 def has_empty_row(case, block):
@@ -106,14 +125,14 @@ def drops_the_mask(case, release, block):
         return False
     if not isinstance(case, Transformer):
         return case.is_causal
-    hint = getattr(case, f"{block}_is_causal")
+    hint = getattr(case, f"{source(block)}_is_causal")
     return bool(hint) or (hint is None and _stack_detects(case, release, block) and _is_exactly_causal(mask))
 
 
 def _stack_detects(case, release, block):
     if case.module.endswith("Layer"):
         return False
-    return block == "src" or (block == "tgt" and release.has_decoder_hints)
+    return source(block) == "src" or (source(block) == "tgt" and release.has_decoder_hints)
 
 
 def _is_exactly_causal(mask):

@@ -18,6 +18,7 @@ EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
 _SAMPLES = (*(1, 2, 3) * 12, 0)
 _KEYS = (*_LENGTHS, 511, 512, 513, 1025)  # the fused kernels take keys in blocks of up to 512
+_QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
 
 _sampled_from = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
 _SEEDS = st.integers(0, 2**16 - 1)
@@ -84,10 +85,10 @@ def length(draw):
     return draw(_sampled_from(_LENGTHS))
 
 
-def lengths(draw):
+def lengths(draw, of_queries=_LENGTHS):
     """Of queries and of keys, equal half the time."""
-    queries = length(draw)
-    if one_of(draw, True, False):
+    queries = draw(_sampled_from(of_queries))
+    if one_of(draw, True, False) and queries in _LENGTHS:
         return queries, queries
     return queries, draw(_sampled_from(_KEYS if queries <= 5 else _LENGTHS))
 
@@ -120,7 +121,7 @@ def _heads(draw, even, smallest=1):
 def scaled_dot_product_cases(draw, release):
     """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
-    L, S = lengths(draw)
+    L, S = lengths(draw, _QUERIES)
     D, Dv = draw(_sampled_from(tuple((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3))))
     case = ScaledDotProduct(
         **common(draw),
@@ -131,7 +132,7 @@ def scaled_dot_product_cases(draw, release):
         D=D,
         Dv=Dv,
         is_causal=one_of(draw, False, False, False, False, True),
-        scale=one_of(draw, None, None, 0.5, 2.0) if release.has_scale else None,
+        scale=one_of(draw, None, None, 0.5, 2.0, -1.0) if release.has_scale else None,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
     if attn_mask is None:
@@ -166,7 +167,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
-        **common(draw, UNRECORDED if inference else AUTOGRAD),
+        **common(draw, UNRECORDED if inference else AUTOGRAD[:-1]),
         **_heads(draw, inference),
         N=draw(_sampled_from(_SAMPLES)),
         L=L,
@@ -209,7 +210,7 @@ def _without_contradictions(chosen):
 def transformer_cases(draw, release, module, inference=False):
     """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    shared = common(draw, UNRECORDED if inference else AUTOGRAD)
+    shared = common(draw, (*UNRECORDED, "last_layer") if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, nones=5), "src_key_padding_mask": padding_mask(draw)}
@@ -217,10 +218,12 @@ def transformer_cases(draw, release, module, inference=False):
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
     T, S = lengths(draw) if module.startswith("TransformerDecoder") else (length(draw), length(draw))
-    has_kink = shared["dtype"] == "float64" or shared["autograd"] not in ("grad", "inputs", "mask")
+    has_kink = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     dim_feedforward, activation = draw(
         _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
     )
+    # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
+    layers = (1, 2) if module == "Transformer" and shared["autograd"] == "last_layer" else (1, 2, 3)
     case = Transformer(
         **shared,
         **masks,
@@ -230,7 +233,7 @@ def transformer_cases(draw, release, module, inference=False):
         N=draw(_sampled_from(_SAMPLES)),
         S=S,
         T=T,
-        num_layers=1 if module.endswith("Layer") else one_of(draw, 1, 2, 3),
+        num_layers=1 if module.endswith("Layer") else one_of(draw, *layers),
         dim_feedforward=dim_feedforward,
         activation=activation,
         norm=module == "Transformer",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .arrays import directions, inputs, mask_arrays, parameters
+from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
 from .results import as_given, as_held, cotangents
 
@@ -101,6 +101,7 @@ def _tensors(case, device):
 
 def lay_out(array, layout):
     """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS)."""
+    array = array.copy()  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
         return torch.tensor(array)
     if layout == "transposed":
@@ -119,9 +120,8 @@ def lay_out(array, layout):
 
 
 def _parameters(case, device):
-    requires = case.autograd not in ("frozen", "inputs", "mask")
     return {
-        name: nn.Parameter(torch.tensor(array, device=device), requires_grad=requires)
+        name: nn.Parameter(torch.tensor(array, device=device), requires_grad=is_trained(case, name))
         for name, array in parameters(case).items()
     }
 

@@ -6,18 +6,22 @@ from . import dispatch
 from .arrays import mask_arrays
 from .behaviours import multiplying, packed, raising, truncated, with_kernel, with_masks
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
-from .dispatch import since
+from .dispatch import since, source
 from .situations import (
     absorbs_everything,
     drops_the_mask,
     gives_float,
     has_empty_row,
     has_nonzero_finite,
+    is_empty,
     keys,
     mask_names,
     merged,
     needs_mask_gradient,
+    samples,
 )
+
+NATIVE = ("native_mha", "native_layer")
 
 
 def sees_nothing_on(*paths):
@@ -46,9 +50,17 @@ def reads_float_as_bool(call):
 
 def absorbing_flash_blocks(call):
     """The blocks on the fused kernel where a row is masked by finfo.min all along, and is differentiated."""
-    if call.case.autograd != "inputs":  # a float mask that requires a gradient is not for the fused kernel
+    # a float mask that requires a gradient is not for the fused kernel
+    if call.case.autograd not in ("inputs", "last_layer"):
         return ()
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
+
+
+def scales_the_causal_mask(call):
+    """Whether the fused kernel is given a causal mask and a scale that turns it around."""
+    case = call.case
+    is_turned = isinstance(case, ScaledDotProduct) and case.is_causal and (case.scale or 0) < 0
+    return is_turned and case.S > 1 and bool(call.flash_blocks())
 
 
 def is_broadcast_over_keys(call):
@@ -63,8 +75,9 @@ def differentiates(call, path):
 
 
 def converts_masks(call):
-    """Whether a native path is given a mask that is not bool, or that the module has made so."""
+    """Whether a native path is given a mask that is not bool, or that the module has made so, and has a use for it."""
     blocks = call.blocks("native_mha") + call.blocks("native_layer")
+    blocks = [block for block in blocks if not is_empty(call.case, block)]
     if since(call.release, "2.0"):
         return any(merged(call.case, block) is not None for block in blocks)
     return any(gives_float(call.case, block) for block in blocks)
@@ -72,7 +85,7 @@ def converts_masks(call):
 
 def mixed_blocks(call, form):
     """The explicit blocks that are given an attention mask of this form and a float padding mask."""
-    served = [block for block in call.blocks("explicit") if not (block == "memory" and truncates(call))]
+    served = [block for block in call.blocks("explicit") if not (source(block) == "memory" and truncates(call))]
     masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
     return [
         block
@@ -119,9 +132,11 @@ def views_nothing(call):
     case = call.case
     if isinstance(case, ScaledDotProduct):
         return False
-    native = call.blocks("native_mha") + call.blocks("native_layer")
+    native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
+    if getattr(case, "num_layers", 1) > 1:  # what a native path makes of a learned mask closes it for the next layer
+        viewing += tuple(block for path in NATIVE if differentiates(call, path) for block in call.blocks(path))
     return any(_views_nothing(case, block, False) for block in native) or any(
-        _views_nothing(case, block, True) for block in call.blocks("sdpa") if case.N * case.num_heads != 1
+        _views_nothing(case, block, True) for block in viewing if samples(case) * case.num_heads != 1
     )
 
 
@@ -137,6 +152,14 @@ def loses_empty_weights(call):
     case = call.case
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
+    )
+
+
+def unpacks_too_late(call):
+    """Whether a packed batch arrives at a layer that does not take its native path."""
+    return is_nested(call) and any(
+        dispatch.source(block) == "src" and path != "native_layer"
+        for block, path in dispatch.paths(call.case, call.release).items()
     )
 
 

@@ -171,6 +171,8 @@ def _gradients(case, observation, prediction):
     weights = cotangents(case, {name: array.shape for name, array in prediction.exact.items()})
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
+    if not slopes.size and prediction.deviations:  # of nothing it is 0, or NaN where NaN times 0 is met on the way back
+        return [], 0.0
     if np.isnan(expected):  # some result is NaN: what is left of its derivative is NaN, or cut off by a mask
         return [], 0.0
     # what is added up: slopes, products, and where the slopes cancel, the results themselves
