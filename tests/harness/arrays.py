@@ -30,6 +30,7 @@ def mask_arrays(case):
             array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
         else:
             array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
+            array = array.reshape({"1-D": (-1,), "0-D": ()}.get(getattr(case, "broadcast", ""), array.shape))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
         arrays[name] = _sample(case, name, ~array if inverted else array)
     return arrays
@@ -54,7 +55,9 @@ def _mask_seed(case, name):
 
 def _mask_shape(case, name):
     if isinstance(case, ScaledDotProduct):
-        return (*case.mask_batch, 1 if "L" in case.broadcast else case.L, 1 if "S" in case.broadcast else case.S)
+        L = case.L if case.broadcast in ("", "S") else 1
+        S = case.S if case.broadcast in ("", "L", "1-D") else 1
+        return (*case.mask_batch, L, S)
     if isinstance(case, MultiHead):
         queries, keys = case.L, case.S
     else:

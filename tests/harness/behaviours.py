@@ -94,7 +94,7 @@ class MaskingBeforeScaling:
         rows = np.arange(L)
         visible = np.minimum((rows // block + 1) * block, S)
         computed = np.minimum(-(-visible // 512) * 512, S)
-        return np.where((computed > rows + 1)[:, None], np.nan, context), weights
+        return np.where((computed > rows + 1)[:, None], context * np.nan, context), weights
 
 
 def causal_over_all_keys(query, key, value, bias, scale):

@@ -34,7 +34,8 @@ class Case:
 class ScaledDotProduct(Case):
     """F.scaled_dot_product_attention. `batch` are the dimensions before (L, D); `mask_batch` those of the mask.
 
-    The mask's bool form is materialised for SDPA, where True keeps. `broadcast` drops to size 1: "L", "S" or "".
+    The mask's bool form is materialised for SDPA, where True keeps. `broadcast` drops a dimension to size 1: "L", "S"
+    or ""; as "1-D" the mask is (S,), as "0-D" a single number.
     """
 
     batch: tuple[int, ...] = (1, 1)

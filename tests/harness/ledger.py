@@ -498,4 +498,17 @@ ENTRIES = (
         change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
         pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
     ),
+    Deviation(
+        id="sdpa-mask-of-few-dimensions",
+        title="scaled_dot_product_attention raises for a mask of one dimension",
+        affects=">=2.3",
+        upstream="not found",
+        clause=1,
+        trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, beside a query of four dimensions",
+        instead="IndexError: the choice of the kernel asks for the mask's second last dimension",
+        advice="give the mask as (1, S)",
+        applies=triggers.is_short_of_dimensions,
+        change=lambda computation, call: raising(computation, "IndexError", "Dimension (out of range|specified as -2)"),
+        pinned=ScaledDotProduct(S=2, attn_mask=Mask("bool", "one"), broadcast="1-D"),
+    ),
 )

@@ -79,6 +79,8 @@ def is_empty(case, block):
 
 def mask_names(case, block):
     """The names of the attention mask and the padding mask of a block."""
+    if isinstance(case, ScaledDotProduct):
+        return ("attn_mask",)
     if isinstance(case, MultiHead):
         return "attn_mask", "key_padding_mask"
     return f"{source(block)}_mask", f"{source(block)}_key_padding_mask"

@@ -57,7 +57,7 @@ def specification(case, dtype="float64", displace=()):
     def convert(name, array, is_mask=False):
         if not (is_mask and dtype == "float64"):
             array = _cast(array, dtype)
-        return displaced(array, direction[name].astype(dtype)) if name in direction else array
+        return displaced(array, direction[name].astype(array.dtype)) if name in direction else array
 
     direction = {name: array for name, array in directions(case).items() if name in displace} if displace else {}
     arrays = {name: convert(name, array) for name, array in inputs(case).items()}

@@ -138,8 +138,10 @@ def scaled_dot_product_cases(draw, release):
     if attn_mask is None:
         return case
     mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
+    broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
+    mask_batch = () if broadcast.endswith("-D") else mask_batch
     attn_mask = replace(attn_mask, per_head=False)
-    return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=one_of(draw, "", "", "", "L", "S"))
+    return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
 
 
 @cache

@@ -101,7 +101,7 @@ def _tensors(case, device):
 
 def lay_out(array, layout):
     """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS)."""
-    array = array.copy()  # torch.tensor keeps the strides of a view
+    array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
         return torch.tensor(array)
     if layout == "transposed":
@@ -294,7 +294,7 @@ def _sdpa_backend(*args, **kwargs):
     """The backend that torch itself says it chooses."""
     try:
         choice = torch._fused_sdp_choice(*args, **kwargs)
-    except RuntimeError:  # the arguments are wrong: the call itself will say so
+    except (RuntimeError, IndexError):  # the call itself will say so
         choice = 0
     return _SDPA_BACKENDS[int(choice)]
 

@@ -66,7 +66,7 @@ def scales_the_causal_mask(call):
 def is_broadcast_over_keys(call):
     """Whether the fused kernel is given a mask of size 1 over several keys."""
     case = call.case
-    return isinstance(case, ScaledDotProduct) and "S" in case.broadcast and case.S > 1 and bool(call.flash_blocks())
+    return isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.flash_blocks())
 
 
 def differentiates(call, path):
@@ -153,6 +153,16 @@ def loses_empty_weights(call):
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
     )
+
+
+def is_short_of_dimensions(call):
+    """Whether scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
+    case = call.case
+    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D"):
+        return False
+    if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
+        return False  # nothing is to be done
+    return len(case.batch) == 2 and not needs_mask_gradient(case, "sdpa")
 
 
 def unpacks_too_late(call):
