@@ -110,6 +110,7 @@ def _variations(options):
 def _heads(draw, even, smallest=1):
     """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
+    shapes.append((2, 17))
     num_heads, head_dim = draw(_sampled_from(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 
@@ -122,7 +123,7 @@ def scaled_dot_product_cases(draw, release):
     """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
     L, S = lengths(draw, _QUERIES)
-    D, Dv = draw(_sampled_from(tuple((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3))))
+    D, Dv = draw(_sampled_from((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
     case = ScaledDotProduct(
         **common(draw),
         batch=batch,
@@ -142,6 +143,9 @@ def scaled_dot_product_cases(draw, release):
     mask_batch = () if broadcast.endswith("-D") else mask_batch
     attn_mask = replace(attn_mask, per_head=False)
     return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
+
+
+_WIDE = ((17, 17), (33, 3), (65, 65))  # past the width of a vector
 
 
 @cache

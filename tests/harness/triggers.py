@@ -179,9 +179,11 @@ def packs_no_sample(call):
 
 
 def looks_at_no_position(call):
-    """Whether the encoder asks if padding is on the right where there are no positions."""
+    """Whether the encoder asks where the padding is, or packs, where there are no positions."""
     case = call.case
-    return isinstance(case, Transformer) and case.S == 0 and dispatch.asks_for_alignment(case, call.release)
+    if not isinstance(case, Transformer) or case.S:
+        return False
+    return dispatch.asks_for_alignment(case, call.release) or is_nested(call)
 
 
 def hides_appended_keys(call):
