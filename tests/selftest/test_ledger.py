@@ -1,11 +1,17 @@
 """The ledger is well-formed, and each entry earns its place."""
 
+from dataclasses import replace
+
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from tests.harness import ledger, session
 from tests.harness.again import parse
+from tests.harness.arrays import directions
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.failure import shortest_repr
+from tests.harness.release import Release
 from tests.harness.situations import Call
 from tests.harness.subject import observe
 from tests.harness.verdict import DEVIATES, FAILS, judge
@@ -44,6 +50,40 @@ def test_an_entry_of_this_release_predicts_its_pinned_case_and_nothing_else_does
 
 
 @ENTRIES
+def test_an_entry_of_other_releases_is_not_shown_by_this_one(entry, run):
+    finding = run.findings[entry.id]
+    assert finding.expected or finding.status in (session.ABSENT, session.NOT_APPLICABLE)
+
+
+def test_a_range_that_lacks_a_release_is_told(run, monkeypatch):
+    """As if an entry that this release shows ended before it."""
+    entry = next(entry for entry in run.entries if entry.affects == ">=1.13")
+    narrow = replace(entry, affects=">=1.13,<2.0")
+    monkeypatch.setattr(ledger, "ENTRIES", (narrow, *(other for other in ledger.ENTRIES if other is not entry)))
+    finding = session.start().findings[entry.id]
+    assert (finding.status, finding.expected) == (session.PRESENT, False)
+
+
+def test_a_release_to_come_is_modelled_like_the_newest():
+    def concerned(version):
+        return [entry.id for entry in ledger.ENTRIES if entry.concerns(Release(Version(version), "cpu"))]
+
+    assert concerned("99.0.0") == concerned("99.1.0.dev20990101") != []
+
+
+def test_a_release_is_not_asked_for_what_it_lacks(monkeypatch):
+    old = Release(Version("1.13.1"), "cpu")
+    for name in ("has_scaled_dot_product_attention", "has_causal_hints", "has_layer_bias", "has_fast_path_switch"):
+        monkeypatch.setitem(vars(old), name, False)
+    assert not old.offers(ScaledDotProduct())
+    assert not old.offers(MultiHead(is_causal=True))
+    assert not old.offers(Transformer(tgt_is_causal=False))
+    assert not old.offers(Transformer(bias=False))
+    assert not old.offers(Transformer(fast_path=False))
+    assert old.offers(MultiHead(bias=False))
+
+
+@ENTRIES
 def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch):
     """A release that does what is specified, made of the specification itself."""
     from tests.harness.results import present
@@ -55,5 +95,5 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
         return Observation(outputs, {}, served=("sdpa_flash",))
 
     monkeypatch.setattr(session, "observe", conforming)
-    if entry.pinned.autograd not in ("grad", "inputs", "mask"):
+    if not directions(entry.pinned):
         assert session.probe(entry, run.release, (entry,)).status == session.ABSENT

@@ -51,7 +51,7 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
     result = run(f"--report={report}", "--hypothesis-seed=7")
     assert result.returncode == 0, result.stdout
     record = json.loads(report.read_text())
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert record["complete"]
     assert record["environment"]["seed"] == "7"
     assert report.with_suffix(".xml").exists()

@@ -92,6 +92,13 @@ def test_every_situation_is_drawn(drawn, condition):
         lambda case: not getattr(case, "enable_nested_tensor", True),
         lambda case: not getattr(case, "mask_check", True),
         lambda case: getattr(case, "norm_first", False),
+        lambda case: getattr(case, "N", 1) == 0,
+        lambda case: 0 in (getattr(case, "S", 1), getattr(case, "L", 1), getattr(case, "T", 1)),
+        lambda case: case.autograd == "last_layer" and getattr(case, "num_layers", 1) > 1,
+        lambda case: (getattr(case, "scale", None) or 1) < 0,
+        lambda case: getattr(case, "broadcast", "").endswith("-D"),
+        lambda case: max(getattr(case, "D", 0), getattr(case, "head_dim", 0)) > 16,
+        lambda case: getattr(case, "L", 1) > 129 or getattr(case, "S", 1) > 129,
     ],
 )
 def test_every_rare_option_is_drawn(drawn, condition):
