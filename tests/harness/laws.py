@@ -53,10 +53,11 @@ def _repeated_for_each_head(case):
         _masked(case), **{name: replace(mask, per_head=False) for name, mask in masks_of(_masked(case)).items()}
     )
     if isinstance(case, ScaledDotProduct):
-        if case.attn_mask is None:
+        if case.attn_mask is None or case.broadcast == "0-D":
             return case, case
         every = replace(case.attn_mask, repeated=True)
-        return replace(case, mask_batch=()), replace(case, attn_mask=every, mask_batch=case.batch)
+        broadcast = "L" if case.broadcast == "1-D" else case.broadcast
+        return replace(case, mask_batch=()), replace(case, attn_mask=every, mask_batch=case.batch, broadcast=broadcast)
     masks = {name: mask for name, mask in masks_of(case).items() if not is_padding(name)}
     return case, replace(case, **{name: replace(mask, per_head=True, repeated=True) for name, mask in masks.items()})
 
