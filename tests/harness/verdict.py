@@ -24,7 +24,10 @@ _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of the three above. deviations: ids of the ledger's entries that apply. ratio: error / bound."""
+    """status: one of the three above. ratio: error / bound.
+
+    deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows.
+    """
 
     status: str
     deviations: tuple[str, ...] = ()
@@ -40,7 +43,7 @@ def judge(case, observation, deviations=()):
     if mismatches:
         return Verdict(FAILS, ids, mismatches, ratio)
     if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
-        return Verdict(DEVIATES, ids, (), ratio)
+        return Verdict(DEVIATES, prediction.shown, (), ratio)
     return Verdict(CONFORMS, ids, (), ratio)
 
 
@@ -65,6 +68,19 @@ class _Prediction:
     @cached_property
     def computation(self):
         return self._computation("float64")
+
+    @property
+    def shown(self):
+        """The ids of the deviations, without those that an error keeps from being seen."""
+        shown, computation = (), specification(self.case)
+        for deviation in self.deviations:
+            changed = deviation.change(computation)
+            if changed.error != computation.error:
+                shown = (deviation.id,)
+            elif changed.error is None:
+                shown += (deviation.id,)
+            computation = changed
+        return shown
 
     @cached_property
     def exact(self):

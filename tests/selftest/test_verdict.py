@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.harness.cases import MultiHead, Transformer
+from tests.harness.ledger import Applied
 from tests.harness.masks import Mask
-from tests.harness.subject import observe
+from tests.harness.subject import Observation, observe
 from tests.harness.verdict import CONFORMS, FAILS, judge
 
 CASE = MultiHead(
@@ -86,3 +87,18 @@ def test_rows_that_are_garbage_themselves_are_compared_by_class():
     assert judge(case, observation).status == CONFORMS
     wrong = np.full_like(observation.outputs["output"], np.nan)
     assert judge(case, replace(observation, outputs={"output": wrong})).status == FAILS
+
+
+def test_a_case_that_raises_shows_only_the_deviation_that_raises():
+    def warns(computation):
+        return replace(computation, warnings=("be warned",))
+
+    def raises(computation):
+        return replace(computation, error=("RuntimeError", "no"))
+
+    deviations = (Applied("quiet", warns), Applied("loud", raises), Applied("late", warns))
+    observation = Observation(error=("RuntimeError", "no way"))
+    assert judge(CASE, observation, deviations).deviations == ("loud",)
+    case = replace(CASE, autograd="no_grad")
+    warned = replace(observe(case), warnings=("be warned",))
+    assert judge(case, warned, deviations[::2]).deviations == ("quiet", "late")
