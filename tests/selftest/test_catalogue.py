@@ -8,8 +8,14 @@ import pytest
 from packaging.version import Version
 
 from tests.harness import ledger, wrong_masks_ledger
-from tests.tools import catalogue
-from tests.tools.catalogue import HTML, MARKDOWN, ROOT, in_words, main, split_code
+from tests.harness.release import Release
+from tests.harness.situations import Call
+from tests.harness.wrong_masks import CALLS
+from tests.tools import runs
+from tests.tools.catalogue import HTML, MARKDOWN, ROOT, main
+from tests.tools.code_in_text import as_html, as_markdown, split_code
+from tests.tools.kinds import KINDS, kind_of
+from tests.tools.ranges import in_words
 
 ENTRIES = (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)
 DOCS = ROOT / "docs"
@@ -57,6 +63,13 @@ def test_what_reads_like_python_is_code():
     assert "".join(part for _, part in split_code(text)) == text.replace("`", "")
 
 
+def test_underscores_and_code_survive_in_a_title():
+    text = "key_padding_mask of <2 * N> rows: `mask[i] | 1` and is_causal=True"
+    assert as_markdown(text) == r"`key_padding_mask` of \<2 \* N> rows: `mask[i] | 1` and `is_causal=True`"
+    assert as_html(text).count("<code>") == 3
+    assert "of &lt;2 * N&gt; rows" in as_html(text)
+
+
 # ---- from made-up records ------------------------------------------------------------------------------------------
 
 
@@ -67,8 +80,17 @@ def _record(version, device="cpu", statuses=None):
     return {
         "schema": 2,
         "complete": True,
-        "environment": {"torch": f"{version}+cpu", "device": device},
-        "statuses": {"conforms": 1000},
+        "seconds": 61.4,
+        "cpu_seconds": 110.0,
+        "cpu_seconds_in_torch": 55.0,
+        "environment": {
+            "torch": f"{version}+cpu",
+            "device": device,
+            "profile": "quick",
+            "seed": "17",
+            "cpu": "AVX2",
+        },
+        "statuses": {"conforms": 900, "deviates as predicted": 100},
         "tests": {"tests/conformance/test_transformer.py::test": {}},
         "ledger": {
             entry.id: finding | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
@@ -78,7 +100,7 @@ def _record(version, device="cpu", statuses=None):
 
 
 def _modules(entry):
-    return {call.module: 3 for call in catalogue.CALLS} if entry in wrong_masks_ledger.ENTRIES else {"Transformer": 3}
+    return {call.module: 3 for call in CALLS} if entry in wrong_masks_ledger.ENTRIES else {"Transformer": 3}
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +108,9 @@ def made(tmp_path_factory):
     """{file name: text} of both pages."""
     folder = tmp_path_factory.mktemp("catalogue")
     first, second = ledger.ENTRIES[:2]
+    of_the_ledger_alone = {"tests": {"tests/conformance/test_ledger.py::test": {}}}
     records = {
-        "2.14.0-cpu": _record("2.14.0", statuses={second.id: "not applicable"}),
+        "2.14.0-cpu": _record("2.14.0", statuses={second.id: "not applicable"}) | of_the_ledger_alone,
         "2.15.0-cpu": _record("2.15.0", statuses={first.id: "absent"}),
         "2.15.1-cpu": _record("2.15.1", statuses={second.id: "not exercised"}),
         "2.15.0-cuda": _record("2.15.0", "cuda:0", {first.id: "changed"}),
@@ -125,14 +148,27 @@ def test_a_section_says_what_is_expected_and_how_often_it_was_not(made, name):
     assert "not found upstream" in made[name]
 
 
+def test_the_runs_are_those_of_the_whole_suite(made):
+    measured = ["1,000", "900", "100", "0", "61", "50%", "quick", "17", "AVX2"]
+    rows = [[release, *measured] for release in ("2.15.0", "2.15.1", "2.15.0 on cuda")]
+    markdown = made[MARKDOWN].split(f"\n## {runs.TITLE}\n")[1]
+    assert "`python -m tox -e torch2.15`" in markdown
+    head, _, *lines = re.findall(r"^\| (.*) \|$", markdown, re.MULTILINE)
+    assert head.split(" | ") == list(runs.HEADS)
+    assert [line.split(" | ") for line in lines] == rows
+    section = re.search(r'<section class="runs".*?</section>', made[HTML], re.DOTALL)[0]
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", section)
+    assert cells == [*runs.HEADS, *(cell for row in rows for cell in row)]
+
+
 @pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 def test_a_group_is_what_a_user_sees(entry):
     """The pinned case tells the group; the words of the entry must not contradict it."""
     versions = [Version("1.13"), *(Version(f"2.{minor}") for minor in range(16))]
-    releases = (catalogue.Release(version, entry.devices[0]) for version in versions)
+    releases = (Release(version, entry.devices[0]) for version in versions)
     release = next(release for release in releases if entry.concerns(release))
-    group = catalogue.kind_of(entry, catalogue.Call(entry.pinned, release, ("sdpa_flash",)))
-    assert group in {kind.key for kind in catalogue.KINDS}
+    group = kind_of(entry, Call(entry.pinned, release, ("sdpa_flash",)))
+    assert group in {kind.key for kind in KINDS}
     assert (group == "warns") == ("Warning" in entry.instead)
     assert group != "gradient" or "gradient" in entry.title.lower()
 
@@ -148,6 +184,7 @@ def test_a_group_is_what_a_user_sees(entry):
         ("", "not a whole record"),
         (json.dumps({"schema": 2, "complete": True}), "not a whole record"),
         (json.dumps(_record("2.15.0") | {"ledger": {"id": {"status": "present"}}}), "not a whole record"),
+        (json.dumps(_record("2.15.0") | {"seconds": None}), "not a whole record"),
         (json.dumps(_record("2.15.0") | {"complete": False}), "interrupted"),
         (json.dumps(_record("2.15.0") | {"schema": 1}), "schema 1"),
     ],

@@ -1,0 +1,27 @@
+"""The catalogue as a page with filters and a search: docs/index.html, from the template catalogue.html."""
+
+from pathlib import Path
+
+import jinja2
+
+from tests.harness.session import PRESENT
+
+from . import runs
+from .code_in_text import as_html
+from .edge_cases import GONE
+
+
+def to_html(catalogue, command):
+    """The page. command: what writes it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = as_html
+    environment.filters["slug"] = lambda words: words.replace(" ", "-")
+    template = environment.get_template("catalogue.html")
+    return template.render(catalogue=catalogue, command=command, runs=runs, PRESENT=PRESENT, GONE=GONE)

@@ -1,0 +1,69 @@
+"""The catalogue as text: docs/edge-cases.md."""
+
+from . import runs
+from .code_in_text import as_markdown
+
+
+def to_markdown(catalogue, command):
+    """The page. command: what writes it."""
+    lines = [
+        "# Edge cases of PyTorch's attention masks",
+        "",
+        f"<!-- Written by `{command}` from the ledgers and the records in docs/results: change those. -->",
+        "<!-- fmt: off -->",  # or the formatter rewrites what reproduce.py prints
+        "",
+        "Where the attention of a PyTorch release does something else with a mask than what is",
+        "[specified](../reference/README.md), found and measured by this [suite](../README.md). What works is in",
+        "[claims.md](claims.md), what is known of it upstream in [upstream.md](upstream.md), and",
+        "[index.html](index.html) is this page with filters and a search.",
+        "",
+        "; ".join(f"{glyph} {words}" for _, glyph, words in catalogue.legend) + ".",
+        "",
+        *_matrix(catalogue),
+    ]
+    for kind, cases in catalogue.groups:
+        lines += ["", f"## {kind.title}", "", kind.about]
+        for case in cases:
+            lines += _section(case, catalogue)
+    return "\n".join([*lines, *_runs(catalogue), ""])
+
+
+def _matrix(catalogue):
+    heads = [column.name for column in catalogue.columns]
+    yield f"| edge case | {' | '.join(heads)} |"
+    yield f"| --- |{' :-: |' * len(heads)}"
+    for kind, cases in catalogue.groups:
+        yield f"| **{kind.title}** |{' |' * len(heads)}"
+        for case in cases:
+            yield f"| [`{case.id}`](#{case.id}) | {' | '.join(cell.glyph for cell in case.cells)} |"
+
+
+def _section(case, catalogue):
+    yield from ("", f'<a id="{case.id}"></a>', "", f"### {as_markdown(case.title)}", "")
+    clause = f"{catalogue.clauses[case.clause]} ([clause {case.clause}](../reference/README.md))"
+    facts = {
+        "Expected": clause,
+        "When": as_markdown(case.trigger),
+        "Instead": as_markdown(case.instead),
+        "What to do": as_markdown(case.advice),
+        "Releases": case.releases,
+        "Modules": ", ".join(f"`{module}`" for module in case.modules),
+        "Paths": ", ".join(f"`{path}`" for path in case.paths),
+        "Seen in": case.seen,
+        "Upstream": f"[{case.upstream}]({case.link})" if case.link else "not found upstream: [notes](upstream.md)",
+        "Id": f"`{case.id}`",
+    }
+    yield from (f"- **{name}:** {words}" for name, words in facts.items() if words)
+    if case.code:
+        yield from ("", "<details><summary>The least code that shows it</summary>", "")
+        yield from ("```python", case.code.strip(), "```", "", "</details>")
+
+
+def _runs(catalogue):
+    rows = runs.rows(catalogue.records)
+    if rows:
+        yield from ("", f"## {runs.TITLE}")
+        for paragraph in runs.about(catalogue.newest):
+            yield from ("", as_markdown(paragraph))
+        yield from ("", f"| {' | '.join(runs.HEADS)} |", f"| --- |{' ---: |' * (len(runs.HEADS) - 1)}")
+        yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,96 @@
+"""The records of runs, read back: what tests/harness/record.py wrote, checked, and no more of it than is asked for."""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from packaging.version import Version
+
+from tests.harness.record import NOT_EXERCISED, SCHEMA
+from tests.harness.session import PRESENT
+
+
+class BadInput(Exception):
+    """What cannot be read, in one line."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run found.
+
+    is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
+    """
+
+    version: Version
+    device: str
+    is_whole: bool
+    statuses: dict[str, int]
+    ledger: dict
+    seconds: float
+    cpu_seconds: float
+    cpu_seconds_in_torch: float
+    profile: str
+    seed: str
+    cpu: str
+
+    @property
+    def calls(self):
+        """How many were judged."""
+        return sum(self.statuses.values())
+
+    def finding(self, id):
+        """What the run says of an entry."""
+        return self.ledger.get(id, {"status": None, "paths": [], "cases": 0, "modules": {}})
+
+    def state(self, id):
+        """PRESENT, ABSENT, CHANGED, NOT_APPLICABLE, or None where the run did not ask."""
+        status = self.finding(id)["status"]
+        return PRESENT if status == NOT_EXERCISED else status
+
+
+def read_records(folder):
+    """The records of a folder, by device and version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: there is no such folder of records")
+    records = sorted((read_record(path) for path in sorted(folder.glob("*.json"))), key=_place)
+    if not records:
+        raise BadInput(f"{folder}: holds no record")
+    for one, other in pairwise(records):
+        if _place(one) == _place(other):
+            raise BadInput(f"{folder}: holds two records of {one.version} on {one.device}")
+    return tuple(records)
+
+
+def _place(record):
+    return record.device != "cpu", record.device, record.version
+
+
+def read_record(path):
+    """The Record in a file."""
+    try:
+        plain = json.loads(path.read_text())
+        if plain["schema"] != SCHEMA:
+            raise BadInput(f"{path}: a record of schema {plain['schema']}, not {SCHEMA}: measure this release again")
+        if not plain["complete"]:
+            raise BadInput(f"{path}: the record of a run that was interrupted: measure this release again")
+        environment = plain["environment"]
+        return Record(
+            version=Version(Version(environment["torch"]).base_version),
+            device=environment["device"].split(":")[0],
+            is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
+            statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
+            ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
+            **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
+            **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"{path}: not a whole record: {reason}") from None
+
+
+def _finding(finding):
+    """The finding, if it has all that is asked of it later."""
+    return {name: finding[name] for name in ("status", "paths", "cases", "modules")}
