@@ -361,23 +361,6 @@ ENTRIES = (
         ),
     ),
     Deviation(
-        id="nested-all-padding",
-        title="nn.TransformerEncoder raises where all samples are padding",
-        affects=">=2.2",
-        upstream="pytorch/pytorch#178677",
-        clause=4,
-        trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
-        instead="RuntimeError from to_padded_tensor",
-        advice="skip such batches, or enable_nested_tensor=False",
-        applies=triggers.packs_nothing,
-        change=lambda computation, call: raising(
-            computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
-        ),
-        pinned=Transformer(
-            module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "all")
-        ),
-    ),
-    Deviation(
         id="nested-prototype-warning",
         title="nn.TransformerEncoder warns that nested tensors are a prototype",
         affects=">=1.13",
@@ -432,6 +415,23 @@ ENTRIES = (
         applies=triggers.loses_empty_weights,
         change=lambda computation, call: without_weights(computation),
         pinned=MultiHead(N=0, num_heads=2, attention="self"),
+    ),
+    Deviation(
+        id="nested-all-padding",
+        title="nn.TransformerEncoder raises where all samples are padding",
+        affects=">=2.2",
+        upstream="pytorch/pytorch#178677",
+        clause=4,
+        trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
+        instead="RuntimeError from to_padded_tensor",
+        advice="skip such batches, or enable_nested_tensor=False",
+        applies=triggers.packs_nothing,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "all")
+        ),
     ),
     Deviation(
         id="nested-partly-frozen",
