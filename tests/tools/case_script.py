@@ -1,0 +1,232 @@
+"""The script of a case: its call, what the reference expects of it, and where torch differs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import floor, log10
+
+import numpy as np
+
+from reference.derivative import derivative
+from tests.harness import comparison
+from tests.harness.arrays import directions, ignored, inputs, mask_arrays
+from tests.harness.cases import Case, MultiHead
+from tests.harness.results import as_given, cotangents, garbage_rows, present
+from tests.harness.specification import specification
+from tests.harness.verdict import bounds, mixes_types
+
+from .python_text import Bracketed, Suite, listed, number
+from .standalone import assembled
+from .typed_call import TypedCall
+
+# What a script can look at.
+RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS = "results", "gradients", "errors", "warnings", "arguments"
+EVERYTHING = frozenset((RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS))
+
+
+def script(case, device="cpu", about=EVERYTHING, of=None, head=()):
+    """The script of a case.
+
+    about: what to look at, as far as the case can show it. of: the arguments whose gradients are compared, by name;
+    all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
+    """
+    leaves = tuple(name for name in directions(case) if of is None or name in of)
+    return assembled(_CaseScript(case, TypedCall(case, device), frozenset(about), leaves).blocks(), device, head)
+
+
+@dataclass(frozen=True)
+class _CaseScript:
+    """Makes the paragraphs of a script: each is a tuple of statements. leaves: names of what is differentiated for."""
+
+    case: Case
+    typed: TypedCall
+    about: frozenset
+    leaves: tuple
+
+    def blocks(self):
+        results = self.expected if RESULTS in self.about else ()
+        return (
+            *((statement,) for statement in self.typed.needs()),
+            self.typed.switches(),
+            self.typed.parameters(with_values=self.looks_at_numbers),
+            tuple(self.typed.inputs()),
+            tuple(self.typed.masks()),
+            (*self.typed.requirements(), *self.preparation()),
+            self.call(),
+            *(self.result(name) for name in results),
+            self.gradients(),
+            self.verdict(),
+        )
+
+    @property
+    def differentiates(self):
+        return GRADIENTS in self.about and bool(self.leaves)
+
+    @property
+    def looks_at_numbers(self):
+        return RESULTS in self.about or self.differentiates
+
+    @cached_property
+    def expected(self):
+        return present(self.case, specification(self.case)())
+
+    # ---- the call
+
+    def preparation(self):
+        """What is kept of the arguments before the call, and what the results are contracted with."""
+        if ARGUMENTS in self.about:
+            names = [*inputs(self.case), *mask_arrays(self.case)]
+            yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
+            yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
+        if self.differentiates:
+            yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
+            for name, array in self.cotangents.items():
+                yield self.typed.literal(f"cotangent_of_{name} = ", array)
+
+    def call(self):
+        """The call, with all that it is watched by."""
+        backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates
+        body = [self.typed.call(self.names if self.looks_at_numbers or backward else "")]
+        body += self.backward() if self.differentiates else self.guarded("output.sum().backward()") * backward
+        contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
+        if WARNINGS in self.about:
+            body.insert(0, 'warnings.simplefilter("always")')
+            contexts += ["warnings.catch_warnings(record=True) as caught"]
+        lines = (Suite(f"with {', '.join(contexts)}:", tuple(body)),) if contexts else tuple(body)
+        if ERRORS not in self.about:
+            return lines
+        told = 'print("expected no error, got", type(error).__name__, error)'
+        return (Suite("try:", lines), Suite("except Exception as error:", (told, "sys.exit(1)")))
+
+    @property
+    def names(self):
+        """The variables that the results are assigned to."""
+        if not isinstance(self.case, MultiHead):
+            return "output"
+        return "output, weights" if self.case.need_weights else "output, _"
+
+    # ---- gradients
+
+    @cached_property
+    def cotangents(self):
+        return cotangents(self.case, {name: array.shape for name, array in self.expected.items()})
+
+    def backward(self):
+        results = ", ".join(self.expected)
+        weights = ", ".join(f"cotangent_of_{name}" for name in self.expected)
+        results, weights = (results, weights) if len(self.expected) == 1 else (f"[{results}]", f"[{weights}]")
+        arguments = (results, "list(leaves.values())", weights, "allow_unused=True")
+        line = Bracketed("gradients = torch.autograd.grad(", arguments)
+        return ["gradients = [None] * len(leaves)"] * (not self.depends) + self.guarded(line)
+
+    def guarded(self, line):
+        """Where nothing depends on the arguments, autograd may know it."""
+        return [line] if self.depends else [Suite("if output.requires_grad:", (line,))]
+
+    @property
+    def depends(self):
+        return any(self.slopes.values())
+
+    @cached_property
+    def slopes(self):
+        """{name: derivative of the contracted results in the direction of this argument}"""
+        return {name: self.slope((name,)).sum() for name in self.leaves}
+
+    def slope(self, names, dtype="float64", part=derivative):
+        """What the derivative in the direction of these arguments is the sum of."""
+        results = present(self.case, specification(self.case, dtype, names)())
+        with np.errstate(invalid="ignore"):
+            return np.concatenate([(self.cotangents[name] * part(array)).ravel() for name, array in results.items()])
+
+    def allowed(self):
+        """The error that a derivative may have, as in verdict.py; how far gradients cancel is estimated."""
+        exact, rough = (self.slope(self.leaves, dtype) for dtype in ("float64", "float32"))
+        sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
+        condition = _norm(rough - exact) / comparison.ROUNDOFF32
+        return _upwards(4 * comparison.allowance(self.case.dtype, condition, _norm(sums), comparison.terms(self.case)))
+
+    def gradients(self):
+        """Statements that compare the gradients."""
+        if not self.differentiates:
+            return ()
+        allowed = self.allowed()
+        moved = {name: as_given(self.case, name, directions(self.case)[name]).ravel() for name in self.leaves}
+        product = "(gradient.flatten() * direction)" + ("" if self.case.dtype == "float64" else ".double()")
+        slopes = [f'"{name}": {number(_rounded(slope, allowed)[()])}' for name, slope in self.slopes.items()]
+        loop = (
+            "direction = leaves[name].new_tensor(directions[name])",
+            f"slope = None if gradient is None else {product}.sum().item()",
+            'print(f"derivative along {name}: expected {slopes[name]}, got {slope}")',
+            f"wrong = wrong or not abs((slope or 0) - slopes[name]) <= {allowed}",
+        )
+        return (
+            Bracketed("directions = {", tuple(listed(array, f'"{name}": ') for name, array in moved.items()), "}"),
+            Bracketed("slopes = {", tuple(slopes), "}"),
+            *["wrong = False"] * (RESULTS not in self.about),
+            Suite("for name, gradient in zip(leaves, gradients):", loop),
+            *self.leaks(),
+        )
+
+    def leaks(self):
+        """A key that no query may see has a gradient of exactly 0."""
+        for source, positions in ignored(self.case).items():
+            for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
+                if name in self.leaves and not getattr(self.case, "static", False):
+                    yield self.typed.literal("hidden = ", as_given(self.case, name, positions))
+                    yield f'gradient = dict(zip(leaves, gradients))["{name}"]'
+                    yield "wrong = wrong or (gradient is not None and gradient[hidden].any())  # nobody sees these"
+
+    # ---- what is expected
+
+    def result(self, name):
+        """Statements that compare a result."""
+        array, error = self.expected[name], _upwards(max(bounds(self.case, name)))
+        garbage = garbage_rows(self.case, self.expected)[name]
+        kept = array if garbage is None else np.where(garbage, np.nan, array)
+        expected = "expected" if name == "output" else f"expected_{name}"
+        lines = [self.typed.literal(f"{expected} = ", _rounded(kept, error).astype(self.case.dtype))]
+        lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
+        counts, differs = "", f"{name}.shape != {expected}.shape"
+        begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
+        if np.isnan(kept).any():
+            lines += [f"counts = ~{expected}.isnan()  # where it is nan, the query is garbage"]
+            counts, differs = "[counts]", f"{differs} or not {name}.isfinite().all()"
+        lines += [f"{begun} {differs}"]
+        close = f"torch.allclose({name}{counts}, {expected}{counts}, rtol=0, atol={error})"
+        lines += [f"wrong = wrong or not {close}"]
+        lines += [f"wrong = wrong or {name}[{expected} == 0].any()"] * bool((kept == 0).any())
+        return tuple(lines)
+
+    def verdict(self):
+        """The statements that end the script."""
+        wrong, lines = ["wrong"] * self.looks_at_numbers, []
+        if WARNINGS in self.about:
+            messages = "[str(warning.message) for warning in caught]"
+            lines += [f"messages = {messages}"]
+            if mixes_types(self.case):  # documented as deprecated
+                lines += ['messages = [message for message in messages if "mismatched" not in message]']
+            lines += ['print("expected no warnings, got", messages)']
+            wrong += ["messages"]
+        if ARGUMENTS in self.about:
+            lines += ["changed = [name for name in before if not torch.equal(arguments[name], before[name])]"]
+            lines += ['print("expected no changed arguments, got", changed)']
+            wrong += ["changed"]
+        if not wrong:
+            return ('print("expected no error, got none")',)
+        return (*lines, f"sys.exit(bool({' or '.join(wrong)}))")
+
+
+def _norm(array):
+    return np.linalg.norm(array[np.isfinite(array)])
+
+
+def _rounded(array, error):
+    """Without the digits that a comparison with this error does not look at. What is not 0 stays so."""
+    decimals = min(16, max(1, floor(1 - log10(error)))) if error else 16
+    rounded = np.round(array, decimals)
+    return np.where((rounded == 0) & (array != 0), np.copysign(1e-30, array), rounded)
+
+
+def _upwards(x):
+    """A number of one digit that is not less."""
+    short = float(f"{x:.0e}")
+    return short if short >= x else float(f"{1.5 * x:.0e}")

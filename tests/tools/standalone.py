@@ -1,0 +1,49 @@
+"""What every script has, whatever it shows: a head, imports, the environment, and the question whether it can run.
+
+A script exits 0 where the specification is met, 1 where it is not, and 2 where the release lacks what would be called,
+so that nothing can be said of it.
+"""
+
+import re
+from textwrap import wrap
+
+from .python_text import WIDTH, Suite, quoted, rendered
+
+SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
+
+
+def assembled(blocks, device, head=()):
+    """The whole text: blocks of statements with an empty line between them, and the imports that these need."""
+    texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
+    used = {"sys", *re.findall(r"\w+", "\n".join(texts))}
+    imports = [f"import {name}" for name in ("inspect", "re", "sys", "warnings") if name in used]
+    constants = ", ".join(name for name in ("inf", "nan") if name in used)
+    of_torch = ["import torch", *([f"from torch import {constants}"] if constants else [])]
+    place = "torch.cuda.get_device_name()" if device.startswith("cuda") else quoted(device)
+    environment = f'print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", {place})'
+    parts = ["\n".join(head), "\n".join(imports), "\n".join(of_torch), environment, *texts]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def heading(entry):
+    """The comment that tells what a script of this entry of a ledger shows."""
+    known = f" ({entry.upstream})" if entry.upstream.startswith("pytorch") else ""
+    sentences = (f"{entry.title}{known}.", f"To avoid it: {entry.advice}.")
+    hanging = {"initial_indent": "# ", "subsequent_indent": "#     "}
+    return [line for sentence in sentences for line in wrap(sentence, WIDTH, **hanging)]
+
+
+def needs(owner, name):
+    """A statement that ends the script where there is no such function or module."""
+    return _unable(f'not hasattr({owner}, "{name}")', f"{owner}.{name}")
+
+
+def needs_argument(function, name):
+    """A statement that ends the script where the function, or the class, takes no argument of this name."""
+    if function == SCALED_DOT_PRODUCT:  # built in: it has no signature but in its text
+        return _unable(f'"{name}=" not in {function}.__doc__', f"{name} in {function}")
+    return _unable(f'"{name}" not in inspect.signature({function}).parameters', f"{name} in {function}")
+
+
+def _unable(condition, what):
+    return Suite(f"if {condition}:", (f'print("cannot be asked: this release has no {what}")', "sys.exit(2)"))
