@@ -162,6 +162,8 @@ def is_short_of_dimensions(call):
         return False
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
         return False  # nothing is to be done
+    if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
+        return False  # groups of heads are not for the fused kernel
     return len(case.batch) == 2 and not needs_mask_gradient(case, "sdpa")
 
 
