@@ -72,9 +72,16 @@ def keys(case, block):
     return case.T if source(block) == "tgt" else case.S
 
 
+def queries(case, block):
+    """How many queries the block has."""
+    if isinstance(case, MultiHead):
+        return case.L
+    return case.S if source(block) == "src" else case.T
+
+
 def is_empty(case, block):
-    """Whether there is no query in a block of self-attention."""
-    return case.N * keys(case, block) == 0
+    """Whether a block has nothing to do."""
+    return case.N * queries(case, block) * keys(case, block) == 0
 
 
 def mask_names(case, block):

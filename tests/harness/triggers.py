@@ -21,8 +21,6 @@ from .situations import (
     samples,
 )
 
-NATIVE = ("native_mha", "native_layer")
-
 
 def sees_nothing_on(*paths):
     """Whether a block on one of these paths has a query that sees no key."""
@@ -86,6 +84,7 @@ def converts_masks(call):
 def mixed_blocks(call, form):
     """The explicit blocks that are given an attention mask of this form and a float padding mask."""
     served = [block for block in call.blocks("explicit") if not (source(block) == "memory" and truncates(call))]
+    served = [block for block in served if not is_empty(call.case, block)]
     masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
     return [
         block
@@ -133,11 +132,17 @@ def views_nothing(call):
     if isinstance(case, ScaledDotProduct):
         return False
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
-    if getattr(case, "num_layers", 1) > 1:  # what a native path makes of a learned mask closes it for the next layer
-        viewing += tuple(block for path in NATIVE if differentiates(call, path) for block in call.blocks(path))
+    if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
+        viewing += tuple(block for block in native if _sees_a_gradient(case, block))
     return any(_views_nothing(case, block, False) for block in native) or any(
         _views_nothing(case, block, True) for block in viewing if samples(case) * case.num_heads != 1
     )
+
+
+def _sees_a_gradient(case, block):
+    """Whether what the first layer makes of a learned mask closes the native path of this block in later layers."""
+    learned = [name for name, mask in masks_of(case).items() if mask.is_float]
+    return any(name.startswith("src") or block == "tgt" for name in learned)
 
 
 def _views_nothing(case, block, views_padding):
@@ -214,6 +219,11 @@ def truncates(call):
     if not is_nested(call):
         return False
     return dispatch.nested_lengths(call.case)[0].max(initial=0) < call.case.S
+
+
+def _memory_is_too_short(call):
+    """Whether the first layer of the decoder raises over what the encoder has cut off."""
+    return truncates(call) and bool(call.case.memory_mask or call.case.memory_key_padding_mask)
 
 
 def truncate(computation, call):
