@@ -62,8 +62,8 @@ def assemble(run, environment, tests, complete, seconds):
         "cpu_seconds": _total(tests, "seconds"),
         "cpu_seconds_in_torch": _total(tests, "seconds_in_torch"),
         "environment": environment,
-        "outcomes": dict(Counter(test["outcome"] for test in tests.values())),
-        "statuses": dict(total["statuses"]),
+        "outcomes": _sorted(Counter(test["outcome"] for test in tests.values())),
+        "statuses": _sorted(total["statuses"]),
         "ledger": {
             id: _entry(finding, total["deviations"][id], _modules(id, total["modules"]))
             for id, finding in sorted(_findings(run, tests.values()).items())
@@ -76,8 +76,14 @@ def assemble(run, environment, tests, complete, seconds):
 
 def _property(test):
     """What the record keeps of a test; paths and ratios are summed up by module."""
-    tally = {name: test["tally"][name] for name in ("statuses", "deviations", "seconds") if name in test["tally"]}
-    return {"outcome": test["outcome"], "clauses": test["clauses"], **tally, **_message(test)}
+    tally = {name: _sorted(test["tally"][name]) for name in ("statuses", "deviations") if name in test["tally"]}
+    seconds = {"seconds": test["tally"]["seconds"]} if "seconds" in test["tally"] else {}
+    return {"outcome": test["outcome"], "clauses": test["clauses"], **tally, **seconds, **_message(test)}
+
+
+def _sorted(counter):
+    """In an order that does not depend on what was drawn first."""
+    return dict(sorted(counter.items()))
 
 
 def _message(test):

@@ -37,7 +37,7 @@ _PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS fo
 _MASKS = tuple(
     Mask(form, pattern, values, per_head)
     for per_head in (False, True)
-    for pattern in ATTENTION_PATTERNS
+    for pattern in (*ATTENTION_PATTERNS, "causal", "causal")  # what most people use, and hints speak of
     for form, values in _FORMS
 )
 
