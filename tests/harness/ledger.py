@@ -216,7 +216,7 @@ ENTRIES = (
     Deviation(
         id="causal-mask-gradient",
         title="A causal float mask gets no gradient",
-        affects=">=2.0",
+        affects=">=2.0.1",
         upstream="not found",
         clause=6,
         trigger="a float mask that requires a gradient is causal, and a hint says so or a stack detects it",
@@ -231,7 +231,7 @@ ENTRIES = (
     Deviation(
         id="causal-hint-hides-appended-keys",
         title="is_causal=True hides the keys that add_bias_kv and add_zero_attn append",
-        affects=">=2.0",
+        affects=">=2.0.1",
         upstream="not found",
         clause=7,
         trigger="nn.MultiheadAttention with is_causal=True, need_weights=False, no padding mask, and appended keys",
@@ -510,5 +510,18 @@ ENTRIES = (
         applies=triggers.is_short_of_dimensions,
         change=lambda computation, call: raising(computation, "IndexError", "Dimension (out of range|specified as -2)"),
         pinned=ScaledDotProduct(S=2, attn_mask=Mask("bool", "one"), broadcast="1-D"),
+    ),
+    Deviation(
+        id="hint-excludes-mask",
+        title="nn.MultiheadAttention refuses a mask beside is_causal=True",
+        affects="==2.0.0",
+        upstream="not found",
+        clause=6,
+        trigger="is_causal=True beside an attn_mask, which is_causal is a hint about, off the native path",
+        instead="AssertionError: only one of the two is allowed",
+        advice="leave out the hint, or use 2.0.1",
+        applies=triggers.gives_mask_and_hint,
+        change=lambda computation, call: raising(computation, "AssertionError", "Only allow causal mask or attn_mask"),
+        pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True),
     ),
 )

@@ -193,6 +193,12 @@ def looks_at_no_position(call):
     return dispatch.asks_for_alignment(case, call.release) or is_nested(call)
 
 
+def gives_mask_and_hint(call):
+    """Whether a multi-head attention off the native path is given a mask and a hint about it."""
+    case = call.case
+    return isinstance(case, MultiHead) and case.is_causal and not call.blocks("native_mha")
+
+
 def hides_appended_keys(call):
     """Whether a causal hint takes the place of a mask, and there are keys that no mask hides."""
     appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)

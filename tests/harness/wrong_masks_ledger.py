@@ -215,7 +215,7 @@ ENTRIES = (
     WrongMaskDeviation(
         id="native-mask-by-elements",
         title="The native paths take an attention mask of any shape with the right number of elements",
-        affects=">=2.0",
+        affects=">=2.0.1",
         upstream="not found",
         instead=ACCEPTS,
         effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
@@ -225,7 +225,7 @@ ENTRIES = (
     WrongMaskDeviation(
         id="native-mask-per-sample",
         title="The native paths take an attention mask per sample, but only beside a padding mask",
-        affects=">=2.0",
+        affects=">=2.0.1",
         upstream="not found",
         instead=ACCEPTS,
         effect="an attention mask (N, L, L) holds for all heads of its sample; without a padding mask it raises",
@@ -237,7 +237,7 @@ ENTRIES = (
     WrongMaskDeviation(
         id="native-mask-size-unnamed",
         title="The native paths refuse a wrong attention mask by its number of elements, without naming it",
-        affects=">=2.0",
+        affects=">=2.0.1",
         upstream="pytorch/pytorch#115472",
         instead=UNHELPFUL,
         effect="the error is that of a view of the mask as (1, 1, L, L), or of a 3-D one as (N, any, L, L)",
