@@ -81,6 +81,13 @@ def converts_masks(call):
     return any(gives_float(call.case, block) for block in blocks)
 
 
+def misses_a_bias(computation, call):
+    """What nn.MultiheadAttention(bias=False) raises on its native path."""
+    if since(call.release, "1.13.1"):
+        return raising(computation, "TypeError", "'qkv_bias'.* must be Tensor, not NoneType")
+    return raising(computation, "AttributeError", "'NoneType' object has no attribute 'is_cuda'")
+
+
 def mixed_blocks(call, form):
     """The explicit blocks that are given an attention mask of this form and a float padding mask."""
     served = [block for block in call.blocks("explicit") if not (source(block) == "memory" and truncates(call))]
