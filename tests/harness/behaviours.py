@@ -139,7 +139,9 @@ def multiplied(computation):
     """The computation as torch's arithmetic does it, wherever nothing else is said: 0 * NaN is NaN."""
 
     def kernel(former):
-        return multiplying_safely if former is attend else former
+        if former is attend:
+            return multiplying_safely
+        return replace(former, kernel=multiplying_safely) if getattr(former, "kernel", None) is attend else former
 
     return with_kernel(computation, kernel, ("self", "src", "tgt", "memory"))
 
