@@ -219,7 +219,9 @@ def detaches(original):
 CONFORMING = MultiHead(L=2, S=2, attn_mask=Mask("float", "one", "bias"), autograd="grad")
 
 
-@pytest.mark.parametrize("about", [*([kind] for kind in sorted(EVERYTHING)), EVERYTHING], ids=str)
+@pytest.mark.parametrize(
+    "about", [*([kind] for kind in sorted(EVERYTHING)), EVERYTHING], ids=lambda about: "+".join(sorted(about))
+)
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [
