@@ -263,7 +263,7 @@ ENTRIES = (
         upstream="not found",
         clause=6,
         trigger="scaled_dot_product_attention with is_causal=True and scale < 0, on the CPU's fused kernel",
-        instead="the mask is scaled as well, -inf becomes inf, and every row that hides a key is NaN",
+        instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN (scale=0: NaN or 0)",
         advice="give the scale's sign to the query, or a causal attn_mask in place of is_causal",
         applies=triggers.scales_the_causal_mask,
         change=lambda computation, call: with_kernel(computation, MaskingBeforeScaling, ("sdpa",)),
