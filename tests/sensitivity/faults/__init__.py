@@ -1,0 +1,35 @@
+"""The faults, by class."""
+
+from tests.sensitivity.faults import (
+    broadcasting,
+    causality,
+    combination,
+    errors,
+    gradients,
+    layouts,
+    memory,
+    plumbing,
+    polarity,
+    rare,
+    values,
+    weights,
+)
+
+CLASSES = {
+    module.__name__.rpartition(".")[2]: module.FAULTS
+    for module in (
+        polarity,
+        combination,
+        broadcasting,
+        causality,
+        values,
+        layouts,
+        weights,
+        memory,
+        plumbing,
+        gradients,
+        errors,
+        rare,
+    )
+}
+FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

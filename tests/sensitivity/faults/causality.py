@@ -1,0 +1,185 @@
+"""Causal masks, their alignment, and the hints about them."""
+
+from dataclasses import replace
+
+import torch
+
+from tests.harness.masks import Mask
+from tests.sensitivity.injection import Fault, drop_mask, edit_attention, edit_helper, edit_module, sdpa
+from tests.sensitivity.literals import (
+    ATTENTION,
+    CAUSAL,
+    DECODER,
+    ENCODER,
+    ENCODER_LAYER,
+    HIDING,
+    SDPA,
+    TRANSFORMER,
+    weighing,
+)
+
+_WITHOUT_MASK = "if is_causal and key_padding_mask is None and not need_weights:"
+_CAUSAL_FLOAT = Mask("float", "causal")
+
+
+def _explicitly(diagonal):
+    """before: is_causal as a mask, aligned as diagonal(L, S) says."""
+
+    def before(call):
+        L, S = call.query.shape[-2], call.key.shape[-2]
+        call.attn_mask = torch.ones(L, S, dtype=torch.bool, device=call.query.device).tril(diagonal(L, S))
+        call.is_causal = False
+
+    return before
+
+
+def _ignore_hint(call):
+    call.is_causal = False
+
+
+FAULTS = (
+    Fault(
+        "causal-mask-hides-itself",
+        "generate_square_subsequent_mask hides the diagonal",
+        edit_helper("_generate_square_subsequent_mask", "diagonal=1", "diagonal=0"),
+        lambda: torch.nn.Transformer.generate_square_subsequent_mask(3),
+    ),
+    Fault(
+        "causal-mask-shows-the-next",
+        "generate_square_subsequent_mask shows the next position",
+        edit_helper("_generate_square_subsequent_mask", "diagonal=1", "diagonal=2"),
+        lambda: torch.nn.Transformer.generate_square_subsequent_mask(3),
+    ),
+    Fault(
+        "causal-mask-wrong-past-64",
+        "generate_square_subsequent_mask is wrong past 64",
+        edit_helper("_generate_square_subsequent_mask", "diagonal=1", "diagonal=1 + (sz > 64)"),
+        lambda: torch.nn.Transformer.generate_square_subsequent_mask(65),
+    ),
+    Fault(
+        "causal-mask-dtype-lost",
+        "generate_square_subsequent_mask makes float32 whatever it is asked for",
+        edit_helper("_generate_square_subsequent_mask", "dtype=dtype", "dtype=torch.float32"),
+        lambda: torch.nn.Transformer.generate_square_subsequent_mask(2, dtype=torch.float64),
+    ),
+    Fault(
+        "sdpa-causal-at-the-end",
+        "SDPA aligns is_causal at the last query and key",
+        sdpa(before=_explicitly(lambda L, S: S - L), when=lambda call: bool(call.is_causal)),
+        replace(SDPA, is_causal=True),
+    ),
+    Fault(
+        "sdpa-causal-shows-the-next",
+        "SDPA's is_causal shows the next key",
+        sdpa(before=_explicitly(lambda L, S: 1), when=lambda call: bool(call.is_causal)),
+        replace(SDPA, is_causal=True),
+    ),
+    Fault(
+        "sdpa-causal-ignored-with-fewer-keys",
+        "SDPA ignores is_causal where there are fewer keys than queries",
+        sdpa(before=_ignore_hint, when=lambda call: bool(call.is_causal) and call.key.shape[-2] < call.query.shape[-2]),
+        replace(SDPA, L=4, S=3, is_causal=True),
+    ),
+    Fault(
+        "sdpa-causal-wrong-past-128",
+        "SDPA's is_causal shows the next key to the queries past 128",
+        sdpa(before=_explicitly(lambda L, S: 1), when=lambda call: bool(call.is_causal) and call.query.shape[-2] > 128),
+        replace(SDPA, L=129, S=200, is_causal=True),
+    ),
+    Fault(
+        "sdpa-causal-ignored-with-scale",
+        "SDPA ignores is_causal where a scale is given",
+        sdpa(before=_ignore_hint, when=lambda call: bool(call.is_causal) and call.scale is not None),
+        replace(SDPA, is_causal=True, scale=0.5),
+    ),
+    Fault(
+        "causal-found-in-3d",
+        "a stack takes every 3-D mask for a causal one",
+        edit_helper("_detect_is_causal_mask", "make_causal = False", "make_causal = True"),
+        replace(ENCODER, src_mask=Mask("bool", "random", per_head=True)),
+    ),
+    Fault(
+        "causal-found-by-its-first-row",
+        "a stack takes a mask for causal that is so in its first row",
+        edit_helper("_detect_is_causal_mask", ".all()", "[:1].all()"),
+        replace(ENCODER, src_mask=Mask("bool", "block"), seed=6),
+    ),
+    Fault(
+        "causal-found-by-its-infinities",
+        "a stack takes a mask for causal that hides the future, whatever else it holds",
+        edit_helper(
+            "_detect_is_causal_mask", "(mask == causal_comparison)", "(mask.isinf() == causal_comparison.isinf())"
+        ),
+        replace(ENCODER, src_mask=Mask("float", "causal", "bias")),
+    ),
+    Fault(
+        "causal-found-by-one-element",
+        "a stack takes a mask for causal that agrees in one element",
+        edit_helper("_detect_is_causal_mask", ".all()", ".any()"),
+        replace(ENCODER, src_mask=Mask("bool", "band")),
+    ),
+    Fault(
+        "hint-denied-is-hint",
+        "a stack takes is_causal=False for True",
+        edit_helper("_detect_is_causal_mask", "is_causal is True", "is_causal is not None"),
+        replace(ENCODER, src_mask=HIDING, src_is_causal=False),
+    ),
+    Fault(
+        "hint-of-the-source-for-the-target",
+        "nn.Transformer gives the decoder the hint of the source",
+        edit_module("Transformer", "tgt_is_causal=tgt_is_causal", "tgt_is_causal=src_is_causal"),
+        replace(TRANSFORMER, src_mask=CAUSAL, src_is_causal=True, tgt_mask=HIDING),
+    ),
+    Fault(
+        "hint-of-the-target-for-memory",
+        "TransformerDecoder gives the memory the hint of the target",
+        edit_module("TransformerDecoder", "memory_is_causal=memory_is_causal", "memory_is_causal=tgt_is_causal"),
+        replace(DECODER, tgt_mask=CAUSAL, tgt_is_causal=True, memory_mask=HIDING),
+    ),
+    Fault(
+        "hint-without-mask-drops-padding",
+        "where a causal mask comes with padding, the hint drops the padding",
+        edit_attention(
+            _WITHOUT_MASK,
+            "if is_causal and not need_weights:\n        key_padding_mask = None",
+        ),
+        replace(ATTENTION, attn_mask=CAUSAL, is_causal=True, key_padding_mask=Mask("bool", "left")),
+    ),
+    Fault(
+        "hint-with-weights-drops-mask",
+        "a causal hint drops the mask where weights are wanted",
+        edit_attention(
+            _WITHOUT_MASK,
+            "if is_causal and need_weights and key_padding_mask is None:\n"
+            "        attn_mask, is_causal = None, False\n"
+            "    elif is_causal and key_padding_mask is None:",
+        ),
+        weighing(replace(ATTENTION, attn_mask=CAUSAL, is_causal=True)),
+    ),
+    Fault(
+        "hint-lost-with-mask",
+        "an encoder layer that is told is_causal forgets the mask and does not pass the hint on",
+        edit_module(
+            "TransformerEncoderLayer",
+            "x = self.self_attn(",
+            "attn_mask, is_causal = (None, False) if is_causal else (attn_mask, is_causal)\n    x = self.self_attn(",
+            "_sa_block",
+        ),
+        replace(ENCODER_LAYER, src_mask=CAUSAL, src_is_causal=True),
+    ),
+    Fault(
+        "sdpa-causal-mask-lost",
+        "SDPA forgets a float mask that hides the future",
+        sdpa(
+            before=drop_mask,
+            when=lambda call: (
+                call.attn_mask is not None
+                and call.attn_mask.is_floating_point()
+                and call.attn_mask.shape[-2] > 1
+                and bool(call.attn_mask.isneginf().any())
+                and bool((call.attn_mask.isneginf() == torch.ones_like(call.attn_mask).triu(1).bool()).all())
+            ),
+        ),
+        replace(SDPA, attn_mask=_CAUSAL_FLOAT),
+    ),
+)

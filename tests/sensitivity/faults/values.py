@@ -1,0 +1,229 @@
+"""What a float mask holds is not added as it is."""
+
+from dataclasses import replace
+
+import torch
+
+from tests.harness.masks import Mask
+from tests.sensitivity.injection import (
+    Fault,
+    canonical,
+    edit,
+    edit_attention,
+    float_mask,
+    masked,
+    native_attention,
+    native_layer,
+    put,
+    sdpa,
+    visible,
+)
+from tests.sensitivity.literals import (
+    ATTENTION,
+    BIAS,
+    CROSS,
+    ENCODER_LAYER,
+    FINITE,
+    FLOAT_PADDING,
+    HIDING,
+    PADDING,
+    SDPA,
+    inferring,
+    weighing,
+)
+
+F = torch.nn.functional
+_MIN = Mask("float", "random", "min")
+_LARGE = Mask("float", "random", "large")
+_MERGING = "# merge key padding and attention masks"
+_NEGATED = "key_padding_mask = torch.where(key_padding_mask.isfinite(), -key_padding_mask, key_padding_mask)"
+_EMPTY_ROW = replace(SDPA, attn_mask=Mask("bool", "row"))
+
+
+def _changed(id, title, change, shows, when=float_mask):
+    """A fault in the mask that SDPA gets."""
+    return Fault(id, title, sdpa(before=put("attn_mask", change), when=when), shows)
+
+
+def _finite_changed(change):
+    return lambda mask: torch.where(mask.isfinite(), change(mask), mask)
+
+
+def _is_float(call):
+    return call.mask is not None and call.mask.is_floating_point()
+
+
+def _padding(call):
+    return _is_float(call) and call.mask_name == "key_padding_mask"
+
+
+FAULTS = (
+    _changed(
+        "float-as-bool",
+        "what is not 0 hides",
+        lambda mask: torch.where(mask == 0, 0, -torch.inf).to(mask),
+        replace(SDPA, attn_mask=FINITE),
+    ),
+    _changed("finite-lost", "only -inf counts", _finite_changed(torch.zeros_like), replace(SDPA, attn_mask=BIAS)),
+    _changed(
+        "mask-doubled",
+        "a float mask counts twice",
+        _finite_changed(lambda mask: 2 * mask),
+        replace(SDPA, attn_mask=BIAS),
+    ),
+    _changed(
+        "mask-not-past-nine",
+        "hides no further than by -9",
+        lambda mask: mask.clamp(min=-9),
+        replace(SDPA, attn_mask=Mask("float", "random", "inf")),
+    ),
+    _changed(
+        "mask-not-past-fifty",
+        "hides no further than by -50",
+        lambda mask: mask.clamp(min=-50),
+        replace(SDPA, attn_mask=Mask("float", "random", "inf")),
+    ),
+    _changed(
+        "positive-lost", "positive numbers count as 0", lambda mask: mask.clamp(max=0), replace(SDPA, attn_mask=FINITE)
+    ),
+    _changed(
+        "positive-not-past-ten",
+        "favours no further than by 10",
+        lambda mask: mask.clamp(max=10),
+        replace(SDPA, attn_mask=_LARGE),
+    ),
+    _changed(
+        "mask-rounded",
+        "finite numbers are rounded to quarters",
+        _finite_changed(lambda mask: (4 * mask).round() / 4),
+        replace(SDPA, attn_mask=FINITE),
+    ),
+    _changed(
+        "infinity-as-minimum",
+        "-inf counts as finfo.min",
+        lambda mask: mask.clamp(min=torch.finfo(mask.dtype).min),
+        replace(SDPA, attn_mask=Mask("float", "row")),
+    ),
+    _changed(
+        "minimum-as-infinity",
+        "finfo.min counts as -inf",
+        lambda mask: mask.masked_fill(mask <= torch.finfo(mask.dtype).min, -torch.inf),
+        replace(SDPA, attn_mask=Mask("float", "row", "min")),
+    ),
+    _changed(
+        "minimum-lost",
+        "finfo.min counts as 0",
+        lambda mask: mask.masked_fill(mask == torch.finfo(mask.dtype).min, 0),
+        replace(SDPA, attn_mask=_MIN),
+    ),
+    _changed(
+        "mask-scaled", "the mask is scaled with the scores", lambda mask: mask * 0.5, replace(SDPA, attn_mask=FINITE)
+    ),
+    _changed(
+        "zeros-hide",
+        "a mask of zeros hides everything but the first key",
+        lambda mask: mask.masked_fill(
+            (~mask.any()) & (torch.arange(mask.shape[-1], device=mask.device) > 0), -torch.inf
+        ),
+        replace(SDPA, attn_mask=Mask("float", "none")),
+    ),
+    _changed(
+        "bool-added",
+        "a bool mask is added as 0 and 1",
+        lambda mask: mask.double(),
+        replace(SDPA, attn_mask=HIDING),
+        when=lambda call: masked(call) and call.attn_mask.dtype == torch.bool and call.query.dtype == torch.float64,
+    ),
+    Fault(
+        "bool-as-minus-fifty",
+        "a module's bool mask counts as -50",
+        edit(F, "_canonical_mask", 'float("-inf")', "-50.0"),
+        replace(CROSS, attn_mask=HIDING),
+    ),
+    Fault(
+        "bool-as-minimum",
+        "a module's bool mask counts as finfo.min",
+        edit(F, "_canonical_mask", 'float("-inf")', "torch.finfo(target_type).min"),
+        replace(CROSS, attn_mask=Mask("bool", "row")),
+    ),
+    Fault(
+        "empty-row-nan",
+        "a query that sees no key gets NaN from SDPA",
+        sdpa(
+            after=lambda result, call: result.masked_fill(
+                ~call.attn_mask.expand(*result.shape[:-2], call.query.shape[-2], call.key.shape[-2]).any(
+                    -1, keepdim=True
+                ),
+                torch.nan,
+            ),
+            when=lambda call: (
+                masked(call) and call.attn_mask.dtype == torch.bool and call.attn_mask.dim() > 1 and not call.enable_gqa
+            ),
+        ),
+        _EMPTY_ROW,
+    ),
+    Fault(
+        "empty-row-mean",
+        "a query that sees no key gets the mean of all values",
+        sdpa(
+            before=put("attn_mask", lambda mask: mask | ~mask.any(-1, keepdim=True)),
+            when=lambda call: masked(call) and call.attn_mask.dtype == torch.bool,
+        ),
+        _EMPTY_ROW,
+    ),
+    Fault(
+        "padding-finite-lost",
+        "of a float padding mask only -inf counts",
+        canonical(lambda mask, call: torch.where(mask == -torch.inf, mask, 0), when=_padding),
+        replace(CROSS, key_padding_mask=FLOAT_PADDING),
+    ),
+    Fault(
+        "padding-as-bool",
+        "what is not 0 in a float padding mask hides",
+        canonical(lambda mask, call: torch.where(mask == 0, 0, -torch.inf).to(mask), when=_padding),
+        replace(CROSS, key_padding_mask=FLOAT_PADDING),
+    ),
+    Fault(
+        "padding-negated",
+        "finite float padding favours what it should not",
+        edit_attention(_MERGING, f"if key_padding_mask is not None:\n        {_NEGATED}\n    {_MERGING}"),
+        replace(CROSS, key_padding_mask=FLOAT_PADDING),
+    ),
+    Fault(
+        "mask-added-to-the-query",
+        "where weights are wanted the mask is scaled with the query",
+        edit_attention(
+            "attn_mask, q_scaled, k.transpose(-2, -1)", "attn_mask / math.sqrt(E), q_scaled, k.transpose(-2, -1)"
+        ),
+        weighing(replace(CROSS, attn_mask=FINITE)),
+    ),
+    Fault(
+        "weights-leak",
+        "where weights are wanted the mask hides no further than by -30",
+        edit_attention(
+            "attn_mask, q_scaled, k.transpose(-2, -1)", "attn_mask.clamp(min=-30), q_scaled, k.transpose(-2, -1)"
+        ),
+        weighing(replace(CROSS, attn_mask=HIDING)),
+    ),
+    Fault(
+        "native-layer-unmasked",
+        "the native encoder layer ignores its mask",
+        native_layer(before=put("mask", visible), when=lambda call: call.mask is not None),
+        inferring(replace(ENCODER_LAYER, src_mask=HIDING)),
+    ),
+    Fault(
+        "native-attention-unmasked",
+        "the native attention ignores its mask",
+        native_attention(before=put("mask", visible), when=lambda call: call.mask is not None),
+        inferring(replace(ATTENTION, key_padding_mask=PADDING)),
+    ),
+    Fault(
+        "native-layer-keeps-one-key",
+        "the native encoder layer never hides the first key",
+        native_layer(
+            before=put("mask", lambda mask: torch.where(torch.arange(mask.shape[-1]) > 0, mask, 0)),
+            when=lambda call: call.mask is not None,
+        ),
+        inferring(replace(ENCODER_LAYER, src_mask=Mask("bool", "anti_causal"))),
+    ),
+)

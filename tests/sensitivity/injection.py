@@ -1,0 +1,192 @@
+"""How a fault gets into the installed torch: its own source with one change, or a wrapper around an operator."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from textwrap import dedent
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules import transformer
+
+from tests.harness.cases import Case
+
+
+@dataclass(frozen=True)
+class Patch:
+    """owner.name is replaced by make(owner.name)."""
+
+    owner: object
+    name: str
+    make: Callable
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. title: what goes wrong, in words. shows: a call, on which it can be seen, as a case or a function."""
+
+    id: str
+    title: str
+    patch: Patch
+    shows: Case | Callable
+
+
+@contextmanager
+def injected(fault):
+    """While this lasts, torch has the fault."""
+    patch = fault.patch
+    original = vars(patch.owner)[patch.name]
+    with ExitStack() as stack:
+        stack.callback(setattr, patch.owner, patch.name, original)
+        setattr(patch.owner, patch.name, patch.make(original))
+        yield
+
+
+# ---- the source with one change ------------------------------------------------------------------------------------
+
+
+def edit(owner, name, old, new):
+    """The function with `old`, which its source has exactly once, replaced by `new`."""
+
+    def make(original):
+        source = dedent(inspect.getsource(original))
+        if source.count(old) != 1:
+            raise ValueError(f"{name} has {source.count(old)} times: {old}")
+        scope = {}
+        exec(compile(source.replace(old, new), f"<{name} with a fault>", "exec"), original.__globals__, scope)
+        return scope[name]
+
+    return Patch(owner, name, make)
+
+
+def edit_attention(old, new):
+    return edit(F, "multi_head_attention_forward", old, new)
+
+
+def edit_module(module, old, new, method="forward"):
+    return edit(getattr(nn, module), method, old, new)
+
+
+def edit_helper(name, old, new):
+    """A function of torch/nn/modules/transformer.py."""
+    return edit(transformer, name, old, new)
+
+
+# ---- a wrapper around one function ---------------------------------------------------------------------------------
+
+_SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_PROJECTIONS = ("qkv_weight", "qkv_bias", "proj_weight", "proj_bias")
+_NORMS = ("norm_weight_1", "norm_bias_1", "norm_weight_2", "norm_bias_2")
+_FEED_FORWARD = ("ffn_weight_1", "ffn_bias_1", "ffn_weight_2", "ffn_bias_2")
+_POSITIONAL = {
+    "scaled_dot_product_attention": _SDPA,
+    "_native_multi_head_attention": (
+        *("query", "key", "value", "embed_dim", "num_head", *_PROJECTIONS),
+        *("mask", "need_weights", "average_attn_weights", "mask_type"),
+    ),
+    "_transformer_encoder_layer_fwd": (
+        *("src", "embed_dim", "num_heads", *_PROJECTIONS, "use_gelu", "norm_first", "eps", *_NORMS, *_FEED_FORWARD),
+        *("mask", "mask_type"),
+    ),
+    "_nested_tensor_from_mask": ("t", "mask", "mask_check"),
+    "_canonical_mask": (),
+    "softmax": ("input",),
+}
+
+
+def wrap(owner, name, before=None, after=None, when=lambda call: True):
+    """The function with its arguments changed by before(call), its result by after(result, call), where when(call).
+
+    call: a namespace of the arguments, in which those that are not given are None.
+    """
+
+    def make(original):
+        def faulty(*args, **kwargs):
+            given = dict(zip(_POSITIONAL[name], args, strict=False)) | kwargs
+            call = _Arguments(**given)
+            if not when(call):
+                return original(*args, **kwargs)
+            if before:
+                before(call)
+            result = original(**vars(call))
+            return after(result, call) if after else result
+
+        return faulty
+
+    return Patch(owner, name, make)
+
+
+class _Arguments(SimpleNamespace):
+    def __getattr__(self, name):
+        return None
+
+
+def sdpa(**how):
+    return wrap(F, "scaled_dot_product_attention", **how)
+
+
+def native_attention(**how):
+    return wrap(torch, "_native_multi_head_attention", **how)
+
+
+def native_layer(**how):
+    return wrap(torch, "_transformer_encoder_layer_fwd", **how)
+
+
+def canonical(change, when=lambda call: True):
+    """What F._canonical_mask returns, changed by change(mask, call) where when(call)."""
+    return wrap(F, "_canonical_mask", after=lambda mask, call: None if mask is None else change(mask, call), when=when)
+
+
+# ---- how arguments are changed -------------------------------------------------------------------------------------
+
+
+def masked(call):
+    """Whether scaled_dot_product_attention is given a mask."""
+    return call.attn_mask is not None
+
+
+def has_mask(call):
+    """Whether a native operator is given a mask."""
+    return call.mask is not None
+
+
+def bool_mask(call):
+    return masked(call) and call.attn_mask.dtype == torch.bool
+
+
+def float_mask(call):
+    return masked(call) and call.attn_mask.is_floating_point()
+
+
+def put(name, change):
+    """before: the argument of that name becomes change(argument)."""
+
+    def before(call):
+        setattr(call, name, change(getattr(call, name)))
+
+    return before
+
+
+def drop_mask(call):
+    """before: no mask."""
+    call.attn_mask = None
+
+
+def visible(mask):
+    """A mask of the same kind that hides nothing."""
+    return torch.ones_like(mask) if mask.dtype == torch.bool else torch.zeros_like(mask)
+
+
+def at(index, change=visible):
+    """The mask with one part of it changed."""
+
+    def changed(mask):
+        mask = mask.clone()
+        mask[index] = change(mask[index])
+        return mask
+
+    return changed

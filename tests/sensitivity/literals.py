@@ -1,0 +1,47 @@
+"""Calls from which those are made on which the faults show themselves. Whatever is random is decided by the seed."""
+
+from dataclasses import replace
+
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.masks import Mask
+
+HIDING = Mask("bool", "random")
+CAUSAL = Mask("bool", "causal")
+BIAS = Mask("float", "causal", "bias")
+FINITE = Mask("float", "random", "finite")
+PER_HEAD = Mask("bool", "random", per_head=True)
+PADDING = Mask("bool", "right")
+SCATTERED = Mask("bool", "scattered")
+FLOAT_PADDING = Mask("float", "scattered", "finite")
+
+# In these the Python code of the modules serves the call (autograd records it) ...
+_PYTHON = {"autograd": "grad", "seed": 3}
+SDPA = ScaledDotProduct(**_PYTHON, batch=(2, 2), L=3, S=4, D=2, Dv=2)
+ATTENTION = MultiHead(**_PYTHON, N=2, L=3, S=3, num_heads=2, head_dim=2, attention="self", need_weights=False)
+CROSS = replace(ATTENTION, S=4, attention="cross")
+_LAYER = {
+    "autograd": "grad",
+    "seed": 2,
+    "N": 2,
+    "S": 4,
+    "T": 3,
+    "num_heads": 2,
+    "head_dim": 2,
+    "dim_feedforward": 4,
+    "activation": "gelu",
+}
+ENCODER_LAYER = Transformer(**_LAYER, module="TransformerEncoderLayer")
+ENCODER = Transformer(**_LAYER, module="TransformerEncoder", num_layers=2)
+DECODER_LAYER = Transformer(**_LAYER, module="TransformerDecoderLayer")
+DECODER = Transformer(**_LAYER, module="TransformerDecoder", num_layers=2)
+TRANSFORMER = Transformer(**_LAYER, module="Transformer", num_layers=2, norm=True)
+
+
+def weighing(case, average=True):
+    """The call with weights returned."""
+    return replace(case, need_weights=True, average_attn_weights=average)
+
+
+def inferring(case):
+    """... and here the native operators, where there are any."""
+    return replace(case, autograd="no_grad")

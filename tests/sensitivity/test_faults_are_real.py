@@ -1,0 +1,52 @@
+"""Each fault is one: there is a call on which its outcome differs."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from tests.harness.cases import Case
+from tests.harness.subject import observe
+from tests.sensitivity.faults import CLASSES, FAULTS
+from tests.sensitivity.injection import injected
+
+
+def outcome(shows):
+    """What the call does, as something that can be compared."""
+    torch.manual_seed(0)
+    torch.set_warn_always(True)
+    if isinstance(shows, Case):
+        seen = observe(shows)
+        return seen.outputs, seen.gradients, seen.error, seen.warnings, seen.mutated
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            return shows().numpy(), [str(warning.message) for warning in caught]
+        except Exception as error:
+            return type(error).__name__, str(error)
+
+
+def differ(one, other):
+    if type(one) is not type(other):
+        return True
+    if isinstance(one, dict):
+        return one.keys() != other.keys() or any(differ(one[name], other[name]) for name in one)
+    if isinstance(one, tuple | list):
+        return len(one) != len(other) or any(map(differ, one, other))
+    if isinstance(one, np.ndarray):
+        return one.shape != other.shape or one.dtype != other.dtype or not np.array_equal(one, other, equal_nan=True)
+    return one != other
+
+
+def test_there_are_no_two_of_a_name():
+    assert len(FAULTS) == sum(map(len, CLASSES.values()))
+
+
+@pytest.mark.parametrize("id", FAULTS)
+def test_a_call_shows_the_fault(id):
+    fault = FAULTS[id]
+    healthy = outcome(fault.shows)
+    with injected(fault):
+        assert differ(healthy, outcome(fault.shows))
+    assert not differ(healthy, outcome(fault.shows)), "the fault is still there"
