@@ -97,6 +97,22 @@ class MaskingBeforeScaling:
         return np.where((computed > rows + 1)[:, None], context * np.nan, context), weights
 
 
+@dataclass(frozen=True)
+class LostInTheFirstBlock:
+    """A softmax over blocks of 512 keys that is NaN for good where a row sees nothing in the first."""
+
+    kernel: object
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        return np.where(hides_first_block(bias)[..., None], context * np.nan, context), weights
+
+
+def hides_first_block(bias):
+    """Where a row of the bias hides the first 512 keys."""
+    return meaning.hidden(bias[..., :512]).all(axis=-1)
+
+
 def causal_over_all_keys(query, key, value, bias, scale):
     """The mask is forgotten: a query sees the keys up to its own position, whatever was appended to them."""
     return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)

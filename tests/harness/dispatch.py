@@ -86,6 +86,11 @@ def _may_be_native(case, release, block):
 
 def _native_mha(case, release, block):
     """Whether nn.MultiheadAttention takes its native path in this block."""
+    return prepares_masks(case, release, block) and (case.bias or not since(release, "2.1"))
+
+
+def prepares_masks(case, release, block):
+    """Whether nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
     stream = source(block)
     if getattr(case, "functional", False) or stream == "memory" or not _fast_path_is_open(case, release, block):
         return False
@@ -102,7 +107,7 @@ def _native_mha(case, release, block):
         return True
     # the encoder layer has made its masks float before it calls its attention
     any_float = any(mask.is_float for mask in masks.values()) or (stream == "src" and masks)
-    return case.num_heads % 2 == 0 and case.bias and not any_float
+    return case.num_heads % 2 == 0 and not any_float
 
 
 def nested(case, release):

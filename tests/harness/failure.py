@@ -134,6 +134,8 @@ def grid(array):
         array = array[None]
     if array.ndim == 2:
         return "\n".join(" ".join(_cell(x) for x in row[:_WIDEST]) for row in array[:_WIDEST])
+    if not array.size:
+        return ""
     slices = array.reshape(-1, *array.shape[-2:])
     shown = [f"slice {number}\n{grid(part)}" for number, part in enumerate(slices[:4])]
     return "\n".join(shown + ([f"and {len(slices) - 4} more"] if len(slices) > 4 else []))

@@ -13,6 +13,7 @@ from . import dispatch, triggers
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
+    LostInTheFirstBlock,
     MaskingBeforeScaling,
     causal_over_all_keys,
     packed,
@@ -268,6 +269,21 @@ ENTRIES = (
         applies=triggers.scales_the_causal_mask,
         change=lambda computation, call: with_kernel(computation, MaskingBeforeScaling, ("sdpa",)),
         pinned=ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
+    ),
+    Deviation(
+        id="flash-first-keys-hidden",
+        title="A query that sees none of the first 512 keys gets NaN",
+        affects=">=2.3,<2.4",
+        upstream="pytorch/pytorch#127055",
+        clause=1,
+        trigger="a row of the mask hides the first 512 keys but not all, on the CPU's fused kernel",
+        instead="the row is NaN",
+        advice="pad on the right, or use 2.4",
+        applies=lambda call: bool(triggers.hides_the_first_keys(call)),
+        change=lambda computation, call: with_kernel(
+            computation, LostInTheFirstBlock, triggers.hides_the_first_keys(call)
+        ),
+        pinned=MultiHead(S=1025, attention="cross", key_padding_mask=Mask("bool", "left"), need_weights=False),
     ),
     Deviation(
         id="flash-mask-one-key",

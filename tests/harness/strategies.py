@@ -16,8 +16,8 @@ from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
-_SAMPLES = (*(1, 2, 3) * 12, 0)
-_KEYS = (*_LENGTHS, 511, 512, 513, 1025)  # the fused kernels take keys in blocks of up to 512
+_SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
+_KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
 
 _sampled_from = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
@@ -66,8 +66,8 @@ def _is_causal(mask):
 
 
 def hint(draw, mask):
-    """A true hint about the mask, or none: a false one is undefined (clause 6). False claims nothing."""
-    return one_of(draw, None, True, False) if _is_causal(mask) else None
+    """A true hint about the mask, or none: a false one is undefined (clause 6). False claims nothing, of any mask."""
+    return one_of(draw, None, True, False) if _is_causal(mask) else one_of(draw, None, None, False)
 
 
 # ---- what all cases have -------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def _variations(options):
 def _heads(draw, even, smallest=1):
     """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
-    shapes.append((2, 17))
+    shapes += [(2, 17), (2, 33), (6, 1), (8, 2)] + ([] if even else [(5, 2), (1, 65)])
     num_heads, head_dim = draw(_sampled_from(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 
@@ -155,6 +155,8 @@ def _batches(has_enable_gqa):
         ((3,), None),
         ((2, 1, 2), None),
         ((0, 2), None),
+        ((5, 1), None),
+        ((1, 8), None),
     ]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return _sampled_from((*plain, *grouped[::2]))
@@ -229,7 +231,7 @@ def transformer_cases(draw, release, module, inference=False):
         _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
     )
     # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
-    layers = (1, 2) if module == "Transformer" and shared["autograd"] == "last_layer" else (1, 2, 3)
+    layers = (1, 2) if module == "Transformer" and shared["autograd"] == "last_layer" else (*(1, 2, 3) * 4, 5)
     case = Transformer(
         **shared,
         **masks,

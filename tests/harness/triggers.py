@@ -4,7 +4,7 @@ import numpy as np
 
 from . import dispatch
 from .arrays import mask_arrays
-from .behaviours import multiplying, packed, raising, truncated, with_kernel, with_masks
+from .behaviours import hides_first_block, multiplying, packed, raising, truncated, with_kernel, with_masks
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
 from .situations import (
@@ -59,6 +59,16 @@ def scales_the_causal_mask(call):
     case = call.case
     is_turned = isinstance(case, ScaledDotProduct) and case.is_causal and (case.scale or 0) < 0
     return is_turned and case.S > 1 and bool(call.flash_blocks())
+
+
+def hides_the_first_keys(call):
+    """The blocks on the fused kernel where a query sees none of the first 512 keys, which are computed together."""
+    return tuple(block for block in call.flash_blocks() if _hides_the_first_keys(call.case, block))
+
+
+def _hides_the_first_keys(case, block):
+    bias = merged(case, block)
+    return bias is not None and bias.shape[-1] > 512 and bool(hides_first_block(bias).any())
 
 
 def is_broadcast_over_keys(call):
@@ -139,6 +149,7 @@ def views_nothing(call):
     if isinstance(case, ScaledDotProduct):
         return False
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
+    native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
     if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
         viewing += tuple(block for block in native if _sees_a_gradient(case, block))
     return any(_views_nothing(case, block, False) for block in native) or any(
