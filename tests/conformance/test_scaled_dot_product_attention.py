@@ -15,6 +15,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.clause(1, 2, 4, 5, 6, 10)
+@given(case=scaled_dot_product_cases(RELEASE, inference=True))
+def test_inference_is_as_specified(case):
+    check_contents(case)
+
+
+@pytest.mark.clause(1, 2, 4, 5, 6, 10)
 @given(case=scaled_dot_product_cases(RELEASE))
 def test_output_and_gradients_are_as_specified(case):
     check_contents(case)

@@ -21,8 +21,8 @@ ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_
 PASSED, FAILED, HARNESS_ERROR, CRASH = "passed", "failed", "harness error", "crash"
 NOT_EXERCISED = "not exercised"
 
-LEAST_SHARE_OF_A_PATH = 0.02
-_CASES_TO_JUDGE_SHARES_BY = 200
+LEAST_SHARE_OF_A_PATH = 0.01
+_CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
 
 
 def environment(run, profile, seed):
@@ -51,7 +51,7 @@ def _cpu_capability():
 
 def assemble(run, environment, tests, complete, seconds):
     """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    total = {name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths")}
+    total = {name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths", "margins")}
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))
@@ -70,6 +70,7 @@ def assemble(run, environment, tests, complete, seconds):
         },
         "paths": _by_module(total["paths"], total["cases"]),
         "ratios": _largest_ratios(tests.values()),
+        "margins": _sorted(total["margins"]),
         "tests": {id: _property(test) for id, test in sorted(tests.items())},
     }
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from math import ceil, isfinite, log10
 
 import torch
 
@@ -24,6 +25,7 @@ class Tally:
     paths: Counter = field(default_factory=Counter)  # by "module path": cases that it served
     findings: dict = field(default_factory=dict)  # by id: of entries of wrong_masks_ledger
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
+    margins: Counter = field(default_factory=Counter)  # by "module dtype bound decade": comparisons, see `decade`
     seconds: float = 0.0  # of CPU time
     seconds_in_torch: float = 0.0  # of these
 
@@ -36,9 +38,13 @@ class Tally:
         if verdict.status == DEVIATES:
             self.deviations.update(verdict.deviations)
             self.modules.update(f"{id} {case.module}" for id in verdict.deviations)
-        if verdict.status != FAILS:
-            key = f"{case.module} {case.dtype}"
-            self.ratios[key] = max(self.ratios.get(key, 0.0), float(verdict.ratio))
+        key = f"{case.module} {case.dtype}"
+        if verdict.status == FAILS:
+            finite = [m for m in verdict.mismatches if m.bound and isfinite(m.error)]
+            self.margins.update(f"{key} fails {decade(m.error / m.bound)}" for m in finite)
+        else:
+            self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
+            self.margins.update(f"{key} {bound} {decade(ratio)}" for bound, ratio in verdict.margins)
 
     def add_wrong_call(self, call, judgement):
         """Count one judged row of the table of wrong masks."""
@@ -51,6 +57,11 @@ class Tally:
         """Plain data, without what is empty."""
         plain = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
         return plain | {"findings": {id: asdict(finding) for id, finding in self.findings.items()}}
+
+
+def decade(ratio):
+    """The power of ten that the ratio error / bound does not exceed, as text: "1e-02"; "0" if there is no error."""
+    return f"{10.0 ** ceil(log10(max(ratio, 1e-9))):.0e}" if ratio else "0"
 
 
 @dataclass(frozen=True)

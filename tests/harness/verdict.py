@@ -18,13 +18,15 @@ from .specification import specification
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
 
+BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
+
 # Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of the three above. ratio: error / bound.
+    """status: one of the three above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
 
     deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows.
     """
@@ -32,19 +34,19 @@ class Verdict:
     status: str
     deviations: tuple[str, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
-    ratio: float = 0.0
+    margins: tuple[tuple[str, float], ...] = ()
 
 
 def judge(case, observation, deviations=()):
     """Compare with the specification, as the deviations (ledger.Applied) change it."""
     ids = tuple(deviation.id for deviation in deviations)
     prediction = _Prediction(case, deviations)
-    mismatches, ratio = _against(case, observation, prediction)
+    mismatches, margins = _against(case, observation, prediction)
     if mismatches:
-        return Verdict(FAILS, ids, mismatches, ratio)
+        return Verdict(FAILS, ids, mismatches, margins)
     if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
-        return Verdict(DEVIATES, prediction.shown, (), ratio)
-    return Verdict(CONFORMS, ids, (), ratio)
+        return Verdict(DEVIATES, prediction.shown, (), margins)
+    return Verdict(CONFORMS, ids, (), margins)
 
 
 def predict(case, deviations=(), dtype="float64", displace=()):
@@ -121,17 +123,17 @@ def bounds(case, name):
 
 
 def _against(case, observation, prediction):
-    """(mismatches, largest error / bound)"""
+    """(mismatches, margins)"""
     model = prediction.computation
     found = [*_side_effects(case, observation, model), *_errors(observation, model)]
     if model.error or observation.error:
-        return tuple(found), 0.0
-    more, ratio = _results(observation, prediction)
+        return tuple(found), ()
+    more, margins = _results(observation, prediction)
     found += more
     if directions(case) and not found and not model.undefined:
-        more, its_ratio = _gradients(case, observation, prediction)
-        found, ratio = found + more, max(ratio, its_ratio)
-    return tuple(found), ratio
+        more, its_margins = _gradients(case, observation, prediction)
+        found, margins = found + more, margins + its_margins
+    return tuple(found), tuple(margins)
 
 
 def _side_effects(case, observation, model):
@@ -163,7 +165,7 @@ def _errors(observation, model):
 
 
 def _results(observation, prediction):
-    found, largest = [], 0.0
+    found, margins = [], []
     expected = prediction.exact
     if set(expected) != set(observation.outputs):
         found.append(Mismatch("results", sorted(expected), sorted(observation.outputs)))
@@ -173,13 +175,14 @@ def _results(observation, prediction):
             found.append(Mismatch(f"{name} dtype", prediction.case.dtype, str(got.dtype)))
         if prediction.computation.undefined and got.shape == expected[name].shape:
             continue
-        for allowed in prediction.bounds(name):
+        for kind, allowed in zip(BOUNDS, prediction.bounds(name), strict=True):
             ignore = prediction.garbage[name]
             mismatch, ratio = comparison.compare_arrays(name, expected[name].real, got, allowed, ignore)
             if mismatch is None:
+                margins.append((kind, ratio))
                 break
-        found, largest = found + [mismatch] * (mismatch is not None), max(largest, ratio)
-    return found, largest
+        found += [mismatch] * (mismatch is not None)
+    return found, margins
 
 
 def _gradients(case, observation, prediction):
@@ -188,19 +191,20 @@ def _gradients(case, observation, prediction):
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
     if not slopes.size and prediction.deviations:  # of nothing it is 0, or NaN where NaN times 0 is met on the way back
-        return [], 0.0
+        return [], []
     if np.isnan(expected):  # some result is NaN: what is left of its derivative is NaN, or cut off by a mask
-        return [], 0.0
+        return [], []
     # what is added up: slopes, products, and where the slopes cancel, the results themselves
     size = np.linalg.norm([_norm(slopes), spread, _norm(_weighted(weights, prediction.exact, np.real))])
-    for error in (lambda: 0.0, lambda: _norm(_weighted(weights, prediction.rough, derivative) - slopes)):
+    errors = (lambda: 0.0, lambda: _norm(_weighted(weights, prediction.rough, derivative) - slopes))
+    for kind, error in zip(BOUNDS, errors, strict=True):
         allowed = comparison.allowance(case.dtype, error() / comparison.ROUNDOFF32, size, comparison.terms(case))
         mismatch, ratio = comparison.compare_numbers("gradient", expected, got, allowed)
         if mismatch is None:
-            return [] if prediction.deviations else list(_leaks(case, observation)), ratio
+            return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]
     wrong = [name for name in directions(case) if _gradient_is_wrong(observation, prediction, weights, name, allowed)]
     what = "gradient of " + ", ".join(wrong or directions(case)) + ", in the drawn direction"
-    return [replace(mismatch, what=what)], ratio
+    return [replace(mismatch, what=what)], []
 
 
 def _weighted(weights, results, part):

@@ -1,0 +1,154 @@
+"""`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
+
+Each run is a whole conformance run in a process of its own, but failures are not shrunk. All faults are tried with the
+quick profile; those that survive it with the default one.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import Phase, settings
+
+from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.sensitivity.faults import CLASSES, FAULTS
+from tests.sensitivity.injection import injected
+from tests.sensitivity.kill_table import FOUND, PAGE, page, summarise
+
+ROOT = Path(__file__).parents[2]
+SEED = 20260101
+TIMEOUT = 1200.0  # seconds
+PROFILES = ("quick", "default")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a fault.
+
+    killed: {test: calls that it judged until it failed}. errors: the suite's own, by test.
+    """
+
+    fault: str
+    profile: str
+    killed: dict[str, int]
+    errors: tuple[str, ...] = ()
+
+
+class _WithoutShrinking:
+    """A plugin: what fails need not be told nicely."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self):
+        settings.register_profile("unshrunk", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("unshrunk")
+
+
+def _conformance_run(fault, profile, seed, report, first):
+    """In a process of its own: what `python -m pytest tests/conformance` does, on a torch with the fault."""
+    log = os.open(report.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(ROOT)
+    arguments = ["tests/conformance", f"--hypothesis-profile={profile}", f"--hypothesis-seed={seed}", "--tb=no"]
+    arguments += ["-Wignore::pytest.PytestAssertRewriteWarning"]  # what is preloaded is not rewritten
+    arguments += [f"--report={report}", *(["--exitfirst"] if first else [])]
+    with injected(FAULTS[fault]):
+        sys.exit(pytest.main(arguments, plugins=[_WithoutShrinking()]))
+
+
+def try_fault(fault, profile, seed, folder, first=False):
+    """The Result of one run; of a former one, if the folder has its record."""
+    report = folder / profile / f"{fault}.json"
+    if not report.exists():
+        report.parent.mkdir(parents=True, exist_ok=True)
+        run = multiprocessing.get_context("fork").Process(
+            target=_conformance_run, args=(fault, profile, seed, report, first)
+        )
+        run.start()
+        run.join(TIMEOUT)
+        if run.is_alive():
+            run.kill()
+        if run.exitcode is None or run.exitcode < 0:  # a fault that ends or hangs the process is noticed, too
+            return Result(fault, profile, {CRASH: 0})
+        if not report.exists():
+            return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",))
+    return _read(fault, profile, json.loads(report.read_text()))
+
+
+def _read(fault, profile, record):
+    tests = record["tests"].items()
+    killed = {id: sum(test.get("statuses", {}).values()) for id, test in tests if test["outcome"] in (FAILED, CRASH)}
+    errors = tuple(id for id, test in tests if test["outcome"] == HARNESS_ERROR)
+    return Result(fault, profile, killed, errors)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="sensitivity", description=__doc__.splitlines()[0])
+    parser.add_argument("faults", nargs="*", help="ids of faults, or of classes (default: all)")
+    parser.add_argument("--first", action="store_true", help="end each run with the first test that notices")
+    parser.add_argument("--profile", choices=PROFILES, help="only this one (default: quick, then default)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of all runs (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=int(os.environ.get("WORKERS", "2")))
+    parser.add_argument(
+        "--reports", type=Path, default=ROOT / "reports" / "sensitivity", help="records; those there count"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.faults) - set(FAULTS) - set(CLASSES)
+    if unknown:
+        parser.error(f"no such fault or class: {', '.join(sorted(unknown))}")
+    faults = [
+        fault.id
+        for kind, members in CLASSES.items()
+        for fault in members
+        if not options.faults or {kind, fault.id} & set(options.faults)
+    ]
+    torch.set_num_threads(1)
+    results = {}
+    for profile in (options.profile,) if options.profile else PROFILES:
+        surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
+        run = partial(try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first)
+        with ThreadPoolExecutor(options.workers) as pool:
+            for result in pool.map(run, surviving):
+                results.setdefault(result.fault, []).append(result)
+                print(_line(result), flush=True)
+    if not options.faults and not options.profile and not options.first:
+        found = summarise(results, {"torch": torch.__version__.split("+")[0], "seed": options.seed})
+        FOUND.write_text(json.dumps(found, indent=1) + "\n")
+        PAGE.write_text(page(found))
+    return _verdict(results)
+
+
+def _line(result):
+    if result.errors:
+        return f"{result.fault} ({result.profile}): HARNESS ERROR in {', '.join(result.errors[:3])}"
+    if not result.killed:
+        return f"{result.fault} ({result.profile}): SURVIVES"
+    test, calls = min(result.killed.items(), key=lambda item: item[1])
+    return f"{result.fault} ({result.profile}): {len(result.killed)} tests notice, {_short(test)} after {calls} calls"
+
+
+def _short(test):
+    return test.removeprefix("tests/conformance/")
+
+
+def _verdict(results):
+    survivors = [fault for fault, tries in results.items() if not any(result.killed for result in tries)]
+    erring = [fault for fault, tries in results.items() if any(result.errors for result in tries)]
+    by_quick = sum(bool(tries[0].killed) for tries in results.values())
+    first = next(iter(results.values()))[0].profile
+    print(f"{len(results)} faults: the {first} profile notices {by_quick}, {len(survivors)} survive.")
+    for fault in survivors:
+        print(f"  survives: {fault}: {FAULTS[fault].title}")
+    return 3 if erring else int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md: what the last campaign found."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.selftest.test_clauses import TESTS, clauses_of
+from tests.sensitivity.faults import CLASSES
+from tests.sensitivity.reasons import REASONS
+
+ROOT = Path(__file__).parents[2]
+FOUND = ROOT / "docs" / "results" / "sensitivity.json"
+PAGE = ROOT / "docs" / "sensitivity.md"
+_HEADS = ("fault", "what goes wrong", "noticed first by", "after calls", "tests that notice", "profile")
+
+
+def summarise(results, environment):
+    """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}."""
+    deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
+    killers = Counter(test for result in deciding.values() for test in result.killed)
+    alone = {fault: next(iter(result.killed)) for fault, result in deciding.items() if len(result.killed) == 1}
+    return {
+        **environment,
+        "faults": {fault: _fault(result) for fault, result in sorted(deciding.items())},
+        "tests": {
+            test: {"notices": number, "alone": sorted(fault for fault, its in alone.items() if its == test)}
+            for test, number in sorted(killers.items())
+        },
+    }
+
+
+def _fault(result):
+    if not result.killed:
+        return {"profile": None}
+    first, calls = min(result.killed.items(), key=lambda item: item[1])
+    return {"profile": result.profile, "first": first, "calls": calls, "tests": len(result.killed)}
+
+
+def page(found):
+    """docs/sensitivity.md"""
+    faults = found["faults"]
+    quick = sum(fault["profile"] == "quick" for fault in faults.values())
+    noticed = sum(fault["profile"] is not None for fault in faults.values())
+    lines = [
+        "# What the suite notices",
+        "",
+        "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity.json. -->",
+        "",
+        f"{len(faults)} faults were put into torch {found['torch']}, one at a time: its own source with one change,",
+        "or a wrapper around an operator that spoils one condition. For each the whole suite was run, without",
+        f"shrinking what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
+        f"({quick / len(faults):.1%}), the default profile {noticed} ({noticed / len(faults):.1%}): what quick notices was not",
+        "tried with default, which draws six times as much from the same strategies. Each fault shows itself on a call",
+        "of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
+        "",
+        "| class | faults | noticed by quick | by default |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for kind, members in CLASSES.items():
+        profiles = [faults[fault.id]["profile"] for fault in members if fault.id in faults]
+        numbers = len(profiles), profiles.count("quick"), len(profiles) - profiles.count(None)
+        lines.append(f"| [{kind}](#{kind}) | {' | '.join(map(str, numbers))} |")
+    for kind, members in CLASSES.items():
+        lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | ---: | --- |"]
+        lines += [_row(fault, faults[fault.id]) for fault in members if fault.id in faults]
+    return "\n".join([*lines, *_clauses(found["tests"]), ""])
+
+
+def _row(fault, seen):
+    if seen["profile"] is None:
+        return f"| `{fault.id}` | {fault.title} | **survives** | | | |"
+    facts = _short(seen["first"]), seen["calls"], seen["tests"], seen["profile"]
+    return f"| `{fault.id}` | {fault.title} | {' | '.join(map(str, facts))} |"
+
+
+def _short(test):
+    return test.removeprefix("tests/conformance/test_").replace(".py::test_", ": ").replace("|", "\\|")
+
+
+def _clauses(tests):
+    """The table of clauses and tests."""
+    yield from ("", "## Clauses and tests", "")
+    yield "Which [clauses](../reference/README.md) a test checks, how many faults it notices, and which no other test"
+    yield from ("of that run noticed. A test that notices nothing alone says why it stays.", "")
+    yield from ("| test | clauses | notices | alone | stays because |", "| --- | --- | ---: | --- | --- |")
+    for path in TESTS:
+        for name, clauses in clauses_of(path).items():
+            test = f"{path.name}::{name}"
+            mine = {id: seen for id, seen in tests.items() if id.partition("[")[0].endswith(test)}
+            notices = sum(seen["notices"] for seen in mine.values())
+            alone = sorted({fault for seen in mine.values() for fault in seen["alone"]})
+            numbers = ", ".join(map(str, sorted(clauses)))
+            names = ", ".join(f"`{fault}`" for fault in alone)
+            yield f"| {_short(test)} | {numbers} | {notices} | {names} | {REASONS.get(test, '')} |"
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="python -m tests.sensitivity.kill_table", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    options = parser.parse_args(arguments)
+    text = page(json.loads(FOUND.read_text()))
+    is_stale = not PAGE.exists() or PAGE.read_text() != text
+    if is_stale and options.check:
+        print(f"stale: {PAGE}; run python -m tests.sensitivity.kill_table", file=sys.stderr)
+        return 1
+    if is_stale:
+        PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,3 @@
+"""Why a test stays that notices no fault alone, by file and name."""
+
+REASONS = {}

@@ -1,0 +1,170 @@
+"""`python -m tests.tools.soak [--runs N]` runs the suite again and again, until its log has N runs of other seeds.
+
+A right suite says of a release whose model is right always the same. The log (docs/results/soak/<torch>-<device>.json)
+keeps of each run what it found, and adds up how near to their bounds right results come; a run that fails keeps its
+record in reports/soak. `--page` writes docs/false-alarms.md from all logs. Exit code 1 if a run failed.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.harness.verdict import FAILS
+
+ROOT = Path(__file__).parents[2]
+LOGS = ROOT / "docs" / "results" / "soak"
+PAGE = ROOT / "docs" / "false-alarms.md"
+_BAD = (FAILED, HARNESS_ERROR, CRASH)
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10, help="how many runs the log shall have (default: %(default)s)")
+    parser.add_argument("--profile", default="default", help="the Hypothesis profile of the runs")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--page", action="store_true", help="run nothing, write docs/false-alarms.md")
+    parser.add_argument("--check", action="store_true", help="with --page: write nothing, exit 1 if it is stale")
+    options = parser.parse_args(arguments)
+    if options.page:
+        return write_page(options.check)
+    import torch
+
+    path = LOGS / f"{torch.__version__.split('+')[0]}-{options.device.replace(':', '')}.json"
+    log = read_log(path)
+    while (missing := options.runs - len(log["runs"])) > 0:
+        print(f"{missing} more runs of torch {torch.__version__}", flush=True)
+        record = _run(options, path.stem)
+        add(log, record)
+        write_log(path, log)
+        print(f"  {describe(log['runs'][-1])}", flush=True)
+    return int(any(run["failed"] for run in log["runs"]))
+
+
+def _run(options, name):
+    """The record of one run with a new seed. Of a run that is in order no file stays."""
+    seed = random.SystemRandom().randrange(10**9)
+    report = ROOT / "reports" / "soak" / f"{name}-{seed}.json"
+    command = [sys.executable, "-m", "pytest", "tests/conformance", "-n", os.environ.get("WORKERS", "2"), "--quiet"]
+    command += [f"--hypothesis-profile={options.profile}", f"--hypothesis-seed={seed}", f"--device={options.device}"]
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with open(report.with_suffix(".txt"), "w") as output:
+        code = subprocess.run([*command, f"--report={report}"], cwd=ROOT, stdout=output, stderr=output).returncode
+    if not report.exists():
+        sys.exit(f"no record was written, exit code {code}: see {report.with_suffix('.txt')}")
+    record = json.loads(report.read_text())
+    if not record["complete"]:
+        sys.exit(f"the run was interrupted: {report}")
+    if code == 0:
+        for made in report.parent.glob(f"{report.stem}.*"):
+            made.unlink()
+    return record
+
+
+def read_log(path):
+    """{"runs": [one dict each], "margins": {"module dtype bound decade": comparisons}}"""
+    return json.loads(path.read_text()) if path.exists() else {"runs": [], "margins": {}}
+
+
+def add(log, record):
+    """Put a run into the log."""
+    statuses, tests = record["statuses"], record["tests"]
+    log["runs"].append(
+        {
+            "seed": record["environment"]["seed"],
+            "profile": record["environment"]["profile"],
+            "calls": sum(statuses.values()),
+            "fails": statuses.get(FAILS, 0),
+            "failed": sorted(id for id, test in tests.items() if test["outcome"] in _BAD),
+        }
+    )
+    log["margins"] = dict(sorted((Counter(log["margins"]) + Counter(record["margins"])).items()))
+
+
+def write_log(path, log):
+    """One line a run, so that a difference shows what was added."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = ",\n".join(f"  {json.dumps(run)}" for run in log["runs"])
+    margins = ",\n".join(f"  {json.dumps(key)}: {number}" for key, number in log["margins"].items())
+    path.write_text(f'{{\n "runs": [\n{runs}\n ],\n "margins": {{\n{margins}\n }}\n}}\n')
+
+
+def describe(run):
+    """A run in one line."""
+    return f"seed {run['seed']}: {run['calls']} calls, " + (", ".join(run["failed"]) or "none fails")
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+def write_page(check):
+    """Write docs/false-alarms.md, or say whether it is stale."""
+    text = page({path.stem: read_log(path) for path in sorted(LOGS.glob("*.json"))})
+    is_stale = not PAGE.exists() or PAGE.read_text() != text
+    if is_stale and not check:
+        PAGE.write_text(text)
+    if is_stale and check:
+        print(f"stale: {PAGE}; run python -m tests.tools.soak --page", file=sys.stderr)
+    return int(is_stale and check)
+
+
+def page(logs):
+    """The page, from {release and device: log}."""
+    lines = [
+        "# False alarms",
+        "",
+        "<!-- Written by `python -m tests.tools.soak --page` from docs/results/soak: change those. -->",
+        "",
+        "Runs of the whole suite, each with a seed of its own, made by `python -m tox -e torch2.15-soak` (and so on).",
+        "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",
+        "that the ledger did not know: each was looked into, and either the suite or the ledger corrected.",
+        "",
+        "| release | runs | calls | calls that fail | tests that failed |",
+        "| --- | ---: | ---: | ---: | --- |",
+        *(_row(name, log["runs"]) for name, log in logs.items()),
+        "",
+        "## How far right results stay from their bounds",
+        "",
+        "Comparisons of an array or a directional derivative, by error / bound. Where the plain bound does not do, the",
+        "full one is computed, which has the condition of the case ([comparison.py](../tests/harness/comparison.py)):",
+        "only beyond that would a result be wrong.",
+        "",
+        *_margins(sum((Counter(log["margins"]) for log in logs.values()), Counter())),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name, runs):
+    failed = sorted({test.partition("::")[2] for run in runs for test in run["failed"]})
+    calls, fails = (sum(run[what] for run in runs) for what in ("calls", "fails"))
+    return f"| {name} | {len(runs)} | {calls:,} | {fails} | {', '.join(failed)} |"
+
+
+def _margins(margins):
+    """A table: how many comparisons of each module and dtype are in which decade of error / bound."""
+    columns = sorted({tuple(key.split(" ")[2:]) for key in margins if " fails " not in key}, key=_column)
+    rows = sorted({tuple(key.split(" ")[:2]) for key in margins})
+    yield f"| module | dtype | {' | '.join(_head(*column) for column in columns)} |"
+    yield f"| --- | --- |{' ---: |' * len(columns)}"
+    for row in rows:
+        numbers = (margins[" ".join((*row, *column))] for column in columns)
+        yield f"| {row[0]} | {row[1]} | {' | '.join(f'{number:,}' if number else '' for number in numbers)} |"
+
+
+def _column(column):
+    kind, decade = column
+    return kind == "full", float(decade)
+
+
+def _head(kind, decade):
+    return f"{kind}: {'exact' if decade == '0' else f'≤ {float(decade):g}'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
