@@ -103,7 +103,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     unknown = set(options.faults) - set(FAULTS) - set(CLASSES)
     if unknown:
-        parser.error(f"no such fault or class: {', '.join(sorted(unknown))}")
+        print(f"no such fault or class: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 4
     faults = [
         fault.id
         for kind, members in CLASSES.items()

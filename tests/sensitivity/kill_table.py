@@ -48,10 +48,10 @@ def page(found):
         "",
         "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity.json. -->",
         "",
-        f"{len(faults)} faults were put into torch {found['torch']}, one at a time: its own source with one change,",
-        "or a wrapper around an operator that spoils one condition. For each the whole suite was run, without",
-        f"shrinking what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
-        f"({quick / len(faults):.1%}), the default profile {noticed} ({noticed / len(faults):.1%}): what quick notices was not",
+        f"{len(faults)} faults were put into torch {found['torch']}, one at a time: its source with one change, or",
+        "a wrapper around an operator that spoils one condition. For each the suite was run, without shrinking",
+        f"what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
+        f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices was not",
         "tried with default, which draws six times as much from the same strategies. Each fault shows itself on a call",
         "of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
         "",
@@ -66,6 +66,10 @@ def page(found):
         lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | ---: | --- |"]
         lines += [_row(fault, faults[fault.id]) for fault in members if fault.id in faults]
     return "\n".join([*lines, *_clauses(found["tests"]), ""])
+
+
+def _share(number, faults):
+    return f"{number / len(faults):.1%}"
 
 
 def _row(fault, seen):

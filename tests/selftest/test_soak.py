@@ -1,0 +1,34 @@
+"""The log of a soak adds up, and its page tells what failed."""
+
+from tests.tools import soak
+
+RECORD = {
+    "environment": {"seed": "7", "profile": "default"},
+    "statuses": {"conforms": 10, "deviates as predicted": 5, "fails": 2},
+    "tests": {"a.py::one": {"outcome": "failed"}, "a.py::two": {"outcome": "passed"}},
+    "margins": {"MultiheadAttention float64 plain 1e-02": 3, "MultiheadAttention float64 fails 1e+09": 1},
+}
+
+
+def test_a_log_is_read_as_it_was_written(tmp_path):
+    log = soak.read_log(tmp_path / "none.json")
+    for _ in range(2):
+        soak.add(log, RECORD)
+    soak.write_log(tmp_path / "log.json", log)
+    read = soak.read_log(tmp_path / "log.json")
+    assert read == log
+    assert [run["calls"] for run in read["runs"]] == [17, 17]
+    assert read["runs"][0]["failed"] == ["a.py::one"]
+    assert read["margins"]["MultiheadAttention float64 plain 1e-02"] == 6
+
+
+def test_the_page_tells_what_failed():
+    log = {"runs": [], "margins": {}}
+    soak.add(log, RECORD)
+    page = soak.page({"2.15.0-cpu": log})
+    assert "| 2.15.0-cpu | 1 | 17 | 2 | one |" in page
+    assert "plain: ≤ 0.01" in page
+
+
+def test_the_page_in_the_docs_is_fresh():
+    assert soak.write_page(check=True) == 0

@@ -1,0 +1,45 @@
+"""The kill table tells of every fault and every test, and is fresh."""
+
+import json
+
+import pytest
+
+from tests.selftest.test_clauses import TESTS, clauses_of
+from tests.sensitivity import kill_table
+from tests.sensitivity.campaign import Result
+from tests.sensitivity.faults import FAULTS
+from tests.sensitivity.reasons import REASONS
+
+FOUND = json.loads(kill_table.FOUND.read_text())
+NAMES = [f"{path.name}::{name}" for path in TESTS for name in clauses_of(path)]
+
+
+def test_every_fault_was_tried():
+    assert set(FOUND["faults"]) == set(FAULTS)
+
+
+def test_what_is_summed_up():
+    tries = {
+        "one": [Result("one", "quick", {"t": 5, "u": 2})],
+        "two": [Result("two", "quick", {}), Result("two", "default", {"u": 9})],
+    }
+    found = kill_table.summarise(tries, {"torch": "0"})
+    assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "tests": 2}
+    assert found["faults"]["two"]["profile"] == "default"
+    assert found["tests"]["u"] == {"notices": 2, "alone": ["two"]}
+
+
+@pytest.mark.parametrize("test", NAMES)
+def test_a_test_notices_something_alone_or_says_why_it_stays(test):
+    alone = [
+        fault for id, seen in FOUND["tests"].items() if id.partition("[")[0].endswith(test) for fault in seen["alone"]
+    ]
+    assert alone or REASONS.get(test)
+
+
+def test_reasons_are_given_for_tests_that_exist():
+    assert set(REASONS) <= set(NAMES)
+
+
+def test_the_page_is_fresh():
+    assert kill_table.main(["--check"]) == 0
