@@ -8,10 +8,10 @@ from . import session
 from .cases import MultiHead, ScaledDotProduct, Transformer
 from .checking import judged
 from .failure import explain
-from .masks import Mask
+from .masks import Mask, Merged
 from .verdict import FAILS
 
-NAMES = {kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask)}
+NAMES = {kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask, Merged)}
 
 
 def parse(text):

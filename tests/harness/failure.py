@@ -130,8 +130,7 @@ def _legend(case, name, array):
 
 def grid(array):
     """A mask as rows of characters; of a stack of masks each slice once, and only the first few of many."""
-    if array.ndim == 1:
-        array = array[None]
+    array = np.atleast_2d(array)
     if array.ndim == 2:
         return "\n".join(" ".join(_cell(x) for x in row[:_WIDEST]) for row in array[:_WIDEST])
     if not array.size:

@@ -122,6 +122,7 @@ def main(arguments=None):
                 print(_line(result), flush=True)
     if not options.faults and not options.profile and not options.first:
         found = summarise(results, {"torch": torch.__version__.split("+")[0], "seed": options.seed})
+        FOUND.parent.mkdir(parents=True, exist_ok=True)
         FOUND.write_text(json.dumps(found, indent=1) + "\n")
         PAGE.write_text(page(found))
     return _verdict(results)

@@ -11,7 +11,7 @@ from tests.sensitivity.faults import CLASSES
 from tests.sensitivity.reasons import REASONS
 
 ROOT = Path(__file__).parents[2]
-FOUND = ROOT / "docs" / "results" / "sensitivity.json"
+FOUND = ROOT / "docs" / "results" / "sensitivity" / "2.15.0-cpu.json"
 PAGE = ROOT / "docs" / "sensitivity.md"
 _HEADS = ("fault", "what goes wrong", "noticed first by", "after calls", "tests that notice", "profile")
 
@@ -46,13 +46,13 @@ def page(found):
     lines = [
         "# What the suite notices",
         "",
-        "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity.json. -->",
+        "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity. -->",
         "",
         f"{len(faults)} faults were put into torch {found['torch']}, one at a time: its source with one change, or",
         "a wrapper around an operator that spoils one condition. For each the suite was run, without shrinking",
         f"what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
-        f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices was not",
-        "tried with default, which draws six times as much from the same strategies. Each fault shows itself on a call",
+        f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
+        "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself on a call",
         "of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
         "",
         "| class | faults | noticed by quick | by default |",
