@@ -34,12 +34,15 @@ def one_of(draw, *values):
 _FORMS = (*[("bool", "inf")] * 5, *(("float", values) for values in VALUES))
 _LAYOUTS = (*["contiguous"] * 8, *LAYOUTS)
 _PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS for form, values in _FORMS)
-_MASKS = tuple(
-    Mask(form, pattern, values, per_head)
-    for per_head in (False, True)
-    for pattern in (*ATTENTION_PATTERNS, "causal", "causal")  # what most people use, and hints speak of
-    for form, values in _FORMS
-)
+_MASKS = (
+    tuple(
+        Mask(form, pattern, values, per_head)
+        for per_head in (False, True)
+        for pattern in ATTENTION_PATTERNS
+        for form, values in _FORMS
+    )
+    + (Mask("bool", "causal"), Mask("float", "causal")) * 25
+)  # what most people use, and what hints speak of
 
 
 @cache
@@ -67,7 +70,7 @@ def _is_causal(mask):
 
 def hint(draw, mask):
     """A true hint about the mask, or none: a false one is undefined (clause 6). False claims nothing, of any mask."""
-    return one_of(draw, None, True, False) if _is_causal(mask) else one_of(draw, None, None, False)
+    return one_of(draw, None, True, True, False) if _is_causal(mask) else one_of(draw, None, None, False)
 
 
 # ---- what all cases have -------------------------------------------------------------------------------------------
