@@ -30,6 +30,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("attention masks")
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
+    group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
     group.addoption(
         "--no-ledger",
         action="store_true",
@@ -51,6 +52,7 @@ def pytest_configure(config):
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
     _prepare_paths(config, torch)
+    config.stash[_BASELINE] = _baseline(config.getoption("baseline"))
     if not config.getoption("hypothesis_seed"):
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,6 +64,7 @@ def pytest_configure(config):
 
 
 _MEASURES = pytest.StashKey[bool]()
+_BASELINE = pytest.StashKey[object]()
 
 
 def _measures(config):
@@ -80,6 +83,16 @@ def _import_torch():
     if Version(torch.__version__) < Version("1.13"):
         raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
     return torch
+
+
+def _baseline(path):
+    """The Record that --baseline names, or None."""
+    from tests.tools.records import BadInput, read_record
+
+    try:
+        return read_record(path) if path else None
+    except BadInput as error:
+        raise pytest.UsageError(f"--baseline {error}") from None
 
 
 def _prepare_paths(config, torch):
@@ -146,7 +159,7 @@ class Measurement:
     def __init__(self, config):
         from tests.harness import record, session
 
-        self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
+        self.config, self.started, self.tests, self.record, self.changes = config, time.monotonic(), {}, None, []
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
 
@@ -177,8 +190,20 @@ class Measurement:
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(current.release))
         if self.tests:
             record.write(self.record, self.config.option.report)
+        if complete and self.config.stash[_BASELINE]:
+            session.exitstatus = self._gate()
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
             session.exitstatus = _HARNESS_ERROR
+
+    def _gate(self):
+        """The exit code by what changed since the baseline."""
+        from tests.tools.compare import as_text, changes
+        from tests.tools.records import as_record
+
+        baseline, now = self.config.stash[_BASELINE], as_record(self.record, self.config.option.report)
+        found = changes(baseline, now)
+        self.changes = list(as_text(baseline, now, found))
+        return pytest.ExitCode.TESTS_FAILED if any(change.is_worse for change in found) else pytest.ExitCode.OK
 
     def pytest_terminal_summary(self, terminalreporter):
         from tests.harness.summary import markdown, summary
@@ -188,6 +213,10 @@ class Measurement:
         terminalreporter.section("attention masks", sep="=")
         for line in summary(self.record, self.config.option.report):
             terminalreporter.write_line(line)
+        if self.changes:
+            terminalreporter.section("since the baseline", sep="=")
+            for line in self.changes:
+                terminalreporter.write_line(line)
         if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with open(step_summary, "a") as file:
                 file.write(markdown(self.record))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -61,15 +62,15 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
 
 @pytest.fixture
 def conformance_test():
-    """Puts a test file among the conformance tests for a moment."""
-    path = ROOT / "tests" / "conformance" / "test_of_the_harness_itself.py"
+    """Puts a test file among the conformance tests for a moment, in a folder that no other test looks into."""
+    with TemporaryDirectory(dir=ROOT / "tests" / "conformance", prefix="of_the_harness_") as folder:
+        path = Path(folder) / "test_it.py"
 
-    def write(body):
-        path.write_text(body)
-        return str(path.relative_to(ROOT))
+        def write(body):
+            path.write_text(body)
+            return str(path.relative_to(ROOT))
 
-    yield write
-    path.unlink(missing_ok=True)
+        yield write
 
 
 def test_an_error_of_the_suite_is_told_apart_from_a_failure(conformance_test, tmp_path):
@@ -121,3 +122,24 @@ def test_the_suites_own_tests_measure_nothing(folder):
     result = run("--collect-only", "-q", path=folder)
     assert result.returncode == 0
     assert "attention masks" not in result.stdout
+
+
+def test_a_baseline_makes_the_run_a_gate(conformance_test, tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    path = conformance_test("def test_it():\n    assert False, 'torch is wrong'\n")
+    assert run(f"--report={old}", path=path).returncode == 1
+    same = run(f"--baseline={old}", f"--report={new}", path=path)
+    assert same.returncode == 0
+    assert "nothing changed" in same.stdout
+    conformance_test("def test_it():\n    pass\n")
+    fixed = run(f"--baseline={old}", f"--report={new}", path=path)
+    assert fixed.returncode == 0
+    assert "fixed (1)" in fixed.stdout
+    conformance_test("def test_it():\n    assert False\n")
+    assert run(f"--baseline={new}", f"--report={old}", path=path).returncode == 1
+
+
+def test_a_baseline_that_is_no_record_is_a_usage_error(tmp_path):
+    result = run(f"--baseline={tmp_path / 'none.json'}")
+    assert result.returncode == USAGE
+    assert "none.json: not a whole record" in result.stderr

@@ -21,12 +21,14 @@ class Record:
     """What one run found.
 
     is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
+    tests: {id: (outcome, message)}.
     """
 
     version: Version
     device: str
     is_whole: bool
     statuses: dict[str, int]
+    tests: dict[str, tuple[str, str]]
     ledger: dict
     seconds: float
     cpu_seconds: float
@@ -71,7 +73,14 @@ def _place(record):
 def read_record(path):
     """The Record in a file."""
     try:
-        plain = json.loads(path.read_text())
+        return as_record(json.loads(Path(path).read_text()), path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
+
+
+def as_record(plain, path):
+    """The Record of plain data, which the file of this path holds."""
+    try:
         if plain["schema"] != SCHEMA:
             raise BadInput(f"{path}: a record of schema {plain['schema']}, not {SCHEMA}: measure this release again")
         if not plain["complete"]:
@@ -82,13 +91,17 @@ def read_record(path):
             device=environment["device"].split(":")[0],
             is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
+            tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"{path}: not a whole record: {reason}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _finding(finding):

@@ -1,0 +1,114 @@
+"""Comparing records: only what changed, in words, with the exit code of a gate."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tools import compare
+from tests.tools.records import as_record
+
+RECORDS = Path(__file__).parents[2] / "docs" / "results"
+OLD = RECORDS / "2.13.0-cpu.json"
+TEST = "tests/conformance/test_multihead_attention.py::test_inference_is_as_specified"
+ENTRY = "empty-row-nan-explicit"
+ELSEWHERE = "native-layer-bias"  # an entry of other releases
+
+
+def plain():
+    return json.loads(OLD.read_text())
+
+
+def fails(record, test=TEST, outcome="failed"):
+    message = "MultiheadAttention does not do what it should:\n\n    output[0]: expected 1.0, got 2.0\n"
+    record["tests"][test] |= {"outcome": outcome, "message": message}
+
+
+def found(edit_old, edit_new):
+    """[(kind, id, what)] after these changes to two copies of one record."""
+    old, new = plain(), plain()
+    edit_old(old)
+    edit_new(new)
+    changes = compare.changes(as_record(old, "old"), as_record(new, "new"))
+    return [(change.kind, change.id, change.what) for change in changes]
+
+
+def nothing(record):
+    pass
+
+
+def status(id, status):
+    return lambda record: record["ledger"][id].update(status=status)
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_has_not_changed_since_itself(path, capsys):
+    assert compare.main([str(path), str(path)]) == 0
+    assert "nothing changed" in capsys.readouterr().out
+
+
+def test_a_test_that_fails_has_regressed_and_one_that_passes_again_is_fixed():
+    ((kind, id, what),) = found(nothing, fails)
+    assert (kind, id) == (compare.REGRESSED, TEST)
+    assert "output[0]: expected 1.0, got 2.0" in what
+    assert [change[0] for change in found(fails, nothing)] == [compare.FIXED]
+    assert found(fails, fails) == []
+
+
+def test_a_crash_is_a_regression_and_a_harness_error_is_none():
+    assert found(nothing, lambda record: fails(record, outcome="crash"))[0][0] == compare.REGRESSED
+    assert found(nothing, lambda record: fails(record, outcome="harness error"))[0][0] == compare.ERROR
+
+
+def test_what_is_newly_or_no_longer_tested():
+    def without(record):
+        del record["tests"][TEST]
+
+    assert [change[0] for change in found(without, nothing)] == [compare.NEW]
+    assert [change[0] for change in found(nothing, without)] == [compare.GONE]
+
+
+@pytest.mark.parametrize(
+    "id, before, after, kind",
+    [
+        (ELSEWHERE, "absent", "present", compare.BEGINS),
+        (ENTRY, "present", "absent", compare.ENDS),
+        (ENTRY, "not exercised", "absent", compare.ENDS),
+        (ENTRY, "present", "changed", compare.CHANGES),
+        (ENTRY, "not applicable", "present", compare.NEW),
+        (ENTRY, "present", "not applicable", compare.GONE),
+    ],
+)
+def test_a_deviation(id, before, after, kind):
+    ((its_kind, its_id, _),) = found(status(id, before), status(id, after))
+    assert (its_kind, its_id) == (kind, id)
+
+
+def test_a_deviation_is_told_once():
+    def changed(record):
+        status(ENTRY, "changed")(record)
+        fails(record, f"tests/conformance/test_ledger.py::test_pinned_case_does_what_the_ledger_says[{ENTRY}]")
+
+    assert [change[:2] for change in found(nothing, changed)] == [(compare.CHANGES, ENTRY)]
+
+
+@pytest.mark.parametrize("how", compare.FORMATS)
+def test_every_format_tells_what_regressed_and_the_exit_code_says_so(how, tmp_path, capsys):
+    new = plain()
+    fails(new)
+    path = tmp_path / "new.json"
+    path.write_text(json.dumps(new))
+    assert compare.main([str(OLD), str(path), "--format", how]) == 1
+    assert TEST in capsys.readouterr().out
+    assert compare.main([str(path), str(OLD), "--format", how]) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": 1}', '{"schema": 2, "complete": false}', '{"schema": 2, "complete": true}']
+)
+def test_what_is_no_record_is_bad_input(text, tmp_path, capsys):
+    path = tmp_path / "torn.json"
+    path.write_text(text)
+    assert compare.main([str(OLD), str(path)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert compare.main([str(OLD), str(tmp_path / "none.json")]) == 4

@@ -1,0 +1,151 @@
+"""`python -m tests.tools.compare OLD NEW [--format text|markdown|json]` tells what changed from one record to another.
+
+Exit code 1 if something regressed, 0 if not, 4 if a record cannot be used.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, PASSED, titles
+from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
+
+from .records import BadInput, Record, read_record
+
+REGRESSED, FIXED = "regressed", "fixed"
+BEGINS, ENDS, CHANGES = "deviation begins", "deviation ends", "deviation changes"
+NEW, GONE, ERROR = "newly tested", "no longer tested", "harness error"
+WORSE = (REGRESSED, BEGINS, CHANGES)
+KINDS = (REGRESSED, BEGINS, CHANGES, FIXED, ENDS, NEW, GONE, ERROR)
+_WRONG = (FAILED, CRASH)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that changed. kind: one of KINDS. id: of a test or of a ledger's entry. what: in words."""
+
+    kind: str
+    id: str
+    what: str
+
+    @property
+    def is_worse(self):
+        """Whether it is a regression."""
+        return self.kind in WORSE
+
+
+def changes(old, new):
+    """The Changes from one Record to another, the worst first."""
+    found = [*_of_ledger(old, new), *_of_tests(old, new)]
+    told = {change.id for change in found}
+    found = [change for change in found if _entry(change.id) not in told]
+    return tuple(sorted(found, key=lambda change: (KINDS.index(change.kind), change.id)))
+
+
+def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
+    known = titles()
+    for id in sorted(old.ledger.keys() | new.ledger.keys()):
+        before, after = (record.state(id) or NOT_APPLICABLE for record in (old, new))
+        kind = {
+            (ABSENT, PRESENT): BEGINS,
+            (NOT_APPLICABLE, PRESENT): NEW,
+            (PRESENT, NOT_APPLICABLE): GONE,
+            (PRESENT, ABSENT): ENDS,
+            (CHANGED, ABSENT): ENDS,
+        }.get((before, after), CHANGES if CHANGED in (before, after) and before != after else None)
+        if kind is not None:
+            title = f"{known[id].title} ({known[id].upstream})" if id in known else "an entry that this ledger lacks"
+            yield Change(kind, id, f"{title}: {before}, now {after}")
+
+
+def _of_tests(old: Record, new: Record) -> Iterator[Change]:
+    for id in sorted(old.tests.keys() | new.tests.keys()):
+        (before, _), (after, message) = (record.tests.get(id, (None, "")) for record in (old, new))
+        if HARNESS_ERROR in (before, after):
+            yield Change(ERROR, id, f"{before or 'not run'}, now {after or 'not run'}")
+        elif after in _WRONG and before not in _WRONG:
+            yield Change(REGRESSED, id, f"{before or 'not run'}, now {after}: {_headline(message)}")
+        elif before in _WRONG and after == PASSED:
+            yield Change(FIXED, id, f"{before}, now {after}")
+        elif after == PASSED and before != PASSED:
+            yield Change(NEW, id, "")
+        elif before in (PASSED, *_WRONG) and after not in (PASSED, *_WRONG):
+            yield Change(GONE, id, f"{before}, now {after or 'not run'}")
+
+
+def _headline(message):
+    """What a failure says, in a line."""
+    wrong = re.search(r"^ {4}(\S.*expected.*)$", message, re.MULTILINE)
+    return wrong[1] if wrong else next(iter(message.splitlines()), "no message")
+
+
+def _entry(test):
+    """The entry that a test of a ledger is about; its change is told once."""
+    about = re.search(r"test_(?:ledger|wrong_masks)\.py::.*\[(.*)\]$", test)
+    return about[1] if about else None
+
+
+# ---- how it reads --------------------------------------------------------------------------------------------------
+
+
+def as_text(old, new, found):
+    """The changes for a terminal."""
+    yield f"torch {old.version} on {old.device}, then torch {new.version} on {new.device}: {_summary(found)}."
+    for kind, members in _by_kind(found):
+        yield f"{kind} ({len(members)}):"
+        yield from (f"  {change.id}" + (f": {change.what}" if change.what else "") for change in members)
+
+
+def as_markdown(old, new, found):
+    """The changes for a page."""
+    yield from (f"### torch {old.version} on {old.device} → {new.version} on {new.device}", "", f"{_summary(found)}.")
+    for kind, members in _by_kind(found):
+        yield from ("", f"**{kind}** ({len(members)})", "")
+        yield from (f"- `{change.id}`" + (f": {change.what}" if change.what else "") for change in members)
+
+
+def as_json(old, new, found):
+    """The changes as data."""
+    plain = {"old": f"{old.version} {old.device}", "new": f"{new.version} {new.device}"}
+    yield json.dumps(plain | {"changes": [asdict(change) for change in found]}, indent=1)
+
+
+def _summary(found):
+    worse = sum(change.is_worse for change in found)
+    if not found:
+        return "nothing changed"
+    return f"{worse or 'nothing'} regressed, {len(found) - worse} other changes"
+
+
+def _by_kind(found):
+    for kind in KINDS:
+        members = [change for change in found if change.kind == kind]
+        if members:
+            yield kind, members
+
+
+FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="compare", description="What changed from one record to another.")
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    options = parser.parse_args(arguments)
+    try:
+        old, new = read_record(options.old), read_record(options.new)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 4
+    found = changes(old, new)
+    print("\n".join(FORMATS[options.format](old, new, found)))
+    return int(any(change.is_worse for change in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
