@@ -8,9 +8,17 @@ import torch
 from packaging.version import Version
 
 from .cases import MultiHead, ScaledDotProduct
+from .dispatch import since
 
 OLDEST = Version("1.13")
 HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
+
+
+def takes(function, argument, otherwise=True):
+    """Whether a Python function takes the argument; `otherwise` if it is wrapped in one that takes anything."""
+    parameters = inspect.signature(function).parameters
+    is_hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return otherwise if is_hidden else argument in parameters
 
 
 @dataclass(frozen=True)
@@ -30,34 +38,37 @@ class Release:
 
     @cached_property
     def has_enable_gqa(self):
-        return self.has_scaled_dot_product_attention and "enable_gqa" in (
-            torch.nn.functional.scaled_dot_product_attention.__doc__ or ""
-        )
+        return self._operator_takes("enable_gqa")
 
     @cached_property
     def has_scale(self):
-        return self.has_scaled_dot_product_attention and "scale=" in (
-            torch.nn.functional.scaled_dot_product_attention.__doc__ or ""
-        )
+        return self._operator_takes("scale")
+
+    def _operator_takes(self, argument):
+        """Whether the operator below F.scaled_dot_product_attention, which has no signature, takes the argument."""
+        if not self.has_scaled_dot_product_attention:
+            return False
+        schema = torch.ops.aten.scaled_dot_product_attention.default._schema
+        return argument in [its.name for its in schema.arguments]
 
     @cached_property
     def has_causal_hints(self):
         """Whether nn.MultiheadAttention takes is_causal."""
-        return "is_causal" in inspect.signature(torch.nn.MultiheadAttention.forward).parameters
+        return takes(torch.nn.MultiheadAttention.forward, "is_causal", since(self, "2.0"))
 
     @cached_property
     def has_transformer_hints(self):
         """Whether nn.Transformer takes src_is_causal and its like."""
-        return "src_is_causal" in inspect.signature(torch.nn.Transformer.forward).parameters
+        return takes(torch.nn.Transformer.forward, "src_is_causal", since(self, "2.1"))
 
     @cached_property
     def has_decoder_hints(self):
-        return "tgt_is_causal" in inspect.signature(torch.nn.TransformerDecoder.forward).parameters
+        return takes(torch.nn.TransformerDecoder.forward, "tgt_is_causal", since(self, "2.1"))
 
     @cached_property
     def has_layer_bias(self):
         """Whether the transformer layers take bias=False."""
-        return "bias" in inspect.signature(torch.nn.TransformerEncoderLayer.__init__).parameters
+        return takes(torch.nn.TransformerEncoderLayer.__init__, "bias", since(self, "2.1"))
 
     @cached_property
     def has_fast_path_switch(self):

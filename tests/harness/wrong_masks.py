@@ -3,7 +3,6 @@
 A call is rendered as Python text, and that text is what runs: what a report shows is what was done.
 """
 
-import inspect
 import re
 import warnings
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from .cases import is_padding
 from .dispatch import since
+from .release import takes
 
 RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
 
@@ -54,7 +54,7 @@ class Callee:
         if function is None:
             return False
         try:
-            return argument in inspect.signature(function).parameters
+            return takes(function, argument)
         except ValueError:  # a built-in function, which has had all its masks and hints from the start
             return True
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +80,12 @@ def try_fault(fault, profile, seed, folder, first=False):
             return Result(fault, profile, {CRASH: 0})
         if not report.exists():
             return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",))
-    return _read(fault, profile, json.loads(report.read_text()))
+    record = json.loads(report.read_text())
+    result = _read(fault, profile, record)
+    if not record["complete"] and not result.killed:
+        report.unlink()  # or it would count the next time
+        return replace(result, errors=(f"interrupted, see {report.with_suffix('.txt')}",))
+    return result
 
 
 def _read(fault, profile, record):

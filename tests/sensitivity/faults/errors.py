@@ -103,6 +103,7 @@ FAULTS = (
         "_canonical_mask",
         "_mask_dtype != torch.bool and not _mask_is_float",
         lambda: _attend(attn_mask=_ones(3, 4, dtype=torch.int64)),
+        new="_mask_dtype == torch.int64:\n            return mask.to(target_type)\n        if False",
     ),
     _unchecked(
         "byte-masks-as-bool",
@@ -124,7 +125,10 @@ FAULTS = (
     Fault(
         "padding-dimensions-unchecked",
         "padding may have a dimension more",
-        edit(F, "_mha_shape_check", "if key_padding_mask.dim() != 2:", "if False:"),
+        edit_attention(
+            "is_batched = _mha_shape_check(",
+            "if key_padding_mask is not None and key_padding_mask.dim() == 3:\n        key_padding_mask = key_padding_mask.squeeze(1)\n    is_batched = _mha_shape_check(",
+        ),
         lambda: _attend(key_padding_mask=_ones(2, 1, 4)),
     ),
     Fault(
