@@ -273,12 +273,12 @@ ENTRIES = (
     Deviation(
         id="flash-first-keys-hidden",
         title="A query that sees none of the first 512 keys gets NaN",
-        affects=">=2.3,<2.4",
+        affects=">=2.3,<2.4.1",
         upstream="pytorch/pytorch#127055",
         clause=1,
         trigger="a row of the mask hides the first 512 keys but not all, on the CPU's fused kernel",
         instead="the row is NaN",
-        advice="pad on the right, or use 2.4",
+        advice="pad on the right, or use 2.4.1",
         applies=lambda call: bool(triggers.hides_the_first_keys(call)),
         change=lambda computation, call: with_kernel(
             computation, LostInTheFirstBlock, triggers.hides_the_first_keys(call)

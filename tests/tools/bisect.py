@@ -1,0 +1,164 @@
+"""`python -m tests.tools.bisect WHAT [--good 2.0] [--bad 2.15]` finds the release where something broke, or was fixed.
+
+WHAT is the id of a ledger's entry, or a script that exits 1 where the bug is, 0 where not, and otherwise where nothing
+can be said. Each release that is asked, patch releases included, is installed by uv in an environment that is thrown
+away. What was found is kept in reports/bisect, so that a search that was interrupted goes on.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from packaging.version import InvalidVersion, Version
+
+from .search import OTHER, SAME, UNKNOWN, turning_point
+
+ROOT = Path(__file__).parents[2]
+BUG, FINE = "bug", "fine"
+_PYTHON = "3.11"  # runs every release
+
+
+class BadInput(Exception):
+    """What cannot be bisected, in one line."""
+
+
+@dataclass
+class Log:
+    """The verdicts so far, by version: BUG, FINE or UNKNOWN. Each is written down as soon as it is known."""
+
+    path: Path
+    verdicts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.path.exists():
+            self.verdicts = json.loads(self.path.read_text())
+
+    def put(self, version, verdict):
+        self.verdicts[version] = verdict
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.verdicts, indent=1) + "\n")
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="bisect", description="In which release something broke, or was fixed.")
+    parser.add_argument("what", metavar="WHAT", help="the id of a ledger's entry, or a script")
+    parser.add_argument("--good", default="1.13", help="an end of the range, any release (default: %(default)s)")
+    parser.add_argument("--bad", help="the other end (default: the newest release)")
+    parser.add_argument("--nightly", action="store_true", help="search among the nightly builds of the index")
+    options = parser.parse_args(arguments)
+    try:
+        script = script_of(options.what)
+        versions = between(available(options.nightly), options.good, options.bad)
+        log = Log(ROOT / "reports" / "bisect" / f"{script.stem}.json")
+        found = bisect(versions, lambda version: _asked(version, script, log))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 4
+    print(found)
+    return 0
+
+
+def script_of(what):
+    """The path of the script."""
+    if Path(what).is_file():
+        return Path(what)
+    from tests.harness.record import titles
+    from tests.tools.reproduce import script_of_entry
+
+    if what not in titles():
+        raise BadInput(f"{what}: neither a script nor an entry of the ledger")
+    path = ROOT / "reports" / "bisect" / f"{what}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script_of_entry(titles()[what]))
+    return path
+
+
+def available(nightly=False):
+    """The versions of torch that the index offers, oldest first."""
+    command = [sys.executable, "-m", "pip", "index", "versions", "torch", *(["--pre"] if nightly else [])]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = re.search(r"^Available versions: (.*)$", listed.stdout, re.MULTILINE)
+    if not line:
+        reason = (listed.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise BadInput(f"the versions of torch cannot be listed: {reason}")
+    versions = sorted(filter(None, map(_version, line[1].split(", "))))
+    return [version for version in versions if version.is_prerelease == nightly]
+
+
+def _version(text):
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def between(versions, one, other):
+    """The versions from one end to the other; an end without a patch release is the first or last of its minor."""
+    low, high = (None if end is None else _parsed(end) for end in (one, other))
+    if low is not None and high is not None and high < low:
+        low, high = high, low
+    chosen = [v for v in versions if (low is None or v >= low) and (high is None or v <= high or _is_of(v, high))]
+    if len(chosen) < 2:
+        raise BadInput(f"the index offers {len(chosen)} releases from {one} to {other or 'the newest'}")
+    return [str(version) for version in chosen]
+
+
+def _parsed(text):
+    version = _version(text)
+    if version is None:
+        raise BadInput(f"{text}: not a version")
+    return version
+
+
+def _is_of(version, minor):
+    return version.release[: len(minor.release)] == minor.release
+
+
+def bisect(versions, ask):
+    """What is to be said of the versions, in words. ask: version -> BUG, FINE or UNKNOWN."""
+    start, end = ask(versions[0]), ask(versions[-1])
+    for version, verdict in ((versions[0], start), (versions[-1], end)):
+        if verdict == UNKNOWN:
+            raise BadInput(f"nothing can be said of {version}, an end of the range: choose another")
+    if start == end:
+        return f"{versions[0]} and {versions[-1]} agree: {'the bug is in both' if start == BUG else 'both are fine'}"
+
+    def as_start(i):
+        verdict = ask(versions[i])
+        return UNKNOWN if verdict == UNKNOWN else SAME if verdict == start else OTHER
+
+    turn = turning_point(len(versions), as_start)
+    what = "first bad" if end == BUG else "first fixed"
+    unasked = versions[turn.last + 1 : turn.first]
+    doubt = f" (nothing can be said of {', '.join(unasked)})" if unasked else ""
+    return f"{what}: {versions[turn.first]}; the one before: {versions[turn.last]}{doubt}"
+
+
+def _asked(version, script, log):
+    """The verdict on a version, from the log or by running the script there."""
+    if version not in log.verdicts:
+        print(f"torch {version}: ", end="", flush=True)
+        log.put(version, _run(version, script))
+        print(log.verdicts[version], flush=True)
+    return log.verdicts[version]
+
+
+def _run(version, script):
+    with TemporaryDirectory(prefix="bisect-") as folder:
+        python = Path(folder) / "bin" / "python"
+        numpy = "numpy<2" if Version(version) < Version("2.3") else "numpy"
+        steps = ["uv", "venv", "-q", "-p", _PYTHON, folder], ["uv", "pip", "install", "-q", "-p", python]
+        made = subprocess.run(steps[0], capture_output=True, check=False).returncode == 0
+        if not made or subprocess.run([*steps[1], f"torch=={version}", numpy], check=False).returncode != 0:
+            return UNKNOWN
+        run = subprocess.run([python, "-W", "ignore", script], capture_output=True, check=False)
+    return {0: FINE, 1: BUG}.get(run.returncode, UNKNOWN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
