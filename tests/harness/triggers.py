@@ -152,6 +152,7 @@ def views_nothing(call):
     native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
     if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
         viewing += tuple(block for block in native if _sees_a_gradient(case, block))
+    viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return any(_views_nothing(case, block, False) for block in native) or any(
         _views_nothing(case, block, True) for block in viewing if samples(case) * case.num_heads != 1
     )
