@@ -31,6 +31,7 @@ def pytest_addoption(parser):
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
+    group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
         "--no-ledger",
         action="store_true",
@@ -58,7 +59,7 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tests.harness import session
 
-    session.start(device, use_ledger=not config.getoption("no_ledger"))
+    session.start(device, not config.getoption("no_ledger"), _model(config.getoption("model")))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Measurement(config), "measurement")
 
@@ -83,6 +84,16 @@ def _import_torch():
     if Version(torch.__version__) < Version("1.13"):
         raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
     return torch
+
+
+def _model(version):
+    """The version that --model names, or None."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(version)) if version else None
+    except InvalidVersion:
+        raise pytest.UsageError(f"--model {version}: not a version") from None
 
 
 def _baseline(path):
@@ -159,7 +170,8 @@ class Measurement:
     def __init__(self, config):
         from tests.harness import record, session
 
-        self.config, self.started, self.tests, self.record, self.changes = config, time.monotonic(), {}, None, []
+        self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
+        self.changes, self.filed = [], []
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
 
@@ -190,10 +202,20 @@ class Measurement:
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(current.release))
         if self.tests:
             record.write(self.record, self.config.option.report)
+            self.filed = self._file()
         if complete and self.config.stash[_BASELINE]:
             session.exitstatus = self._gate()
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
             session.exitstatus = _HARNESS_ERROR
+
+    def _file(self):
+        """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""
+        from tests.tools.filing import file_failures
+
+        try:
+            return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
+        except Exception as error:
+            return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
 
     def _gate(self):
         """The exit code by what changed since the baseline."""
@@ -211,7 +233,7 @@ class Measurement:
         if not self.tests:
             return
         terminalreporter.section("attention masks", sep="=")
-        for line in summary(self.record, self.config.option.report):
+        for line in (*summary(self.record, self.config.option.report), *self.filed):
             terminalreporter.write_line(line)
         if self.changes:
             terminalreporter.section("since the baseline", sep="=")

@@ -12,7 +12,7 @@ from tests.harness.verdict import FAILS
 def test_pinned_case_does_what_the_ledger_says(entry, request):
     finding = session.current.findings.get(entry.id)
     if finding is None or finding.status == session.NOT_APPLICABLE:
-        pytest.skip("this release cannot be asked" if finding else "--no-ledger")
+        pytest.skip("this release cannot be asked" if finding else "--no-ledger, or not in --model")
     if finding.status == session.ABSENT:
         strict = request.config.getini("strict")
         assert not (finding.expected and strict), f"{entry.id} is absent: fixed in this release?"

@@ -38,6 +38,7 @@ def environment(run, profile, seed):
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,
+        **({"model": run.model} if run.model else {}),
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }

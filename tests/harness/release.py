@@ -87,6 +87,6 @@ class Release:
         return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
 
 
-def installed(device="cpu"):
-    """The release that `import torch` gives."""
-    return Release(Version(torch.__version__), device)
+def installed(device="cpu", model=None):
+    """The release that `import torch` gives; model: the version that it is judged as, if another."""
+    return Release(Version(model or torch.__version__), device)

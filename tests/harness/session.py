@@ -81,13 +81,15 @@ class Finding:
 class Session:
     """findings: of each ledger entry, by id. entries: those that predict in this run.
 
-    wrong_masks: the entries that predict what becomes of wrong masks.
+    wrong_masks: the entries that predict what becomes of wrong masks. model: the version whose model judges, if not
+    that of the installed torch.
     """
 
     release: release.Release
     findings: dict[str, Finding]
     entries: tuple[ledger.Deviation, ...]
     wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
+    model: str | None = None
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -98,23 +100,25 @@ class Session:
 current: Session | None = None
 
 
-def start(device="cpu", use_ledger=True):
+def start(device="cpu", use_ledger=True, model=None):
     """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing.
 
-    Entries of other releases are tried as well, which shows that their ranges are right.
+    Entries of other releases are tried as well, which shows that their ranges are right. model: the version of a
+    release by whose model alone the installed torch is judged, as on the day when it was new.
     """
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
-    installed = release.installed(device)
+    installed = release.installed(device, model)
     if not use_ledger:
         current = Session(installed, {}, ())
         return current
     concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
-    findings = {entry.id: probe(entry, installed, concerned) for entry in ledger.ENTRIES}
+    known = ledger.ENTRIES if model is None else concerned
+    findings = {entry.id: probe(entry, installed, concerned) for entry in known}
     entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT)
     wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
-    current = Session(installed, findings, entries, wrong_masks)
+    current = Session(installed, findings, entries, wrong_masks, model)
     return current
 
 

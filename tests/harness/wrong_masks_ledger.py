@@ -128,6 +128,8 @@ def explain(call, outcome, judgement, device):
         f"Call (the right shape of {call.argument} is {call.right_shape}):",
         "",
         *(f"    {line}" for line in ("import torch", *source(call, device).splitlines())),
+        "",
+        f"Row: {call.id}",
     ]
     return "\n".join([*lines, ""])
 

@@ -1,0 +1,131 @@
+"""What a failing run leaves behind for whoever files the bug: a script and the text of an issue, for each failure."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness.again import parse
+from tests.harness.record import CRASH, FAILED
+from tests.harness.wrong_masks import CALLS
+
+from .case_script import script
+from .edge_cases import read_clauses
+from .wrong_mask_script import wrong_mask_script
+
+_SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"
+_TIMEOUT = 300  # seconds
+_RUN_AT_MOST = 10  # each imports torch
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A test that failed. message: what it said."""
+
+    test: str
+    message: str
+
+    @property
+    def id(self):
+        """A name for a folder."""
+        name = re.sub(r"^.*/test_|\.py(?=::)|(?<=::)test_", "", self.test)
+        return re.sub(r"[^\w.-]+", "-", name).strip("-")
+
+    @property
+    def differences(self):
+        """The lines that say what differs."""
+        return re.findall(r"^ {4}((?:\S.*: |)expected .*|got {6}.*)$", self.message, re.MULTILINE)
+
+    @property
+    def clauses(self):
+        """The numbers of the clauses that are broken."""
+        named = re.findall(r"clause (\d+)(?: (to|and) (\d+))?", self.message)
+        return sorted({n for first, how, last in named for n in _numbers(int(first), how, int(last or first))})
+
+    def script(self, device):
+        """The script that shows it, or None if the message has no case."""
+        if case := re.search(r'tests\.harness\.again "(.*)"', self.message):
+            return script(parse(case[1]), device)
+        if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
+            return wrong_mask_script(next(call for call in CALLS if call.id == row[1]), device)
+        return None
+
+
+def _numbers(first, how, last):
+    return range(first, last + 1) if how == "to" else (first, last)
+
+
+def file_failures(record, folder):
+    """Write folder/<release>/<id>/ for each failure of a record; the paths of what was written.
+
+    script.py stands alone, issue.md can be pasted. A test that failed without a case leaves none.
+    """
+    environment = record["environment"]
+    release = environment["torch"].split("+")[0]
+    written = []
+    for test, result in record["tests"].items():
+        failure = Failure(test, result.get("message", ""))
+        if result["outcome"] not in (FAILED, CRASH) or not (text := failure.script(environment["device"])):
+            continue
+        place = Path(folder) / release / failure.id
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "script.py").write_text(text)
+        output = (
+            _output(place / "script.py") if len(written) < _RUN_AT_MOST else "(not run: there are too many failures)"
+        )
+        (place / "issue.md").write_text(issue(failure, text, output, environment))
+        written.append(place)
+    return written
+
+
+def _output(path):
+    """What the script prints on the torch that is installed, and its exit code."""
+    try:
+        run = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return f"(no end after {_TIMEOUT} s)"
+    return f"{run.stdout}{run.stderr}(exit code {run.returncode})"
+
+
+def issue(failure, text, output, environment):
+    """The text of an issue."""
+    clauses = read_clauses(_SPECIFICATION.read_text())
+    module = failure.message.partition(" ")[0] or "attention"
+    lines = [
+        f"# {module}: {next(iter(failure.differences), 'wrong under this mask')}",
+        "",
+        "## What happens",
+        "",
+        *(f"    {line}" for line in failure.differences),
+        "",
+        "## What is expected",
+        "",
+        *(f"{number}. {clauses[number]}" for number in failure.clauses if number in clauses),
+        "",
+        "The expected numbers come from a reference in NumPy, in float64, that follows the documentation.",
+        "",
+        "## To see it",
+        "",
+        "```python",
+        text.rstrip(),
+        "```",
+        "",
+        "It exits 1 where the bug is, 0 where it is not, 2 where the release lacks what is called. Here it says:",
+        "",
+        "```",
+        output.rstrip(),
+        "```",
+        "",
+        "## Releases",
+        "",
+        "| release | |",
+        "| --- | --- |",
+        f"| {environment['torch']} | fails |",
+        "",
+        "## Environment",
+        "",
+        *(f"- {name}: {value}" for name, value in environment.items() if value and name != "ledger"),
+        "",
+    ]
+    return "\n".join(lines)
