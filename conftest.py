@@ -31,6 +31,7 @@ def pytest_addoption(parser):
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
+    group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
     group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
         "--no-ledger",
@@ -212,6 +213,8 @@ class Measurement:
         """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""
         from tests.tools.filing import file_failures
 
+        if self.config.getoption("no_issues"):
+            return []
         try:
             return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
         except Exception as error:

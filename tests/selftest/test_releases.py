@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from tests.tools.catalogue import pages
 
+VERBS = ("compare", "bisect", "sensitivity")
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))
 
@@ -52,7 +53,7 @@ def test_the_readme_names_the_oldest_and_the_newest():
     assert f"`torch{oldest}` ... `torch{newest}`" in text
 
 
-@pytest.mark.parametrize("name", ["torch-nightly", "torch-installed", "docs", "selftest", "lint", "benchmark"])
+@pytest.mark.parametrize("name", ["torch-nightly", "torch-installed", "docs", "selftest", "lint", "benchmark", *VERBS])
 def test_every_other_environment_is_described(name):
     assert tox(f"testenv:{name}", "description")
 

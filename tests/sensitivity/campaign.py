@@ -57,7 +57,13 @@ def _conformance_run(fault, profile, seed, report, first):
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(ROOT)
-    arguments = ["tests/conformance", f"--hypothesis-profile={profile}", f"--hypothesis-seed={seed}", "--tb=no"]
+    arguments = [
+        "tests/conformance",
+        f"--hypothesis-profile={profile}",
+        f"--hypothesis-seed={seed}",
+        "--tb=no",
+        "--no-issues",
+    ]
     arguments += ["-Wignore::pytest.PytestAssertRewriteWarning"]  # what is preloaded is not rewritten
     arguments += [f"--report={report}", *(["--exitfirst"] if first else [])]
     with injected(FAULTS[fault]):
@@ -125,8 +131,9 @@ def main(arguments=None):
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
                 print(_line(result), flush=True)
-    if not options.faults and not options.profile and not options.first:
-        found = summarise(results, {"torch": torch.__version__.split("+")[0], "seed": options.seed})
+    if not options.faults and not options.profile:
+        about = {"torch": torch.__version__.split("+")[0], "seed": options.seed, "first": options.first}
+        found = summarise(results, about)
         FOUND.parent.mkdir(parents=True, exist_ok=True)
         FOUND.write_text(json.dumps(found, indent=1) + "\n")
         PAGE.write_text(page(found))

@@ -17,18 +17,21 @@ _HEADS = ("fault", "what goes wrong", "noticed first by", "after calls", "tests 
 
 
 def summarise(results, environment):
-    """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}."""
+    """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
+
+    environment: {"torch", "seed", "first": whether each run ended with the first test that noticed}.
+    """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
     killers = Counter(test for result in deciding.values() for test in result.killed)
     alone = {fault: next(iter(result.killed)) for fault, result in deciding.items() if len(result.killed) == 1}
-    return {
-        **environment,
-        "faults": {fault: _fault(result) for fault, result in sorted(deciding.items())},
-        "tests": {
-            test: {"notices": number, "alone": sorted(fault for fault, its in alone.items() if its == test)}
-            for test, number in sorted(killers.items())
-        },
+    found = {**environment, "faults": {fault: _fault(result) for fault, result in sorted(deciding.items())}}
+    if environment["first"]:  # which others would have noticed is not known
+        return found
+    tests = {
+        test: {"notices": number, "alone": sorted(fault for fault, its in alone.items() if its == test)}
+        for test, number in sorted(killers.items())
     }
+    return found | {"tests": tests}
 
 
 def _fault(result):
@@ -54,6 +57,7 @@ def page(found):
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
         "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
+        *(("Each run ended with the first test that noticed (`--first`).",) if found["first"] else ()),
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",
@@ -65,7 +69,7 @@ def page(found):
     for kind, members in CLASSES.items():
         lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | ---: | --- |"]
         lines += [_row(fault, faults[fault.id]) for fault in members if fault.id in faults]
-    return "\n".join([*lines, *_clauses(found["tests"]), ""])
+    return "\n".join([*lines, *(_clauses(found["tests"]) if "tests" in found else ()), ""])
 
 
 def _share(number, faults):

@@ -23,16 +23,20 @@ def test_what_is_summed_up():
         "one": [Result("one", "quick", {"t": 5, "u": 2})],
         "two": [Result("two", "quick", {}), Result("two", "default", {"u": 9})],
     }
-    found = kill_table.summarise(tries, {"torch": "0"})
+    found = kill_table.summarise(tries, {"torch": "0", "first": False})
     assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "tests": 2}
     assert found["faults"]["two"]["profile"] == "default"
     assert found["tests"]["u"] == {"notices": 2, "alone": ["two"]}
 
 
+@pytest.mark.skipif(FOUND["first"], reason="the last campaign ended each run with the first test that noticed")
 @pytest.mark.parametrize("test", NAMES)
 def test_a_test_notices_something_alone_or_says_why_it_stays(test):
     alone = [
-        fault for id, seen in FOUND["tests"].items() if id.partition("[")[0].endswith(test) for fault in seen["alone"]
+        fault
+        for id, seen in FOUND.get("tests", {}).items()
+        if id.partition("[")[0].endswith(test)
+        for fault in seen["alone"]
     ]
     assert alone or REASONS.get(test)
 
