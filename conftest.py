@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def pytest_addoption(parser):
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
+    group.addoption(
+        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` puts them together"
+    )
     group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
     group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
@@ -54,6 +58,7 @@ def pytest_configure(config):
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
     _prepare_paths(config, torch)
+    config.stash[_SHARD] = _shard(config.getoption("shard"))
     config.stash[_BASELINE] = _baseline(config.getoption("baseline"))
     if not config.getoption("hypothesis_seed"):
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
@@ -67,6 +72,7 @@ def pytest_configure(config):
 
 _MEASURES = pytest.StashKey[bool]()
 _BASELINE = pytest.StashKey[object]()
+_SHARD = pytest.StashKey[tuple[int, int]]()
 
 
 def _measures(config):
@@ -85,6 +91,22 @@ def _import_torch():
     if Version(torch.__version__) < Version("1.13"):
         raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
     return torch
+
+
+def _shard(text):
+    """(which part, of how many) that --shard names; the whole without it."""
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text or "1/1")
+    if not match or int(match[1]) > int(match[2]):
+        raise pytest.UsageError(f"--shard {text}: not a part like 1/2 or 2/2")
+    return int(match[1]), int(match[2])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if config.stash[_MEASURES]:
+        part, parts = config.stash[_SHARD]
+        config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % parts != part - 1])
+        items[:] = items[part - 1 :: parts]
 
 
 def _model(version):

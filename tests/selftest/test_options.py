@@ -23,6 +23,8 @@ def run(*arguments, path=CHEAP, **options):
     [
         (["--device=toaster"], "--device toaster: torch cannot use it"),
         (["--no-ledger", "--strict"], "contradict each other"),
+        (["--shard=3/2"], "--shard 3/2: not a part"),
+        (["--model=new"], "--model new: not a version"),
         (["--report=/proc/no/such/folder/record.json"], "cannot be written"),
     ],
 )
@@ -143,3 +145,14 @@ def test_a_baseline_that_is_no_record_is_a_usage_error(tmp_path):
     result = run(f"--baseline={tmp_path / 'none.json'}")
     assert result.returncode == USAGE
     assert "none.json: not a whole record" in result.stderr
+
+
+def test_shards_are_the_whole(tmp_path):
+    tests = []
+    for name in ("1/2", "2/2", "1/1"):
+        report = tmp_path / f"{name[0]}{name[2]}.json"
+        assert run(f"--shard={name}", f"--report={report}").returncode == 0
+        tests.append(set(json.loads(report.read_text())["tests"]))
+    one, two, whole = tests
+    assert one | two == whole
+    assert not one & two

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from tests.tools.catalogue import pages
 
-VERBS = ("compare", "bisect", "sensitivity")
+VERBS = ("compare", "merge", "bisect", "sensitivity")
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))
 

@@ -1,0 +1,94 @@
+"""Records of shards or seeds become one: what adds up is added up, and nothing is counted twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tools import compare, merge
+from tests.tools.records import BadInput, as_record
+
+RECORD = Path(__file__).parents[2] / "docs" / "results" / "2.13.0-cpu.json"
+
+
+def plain(seed="1"):
+    made = json.loads(RECORD.read_text())
+    made["environment"]["seed"] = seed
+    return made
+
+
+def with_tests(record, keep):
+    """The record of a shard: these of its tests."""
+    record["tests"] = {id: test for i, (id, test) in enumerate(record["tests"].items()) if keep(i)}
+    return record
+
+
+def test_seeds_add_up():
+    one, two = plain("1"), plain("2")
+    made = merge.merged([one, two])
+    assert made["environment"]["seed"] == "1, 2"
+    assert made["cpu_seconds"] == pytest.approx(2 * one["cpu_seconds"], abs=0.1)
+    assert made["statuses"] == {name: 2 * number for name, number in one["statuses"].items()}
+    assert made["ratios"] == one["ratios"]
+    for id, test in one["tests"].items():
+        assert made["tests"][id].get("statuses", {}) == {
+            n: 2 * number for n, number in test.get("statuses", {}).items()
+        }
+    for id, entry in one["ledger"].items():
+        assert made["ledger"][id]["cases"] == 2 * entry["cases"]
+        assert made["ledger"][id]["status"] == entry["status"]
+    assert compare.changes(as_record(one, "one"), as_record(made, "made")) == ()
+
+
+def test_shards_are_put_together():
+    shards = [with_tests(plain(), lambda i, rest=rest: i % 2 == rest) for rest in (0, 1)]
+    assert set(merge.merged(shards)["tests"]) == set(plain()["tests"])
+
+
+def test_the_same_record_twice_counts_once():
+    assert merge.merged([plain(), plain()])["statuses"] == plain()["statuses"]
+
+
+def test_one_seed_twice_is_refused():
+    other = plain()
+    other["seconds"] += 1
+    with pytest.raises(BadInput, match="ran twice with seed 1"):
+        merge.merged([plain(), other])
+
+
+@pytest.mark.parametrize("name", ["torch", "device", "ledger"])
+def test_different_runs_are_refused(name):
+    other = plain("2")
+    other["environment"][name] = "another"
+    with pytest.raises(BadInput, match=f"{name} is"):
+        merge.merged([plain(), other])
+
+
+def test_the_worst_outcome_counts():
+    one, two = plain("1"), plain("2")
+    id = next(iter(one["tests"]))
+    two["tests"][id] |= {"outcome": "failed", "message": "wrong"}
+    made = merge.merged([one, two])
+    assert (made["tests"][id]["outcome"], made["tests"][id]["message"]) == ("failed", "wrong")
+    assert made["outcomes"]["failed"] == 1
+
+
+def test_an_entry_that_one_run_has_seen_is_present():
+    one, two = plain("1"), plain("2")
+    id = next(id for id, entry in one["ledger"].items() if entry["status"] == "present")
+    two["ledger"][id] |= {"status": "not exercised", "cases": 0, "modules": {}}
+    assert merge.merged([two, one])["ledger"][id]["status"] == "present"
+
+
+def test_the_command(tmp_path, capsys):
+    paths = [tmp_path / f"{seed}.json" for seed in "12"]
+    for path in paths:
+        path.write_text(json.dumps(plain(path.stem)))
+    out = tmp_path / "out.json"
+    assert merge.main([str(out), *map(str, paths)]) == 0
+    assert "2 records" in capsys.readouterr().out
+    assert as_record(json.loads(out.read_text()), out).seed == "1, 2"
+    assert merge.main([str(out), str(tmp_path / "none.json")]) == 4
+    paths[1].write_text("{")
+    assert merge.main([str(out), *map(str, paths)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 2

@@ -1,0 +1,135 @@
+"""`python -m tests.tools.merge OUT RECORD...` makes one record of those of shards, or of runs with different seeds.
+
+What adds up is added up, and nothing is counted twice: of two records that are the same one counts, and two that ran
+one test with one seed are refused. Exit code 4 if the records cannot be merged.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+from packaging.version import Version
+
+from tests.harness import record
+from tests.harness.dispatch import reachable
+from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED
+from tests.harness.release import Release
+from tests.harness.session import CHANGED, PRESENT
+
+from .records import BadInput, as_record
+
+_SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
+_OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
+_STATUSES = (CHANGED, PRESENT, NOT_EXERCISED)
+
+
+def merged(records):
+    """One record, as plain data, of several of one release on one device."""
+    first, *others = records = _distinct(records)
+    for other in others:
+        for name in _SAME:
+            ours, theirs = (its["environment"].get(name) for its in (first, other))
+            if ours != theirs:
+                raise BadInput(f"records of different runs: {name} is {ours} and {theirs}")
+    tests = sorted({id for its in records for id in its["tests"]})
+    made = {
+        "schema": first["schema"],
+        "complete": all(its["complete"] for its in records),
+        **{name: round(sum(its[name] for its in records), 1) for name in _SECONDS},
+        "environment": first["environment"] | {name: _listed(records, name) for name in ("seed", "profile")},
+        "tests": {id: _test([its["tests"][id] for its in records if id in its["tests"]]) for id in tests},
+        "ledger": {id: _entry([its["ledger"][id] for its in records]) for id in sorted(first["ledger"])},
+        "statuses": _sum(its["statuses"] for its in records),
+        "paths": _paths(records),
+        "ratios": _largest(its["ratios"] for its in records),
+        "margins": _sum(its.get("margins", {}) for its in records),
+    }
+    made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
+    environment = made["environment"]
+    release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
+    made["neglected_paths"] = record.neglected_paths(made, reachable(release))
+    return {name: made[name] for name in first if name in made} | {"margins": made["margins"]}
+
+
+_SECONDS = ("seconds", "cpu_seconds", "cpu_seconds_in_torch")
+
+
+def _distinct(records):
+    """The records without those that are there already."""
+    distinct = [its for i, its in enumerate(records) if its not in records[:i]]
+    for one, other in combinations(distinct, 2):
+        common = one["tests"].keys() & other["tests"].keys()
+        if common and one["environment"]["seed"] == other["environment"]["seed"]:
+            raise BadInput(f"{len(common)} tests ran twice with seed {one['environment']['seed']}: {min(common)}")
+    return distinct
+
+
+def _listed(records, name):
+    return ", ".join(dict.fromkeys(str(its["environment"][name]) for its in records))
+
+
+def _sum(counters):
+    return dict(sorted(sum(map(Counter, counters), Counter()).items()))
+
+
+def _largest(ratios):
+    largest = {}
+    for its in ratios:
+        largest |= {key: max(ratio, largest.get(key, 0.0)) for key, ratio in its.items()}
+    return dict(sorted(largest.items()))
+
+
+def _paths(records):
+    modules = sorted({module for its in records for module in its["paths"]})
+    return {module: _sum(its["paths"].get(module, {}) for its in records) for module in modules}
+
+
+def _worst(values, order):
+    return min(values, key=lambda value: order.index(value) if value in order else len(order))
+
+
+def _test(runs):
+    """One test of several runs."""
+    worst = _worst([run["outcome"] for run in runs], _OUTCOMES)
+    message = next((run["message"] for run in runs if run["outcome"] == worst and "message" in run), None)
+    sums = {name: _sum(run.get(name, {}) for run in runs) for name in ("statuses", "deviations")}
+    seconds = {"seconds": round(sum(run["seconds"] for run in runs if "seconds" in run), 3)}
+    made = {"outcome": worst, "clauses": runs[0]["clauses"], **sums, **seconds, "message": message}
+    return {name: value for name, value in made.items() if value or name in ("outcome", "clauses")}
+
+
+def _entry(findings):
+    """One entry of the ledger, of several runs."""
+    status = _worst([finding["status"] for finding in findings], _STATUSES)
+    counts = {"cases": sum(f["cases"] for f in findings), "modules": _sum(f["modules"] for f in findings)}
+    return findings[0] | {"status": status} | counts
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="merge", description="Make one record of several.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("records", type=Path, nargs="+", metavar="record")
+    options = parser.parse_args(arguments)
+    try:
+        plain = []
+        for path in options.records:
+            try:
+                plain.append(json.loads(path.read_text()))
+            except (OSError, ValueError) as error:
+                raise BadInput(f"{path}: not a record: {error}") from None
+            as_record(plain[-1], path)
+        made = merged(plain)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 4
+    record.write(made, options.out)
+    calls = sum(made["statuses"].values())
+    print(f"{len(plain)} records, {len(made['tests'])} tests, {calls} calls: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
