@@ -7,6 +7,7 @@ from textwrap import wrap
 import numpy as np
 
 WIDTH = 120
+_LONG = 40  # rows: from then on they share lines, too
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,15 @@ def rendered(statement, width=WIDTH):
     body = ", ".join(map(str, statement.items))
     if statement.tail == ")" and len(body) <= width - 4:
         lines = [f"    {body}"]
-    elif statement.tail == "]" and all(isinstance(item, str) for item in statement.items):
+    elif statement.tail == "]" and (_is_flat(statement) or len(statement.items) > _LONG):
         lines = [f"    {line}" for line in wrap(f"{body},", width - 4)]
     else:
         lines = _indented(statement.items, width - 1, ",")
     return [statement.head, *lines, statement.tail]
+
+
+def _is_flat(statement):
+    return all(isinstance(item, str) for item in statement.items)
 
 
 def _indented(statements, width, end=""):
