@@ -26,7 +26,7 @@ def test_the_page_tells_what_failed():
     log = {"runs": [], "margins": {}}
     soak.add(log, RECORD)
     page = soak.page({"2.15.0-cpu": log})
-    assert "| 2.15.0-cpu | 1 | 17 | 2 | one |" in page
+    assert "| 2.15.0-cpu | 1 | default | 17 | 2 | one |" in page
     assert "plain: ≤ 0.01" in page
 
 

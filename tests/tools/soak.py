@@ -124,8 +124,8 @@ def page(logs):
         "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",
         "that the ledger did not know: each was looked into, and either the suite or the ledger corrected.",
         "",
-        "| release | runs | calls | calls that fail | tests that failed |",
-        "| --- | ---: | ---: | ---: | --- |",
+        "| release | runs | profile | calls | calls that fail | tests that failed |",
+        "| --- | ---: | --- | ---: | ---: | --- |",
         *(_row(name, log["runs"]) for name, log in logs.items()),
         "",
         "## How far right results stay from their bounds",
@@ -143,18 +143,30 @@ def page(logs):
 def _row(name, runs):
     failed = sorted({test.partition("::")[2] for run in runs for test in run["failed"]})
     calls, fails = (sum(run[what] for run in runs) for what in ("calls", "fails"))
-    return f"| {name} | {len(runs)} | {calls:,} | {fails} | {', '.join(failed)} |"
+    profiles = ", ".join(sorted({run["profile"] for run in runs}))
+    return f"| {name} | {len(runs)} | {profiles} | {calls:,} | {fails} | {', '.join(failed)} |"
 
 
 def _margins(margins):
     """A table: how many comparisons of each module and dtype are in which decade of error / bound."""
-    columns = sorted({tuple(key.split(" ")[2:]) for key in margins if " fails " not in key}, key=_column)
+    margins = _coarse(margins)
+    columns = sorted({tuple(key.split(" ")[2:]) for key in margins}, key=_column)
     rows = sorted({tuple(key.split(" ")[:2]) for key in margins})
     yield f"| module | dtype | {' | '.join(_head(*column) for column in columns)} |"
     yield f"| --- | --- |{' ---: |' * len(columns)}"
     for row in rows:
         numbers = (margins[" ".join((*row, *column))] for column in columns)
         yield f"| {row[0]} | {row[1]} | {' | '.join(f'{number:,}' if number else '' for number in numbers)} |"
+
+
+def _coarse(margins):
+    """The margins of right results, with all small errors in one decade."""
+    coarse = Counter()
+    for key, number in margins.items():
+        *of, decade = key.split(" ")
+        if of[-1] != "fails":
+            coarse[" ".join((*of, decade if decade == "0" else f"{max(float(decade), 1e-4):.0e}"))] += number
+    return coarse
 
 
 def _column(column):
