@@ -1,5 +1,6 @@
 """Options, Hypothesis profiles, and the hooks that make the conformance tests a measurement: record and summary."""
 
+import importlib
 import os
 import random
 import re
@@ -30,6 +31,7 @@ settings.load_profile("default")
 def pytest_addoption(parser):
     group = parser.getgroup("attention masks")
     group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
+    group.addoption("--import", dest="imported", metavar="MODULE", help="import it first: it brings the device along")
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
     group.addoption(
@@ -52,6 +54,7 @@ def pytest_configure(config):
     if config.getoption("no_ledger") and config.getini("strict"):
         raise pytest.UsageError("--no-ledger and --strict contradict each other: without a ledger nothing is absent")
     torch = _import_torch()
+    _import_backend(config.getoption("imported"))
     device = config.getoption("device")
     try:
         torch.empty(1, device=device)
@@ -127,6 +130,15 @@ def _baseline(path):
         return read_record(path) if path else None
     except BadInput as error:
         raise pytest.UsageError(f"--baseline {error}") from None
+
+
+def _import_backend(module):
+    try:
+        if module:
+            importlib.import_module(module)
+    except Exception as error:  # a module can fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise pytest.UsageError(f"--import {module}: {reason}") from None
 
 
 def _prepare_paths(config, torch):

@@ -23,6 +23,7 @@ def run(*arguments, path=CHEAP, **options):
     [
         (["--device=toaster"], "--device toaster: torch cannot use it"),
         (["--no-ledger", "--strict"], "contradict each other"),
+        (["--import=no_such_backend"], "--import no_such_backend: ModuleNotFoundError"),
         (["--shard=3/2"], "--shard 3/2: not a part"),
         (["--model=new"], "--model new: not a version"),
         (["--report=/proc/no/such/folder/record.json"], "cannot be written"),

@@ -53,6 +53,12 @@ def test_the_readme_names_the_oldest_and_the_newest():
     assert f"`torch{oldest}` ... `torch{newest}`" in text
 
 
+def test_the_workflow_measures_every_release():
+    text = (ROOT / ".github" / "workflows" / "measure.yml").read_text()
+    listed = re.search(r"release:\n\s+\[(.*)\]", text)[1]
+    assert re.findall(r'"([\d.]+)"', listed) == releases()
+
+
 @pytest.mark.parametrize("name", ["torch-nightly", "torch-installed", "docs", "selftest", "lint", "benchmark", *VERBS])
 def test_every_other_environment_is_described(name):
     assert tox(f"testenv:{name}", "description")
