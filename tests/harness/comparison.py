@@ -1,9 +1,9 @@
 """How far is too far: an observation against a prediction, by class first (NaN, inf, finite), then by value.
 
 The bound of a finite element is SAFETY * u * (condition + sqrt(terms) * magnitude): u is the unit roundoff of the
-dtype; condition is the error that the same formula makes when it is evaluated in float32, in units of float32's
-roundoff, so that it carries whatever cancellation the case has; the last term is the usual statistical bound of a
-sum of that many terms, for cases where float32 happens to be exact.
+dtype; condition is the error that the same formula makes when it is evaluated in float32, or of inputs that are moved
+by such a rounding, in units of float32's roundoff, so that it carries whatever cancellation the case has; the last
+term is the usual statistical bound of a sum of that many terms, for cases where these errors happen to be small.
 """
 
 from dataclasses import dataclass
