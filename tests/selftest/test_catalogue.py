@@ -91,7 +91,7 @@ def _record(version, device="cpu", statuses=None):
             "cpu": "AVX2",
         },
         "statuses": {"conforms": 900, "deviates as predicted": 100},
-        "tests": {"tests/conformance/test_transformer.py::test": {}},
+        "tests": {"tests/conformance/test_transformer.py::test": {"outcome": "passed"}},
         "ledger": {
             entry.id: finding | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
             for entry in ENTRIES
@@ -108,7 +108,7 @@ def made(tmp_path_factory):
     """{file name: text} of both pages."""
     folder = tmp_path_factory.mktemp("catalogue")
     first, second = ledger.ENTRIES[:2]
-    of_the_ledger_alone = {"tests": {"tests/conformance/test_ledger.py::test": {}}}
+    of_the_ledger_alone = {"tests": {"tests/conformance/test_ledger.py::test": {"outcome": "passed"}}}
     records = {
         "2.14.0-cpu": _record("2.14.0", statuses={second.id: "not applicable"}) | of_the_ledger_alone,
         "2.15.0-cpu": _record("2.15.0", statuses={first.id: "absent"}),
