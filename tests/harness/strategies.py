@@ -41,7 +41,7 @@ _MASKS = (
         for pattern in ATTENTION_PATTERNS
         for form, values in _FORMS
     )
-    + (Mask("bool", "causal"), Mask("float", "causal")) * 25
+    + (Mask("bool", "causal"), Mask("float", "causal")) * 40
 )  # what most people use, and what hints speak of
 
 
@@ -219,7 +219,7 @@ def transformer_cases(draw, release, module, inference=False):
     shared = common(draw, (*UNRECORDED, "last_layer") if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
-        masks |= {"src_mask": attention_mask(draw, nones=5), "src_key_padding_mask": padding_mask(draw)}
+        masks |= {"src_mask": attention_mask(draw, nones=4), "src_key_padding_mask": padding_mask(draw)}
     if has_decoder:
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
