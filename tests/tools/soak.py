@@ -134,7 +134,7 @@ def page(logs):
         "full one is computed, which has the condition of the case ([comparison.py](../tests/harness/comparison.py)):",
         "only beyond that would a result be wrong.",
         "",
-        *_margins(sum((Counter(log["margins"]) for log in logs.values()), Counter())),
+        *_margins(_coarse(sum((Counter(log["margins"]) for log in logs.values()), Counter()))),
         "",
     ]
     return "\n".join(lines)
@@ -149,7 +149,8 @@ def _row(name, runs):
 
 def _margins(margins):
     """A table: how many comparisons of each module and dtype are in which decade of error / bound."""
-    margins = _coarse(margins)
+    full = sum(number for key, number in margins.items() if " full " in key)
+    yield from (f"Of {margins.total():,} comparisons {full:,} needed the full bound.", "")
     columns = sorted({tuple(key.split(" ")[2:]) for key in margins}, key=_column)
     rows = sorted({tuple(key.split(" ")[:2]) for key in margins})
     yield f"| module | dtype | {' | '.join(_head(*column) for column in columns)} |"
