@@ -251,7 +251,7 @@ class Measurement:
             return []
         try:
             return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
-        except Exception as error:
+        except Exception as error:  # the run has failed already, and its record is written
             return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
 
     def _gate(self):

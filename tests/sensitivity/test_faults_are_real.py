@@ -23,7 +23,7 @@ def outcome(shows):
         warnings.simplefilter("always")
         try:
             return shows().numpy(), [str(warning.message) for warning in caught]
-        except Exception as error:
+        except Exception as error:  # whatever torch raises is an outcome
             return type(error).__name__, str(error)
 
 

@@ -120,7 +120,7 @@ def page(logs):
         "",
         "<!-- Written by `python -m tests.tools.soak --page` from docs/results/soak: change those. -->",
         "",
-        "Runs of the whole suite, each with a seed of its own, made by `python -m tox -e torch2.15-soak` (and so on).",
+        "Runs of the whole suite, each with a seed of its own, as `python -m tox -e torch2.15-soak` makes them.",
         "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",
         "that the ledger did not know: each was looked into, and either the suite or the ledger corrected.",
         "",
