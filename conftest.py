@@ -37,6 +37,9 @@ def pytest_addoption(parser):
     group.addoption(
         "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` puts them together"
     )
+    group.addoption(
+        "--subject", metavar="MODULE:FACTORY", help="measure what this makes, in the place of nn.MultiheadAttention"
+    )
     group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
     group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
@@ -60,6 +63,7 @@ def pytest_configure(config):
         torch.empty(1, device=device)
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
+    adopted = _adopted(config.getoption("subject"))
     _prepare_paths(config, torch)
     config.stash[_SHARD] = _shard(config.getoption("shard"))
     config.stash[_BASELINE] = _baseline(config.getoption("baseline"))
@@ -68,7 +72,7 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tests.harness import session
 
-    session.start(device, not config.getoption("no_ledger"), _model(config.getoption("model")))
+    session.start(device, not config.getoption("no_ledger"), _model(config.getoption("model")), adopted)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Measurement(config), "measurement")
 
@@ -106,10 +110,23 @@ def _shard(text):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    if config.stash[_MEASURES]:
-        part, parts = config.stash[_SHARD]
-        config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % parts != part - 1])
-        items[:] = items[part - 1 :: parts]
+    if not config.stash[_MEASURES]:
+        return
+    part, parts = config.stash[_SHARD]
+    asked = [item for item in items if not config.getoption("subject") or item.get_closest_marker("subject")]
+    chosen = asked[part - 1 :: parts]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _adopted(name):
+    """The Adopted that --subject names, or None."""
+    from tests.harness.adopted import Unusable, load
+
+    try:
+        return load(name) if name else None
+    except Unusable as error:
+        raise pytest.UsageError(f"--subject {error}") from None
 
 
 def _model(version):
@@ -124,7 +141,8 @@ def _model(version):
 
 def _baseline(path):
     """The Record that --baseline names, or None."""
-    from tests.tools.records import BadInput, read_record
+    from tests.harness.command_line import BadInput
+    from tests.tools.records import read_record
 
     try:
         return read_record(path) if path else None
@@ -143,6 +161,8 @@ def _import_backend(module):
 
 def _prepare_paths(config, torch):
     name = f"{torch.__version__.split('+')[0]}-{config.getoption('device').replace(':', '')}"
+    if config.getoption("subject"):
+        name += f"-{config.getoption('subject').replace(':', '.')}"
     report = Path(config.getoption("report") or config.rootpath / "reports" / f"{name}.json")
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +228,8 @@ class Measurement:
         self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
         self.changes, self.filed = [], []
         profile = config.getoption("hypothesis_profile") or "default"
-        self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
+        seed, imported = config.option.hypothesis_seed, config.getoption("imported")
+        self.environment = record.environment(session.current, profile, seed, imported)
 
     def pytest_report_header(self):
         from tests.harness.summary import header

@@ -12,6 +12,7 @@ from tests.harness.strategies import cases_under
 RELEASE = session.current.release
 
 
+@pytest.mark.subject
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("law", [law for law in LAWS if law.is_in(RELEASE)], ids=lambda law: law.id)
 @given(data=st.data())

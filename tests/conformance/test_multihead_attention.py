@@ -10,12 +10,14 @@ from tests.harness.strategies import multi_head_cases
 RELEASE = session.current.release
 
 
+@pytest.mark.subject
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @given(case=multi_head_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
     check_contents(case)
 
 
+@pytest.mark.subject
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @given(case=multi_head_cases(RELEASE, inference=False))
 def test_training_and_other_calls_are_as_specified(case):

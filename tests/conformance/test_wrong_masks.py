@@ -15,6 +15,7 @@ for _call in CALLS:
         BY_WAY.setdefault(_call.way, []).append(_call)
 
 
+@pytest.mark.subject
 @pytest.mark.clause(9)
 @pytest.mark.parametrize("way", BY_WAY)
 def test_wrong_masks_are_errors_that_name_them(way):

@@ -1,12 +1,15 @@
 """`python -m tests.harness.again 'MultiHead(...)'` runs one case again and tells all about it."""
 
+import importlib
 import sys
 
 import torch
 
 from . import session
+from .adopted import load
 from .cases import MultiHead, ScaledDotProduct, Transformer
 from .checking import judged
+from .command_line import Parser
 from .failure import explain
 from .masks import Mask, Merged
 from .verdict import FAILS
@@ -20,16 +23,23 @@ def parse(text):
 
 
 def main(arguments):
-    if len(arguments) not in (1, 2):
-        print("usage: python -m tests.harness.again 'CASE' [DEVICE]", file=sys.stderr)
-        return 4
-    session.start(*arguments[1:])
-    torch.set_warn_always(True)
-    case = parse(arguments[0])
+    parser = Parser(prog="again", description="Run one case again and tell all about it.")
+    parser.add_argument("case", metavar="CASE", help="as a failure prints it")
+    parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
+    parser.add_argument("--import", dest="imported", metavar="MODULE", help="import it first")
+    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call it in the place of nn.MultiheadAttention")
+    options = parser.parse_args(arguments)
+    try:
+        if options.imported:
+            importlib.import_module(options.imported)
+        session.start(options.device, adopted=load(options.subject) if options.subject else None)
+        case = parse(options.case)
+    except Exception as error:  # what was typed can be wrong in any way
+        parser.error(" ".join(f"{type(error).__name__}: {error}".split()))
     observation, verdict = judged(case)
     print(f"torch {torch.__version__}: {verdict.status}", *verdict.deviations)
     if verdict.status == FAILS:
-        print(explain(case, observation, verdict))
+        print(explain(case, observation, verdict, session.current.adopted))
     return int(verdict.status == FAILS)
 
 

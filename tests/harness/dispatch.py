@@ -153,6 +153,8 @@ def is_left_aligned(kept):
 
 def reachable(release):
     """{module: paths that serve some of its calls in this release on this device}"""
+    if release.adopted:  # which paths it takes is its own affair
+        return {}
     sdpa = {"sdpa_math"} if since(release, "2.0") else {"explicit"}
     if since(release, "2.1") and release.device_type == "cpu":
         sdpa |= {"sdpa_flash"}

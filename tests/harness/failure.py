@@ -31,18 +31,19 @@ class Nonconformance(AssertionError):
     """torch does something else than the model of its release."""
 
 
-def explain(case, observation, verdict):
-    """The report on a failing case, as text."""
-    lines = [f"{case.module} does not do what it should:", ""]
+def explain(case, observation, verdict, adopted=None):
+    """The report on a failing case, as text. adopted: what was called in the place of nn.MultiheadAttention."""
+    lines = [f"{adopted.name if adopted else case.module} does not do what it should:", ""]
     for mismatch in verdict.mismatches:
         lines += [f"    {_mismatch(mismatch)}", f"        (clause {_clause(mismatch)} of reference/README.md)"]
     if verdict.deviations:
         lines += ["", "    expected are the deviations that the ledger knows here: " + ", ".join(verdict.deviations)]
-    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case))]
+    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case, adopted))]
     for name, array in mask_arrays(case).items():
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
     lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
-    lines += ["", "Again:", "", f'    python -m tests.harness.again "{shortest_repr(case)}"', ""]
+    subject = f" --subject {adopted.name}" if adopted else ""
+    lines += ["", "Again:", "", f'    python -m tests.harness.again "{shortest_repr(case)}"{subject}', ""]
     return "\n".join(lines)
 
 
@@ -72,7 +73,7 @@ def _indented(text):
     return [f"    {line}" for line in text.splitlines()]
 
 
-def call_text(case):
+def call_text(case, adopted=None):
     """The call as one could type it, with shapes for tensors."""
     shapes = {
         name: f"<{array.dtype} {tuple(as_given(case, name, array).shape)}>"
@@ -93,7 +94,8 @@ def call_text(case):
     else:
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
-    made = "" if getattr(case, "functional", False) else f"module = torch.nn.{_made(case)}\n"
+    factory = adopted.dotted if adopted else f"torch.nn.{case.module}"
+    made = "" if getattr(case, "functional", False) else f"module = {_made(case, factory)}\n"
     name = "module" if made else f"torch.nn.functional.{case.module}"
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
     return made + _in_context(case, f"{name}(\n{body}\n)")
@@ -109,15 +111,15 @@ def _in_context(case, call):
     return f"{call}\n# requires_grad: {gradient}"
 
 
-def _made(case):
+def _made(case, factory):
     arguments = ", ".join(f"{name}={value!r}" for name, value in constructor(case).items())
     mode = "train()" if case.training else "eval()"
     if case.module not in ("TransformerEncoder", "TransformerDecoder"):
-        return f"{case.module}({arguments}).{mode}"
+        return f"{factory}({arguments}).{mode}"
     stack = f"{case.num_layers}, {'LayerNorm' if case.norm else None}"
     if case.has_encoder:
         stack += f", enable_nested_tensor={case.enable_nested_tensor}, mask_check={case.mask_check}"
-    return f"{case.module}(\n    torch.nn.{case.module}Layer({arguments}), {stack}\n).{mode}"
+    return f"{factory}(\n    torch.nn.{case.module}Layer({arguments}), {stack}\n).{mode}"
 
 
 def _legend(case, name, array):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .cases import Case, ScaledDotProduct, is_padding, masks_of
+from .cases import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
 from .masks import Mask, Merged
 
 LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
@@ -11,6 +11,8 @@ STACKS = ("TransformerEncoder", "TransformerDecoder", "Transformer")
 MULTI_HEAD = ("MultiheadAttention", "multi_head_attention_forward")
 EVERY_MODULE = ("MultiheadAttention", *LAYERS, *STACKS)
 EVERYTHING = (*EVERY_MODULE, "multi_head_attention_forward", "scaled_dot_product_attention")
+
+_TYPICAL = MultiHead(N=2, L=2, S=2, attn_mask=Mask("bool", "causal"), layout="sliced")
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,13 @@ class Law:
     needs: str | None = None
 
     def is_in(self, release):
-        """Whether the release has what the law speaks of."""
-        return self.needs is None or getattr(release, self.needs)
+        """Whether the release has what the law speaks of, or what is measured in the place of nn.MultiheadAttention."""
+        if self.needs is not None and not getattr(release, self.needs):
+            return False
+        if not release.adopted:
+            return True
+        one, other = map(release.adapt, self.twins(_TYPICAL))
+        return "MultiheadAttention" in self.modules and one != other
 
 
 def _differing(**fields):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from . import ledger, session, wrong_masks_ledger
+from .verdict import NOT_APPLICABLE
 
 SCHEMA = 2
 
@@ -25,8 +26,8 @@ LEAST_SHARE_OF_A_PATH = 0.01
 _CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
 
 
-def environment(run, profile, seed):
-    """What the run ran on."""
+def environment(run, profile, seed, imported=None):
+    """What the run ran on. imported: the module that was imported first, which brings the device along."""
     return {
         "torch": torch.__version__,
         "git": torch.version.git_version,
@@ -34,11 +35,13 @@ def environment(run, profile, seed):
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
+        **({"import": imported} if imported else {}),
         "cpu": _cpu_capability(),
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,
         **({"model": run.model} if run.model else {}),
+        **({"subject": run.adopted.name} if run.adopted else {}),
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
@@ -134,7 +137,7 @@ def _largest_ratios(tests):
 
 def neglected_paths(record, reachable):
     """The ("module path") pairs of `reachable` that served too few of the module's cases: an error of the suite."""
-    neglected = []
+    neglected = ["all: the subject declines every call"] if set(record["statuses"]) == {NOT_APPLICABLE} else []
     for module, paths in sorted(reachable.items()):
         seen = record["paths"].get(module, {"cases": 0})
         if seen["cases"] >= _CASES_TO_JUDGE_SHARES_BY:

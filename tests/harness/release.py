@@ -23,10 +23,14 @@ def takes(function, argument, otherwise=True):
 
 @dataclass(frozen=True)
 class Release:
-    """A torch version on a device."""
+    """A torch version on a device.
+
+    adopted: what stands in the place of nn.MultiheadAttention and is measured alone (adopted.Adopted), if anything.
+    """
 
     version: Version
     device: str
+    adopted: object = None
 
     @cached_property
     def device_type(self):
@@ -54,6 +58,8 @@ class Release:
     @cached_property
     def has_causal_hints(self):
         """Whether nn.MultiheadAttention takes is_causal."""
+        if self.adopted:
+            return "is_causal" in self.adopted.takes
         return takes(torch.nn.MultiheadAttention.forward, "is_causal", since(self, "2.0"))
 
     @cached_property
@@ -74,6 +80,10 @@ class Release:
     def has_fast_path_switch(self):
         return hasattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled")
 
+    def adapt(self, case):
+        """The nearest case of nn.MultiheadAttention that can be asked of what is measured."""
+        return self.adopted.adapt(case) if self.adopted else case
+
     def offers(self, case):
         """Whether the case can be called at all: its function exists and takes its arguments."""
         if isinstance(case, ScaledDotProduct):
@@ -87,6 +97,6 @@ class Release:
         return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
 
 
-def installed(device="cpu", model=None):
+def installed(device="cpu", model=None, adopted=None):
     """The release that `import torch` gives; model: the version that it is judged as, if another."""
-    return Release(Version(model or torch.__version__), device)
+    return Release(Version(model or torch.__version__), device, adopted)

@@ -96,20 +96,25 @@ class Session:
     def device(self):
         return self.release.device
 
+    @property
+    def adopted(self):
+        return self.release.adopted
+
 
 current: Session | None = None
 
 
-def start(device="cpu", use_ledger=True, model=None):
+def start(device="cpu", use_ledger=True, model=None, adopted=None):
     """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing.
 
     Entries of other releases are tried as well, which shows that their ranges are right. model: the version of a
-    release by whose model alone the installed torch is judged, as on the day when it was new.
+    release by whose model alone the installed torch is judged, as on the day when it was new. adopted: what stands in
+    the place of nn.MultiheadAttention (adopted.Adopted).
     """
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
-    installed = release.installed(device, model)
+    installed = release.installed(device, model, adopted)
     if not use_ledger:
         current = Session(installed, {}, ())
         return current

@@ -194,7 +194,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     if not inference:
         options += [{"training": True}, {"batched": False, "N": 1}, *[{"batch_first": False}] * (not functional)]
     chosen = variations(draw, *options)
-    return replace(case, **_without_contradictions(chosen))
+    return release.adapt(replace(case, **_without_contradictions(chosen)))
 
 
 _ATTENTIONS = ("self", "copies", "cross", "distinct")
@@ -292,6 +292,8 @@ def cases_of(release, module, inference=False):
 
 def any_cases(release):
     """Calls of any of them."""
+    if release.adopted:
+        return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
     kinds = [cases_of(release, module, inference) for module in MODULES for inference in (False, True)]
     if release.has_scaled_dot_product_attention:
         kinds.append(scaled_dot_product_cases(release))
@@ -300,6 +302,8 @@ def any_cases(release):
 
 def cases_under(release, law):
     """Calls of which the law speaks."""
+    if release.adopted:
+        return any_cases(release)
     modules = [
         m for m in law.modules if m != "scaled_dot_product_attention" or release.has_scaled_dot_product_attention
     ]
@@ -311,12 +315,19 @@ def garbage_cases(release, dropout=0.0):
 
     def with_garbage(case):
         training = {"training": bool(dropout)} if hasattr(case, "training") else {}
-        return replace(case, garbage=True, dropout=dropout, **training)
+        return release.adapt(replace(case, garbage=True, dropout=dropout, **training))
 
     return any_cases(release).map(with_garbage)
 
 
+_DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
+
+
+def shows_dropped_weights(release):
+    """Whether what is measured can be asked for the weights of each head under dropout."""
+    return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
+
+
 def dropout_cases(release):
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
-    options = {"training": True, "dropout": 0.5, "need_weights": True, "average_attn_weights": False}
-    return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", **options))
+    return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", training=True, **_DROPPED))

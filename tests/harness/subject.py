@@ -47,14 +47,17 @@ class Observation:
     seconds: float = 0.0
 
 
-def observe(case, device="cpu"):
-    """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised."""
+def observe(case, device="cpu", adopted=None):
+    """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised.
+
+    adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted).
+    """
     started = time.process_time()
     tensors = _tensors(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
     served, outputs, gradients, error = [], {}, {}, None
-    call = _prepare(case, weights)
+    call = _prepare_adopted(case, weights, adopted) if adopted else _prepare(case, weights)
     with warnings.catch_warnings(record=True) as caught, _watching(served), _fast_path(case):
         warnings.simplefilter("always")
         try:
@@ -141,6 +144,21 @@ def _prepare(case, weights):
         warnings.simplefilter("ignore")
         call = _call_multi_head if isinstance(case, MultiHead) else _call_transformer
         return partial(call, case, _module(case, weights))
+
+
+def _prepare_adopted(case, weights, adopted):
+    """The same where another implementation is called. What it raises while it is made is an outcome, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
+        except Exception as raised:
+            return partial(_raise, raised)
+    return partial(_call_multi_head, case, module)
+
+
+def _raise(error, _):
+    raise error
 
 
 def _call(case, call, tensors):

@@ -2,7 +2,7 @@
 
 from .record import CRASH, FAILED, HARNESS_ERROR, titles
 from .session import ABSENT, CHANGED, PRESENT
-from .verdict import CONFORMS, DEVIATES, FAILS
+from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 
 
 def header(environment):
@@ -12,6 +12,7 @@ def header(environment):
     return [
         f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, {e['ledger']} known deviations",
         f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu {e['cpu']}, threads {e['threads']}",
+        *([f"  subject: {e['subject']}, in the place of nn.MultiheadAttention"] if "subject" in e else []),
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
@@ -27,6 +28,8 @@ def summary(record, path):
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for this release"
     yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
+    if declined := statuses.get(NOT_APPLICABLE, 0):
+        yield f"  {declined:7} were declined by the subject"
     if not record["complete"]:
         yield "The run is INCOMPLETE: it was interrupted."
     yield from _known(record)

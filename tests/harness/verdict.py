@@ -17,6 +17,7 @@ from .results import cotangents, garbage_rows, present
 from .specification import specification
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
+NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: it declined the call
 
 BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
 
@@ -26,7 +27,7 @@ _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of the three above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
+    """status: one of those above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
 
     deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows.
     """

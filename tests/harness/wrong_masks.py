@@ -261,6 +261,8 @@ CALLS = tuple(
 
 def not_applicable(call, release):
     """Why the release has no such wrong call, or None."""
+    if release.adopted and not (call.module == "MultiheadAttention" and release.adopted.takes >= _asks(call)):
+        return "it cannot be asked of the subject"
     if not call.callee.takes(call.argument):
         return f"this release has no {call.module}"
     if call.fault.hint and not call.callee.takes(call.hint):
@@ -270,20 +272,27 @@ def not_applicable(call, release):
     return None
 
 
+def _asks(call):
+    """The arguments that nn.MultiheadAttention and its call are given."""
+    return {"batch_first", call.argument, *([call.hint] if call.fault.hint else [])}
+
+
 # ---- the call as one could type it ---------------------------------------------------------------------------------
 
 
-def source(call, device="cpu"):
-    """The whole call."""
-    return "\n".join([*_making(call, device), *_calling(call, device)])
+def source(call, device="cpu", adopted=None):
+    """The whole call. adopted: what is called in the place of nn.MultiheadAttention (adopted.Adopted)."""
+    return "\n".join([*_making(call, device, adopted), *_calling(call, device)])
 
 
-def _making(call, device):
+def _making(call, device, adopted):
     if not call.callee.made:
         return []
+    made = call.callee.made.replace("torch.nn.MultiheadAttention", adopted.dotted) if adopted else call.callee.made
     where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(device)}
     moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in _DEFAULTS)
-    return [f"module = {call.callee.made}" + (f".to({moved})" if moved else "")]
+    imported = [f"import {adopted.imported}"] if adopted else []
+    return [*imported, f"module = {made}" + (f".to({moved})" if moved else "")]
 
 
 _DEFAULTS = ("torch.float32", "'cpu'")
@@ -343,9 +352,9 @@ class Outcome:
     error: str = ""
 
 
-def observe(call, device="cpu"):
-    """What the installed torch does."""
-    names = {"torch": torch, "module": _made("\n".join(_making(call, device)))}
+def observe(call, device="cpu", adopted=None):
+    """What the installed torch does, or what is called in the place of its nn.MultiheadAttention."""
+    names = {"torch": torch, "module": _made("\n".join(_making(call, device, adopted)))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

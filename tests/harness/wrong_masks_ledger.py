@@ -69,7 +69,7 @@ def judge(call, outcome, release, entries):
     if entry is not None and entry.shows(outcome):
         return Judgement(DEVIATES, entry)
     conforms = outcome.kind in call.conforming
-    if entry is None:
+    if entry is None or release.adopted:
         return Judgement(CONFORMS if conforms else FAILS)
     # fixed as a whole, or is this one row that the entry is wrong about?
     is_fixed = conforms and not is_present(entry, release)
@@ -79,7 +79,7 @@ def judge(call, outcome, release, entries):
 @cache
 def is_present(entry, release):
     """Whether any row shows the deviation."""
-    return any(entry.shows(observe(call, release.device)) for call in rows(entry, release))
+    return any(entry.shows(observe(call, release.device, release.adopted)) for call in rows(entry, release))
 
 
 def rows(entry, release):
@@ -92,11 +92,11 @@ def rows(entry, release):
 def check(call, run):
     """Fail unless what happens in this session (session.Session) is right, or predicted."""
     __tracebackhide__ = True
-    outcome = observe(call, run.device)
+    outcome = observe(call, run.device, run.adopted)
     judgement = judge(call, outcome, run.release, run.wrong_masks)
     run.tally.add_wrong_call(call, judgement)
     if judgement.status == FAILS:
-        raise Nonconformance(explain(call, outcome, judgement, run.device))
+        raise Nonconformance(explain(call, outcome, judgement, run.device, run.adopted))
 
 
 def check_all(calls, run):
@@ -112,22 +112,23 @@ def check_all(calls, run):
         raise Nonconformance("\n".join(reports))
 
 
-def explain(call, outcome, judgement, device):
-    """The report on a row that fails, as text."""
+def explain(call, outcome, judgement, device, adopted=None):
+    """The report on a row that fails, as text. adopted: what was called in the place of nn.MultiheadAttention."""
     entry = judgement.entry
     expected = "an exception whose message names the mask (clause 9)"
     if entry is not None:
         expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
     got = {ACCEPTS: "no exception", UNHELPFUL: f"an exception that does not name the mask: {outcome.error}"}
+    called = adopted.name if adopted else call.module
     lines = [
-        f"{call.module} does not do what it should with a wrong {call.argument}, {call.fault.name}:",
+        f"{called} does not do what it should with a wrong {call.argument}, {call.fault.name}:",
         "",
         f"    expected {expected}",
         f"    got      {got.get(outcome.kind, outcome.error)}",
         "",
         f"Call (the right shape of {call.argument} is {call.right_shape}):",
         "",
-        *(f"    {line}" for line in ("import torch", *source(call, device).splitlines())),
+        *(f"    {line}" for line in ("import torch", *source(call, device, adopted).splitlines())),
         "",
         f"Row: {call.id}",
     ]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.command_line import BadInput
 from tests.tools import compare, merge
-from tests.tools.records import BadInput, as_record
+from tests.tools.records import as_record
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "2.13.0-cpu.json"
 

@@ -27,6 +27,7 @@ from tests.harness.verdict import judge
 from tests.tools.case_script import ARGUMENTS, ERRORS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
 from tests.tools.reproduce import first_row, main, script_of_entry, shown_by
+from tests.tools.standalone import Setting
 from tests.tools.wrong_mask_script import wrong_mask_script
 
 RELEASE = installed()
@@ -307,10 +308,12 @@ def test_command_prints_the_script_of_an_entry_and_of_a_case(capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-entry"], ["MultiHead("], ["Mask()"], ["1", "cpu", "2"]])
 def test_command_refuses_what_it_does_not_understand_in_one_line(arguments, capsys):
-    assert main(arguments) == 4
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 4
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_script_for_another_device_says_so():
-    text = script(MultiHead(S=2, key_padding_mask=Mask(layout="sliced")), "cuda:0")
+    text = script(MultiHead(S=2, key_padding_mask=Mask(layout="sliced")), Setting("cuda:0"))
     assert text.count("cuda:0") >= 4

@@ -234,13 +234,13 @@ def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
     concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
     assert all(is_present.__wrapped__(entry, run.release) for entry in concerned)
     assert not any(is_present(entry, run.release) for entry in ENTRIES if entry not in concerned)
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device: HELPFUL)
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device, adopted: HELPFUL)
     assert not any(is_present.__wrapped__(entry, run.release) for entry in concerned)
 
 
 @needs_2
 def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device: OTHER)
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device, adopted: OTHER)
     with pytest.raises(Nonconformance) as failed:
         check(BY_ID[FLAT], run)
     report = str(failed.value)

@@ -4,7 +4,6 @@ Each run is a whole conformance run in a process of its own, but failures are no
 quick profile; those that survive it with the default one.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
+from tests.harness.command_line import BAD_INPUT, Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected
@@ -102,7 +102,7 @@ def _read(fault, profile, record):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="sensitivity", description=__doc__.splitlines()[0])
+    parser = Parser(prog="sensitivity", description=__doc__.splitlines()[0])
     parser.add_argument("faults", nargs="*", help="ids of faults, or of classes (default: all)")
     parser.add_argument("--first", action="store_true", help="end each run with the first test that notices")
     parser.add_argument("--profile", choices=PROFILES, help="only this one (default: quick, then default)")
@@ -115,7 +115,7 @@ def main(arguments=None):
     unknown = set(options.faults) - set(FAULTS) - set(CLASSES)
     if unknown:
         print(f"no such fault or class: {', '.join(sorted(unknown))}", file=sys.stderr)
-        return 4
+        return BAD_INPUT
     faults = [
         fault.id
         for kind, members in CLASSES.items()

@@ -1,11 +1,11 @@
 """`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md: what the last campaign found."""
 
-import argparse
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.harness.command_line import Parser
 from tests.selftest.test_clauses import TESTS, clauses_of
 from tests.sensitivity.faults import CLASSES
 from tests.sensitivity.reasons import REASONS
@@ -105,7 +105,7 @@ def _clauses(tests):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="python -m tests.sensitivity.kill_table", description=__doc__)
+    parser = Parser(prog="python -m tests.sensitivity.kill_table", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     options = parser.parse_args(arguments)
     text = page(json.loads(FOUND.read_text()))

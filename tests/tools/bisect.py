@@ -5,7 +5,6 @@ can be said. Each release that is asked, patch releases included, is installed b
 away. What was found is kept in reports/bisect, so that a search that was interrupted goes on.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -16,15 +15,13 @@ from tempfile import TemporaryDirectory
 
 from packaging.version import InvalidVersion, Version
 
+from tests.harness.command_line import BAD_INPUT, BadInput, Parser
+
 from .search import OTHER, SAME, UNKNOWN, turning_point
 
 ROOT = Path(__file__).parents[2]
 BUG, FINE = "bug", "fine"
 _PYTHON = "3.11"  # runs every release
-
-
-class BadInput(Exception):
-    """What cannot be bisected, in one line."""
 
 
 @dataclass
@@ -45,7 +42,7 @@ class Log:
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="bisect", description="In which release something broke, or was fixed.")
+    parser = Parser(prog="bisect", description="In which release something broke, or was fixed.")
     parser.add_argument("what", metavar="WHAT", help="the id of a ledger's entry, or a script")
     parser.add_argument("--good", default="1.13", help="an end of the range, any release (default: %(default)s)")
     parser.add_argument("--bad", help="the other end (default: the newest release)")
@@ -58,7 +55,7 @@ def main(arguments):
         found = bisect(versions, lambda version: _asked(version, script, log))
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 4
+        return BAD_INPUT
     print(found)
     return 0
 

@@ -15,7 +15,7 @@ from tests.harness.specification import specification
 from tests.harness.verdict import bounds, mixes_types
 
 from .python_text import Bracketed, Suite, listed, number
-from .standalone import assembled
+from .standalone import CPU, assembled
 from .typed_call import TypedCall
 
 # What a script can look at.
@@ -23,14 +23,14 @@ RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS = "results", "gradients", "error
 EVERYTHING = frozenset((RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS))
 
 
-def script(case, device="cpu", about=EVERYTHING, of=None, head=()):
+def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
     """The script of a case.
 
     about: what to look at, as far as the case can show it. of: the arguments whose gradients are compared, by name;
     all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
     """
     leaves = tuple(name for name in directions(case) if of is None or name in of)
-    return assembled(_CaseScript(case, TypedCall(case, device), frozenset(about), leaves).blocks(), device, head)
+    return assembled(_CaseScript(case, TypedCall(case, setting), frozenset(about), leaves).blocks(), setting, head)
 
 
 @dataclass(frozen=True)

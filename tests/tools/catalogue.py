@@ -5,14 +5,15 @@ Both ledgers and the records of all releases become one value (edge_cases.py), a
 is bad input: exit code 4.
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 
 from .edge_cases import catalogue, read_clauses
 from .html_page import to_html
 from .markdown_page import to_markdown
-from .records import BadInput, read_records
+from .records import read_records
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m tests.tools.catalogue"
@@ -26,7 +27,7 @@ def pages(folder, specification=ROOT / "reference" / "README.md"):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Write the catalogue of edge cases.")
+    parser = Parser(prog=COMMAND, description="Write the catalogue of edge cases.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     parser.add_argument("--records", type=Path, default=ROOT / "docs" / "results", help="the folder of records")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="the folder of both pages")
@@ -35,7 +36,7 @@ def main(arguments):
         texts = pages(options.records)
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 4
+        return BAD_INPUT
     stale = [options.output / name for name, text in texts.items() if not _holds(options.output / name, text)]
     if options.check and stale:
         print(f"stale: {', '.join(map(str, stale))}; run {COMMAND}", file=sys.stderr)

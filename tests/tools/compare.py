@@ -3,7 +3,6 @@
 Exit code 1 if something regressed, 0 if not, 4 if a record cannot be used.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -11,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, PASSED, titles
 from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 
-from .records import BadInput, Record, read_record
+from .records import Record, read_record
 
 REGRESSED, FIXED = "regressed", "fixed"
 BEGINS, ENDS, CHANGES = "deviation begins", "deviation ends", "deviation changes"
@@ -132,7 +132,7 @@ FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="compare", description="What changed from one record to another.")
+    parser = Parser(prog="compare", description="What changed from one record to another.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--format", choices=FORMATS, default="text")
@@ -141,7 +141,7 @@ def main(arguments):
         old, new = read_record(options.old), read_record(options.new)
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 4
+        return BAD_INPUT
     found = changes(old, new)
     print("\n".join(FORMATS[options.format](old, new, found)))
     return int(any(change.is_worse for change in found))

@@ -14,6 +14,7 @@ from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
 from .ranges import in_words, minor, on_device
 from .records import Record
 from .reproduce import script_of_entry
+from .standalone import Setting
 
 # The states of a cell, beside those that a record knows.
 IN_PART, UNMEASURED = "in part", "not measured"
@@ -238,7 +239,7 @@ def _call_of(entry, record):
         "trigger": entry.trigger,
         "instead": entry.instead,
         "seen": seen if finding["cases"] else "no call of the run but the one below,",
-        "code": script_of_entry(entry, release.device),
+        "code": script_of_entry(entry, Setting(release.device)),
     }
 
 

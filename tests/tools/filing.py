@@ -12,6 +12,7 @@ from tests.harness.wrong_masks import CALLS
 
 from .case_script import script
 from .edge_cases import read_clauses
+from .standalone import Setting
 from .wrong_mask_script import wrong_mask_script
 
 _SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"
@@ -43,12 +44,12 @@ class Failure:
         named = re.findall(r"clause (\d+)(?: (to|and) (\d+))?", self.message)
         return sorted({n for first, how, last in named for n in _numbers(int(first), how, int(last or first))})
 
-    def script(self, device):
-        """The script that shows it, or None if the message has no case."""
+    def script(self, setting):
+        """The script that shows it in this Setting, or None if the message has no case."""
         if case := re.search(r'tests\.harness\.again "(.*)"', self.message):
-            return script(parse(case[1]), device)
+            return script(parse(case[1]), setting)
         if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
-            return wrong_mask_script(next(call for call in CALLS if call.id == row[1]), device)
+            return wrong_mask_script(next(call for call in CALLS if call.id == row[1]), setting)
         return None
 
 
@@ -63,10 +64,11 @@ def file_failures(record, folder):
     """
     environment = record["environment"]
     release = environment["torch"].split("+")[0]
+    setting = Setting(environment["device"], environment.get("import"), environment.get("subject"))
     written = []
     for test, result in record["tests"].items():
         failure = Failure(test, result.get("message", ""))
-        if result["outcome"] not in (FAILED, CRASH) or not (text := failure.script(environment["device"])):
+        if result["outcome"] not in (FAILED, CRASH) or not (text := failure.script(setting)):
             continue
         place = Path(folder) / release / failure.id
         place.mkdir(parents=True, exist_ok=True)

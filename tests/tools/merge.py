@@ -4,7 +4,6 @@ What adds up is added up, and nothing is counted twice: of two records that are 
 one test with one seed are refused. Exit code 4 if the records cannot be merged.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -14,12 +13,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from tests.harness import record
+from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.dispatch import reachable
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED
 from tests.harness.release import Release
 from tests.harness.session import CHANGED, PRESENT
 
-from .records import BadInput, as_record
+from .records import as_record
 
 _SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
 _OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
@@ -109,7 +109,7 @@ def _entry(findings):
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="merge", description="Make one record of several.")
+    parser = Parser(prog="merge", description="Make one record of several.")
     parser.add_argument("out", type=Path)
     parser.add_argument("records", type=Path, nargs="+", metavar="record")
     options = parser.parse_args(arguments)
@@ -124,7 +124,7 @@ def main(arguments):
         made = merged(plain)
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 4
+        return BAD_INPUT
     record.write(made, options.out)
     calls = sum(made["statuses"].values())
     print(f"{len(plain)} records, {len(made['tests'])} tests, {calls} calls: {options.out}")

@@ -8,12 +8,9 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from tests.harness.command_line import BadInput
 from tests.harness.record import NOT_EXERCISED, SCHEMA
 from tests.harness.session import PRESENT
-
-
-class BadInput(Exception):
-    """What cannot be read, in one line."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tests.harness import ledger, wrong_masks_ledger
 from tests.harness.again import parse
 from tests.harness.arrays import directions
 from tests.harness.cases import Case
+from tests.harness.command_line import Parser
 from tests.harness.release import OLDEST, Release
 from tests.harness.situations import Call
 from tests.harness.specification import specification
@@ -26,15 +27,15 @@ from tests.harness.verdict import predict
 from tests.harness.wrong_masks import CALLS, not_applicable
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
-from .standalone import heading
+from .standalone import CPU, Setting, heading
 from .wrong_mask_script import wrong_mask_script
 
 
-def script_of_entry(entry, device="cpu"):
+def script_of_entry(entry, setting=CPU):
     """The script of an entry of either ledger: of its pinned case, or of its first row."""
     if isinstance(entry, ledger.Deviation):
-        return script(entry.pinned, device, shown_by(entry), lost_by(entry), heading(entry))
-    return wrong_mask_script(first_row(entry), device, heading(entry))
+        return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry))
+    return wrong_mask_script(first_row(entry), setting, heading(entry))
 
 
 def shown_by(entry):
@@ -81,26 +82,27 @@ def _first_affected(entry):
 
 def main(arguments):
     """Print a script."""
-    if len(arguments) not in (1, 2):
-        return _refused("usage: python -m tests.tools.reproduce CASE-OR-LEDGER-ID [DEVICE]")
-    text, *device = arguments
+    parser = Parser(prog="reproduce", description="A case, or an entry of a ledger, as a script.")
+    parser.add_argument("what", metavar="CASE-OR-LEDGER-ID")
+    parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
+    parser.add_argument("--import", dest="imported", metavar="MODULE", help="what brings the device along")
+    parser.add_argument(
+        "--subject", metavar="MODULE:FACTORY", help="what to call in the place of nn.MultiheadAttention"
+    )
+    options = parser.parse_args(arguments)
+    text, setting = options.what, Setting(options.device, options.imported, options.subject)
     entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
     if text in entries:
-        print(script_of_entry(entries[text], *device), end="")
+        print(script_of_entry(entries[text], setting), end="")
         return 0
     try:
         case = parse(text)
     except Exception as error:  # a text can be wrong in any way
-        return _refused(f"neither an entry of the ledger nor a case: {text!r} ({type(error).__name__}: {error})")
+        parser.error(f"neither an entry of the ledger nor a case: {text!r} ({type(error).__name__}: {error})")
     if not isinstance(case, Case):
-        return _refused(f"not a case: {text!r}")
-    print(script(case, *device), end="")
+        parser.error(f"not a case: {text!r}")
+    print(script(case, setting), end="")
     return 0
-
-
-def _refused(message):
-    print(message, file=sys.stderr)
-    return 4
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ keeps of each run what it found, and adds up how near to their bounds right resu
 record in reports/soak. `--page` writes docs/false-alarms.md from all logs. Exit code 1 if a run failed.
 """
 
-import argparse
 import json
 import os
 import random
@@ -14,6 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.harness.command_line import Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.harness.verdict import FAILS
 
@@ -24,7 +24,7 @@ _BAD = (FAILED, HARNESS_ERROR, CRASH)
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="python -m tests.tools.soak", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tests.tools.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="how many runs the log shall have (default: %(default)s)")
     parser.add_argument("--profile", default="default", help="the Hypothesis profile of the runs")
     parser.add_argument("--device", default="cpu")

@@ -11,7 +11,7 @@ from tests.harness.results import as_given
 from tests.harness.subject import constructor, options
 
 from .python_text import Bracketed, listed, number, quoted
-from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument
+from .standalone import CPU, SCALED_DOT_PRODUCT, Setting, needs, needs_argument
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,11 @@ class TypedCall:
     """Methods return statements, see python_text.py."""
 
     case: Case
-    device: str
+    setting: Setting = CPU
+
+    @property
+    def device(self):
+        return self.setting.device
 
     @property
     def is_module(self):
@@ -32,6 +36,8 @@ class TypedCall:
     @property
     def called(self):
         """The name of the module or function."""
+        if self.case.module == "MultiheadAttention":
+            return self.setting.attention
         return f"torch.nn{'' if self.is_module else '.functional'}.{self.case.module}"
 
     def needs(self):
@@ -45,7 +51,7 @@ class TypedCall:
         newer = {"scale", "enable_gqa"}
         if self.called != SCALED_DOT_PRODUCT:
             newer = {"is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal"}
-        for name in options(self.case):
+        for name in () if self.setting.subject else options(self.case):
             if name in newer:
                 yield needs_argument(f"{self.called}.forward" if self.is_module else self.called, name)
 
@@ -139,8 +145,12 @@ class TypedCall:
         if not self.is_module:
             return tuple(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items())
         given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
-        arguments = (*(f"{name}={quoted(value)}" for name, value in given.items()), *self.kind())
-        lines = [Bracketed(f"{'layer' if self.is_stack else 'module'} = {self.layer}(", arguments)]
+        arguments = tuple(f"{name}={quoted(value)}" for name, value in given.items())
+        kind = self.kind()
+        if self.setting.subject:  # which may not take them
+            lines = [Bracketed(f"module = {self.layer}(", arguments), f"module.to({', '.join(kind)})"][: 1 + bool(kind)]
+        else:
+            lines = [Bracketed(f"{'layer' if self.is_stack else 'module'} = {self.layer}(", (*arguments, *kind))]
         if self.is_stack:
             lines += [Bracketed(f"module = {self.called}(", ("layer", str(self.case.num_layers), *self.stack()))]
         if with_values:

@@ -5,12 +5,13 @@ import re
 from tests.harness.wrong_masks import ACCEPTS, source
 
 from .python_text import Suite, split_call
-from .standalone import SCALED_DOT_PRODUCT, assembled, needs, needs_argument
+from .standalone import CPU, SCALED_DOT_PRODUCT, assembled, needs, needs_argument
 
 
-def wrong_mask_script(call, device="cpu", head=()):
+def wrong_mask_script(call, setting=CPU, head=()):
     """The script of a row (wrong_masks.WrongCall). head: lines of comment that it begins with."""
-    lines = source(call, device).replace("'", '"').splitlines()
+    lines = source(call, setting.device).replace("torch.nn.MultiheadAttention", setting.attention)
+    lines = lines.replace("'", '"').splitlines()
     made = [line for line in lines if re.match(r"\w+ = ", line)]
     *before, invocation = lines[len(made) :]
     statement = split_call(invocation)
@@ -20,16 +21,18 @@ def wrong_mask_script(call, device="cpu", head=()):
     is_named = r're.search(r"(?<![\w:])(\w+_)?masks?(?!\w)", str(error), re.IGNORECASE)'
     refused = ('print("got", type(error).__name__, error)', f"sys.exit(not {is_named})")
     blocks = (
-        *((statement,) for statement in _needs(call)),
+        *((statement,) for statement in _needs(call, setting)),
         (*made, *before, f'print("expected an error that names the mask: the right shape is {call.right_shape}")'),
         (Suite("try:", (statement,)), Suite("except Exception as error:", refused)),
         ('print("got no error")', f"sys.exit({int(ACCEPTS not in call.conforming)})"),
     )
-    return assembled(blocks, device, head)
+    return assembled(blocks, setting, head)
 
 
-def _needs(call):
+def _needs(call, setting):
     """What not every release has."""
+    if setting.subject:
+        return
     called = f"torch.nn.{call.module}.forward" if call.callee.made else f"torch.nn.functional.{call.module}"
     if called == SCALED_DOT_PRODUCT:
         yield needs("torch.nn.functional", call.module)

@@ -1,0 +1,98 @@
+"""Another implementation of nn.MultiheadAttention, held to the same clauses: --subject package.module:factory."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from .release import takes
+
+# Arguments of the module and of its call, with their defaults.
+_MADE_WITH = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
+_MADE_WITH |= {"batch_first": False}
+_CALLED_WITH = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
+_CALLED_WITH |= {"need_weights": True, "average_attn_weights": True}
+
+DECLINED = "NotImplementedError"  # what it raises is not asked of it
+
+
+class Unusable(Exception):
+    """Why something cannot be the subject, in one line."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What `factory` makes, in the place of nn.MultiheadAttention; its name is "package.module:factory".
+
+    The factory takes that module's arguments; what it makes is called as that module is. An argument that its
+    signatures lack is not asked of it (`takes`), and a call that raises NotImplementedError is not applicable. It is
+    given its parameters under the names of nn.MultiheadAttention: where its own have these names (`is_alike`) they are
+    replaced, and their gradients judged; otherwise its load_state_dict gets them.
+    """
+
+    name: str
+    factory: Callable[..., nn.Module]
+    takes: frozenset[str]
+    is_alike: bool
+
+    @property
+    def imported(self):
+        """The name of the module to import."""
+        return self.name.partition(":")[0]
+
+    @property
+    def dotted(self):
+        """How the factory is called in a script that imports its module."""
+        return self.name.replace(":", ".")
+
+    def adapt(self, case):
+        """The case nearest to this one that can be asked of it."""
+        changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}
+        if "attn_mask" in changes:
+            changes["is_causal"] = False
+        if not self.is_alike and case.autograd == "grad":
+            changes["autograd"] = "inputs"
+        return replace(case, **changes)
+
+    def module(self, arguments, weights, training, trained):
+        """The module that these arguments make, with these parameters (all or none `trained`)."""
+        weight = next(iter(weights.values()))
+        module = _made(self.factory, tuple(sorted(arguments.items())), weight.dtype, weight.device)
+        if self.is_alike:
+            for name, parameter in weights.items():
+                path, _, leaf = name.rpartition(".")
+                module.get_submodule(path)._parameters[leaf] = parameter
+        else:
+            module.load_state_dict({name: parameter.detach().clone() for name, parameter in weights.items()})
+            module.requires_grad_(trained)
+        return module.train(training)
+
+
+@lru_cache(maxsize=64)
+def _made(factory, arguments, dtype, device):
+    with torch.random.fork_rng(devices=[]):  # a case is the same whether its module is made for it or is there already
+        return factory(**dict(arguments)).to(device=device, dtype=dtype)
+
+
+def load(name):
+    """The Adopted of that name, "package.module:factory". Raises Unusable."""
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise Unusable(f"{name}: not of the form package.module:factory")
+    try:
+        factory = importlib.import_module(module)
+        for part in path.split("."):
+            factory = getattr(factory, part)
+        made = factory(embed_dim=4, num_heads=2)
+        forward, parameters = made.forward, dict(made.named_parameters())
+    except Exception as error:  # what is not ours can fail in any way
+        raise Unusable(" ".join(f"{name}: {type(error).__name__}: {error}".split())) from None
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    asked = [(function, name) for name in _MADE_WITH] + [(forward, name) for name in _CALLED_WITH]
+    taken = frozenset(name for callee, name in asked if takes(callee, name))
+    is_alike = set(dict(nn.MultiheadAttention(4, 2).named_parameters())) <= set(parameters)
+    return Adopted(name, factory, taken, is_alike)

@@ -1,0 +1,88 @@
+"""Implementations of nn.MultiheadAttention's interface for test_adopted.py: right ones, and wrong ones."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Subclass(nn.MultiheadAttention):
+    """Does what its parent does."""
+
+
+class BlindToPadding(nn.MultiheadAttention):
+    """Forgets the padding of every sample but the first."""
+
+    def forward(self, query, key, value, key_padding_mask=None, **options):
+        if key_padding_mask is not None and key_padding_mask.dim() == 2:
+            key_padding_mask = key_padding_mask.clone()
+            key_padding_mask[1:] = 0
+        return super().forward(query, key, value, key_padding_mask=key_padding_mask, **options)
+
+
+class Port(nn.Module):
+    """Written anew, with linear layers of other names; takes few of the arguments, and takes them as specified."""
+
+    def __init__(self, embed_dim, num_heads, batch_first=False):
+        super().__init__()
+        self.num_heads, self.batch_first = num_heads, batch_first
+        self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(embed_dim, embed_dim) for _ in range(4))
+
+    def load_state_dict(self, state, strict=True):
+        layers = (self.to_q, self.to_k, self.to_v)
+        parts = zip(layers, state["in_proj_weight"].chunk(3), state["in_proj_bias"].chunk(3), strict=True)
+        with torch.no_grad():
+            for layer, weight, bias in (*parts, (self.to_out, state["out_proj.weight"], state["out_proj.bias"])):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+
+    def forward(self, query, key, value, attn_mask=None):
+        if query.dim() == 2:
+            raise NotImplementedError("only batches")
+        if not self.batch_first:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        N, L, E = query.shape
+        q, k, v = (
+            layer(x).view(N, -1, self.num_heads, E // self.num_heads).transpose(1, 2)
+            for layer, x in ((self.to_q, query), (self.to_k, key), (self.to_v, value))
+        )
+        weights = self.weights(q @ k.transpose(-1, -2) / (E // self.num_heads) ** 0.5, attn_mask)
+        output = self.to_out((weights @ v).transpose(1, 2).reshape(N, L, E))
+        return (output if self.batch_first else output.transpose(0, 1)), weights.mean(1)
+
+    def weights(self, scores, mask):
+        """The softmax, in which a row that sees no key is 0."""
+        if mask is None:
+            return functional.softmax(scores, dim=-1)
+        rows, keys = scores.shape[-2:]
+        if mask.shape not in ((rows, keys), (scores.shape[0] * self.num_heads, rows, keys)):
+            raise ValueError(f"attn_mask has the wrong shape {tuple(mask.shape)}")
+        if mask.dtype not in (torch.bool, scores.dtype):
+            raise TypeError(f"attn_mask is {mask.dtype}")
+        if mask.device != scores.device:
+            raise ValueError(f"attn_mask is on {mask.device}")
+        mask = mask if mask.dim() == 2 else mask.view(scores.shape)
+        scores = scores.masked_fill(mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        is_empty = (scores == -torch.inf).all(-1, keepdim=True)
+        return functional.softmax(scores.masked_fill(is_empty, 0.0), dim=-1).masked_fill(is_empty, 0.0)
+
+
+class TransposedPort(Port):
+    """Reads a mask of one head with its rows and columns exchanged."""
+
+    def weights(self, scores, mask):
+        return super().weights(scores, mask.T if mask is not None and mask.dim() == 2 else mask)
+
+
+def decliner(embed_dim, num_heads):
+    """Declines every call."""
+
+    class Declining(nn.MultiheadAttention):
+        def forward(self, *_, **__):
+            raise NotImplementedError
+
+    return Declining(embed_dim, num_heads)
+
+
+def refuser(embed_dim, num_heads):
+    """Cannot be made."""
+    raise RuntimeError("no heads\nat all")

@@ -1,0 +1,130 @@
+"""What stands in the place of nn.MultiheadAttention: right ones pass, wrong ones fail, unusable ones are refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import session
+from tests.harness.adopted import Unusable, load
+from tests.harness.cases import MultiHead
+from tests.harness.checking import judged
+from tests.harness.failure import Nonconformance
+from tests.harness.laws import LAWS
+from tests.harness.masks import Mask
+from tests.harness.verdict import CONFORMS, DEVIATES, NOT_APPLICABLE
+from tests.harness.wrong_masks import CALLS, not_applicable
+from tests.harness.wrong_masks_ledger import check_all
+
+ROOT = Path(__file__).parents[2]
+EMPTY_ROW = MultiHead(L=2, S=2, attention="self", attn_mask=Mask("bool", "all"), need_weights=True)
+
+
+def subject(name):
+    return load(f"tests.selftest.subjects:{name}")
+
+
+@pytest.fixture
+def measuring(request):
+    """Starts a session in which the subject is measured; the former one is put back."""
+    former = session.current
+    yield lambda name: session.start(adopted=subject(name))
+    session.current = former
+
+
+def measure(name, path, tmp_path, *options):
+    """(exit code, record, output) of a run."""
+    record = tmp_path / "record.json"
+    command = [sys.executable, "-m", "pytest", *path, "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
+    command += [f"--subject=tests.selftest.subjects:{name}", f"--report={record}", "--hypothesis-seed=1", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    return run.returncode, json.loads(record.read_text()), run.stdout
+
+
+MAIN = ("tests/conformance/test_multihead_attention.py",)
+LAW = ("tests/conformance/test_equivalences.py", "-k", "batch_and_its_samples")
+
+
+@pytest.mark.parametrize("name", ["Subclass", "Port"])
+def test_a_right_one_passes(name, tmp_path):
+    code, record, output = measure(name, MAIN, tmp_path)
+    assert code == 0, output[-3000:]
+    assert record["environment"]["subject"] == f"tests.selftest.subjects:{name}"
+    assert list(record["paths"]) == ["MultiheadAttention"]
+    assert record["statuses"][CONFORMS] > 100
+
+
+@pytest.mark.parametrize("name, path", [("BlindToPadding", LAW), ("TransposedPort", MAIN)])
+def test_a_wrong_one_fails_and_leaves_scripts_that_show_it(name, path, tmp_path):
+    code, _, output = measure(name, path, tmp_path)
+    assert code == 1, output[-3000:]
+    assert f"tests.selftest.subjects:{name} does not do what it should" in output
+    assert re.search(rf'tests\.harness\.again ".*" --subject tests\.selftest\.subjects:{name}\n', output)
+    (script, *_) = tmp_path.glob("*/*/script.py")
+    run = subprocess.run([sys.executable, script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert run.returncode == 1, run.stderr
+    assert f"tests.selftest.subjects.{name}(" in script.read_text()
+
+
+def test_one_that_declines_everything_is_not_conforming(tmp_path):
+    code, record, output = measure("decliner", MAIN, tmp_path)
+    assert code == 3
+    assert set(record["statuses"]) == {NOT_APPLICABLE}
+    assert "the subject declines every call" in output
+
+
+def test_it_may_deviate_as_torch_does_or_conform(measuring):
+    measuring("Subclass")
+    assert judged(EMPTY_ROW)[1].status == DEVIATES
+    measuring("Port")
+    assert judged(EMPTY_ROW)[1].status == CONFORMS
+
+
+def test_what_it_does_not_take_is_not_asked(measuring):
+    adopted = measuring("Port").adopted
+    assert adopted.takes == {"batch_first", "attn_mask"}
+    asked = adopted.adapt(MultiHead(key_padding_mask=Mask(), need_weights=False, autograd="grad", bias=False, kdim=3))
+    assert asked == MultiHead(autograd="inputs")
+    assert load("torch.nn:MultiheadAttention").adapt(asked) == asked
+
+
+def test_a_call_that_it_declines_is_not_applicable(measuring):
+    measuring("Port")
+    assert judged(MultiHead(batched=False))[1].status == NOT_APPLICABLE
+
+
+def test_laws_are_those_that_say_something_about_it(measuring):
+    release = measuring("Port").release
+    laws = {law.id for law in LAWS if law.is_in(release)}
+    assert {"bool_mask_and_its_float_twin", "batch_first_and_sequence_first"} <= laws
+    assert not {"weights_wanted_and_not_wanted", "causal_mask_with_and_without_hint"} & laws
+
+
+@pytest.mark.parametrize("name", ["Subclass", "Port"])
+def test_wrong_masks_are_asked_of_it(name, measuring):
+    run = measuring(name)
+    calls = [call for call in CALLS if not not_applicable(call, run.release)]
+    assert {call.module for call in calls} == {"MultiheadAttention"}
+    check_all(calls, run)
+    if name == "Subclass":
+        with pytest.raises(Nonconformance):
+            check_all(calls, measuring("TransposedPort"))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("subjects", "not of the form"),
+        ("no_such_module:x", "ModuleNotFoundError"),
+        ("tests.selftest.subjects:nothing", "AttributeError"),
+        ("tests.selftest.subjects:refuser", "RuntimeError: no heads at all"),
+        ("math:sqrt", "TypeError"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(name, words):
+    with pytest.raises(Unusable, match=words) as raised:
+        load(name)
+    assert "\n" not in str(raised.value)
