@@ -72,7 +72,8 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tests.harness import session
 
-    session.start(device, not config.getoption("no_ledger"), _model(config.getoption("model")), adopted)
+    model, imported = _model(config.getoption("model")), config.getoption("imported")
+    session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Measurement(config), "measurement")
 
@@ -228,8 +229,7 @@ class Measurement:
         self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
         self.changes, self.filed = [], []
         profile = config.getoption("hypothesis_profile") or "default"
-        seed, imported = config.option.hypothesis_seed, config.getoption("imported")
-        self.environment = record.environment(session.current, profile, seed, imported)
+        self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
 
     def pytest_report_header(self):
         from tests.harness.summary import header

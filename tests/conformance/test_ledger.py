@@ -19,5 +19,6 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         return
     observation, verdict = judged(entry.pinned)
     if verdict.status == FAILS:
-        news = "has changed" if finding.expected else f"is not expected here ({entry.affects})"
-        raise Nonconformance(f"{entry.id} {news}.\n" + explain(entry.pinned, observation, verdict))
+        news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
+        text = explain(entry.pinned, observation, verdict, session.current.setting)
+        raise Nonconformance(f"{entry.id} {news}.\n{text}")

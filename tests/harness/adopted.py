@@ -39,16 +39,6 @@ class Adopted:
     takes: frozenset[str]
     is_alike: bool
 
-    @property
-    def imported(self):
-        """The name of the module to import."""
-        return self.name.partition(":")[0]
-
-    @property
-    def dotted(self):
-        """How the factory is called in a script that imports its module."""
-        return self.name.replace(":", ".")
-
     def adapt(self, case):
         """The case nearest to this one that can be asked of it."""
         changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}

@@ -32,14 +32,15 @@ def main(arguments):
     try:
         if options.imported:
             importlib.import_module(options.imported)
-        session.start(options.device, adopted=load(options.subject) if options.subject else None)
+        adopted = load(options.subject) if options.subject else None
+        session.start(options.device, adopted=adopted, imported=options.imported)
         case = parse(options.case)
     except Exception as error:  # what was typed can be wrong in any way
         parser.error(" ".join(f"{type(error).__name__}: {error}".split()))
     observation, verdict = judged(case)
     print(f"torch {torch.__version__}: {verdict.status}", *verdict.deviations)
     if verdict.status == FAILS:
-        print(explain(case, observation, verdict, session.current.adopted))
+        print(explain(case, observation, verdict, session.current.setting))
     return int(verdict.status == FAILS)
 
 

@@ -23,13 +23,13 @@ def judged(case):
     run = session.current
     observation = observe(case, run.device, run.adopted)
     deviations = ledger.applying(Call(case, run.release, observation.served), run.entries)
-    verdict = (_judge_adopted if run.adopted else judge)(case, observation, deviations)
+    verdict = (judge if run.has_own_ledger else _judge_leniently)(case, observation, deviations)
     run.tally.add(case, observation, verdict)
     return observation, verdict
 
 
-def _judge_adopted(case, observation, deviations):
-    """What stands in the place of nn.MultiheadAttention may be right where that deviates, or deviate as it does."""
+def _judge_leniently(case, observation, deviations):
+    """What has no ledger of its own may be right where torch on CPU deviates, or deviate as that does."""
     if _is_declined(observation):
         return Verdict(NOT_APPLICABLE)
     verdict = judge(case, observation)
@@ -54,7 +54,7 @@ def check(case):
 
 
 def _nonconformance(case, observation, verdict, more=""):
-    return Nonconformance(explain(case, observation, verdict, session.current.adopted) + more)
+    return Nonconformance(explain(case, observation, verdict, session.current.setting) + more)
 
 
 def contents(case, number=3):

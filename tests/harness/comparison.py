@@ -1,9 +1,10 @@
 """How far is too far: an observation against a prediction, by class first (NaN, inf, finite), then by value.
 
-The bound of a finite element is SAFETY * u * (condition + sqrt(terms) * magnitude): u is the unit roundoff of the
-dtype; condition is the error that the same formula makes when it is evaluated in float32, or of inputs that are moved
-by such a rounding, in units of float32's roundoff, so that it carries whatever cancellation the case has; the last
-term is the usual statistical bound of a sum of that many terms, for cases where these errors happen to be small.
+The bound of a finite element is SAFETY * (u * (condition + sqrt(terms) * magnitude) + terms * tiny). u is the unit
+roundoff of the dtype. condition is the error that the same formula makes when it is evaluated in float32, or of inputs
+that are moved by such a rounding, in units of float32's roundoff, so that it carries whatever cancellation the case
+has; the next term is the usual statistical bound of a sum of that many terms, for cases where these errors happen to be
+small. tiny is the dtype's smallest normal number: what lies below it a kernel may round to 0.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ def bound(expected, rough, dtype, terms, ignore=None):
 
 def allowance(dtype, condition, magnitude, terms):
     """The bound itself."""
-    return SAFETY * float(np.finfo(dtype).eps) / 2 * float(condition + sqrt(terms) * magnitude)
+    kind = np.finfo(dtype)
+    return SAFETY * (float(kind.eps) / 2 * float(condition + sqrt(terms) * magnitude) + terms * float(kind.tiny))
 
 
 def compare_numbers(what, expected, got, allowed):

@@ -8,6 +8,7 @@ import numpy as np
 from .arrays import inputs, mask_arrays
 from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
 from .results import as_given
+from .setting import CPU
 from .subject import constructor, options
 
 _WIDEST = 40
@@ -31,19 +32,19 @@ class Nonconformance(AssertionError):
     """torch does something else than the model of its release."""
 
 
-def explain(case, observation, verdict, adopted=None):
-    """The report on a failing case, as text. adopted: what was called in the place of nn.MultiheadAttention."""
-    lines = [f"{adopted.name if adopted else case.module} does not do what it should:", ""]
+def explain(case, observation, verdict, setting=CPU):
+    """The report on a failing case, as text."""
+    lines = [f"{setting.subject or case.module} does not do what it should:", ""]
     for mismatch in verdict.mismatches:
         lines += [f"    {_mismatch(mismatch)}", f"        (clause {_clause(mismatch)} of reference/README.md)"]
     if verdict.deviations:
         lines += ["", "    expected are the deviations that the ledger knows here: " + ", ".join(verdict.deviations)]
-    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case, adopted))]
+    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case, setting))]
     for name, array in mask_arrays(case).items():
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
     lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
-    subject = f" --subject {adopted.name}" if adopted else ""
-    lines += ["", "Again:", "", f'    python -m tests.harness.again "{shortest_repr(case)}"{subject}', ""]
+    again = " ".join([f'python -m tests.harness.again "{shortest_repr(case)}"', *setting.options])
+    lines += ["", "Again:", "", f"    {again}", ""]
     return "\n".join(lines)
 
 
@@ -73,7 +74,7 @@ def _indented(text):
     return [f"    {line}" for line in text.splitlines()]
 
 
-def call_text(case, adopted=None):
+def call_text(case, setting=CPU):
     """The call as one could type it, with shapes for tensors."""
     shapes = {
         name: f"<{array.dtype} {tuple(as_given(case, name, array).shape)}>"
@@ -94,7 +95,7 @@ def call_text(case, adopted=None):
     else:
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
-    factory = adopted.dotted if adopted else f"torch.nn.{case.module}"
+    factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
     made = "" if getattr(case, "functional", False) else f"module = {_made(case, factory)}\n"
     name = "module" if made else f"torch.nn.functional.{case.module}"
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)

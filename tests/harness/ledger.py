@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from packaging.specifiers import SpecifierSet
-
 from . import dispatch, triggers
 from .behaviours import (
     HidingNonzero,
@@ -26,6 +24,7 @@ from .behaviours import (
 )
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .masks import Mask
+from .setting import MEASURED_ON
 from .situations import has_nonzero_finite
 
 
@@ -49,12 +48,11 @@ class Deviation:
     applies: Callable
     change: Callable
     pinned: Case
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = MEASURED_ON
 
     def concerns(self, release):
         """Whether this release and device are affected."""
-        specifier = SpecifierSet(self.affects, prereleases=True)
-        return release.device_type in self.devices and specifier.contains(release.version.base_version)
+        return release.is_among(self.affects, self.devices)
 
 
 @dataclass(frozen=True)

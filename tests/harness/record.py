@@ -26,8 +26,8 @@ LEAST_SHARE_OF_A_PATH = 0.01
 _CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
 
 
-def environment(run, profile, seed, imported=None):
-    """What the run ran on. imported: the module that was imported first, which brings the device along."""
+def environment(run, profile, seed):
+    """What the run ran on."""
     return {
         "torch": torch.__version__,
         "git": torch.version.git_version,
@@ -35,7 +35,7 @@ def environment(run, profile, seed, imported=None):
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
-        **({"import": imported} if imported else {}),
+        **({"import": run.imported} if run.imported else {}),
         "cpu": _cpu_capability(),
         "threads": torch.get_num_threads(),
         "profile": profile,

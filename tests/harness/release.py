@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .cases import MultiHead, ScaledDotProduct
 from .dispatch import since
+from .setting import MEASURED_ON, Setting
 
 OLDEST = Version("1.13")
 HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
@@ -31,6 +33,15 @@ class Release:
     version: Version
     device: str
     adopted: object = None
+
+    @property
+    def setting(self):
+        return Setting(self.device, subject=self.adopted.name if self.adopted else None)
+
+    def is_among(self, affected, devices):
+        """Whether a version specifier has this version, and the devices this one; one that is not measured counts."""
+        is_there = self.device_type in devices or self.device_type not in MEASURED_ON
+        return is_there and SpecifierSet(affected, prereleases=True).contains(self.version.base_version)
 
     @cached_property
     def device_type(self):

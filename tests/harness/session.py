@@ -1,12 +1,13 @@
 """What a whole run shares: the release, the device, the ledger's entries in force, and the tally of each test."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, isfinite, log10
 
 import torch
 
 from . import ledger, release, wrong_masks_ledger
+from .setting import MEASURED_ON
 from .situations import Call
 from .subject import observe
 from .verdict import DEVIATES, FAILS, judge
@@ -69,11 +70,12 @@ class Finding:
     """What became of an entry: of its pinned case, or of its rows in the table of wrong masks.
 
     status: one of the four above; CHANGED where a case does neither what is specified nor what the entry predicts.
-    expected: whether the entry's range has this release and device. paths: those that served the pinned case.
+    expected: whether the entry's range has this release; None on a device that ranges are not measured on.
+    paths: those that served the pinned case.
     """
 
     status: str
-    expected: bool
+    expected: bool | None
     paths: tuple[str, ...] = ()
 
 
@@ -90,6 +92,7 @@ class Session:
     entries: tuple[ledger.Deviation, ...]
     wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
     model: str | None = None
+    imported: str | None = None
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -100,36 +103,48 @@ class Session:
     def adopted(self):
         return self.release.adopted
 
+    @property
+    def setting(self):
+        return replace(self.release.setting, imported=self.imported)
+
+    @property
+    def has_own_ledger(self):
+        """Whether what is measured is what the ledger was measured on.
+
+        Another implementation, or another device, may conform where torch deviates on CPU, or deviate as it does.
+        """
+        return self.adopted is None and self.release.device_type in MEASURED_ON
+
 
 current: Session | None = None
 
 
-def start(device="cpu", use_ledger=True, model=None, adopted=None):
+def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None):
     """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing.
 
     Entries of other releases are tried as well, which shows that their ranges are right. model: the version of a
     release by whose model alone the installed torch is judged, as on the day when it was new. adopted: what stands in
-    the place of nn.MultiheadAttention (adopted.Adopted).
+    the place of nn.MultiheadAttention (adopted.Adopted). imported: the module that has brought the device along.
     """
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
     installed = release.installed(device, model, adopted)
     if not use_ledger:
-        current = Session(installed, {}, ())
+        current = Session(installed, {}, (), imported=imported)
         return current
     concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
     known = ledger.ENTRIES if model is None else concerned
     findings = {entry.id: probe(entry, installed, concerned) for entry in known}
     entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT)
     wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
-    current = Session(installed, findings, entries, wrong_masks, model)
+    current = Session(installed, findings, entries, wrong_masks, model, imported)
     return current
 
 
 def probe(entry, installed, concerned):
     """The Finding on an entry, with the other entries that concern the release."""
-    expected = entry in concerned
+    expected = _expected(entry in concerned, installed)
     if not installed.offers(entry.pinned):
         return Finding(NOT_APPLICABLE, expected)
     observation = observe(entry.pinned, installed.device)
@@ -143,11 +158,15 @@ def probe(entry, installed, concerned):
     return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
 
 
+def _expected(is_in_range, installed):
+    return is_in_range if installed.device_type in MEASURED_ON else None
+
+
 def find_wrong_mask(entry):
     """The Finding on an entry of wrong_masks_ledger in this session, which joins the others."""
     status = NOT_APPLICABLE
     if wrong_masks_ledger.rows(entry, current.release):
         status = PRESENT if wrong_masks_ledger.is_present(entry, current.release) else ABSENT
-    finding = Finding(status, entry in current.wrong_masks)
+    finding = Finding(status, _expected(entry in current.wrong_masks, current.release))
     current.tally.findings[entry.id] = finding
     return finding

@@ -2,6 +2,7 @@
 
 from .record import CRASH, FAILED, HARNESS_ERROR, titles
 from .session import ABSENT, CHANGED, PRESENT
+from .setting import MEASURED_ON
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 
 
@@ -26,7 +27,8 @@ def summary(record, path):
     e = record["environment"]
     yield f"torch {e['torch']} on {e['device']}: {total} calls were compared with the specification."
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
-    yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for this release"
+    where = "on CPU, where its ledger was measured" if _is_lent(e) else "for this release"
+    yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts {where}"
     yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
         yield f"  {declined:7} were declined by the subject"
@@ -37,6 +39,11 @@ def summary(record, path):
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
     yield f"{record['seconds']:.0f} s; {share:.0%} of the tests' CPU time was spent inside torch. Record: {path}"
+
+
+def _is_lent(environment):
+    """Whether the ledger was measured on something else."""
+    return "subject" in environment or environment["device"].partition(":")[0] not in MEASURED_ON
 
 
 def _known(record):
@@ -52,7 +59,7 @@ def _news(record):
     for id, entry in record["ledger"].items():
         if entry["status"] == ABSENT and entry["expected"]:
             yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
-        if entry["status"] == PRESENT and not entry["expected"]:
+        if entry["status"] == PRESENT and entry["expected"] is False:
             yield f"The ledger's range is wrong: {id} is present."
         if entry["status"] == CHANGED:
             yield f"Changed: {id} does neither what it did nor what is specified."

@@ -16,6 +16,7 @@ from torch.nn import functional
 from .cases import is_padding
 from .dispatch import since
 from .release import takes
+from .setting import CPU
 
 RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
 
@@ -280,19 +281,19 @@ def _asks(call):
 # ---- the call as one could type it ---------------------------------------------------------------------------------
 
 
-def source(call, device="cpu", adopted=None):
-    """The whole call. adopted: what is called in the place of nn.MultiheadAttention (adopted.Adopted)."""
-    return "\n".join([*_making(call, device, adopted), *_calling(call, device)])
+def source(call, setting=CPU):
+    """The whole call."""
+    imports = [f"import {name}" for name in setting.imports]
+    return "\n".join([*imports, *_making(call, setting), *_calling(call, setting.device)])
 
 
-def _making(call, device, adopted):
+def _making(call, setting):
     if not call.callee.made:
         return []
-    made = call.callee.made.replace("torch.nn.MultiheadAttention", adopted.dotted) if adopted else call.callee.made
-    where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(device)}
+    made = call.callee.made.replace("torch.nn.MultiheadAttention", setting.attention)
+    where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(setting.device)}
     moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in _DEFAULTS)
-    imported = [f"import {adopted.imported}"] if adopted else []
-    return [*imported, f"module = {made}" + (f".to({moved})" if moved else "")]
+    return [f"module = {made}" + (f".to({moved})" if moved else "")]
 
 
 _DEFAULTS = ("torch.float32", "'cpu'")
@@ -352,13 +353,14 @@ class Outcome:
     error: str = ""
 
 
-def observe(call, device="cpu", adopted=None):
+def observe(call, setting=CPU):
     """What the installed torch does, or what is called in the place of its nn.MultiheadAttention."""
-    names = {"torch": torch, "module": _made("\n".join(_making(call, device, adopted)))}
+    imports = [f"import {name}" for name in setting.imports]
+    names = {"torch": torch, "module": _made("\n".join([*imports, *_making(call, setting)]))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exec("\n".join(_calling(call, device)), names)
+            exec("\n".join(_calling(call, setting.device)), names)
         except Exception as raised:  # whatever torch raises is an outcome
             error = f"{type(raised).__name__}: {raised}"
             return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from packaging.specifiers import SpecifierSet
-
 from .cases import is_padding
 from .dispatch import since
 from .failure import Nonconformance
+from .setting import CPU, MEASURED_ON
 from .verdict import CONFORMS, DEVIATES, FAILS
 from .wrong_masks import ACCEPTS, CALLS, UNHELPFUL, N, not_applicable, observe, source
 
@@ -36,12 +35,11 @@ class WrongMaskDeviation:
     advice: str
     applies: Callable
     message: str = ""
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = MEASURED_ON
 
     def concerns(self, release):
         """Whether this release and device are affected."""
-        specifier = SpecifierSet(self.affects, prereleases=True)
-        return release.device_type in self.devices and specifier.contains(release.version.base_version)
+        return release.is_among(self.affects, self.devices)
 
     def predicts(self, call, release):
         return self.concerns(release) and self.applies(call, release) and not not_applicable(call, release)
@@ -69,7 +67,7 @@ def judge(call, outcome, release, entries):
     if entry is not None and entry.shows(outcome):
         return Judgement(DEVIATES, entry)
     conforms = outcome.kind in call.conforming
-    if entry is None or release.adopted:
+    if entry is None or release.adopted or release.device_type not in MEASURED_ON:
         return Judgement(CONFORMS if conforms else FAILS)
     # fixed as a whole, or is this one row that the entry is wrong about?
     is_fixed = conforms and not is_present(entry, release)
@@ -79,7 +77,7 @@ def judge(call, outcome, release, entries):
 @cache
 def is_present(entry, release):
     """Whether any row shows the deviation."""
-    return any(entry.shows(observe(call, release.device, release.adopted)) for call in rows(entry, release))
+    return any(entry.shows(observe(call, release.setting)) for call in rows(entry, release))
 
 
 def rows(entry, release):
@@ -92,11 +90,11 @@ def rows(entry, release):
 def check(call, run):
     """Fail unless what happens in this session (session.Session) is right, or predicted."""
     __tracebackhide__ = True
-    outcome = observe(call, run.device, run.adopted)
+    outcome = observe(call, run.setting)
     judgement = judge(call, outcome, run.release, run.wrong_masks)
     run.tally.add_wrong_call(call, judgement)
     if judgement.status == FAILS:
-        raise Nonconformance(explain(call, outcome, judgement, run.device, run.adopted))
+        raise Nonconformance(explain(call, outcome, judgement, run.setting))
 
 
 def check_all(calls, run):
@@ -112,14 +110,14 @@ def check_all(calls, run):
         raise Nonconformance("\n".join(reports))
 
 
-def explain(call, outcome, judgement, device, adopted=None):
-    """The report on a row that fails, as text. adopted: what was called in the place of nn.MultiheadAttention."""
+def explain(call, outcome, judgement, setting=CPU):
+    """The report on a row that fails, as text."""
     entry = judgement.entry
     expected = "an exception whose message names the mask (clause 9)"
     if entry is not None:
         expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
     got = {ACCEPTS: "no exception", UNHELPFUL: f"an exception that does not name the mask: {outcome.error}"}
-    called = adopted.name if adopted else call.module
+    called = setting.subject or call.module
     lines = [
         f"{called} does not do what it should with a wrong {call.argument}, {call.fault.name}:",
         "",
@@ -128,7 +126,7 @@ def explain(call, outcome, judgement, device, adopted=None):
         "",
         f"Call (the right shape of {call.argument} is {call.right_shape}):",
         "",
-        *(f"    {line}" for line in ("import torch", *source(call, device, adopted).splitlines())),
+        *(f"    {line}" for line in ("import torch", *source(call, setting).splitlines())),
         "",
         f"Row: {call.id}",
     ]

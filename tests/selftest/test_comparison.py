@@ -69,3 +69,10 @@ def test_the_bound_grows_with_magnitude_terms_and_condition():
 def test_a_contraction_leaves_out_gradients_that_are_none():
     directions = {"query": np.array([1.0, 2.0]), "key": np.array([5.0])}
     assert contraction({"query": np.array([3.0, 4.0]), "key": None}, directions)[0] == 11.0
+
+
+def test_what_lies_below_the_smallest_normal_number_may_round_to_0():
+    tiny = np.array([1e-43])
+    assert compare_arrays("x", tiny, np.array([0.0]), bound(tiny, tiny, "float32", 9))[0] is None
+    assert compare_arrays("x", tiny, np.array([0.0]), bound(tiny, tiny, "float64", 9))[0] is not None
+    assert bound(tiny, tiny, "float32", 9) < 1e-30

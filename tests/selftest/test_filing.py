@@ -46,7 +46,7 @@ def test_a_failure_leaves_a_script_and_an_issue(tmp_path):
 
 
 def test_a_wrong_mask_leaves_its_row(tmp_path):
-    text = explain_row(ROW, Outcome(ACCEPTS), Judgement(FAILS), "cpu")
+    text = explain_row(ROW, Outcome(ACCEPTS), Judgement(FAILS))
     (place,) = file_failures(record(wrong={"outcome": "failed", "message": text}), tmp_path)
     assert "int64" in (place / "script.py").read_text()
     assert "got      no exception" in (place / "issue.md").read_text()

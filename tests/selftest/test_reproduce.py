@@ -21,13 +21,13 @@ from tests.harness.masks import LAYOUTS, Mask
 from tests.harness.release import installed
 from tests.harness.results import as_given
 from tests.harness.session import PRESENT
+from tests.harness.setting import Setting
 from tests.harness.strategies import any_cases
 from tests.harness.subject import lay_out, observe
 from tests.harness.verdict import judge
 from tests.tools.case_script import ARGUMENTS, ERRORS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
 from tests.tools.reproduce import first_row, main, script_of_entry, shown_by
-from tests.tools.standalone import Setting
 from tests.tools.wrong_mask_script import wrong_mask_script
 
 RELEASE = installed()

@@ -14,6 +14,7 @@ from tests.harness import ledger, record, session, wrong_masks_ledger
 from tests.harness.cases import is_padding
 from tests.harness.failure import Nonconformance
 from tests.harness.release import Release
+from tests.harness.setting import Setting
 from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.wrong_masks import (
     ACCEPTS,
@@ -133,7 +134,7 @@ def test_the_mask_alone_is_elsewhere():
         "with torch.no_grad():\n"
         "    module(tgt, memory, memory_mask=mask)"
     )
-    elsewhere = source(call, "cuda:0").splitlines()
+    elsewhere = source(call, Setting("cuda:0")).splitlines()
     assert [line.count("device='cuda:0'") for line in elsewhere[:4]] == [1, 1, 1, 0]
     assert elsewhere[3] == "mask = torch.zeros((4, 6), dtype=torch.bool)"
 
@@ -234,13 +235,13 @@ def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
     concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
     assert all(is_present.__wrapped__(entry, run.release) for entry in concerned)
     assert not any(is_present(entry, run.release) for entry in ENTRIES if entry not in concerned)
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device, adopted: HELPFUL)
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: HELPFUL)
     assert not any(is_present.__wrapped__(entry, run.release) for entry in concerned)
 
 
 @needs_2
 def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, device, adopted: OTHER)
+    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: OTHER)
     with pytest.raises(Nonconformance) as failed:
         check(BY_ID[FLAT], run)
     report = str(failed.value)
@@ -249,7 +250,7 @@ def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
     assert OTHER.error in report
     assert run.tally.statuses[FAILS] == 1
     judgement = judge(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
-    assert "clause 9" in explain(BY_ID[REFUSED], Outcome(ACCEPTS), judgement, "cpu")
+    assert "clause 9" in explain(BY_ID[REFUSED], Outcome(ACCEPTS), judgement)
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------
@@ -286,7 +287,16 @@ def test_an_entry_applies_in_some_row_of_each_release_that_it_names(entry):
 
 def test_an_entry_speaks_of_the_devices_that_it_names(run):
     elsewhere = Release(Version("2.15.0"), "mps")
-    assert all(predicted(call, elsewhere, ENTRIES) is None for call in CALLS)
+    named = [replace(entry, devices=("cuda",)) for entry in ENTRIES]
+    assert all(predicted(call, NEWEST, named) is None for call in CALLS)
+    assert judge(BY_ID[FLAT], OTHER, elsewhere, ENTRIES).status == FAILS
+
+
+def test_where_nothing_was_measured_both_are_right(monkeypatch):
+    monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: True)
+    elsewhere = Release(Version("2.15.0"), "mps")
+    assert judge(BY_ID[FLAT], HELPFUL, elsewhere, ENTRIES).status == CONFORMS
+    assert judge(BY_ID[FLAT], Outcome(ACCEPTS), elsewhere, ENTRIES).status == DEVIATES
 
 
 def test_the_record_tells_of_each_entry(run):

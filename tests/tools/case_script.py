@@ -11,11 +11,12 @@ from tests.harness import comparison
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead
 from tests.harness.results import as_given, cotangents, garbage_rows, present
+from tests.harness.setting import CPU
 from tests.harness.specification import specification
 from tests.harness.verdict import bounds, mixes_types
 
 from .python_text import Bracketed, Suite, listed, number
-from .standalone import CPU, assembled
+from .standalone import assembled
 from .typed_call import TypedCall
 
 # What a script can look at.
@@ -179,7 +180,8 @@ class _CaseScript:
 
     def result(self, name):
         """Statements that compare a result."""
-        array, error = self.expected[name], _upwards(max(bounds(self.case, name)))
+        array = self.expected[name]
+        error = _upwards(max(bounds(self.case, name))) if array.any() else 0.0
         garbage = garbage_rows(self.case, self.expected)[name]
         kept = array if garbage is None else np.where(garbage, np.nan, array)
         expected = "expected" if name == "output" else f"expected_{name}"

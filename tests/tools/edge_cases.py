@@ -7,6 +7,7 @@ from itertools import groupby
 from tests.harness import ledger, wrong_masks_ledger
 from tests.harness.release import Release
 from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
+from tests.harness.setting import Setting
 from tests.harness.situations import Call
 from tests.harness.wrong_masks import CALLS, source
 
@@ -14,7 +15,6 @@ from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
 from .ranges import in_words, minor, on_device
 from .records import Record
 from .reproduce import script_of_entry
-from .standalone import Setting
 
 # The states of a cell, beside those that a record knows.
 IN_PART, UNMEASURED = "in part", "not measured"
@@ -248,7 +248,7 @@ def _wrong_call_of(entry, record):
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
-    texts = [f"import torch\n\n{source(call, release.device)}\n" for call in calls]
+    texts = [f"import torch\n\n{source(call, release.setting)}\n" for call in calls]
     return {
         "kind": kind_of_wrong_mask(entry),
         "clause": _WRONG_MASKS_CLAUSE,

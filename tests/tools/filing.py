@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tests.harness.again import parse
 from tests.harness.record import CRASH, FAILED
+from tests.harness.setting import Setting
 from tests.harness.wrong_masks import CALLS
 
 from .case_script import script
 from .edge_cases import read_clauses
-from .standalone import Setting
 from .wrong_mask_script import wrong_mask_script
 
 _SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"

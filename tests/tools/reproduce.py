@@ -21,13 +21,14 @@ from tests.harness.arrays import directions
 from tests.harness.cases import Case
 from tests.harness.command_line import Parser
 from tests.harness.release import OLDEST, Release
+from tests.harness.setting import CPU, Setting
 from tests.harness.situations import Call
 from tests.harness.specification import specification
 from tests.harness.verdict import predict
 from tests.harness.wrong_masks import CALLS, not_applicable
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
-from .standalone import CPU, Setting, heading
+from .standalone import heading
 from .wrong_mask_script import wrong_mask_script
 
 

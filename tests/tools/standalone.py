@@ -5,37 +5,13 @@ so that nothing can be said of it.
 """
 
 import re
-from dataclasses import dataclass
 from textwrap import wrap
+
+from tests.harness.setting import CPU
 
 from .python_text import WIDTH, Suite, quoted, rendered
 
 SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where a call is made, and what it is made of.
-
-    imported: the module that brings the device along, if any. subject: "package.module:factory" of what stands in the
-    place of nn.MultiheadAttention, if anything.
-    """
-
-    device: str = "cpu"
-    imported: str | None = None
-    subject: str | None = None
-
-    @property
-    def attention(self):
-        """The name of what makes the module."""
-        return self.subject.replace(":", ".") if self.subject else "torch.nn.MultiheadAttention"
-
-    def imports(self):
-        """The modules beyond torch."""
-        return [name for name in (self.imported, self.subject and self.subject.partition(":")[0]) if name]
-
-
-CPU = Setting()
 
 
 def assembled(blocks, setting=CPU, head=()):
@@ -45,7 +21,7 @@ def assembled(blocks, setting=CPU, head=()):
     used = {"sys", *re.findall(r"\w+", "\n".join(texts))}
     imports = [f"import {name}" for name in ("inspect", "re", "sys", "warnings") if name in used]
     constants = ", ".join(name for name in ("inf", "nan") if name in used)
-    others = [f"import {name}" for name in setting.imports()]
+    others = [f"import {name}" for name in setting.imports]
     of_torch = [*others, "import torch", *([f"from torch import {constants}"] if constants else [])]
     place = "torch.cuda.get_device_name()" if device.startswith("cuda") else quoted(device)
     environment = f'print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", {place})'

@@ -8,10 +8,11 @@ import numpy as np
 from tests.harness.arrays import directions, inputs, mask_arrays, parameters
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
 from tests.harness.results import as_given
+from tests.harness.setting import CPU, Setting
 from tests.harness.subject import constructor, options
 
 from .python_text import Bracketed, listed, number, quoted
-from .standalone import CPU, SCALED_DOT_PRODUCT, Setting, needs, needs_argument
+from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 import re
 
+from tests.harness.setting import CPU
 from tests.harness.wrong_masks import ACCEPTS, source
 
 from .python_text import Suite, split_call
-from .standalone import CPU, SCALED_DOT_PRODUCT, assembled, needs, needs_argument
+from .standalone import SCALED_DOT_PRODUCT, assembled, needs, needs_argument
 
 
 def wrong_mask_script(call, setting=CPU, head=()):
     """The script of a row (wrong_masks.WrongCall). head: lines of comment that it begins with."""
-    lines = source(call, setting.device).replace("torch.nn.MultiheadAttention", setting.attention)
-    lines = lines.replace("'", '"').splitlines()
+    lines = [line for line in source(call, setting).replace("'", '"').splitlines() if not line.startswith("import")]
     made = [line for line in lines if re.match(r"\w+ = ", line)]
     *before, invocation = lines[len(made) :]
     statement = split_call(invocation)
