@@ -175,10 +175,11 @@ class Packed:
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
         N, _, E = src.shape
-        output = np.zeros((N, self.width, E), src.dtype)
-        for n, kept in enumerate(self.lengths):
-            if kept:
-                output[n, :kept] = replace(self.encoder, norm=None)(src[n : n + 1, :kept])[0]
+        encoder = replace(self.encoder, norm=None)
+        samples = {n: encoder(src[n : n + 1, :kept])[0] for n, kept in enumerate(self.lengths) if kept}
+        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex where these are
+        for n, sample in samples.items():
+            output[n, : len(sample)] = sample
         return output if self.encoder.norm is None else self.encoder.norm(output)
 
 
