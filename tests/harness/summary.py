@@ -27,8 +27,8 @@ def summary(record, path):
     e = record["environment"]
     yield f"torch {e['torch']} on {e['device']}: {total} calls were compared with the specification."
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
-    where = "on CPU, where its ledger was measured" if _is_lent(e) else "for this release"
-    yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts {where}"
+    where = "torch on CPU" if _is_lent(e) else "this release"
+    yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for {where}"
     yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
         yield f"  {declined:7} were declined by the subject"
