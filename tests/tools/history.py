@@ -1,0 +1,285 @@
+"""`python -m tests.tools.history` writes docs/history.md: what would have been reported on the day of each release.
+
+`--add RECORD...` takes in records of runs that judged a release by the model of the one before it alone, as in
+`python -m tox -e torch2.5 -- --model 2.4.1 --report reports/history.json`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from packaging.version import Version
+
+from tests.harness import ledger, wrong_masks_ledger
+from tests.harness.again import parse
+from tests.harness.command_line import BAD_INPUT, BadInput, Parser
+from tests.harness.record import CRASH, FAILED, titles
+from tests.harness.release import Release
+from tests.harness.session import ABSENT
+from tests.harness.situations import Call
+from tests.harness.wrong_masks import CALLS
+from tests.harness.wrong_masks_ledger import predicted
+
+from .filing import Failure
+from .records import read_records
+from .upstream import RELEASED, THREADS
+
+ROOT = Path(__file__).parents[2]
+DIGESTS = ROOT / "docs" / "results" / "history"
+PAGE = ROOT / "docs" / "history.md"
+COMMAND = "python -m tests.tools.history"
+_ROWS = {call.id: call for call in CALLS}
+
+
+# ---- what is kept of a run -----------------------------------------------------------------------------------------
+
+
+def digest(record):
+    """What the page needs of a record, as plain data."""
+    environment = record["environment"]
+    if "model" not in environment:
+        raise BadInput(f"{environment['torch']}: judged by its own model, not by that of the release before (--model)")
+    failed = {id: test for id, test in record["tests"].items() if test["outcome"] in (FAILED, CRASH)}
+    return {
+        **{name: environment[name] for name in ("torch", "model", "device", "profile", "seed")},
+        "seconds": record["seconds"],
+        "statuses": record["statuses"],
+        "absent": [id for id, entry in record["ledger"].items() if entry["status"] == ABSENT and entry["expected"]],
+        "reports": [_report(Failure(id, test["message"])) for id, test in failed.items()],
+    }
+
+
+def _report(failure):
+    cases = re.findall(r'tests\.harness\.again "(.*?)"', failure.message)
+    served = re.search(r"^Served by: (.*)$", failure.message, re.MULTILINE)
+    return {
+        "test": failure.id,
+        "says": failure.differences[0] if failure.differences else failure.message.partition("\n")[0],
+        "case": cases[0] if cases else None,
+        "served": served[1].split(", ") if served else [],
+        "rows": re.findall(r"^Row: (\S+)$", failure.message, re.MULTILINE),
+    }
+
+
+# ---- what it says --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    """A test that failed. explained: ids of the entries by which the two models differ on its case or its rows."""
+
+    test: str
+    says: str
+    case: str | None
+    explained: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one release to the next: a digest, read."""
+
+    plain: dict
+
+    @cached_property
+    def old(self):
+        return Release(Version(self.plain["model"]), self.plain["device"])
+
+    @cached_property
+    def new(self):
+        return Release(Version(Version(self.plain["torch"]).base_version), self.plain["device"])
+
+    @property
+    def name(self):
+        return f"{self.old.version} to {self.new.version}"
+
+    @cached_property
+    def changed(self):
+        """{id: whether it begins} of the entries of both ledgers whose range has one release and not the other."""
+        return {
+            id: entry.concerns(self.new)
+            for id, entry in titles().items()
+            if entry.concerns(self.old) != entry.concerns(self.new)
+        }
+
+    @cached_property
+    def reports(self):
+        return [
+            Report(report["test"], report["says"], report["case"], frozenset(self._explanations(report)))
+            for report in self.plain["reports"]
+        ]
+
+    def _explanations(self, report):
+        if match := re.search(r"\[?ledger.*-([a-z0-9-]+)$", report["test"]):
+            yield from {match[1]} & titles().keys()
+        for row in report["rows"]:
+            entries = [predicted(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
+            yield from {entry.id for entry in entries if entry} if entries[0] is not entries[1] else ()
+        if report["case"]:
+            before, after = (_applying(report["case"], its, tuple(report["served"])) for its in (self.old, self.new))
+            yield from before ^ after
+
+    def told_by(self, id):
+        """The reports that an entry explains, the one with the least case first."""
+        return sorted((report for report in self.reports if id in report.explained), key=_size)
+
+    @property
+    def unexplained(self):
+        return sorted((report for report in self.reports if not report.explained), key=_size)
+
+
+def _size(report):
+    return report.case is None, len(report.case or ""), report.test
+
+
+@cache
+def _applying(text, release, served):
+    """The ids of the entries that apply to a case on a release."""
+    call = Call(parse(text), release, served)
+    return frozenset(entry.id for entry in ledger.ENTRIES if entry.concerns(release) and entry.applies(call))
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+def page(steps, records):
+    """The text, from Steps in order and the Records of ordinary runs."""
+    return "\n".join([*_head(), *(line for step in steps for line in _section(step, records)), *_quiet(steps), ""])
+
+
+def _head() -> Iterator[str]:
+    yield from (
+        "# What each release would have been told on its day",
+        "",
+        f"<!-- Written by `{COMMAND}` from docs/results/history: change that. -->",
+        "",
+        "Each release of torch, judged by what is known of the one before it, and by nothing else:",
+        "`python -m tox -e torch2.5 -- --model 2.4.1`. What such a run reports is what changed between the two, for the",
+        "worse or the better, as least cases. The table says which entry of the ledger explains each report, how many",
+        "calls of an [ordinary run](edge-cases.md#runs) show it, and when users opened the first thread about it. The",
+        "generator is today's: it has learned from some of these bugs. A report is shrunk to one case for each test, so",
+        "that a change can stand behind a louder one; on the day, one would enter the loud one into the ledger and run",
+        "again.",
+    )
+
+
+def _section(step, records):
+    if not step.changed and not step.reports:
+        return
+    plain = step.plain
+    calls, fails = sum(plain["statuses"].values()), plain["statuses"].get("fails", 0)
+    day = f" ({RELEASED[minor]})" if (minor := _minor(step.new)) in RELEASED else ""
+    yield from ("", f"## {step.name}{day}", "")
+    yield (
+        f"{len(step.reports)} tests of the `{plain['profile']}` profile fail, with {fails:,} of {calls:,} calls, in"
+        f" {plain['seconds']:.0f} s (seed {plain['seed']})."
+    )
+    yield from ("", "| change | what | reported | calls that show it | upstream |", "| --- | --- | --- | ---: | --- |")
+    for id, begins in sorted(step.changed.items(), key=lambda item: (not item[1], item[0])):
+        yield _change(step, id, begins, records)
+    for report in step.unexplained:
+        yield f"| not explained | {_cell(report.says)} | {_told([report])} | | |"
+    yield from _known(step)
+
+
+def _change(step, id, begins, records):
+    entry = titles()[id]
+    told = step.told_by(id)
+    reported = _told(told) if told else "no"
+    if not begins and id in step.plain["absent"]:
+        reported = "as fixed" + (f"; {reported}" if told else "")
+    shown = records.get(str((step.new if begins else step.old).version))
+    calls = f"{shown.finding(id)['cases']:,}" if shown else ""
+    kind = "regression" if begins else "fix"
+    return (
+        f"| {kind}: [`{id}`](edge-cases.md#{id}) | {entry.title} | {reported} | {calls} | {_thread(entry.upstream)} |"
+    )
+
+
+def _told(reports):
+    """Where it was reported first, in words."""
+    first, *others = reports
+    where = f"`{_cell(first.case)}`" if first.case else f"by {first.test}"
+    return where + (f" and by {len(others)} more tests" if others else "")
+
+
+def _cell(text):
+    return text.replace("|", "\\|")
+
+
+def _thread(upstream):
+    if not upstream.startswith("pytorch/"):
+        return upstream
+    number = upstream.rpartition("#")[2]
+    opened = THREADS.get(number, {}).get("opened")
+    return f"[#{number}](https://github.com/pytorch/pytorch/issues/{number})" + (f", {opened}" if opened else "")
+
+
+def _known(step):
+    """The regressions that users reported of this release, and whether the run shows them."""
+    known = {number: thread for number, thread in THREADS.items() if thread.get("regression") == _minor(step.new)}
+    if known:
+        yield from ("", "Regressions of this release that users reported:", "")
+    for number, thread in known.items():
+        link = f"[#{number}](https://github.com/pytorch/pytorch/issues/{number}) ({thread['opened']})"
+        yield f"- {link}: {thread['what']}. {thread['seen']}"
+
+
+def _minor(release):
+    return f"{release.version.major}.{release.version.minor}"
+
+
+def _quiet(steps):
+    quiet = [step for step in steps if not step.changed and not step.reports]
+    if quiet:
+        yield from ("", "## Quiet releases", "", "No test failed, and by the ledger nothing changed.", "")
+        yield from ("| | profile | calls | s | seed |", "| --- | --- | ---: | ---: | --- |")
+    for step in quiet:
+        plain = step.plain
+        calls = sum(plain["statuses"].values())
+        yield f"| {step.name} | {plain['profile']} | {calls:,} | {plain['seconds']:.0f} | {plain['seed']} |"
+
+
+# ---- command line --------------------------------------------------------------------------------------------------
+
+
+def main(arguments):
+    parser = Parser(prog=COMMAND, description="What would have been reported on the day of each release.")
+    parser.add_argument(
+        "--add", nargs="*", type=Path, default=[], metavar="RECORD", help="records of runs with --model"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    options = parser.parse_args(arguments)
+    try:
+        for path in options.add:
+            _add(path)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    steps = sorted((Step(json.loads(path.read_text())) for path in DIGESTS.glob("*.json")), key=lambda s: s.new.version)
+    records = {str(r.version): r for r in read_records(ROOT / "docs" / "results") if r.device == "cpu"}
+    text = page(steps, records)
+    is_stale = not PAGE.exists() or PAGE.read_text() != text
+    if is_stale and options.check:
+        print(f"stale: {PAGE}; run {COMMAND}", file=sys.stderr)
+        return 1
+    if is_stale:
+        PAGE.write_text(text)
+    return 0
+
+
+def _add(path):
+    try:
+        plain = digest(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path}: not a record: {type(error).__name__}: {error}") from None
+    DIGESTS.mkdir(parents=True, exist_ok=True)
+    name = f"{Version(plain['torch']).base_version}-{plain['device'].replace(':', '')}.json"
+    (DIGESTS / name).write_text(json.dumps(plain, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
