@@ -1,11 +1,9 @@
 """A reproduction script says what the harness says, and stands alone."""
 
-import io
 import subprocess
 import sys
 import types
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
@@ -20,78 +18,18 @@ from tests.harness.failure import shortest_repr
 from tests.harness.masks import LAYOUTS, Mask
 from tests.harness.release import installed
 from tests.harness.results import as_given
-from tests.harness.session import PRESENT
 from tests.harness.setting import Setting
 from tests.harness.strategies import any_cases
-from tests.harness.subject import lay_out, observe
-from tests.harness.verdict import judge
-from tests.tools.case_script import ARGUMENTS, ERRORS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
+from tests.harness.subject import lay_out
+from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
-from tests.tools.reproduce import first_row, main, script_of_entry, shown_by
+from tests.tools.reproduce import main, script_of_entry
 from tests.tools.wrong_mask_script import wrong_mask_script
 
+from .running import CANNOT_BE_ASKED, mismatches, run_script
+
 RELEASE = installed()
-CANNOT_BE_ASKED = 2
 FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate])
-
-
-def run_script(text):
-    """(exit code, what it prints, its variables)"""
-    names, output = {"__name__": "__main__"}, io.StringIO()
-    code = 0
-    with redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            exec(compile(text, "script", "exec"), names)
-        except SystemExit as ended:
-            code = int(ended.code)
-        except Exception as raised:
-            print(type(raised).__name__, raised)
-            code = 1
-        finally:
-            if hasattr(torch.backends, "mha"):
-                torch.backends.mha.set_fastpath_enabled(True)
-    return code, output.getvalue(), names
-
-
-def mismatches(case):
-    """What the specification alone says against the case."""
-    return judge(case, observe(case)).mismatches
-
-
-def kinds_of(mismatches):
-    """What a script must look at to see them."""
-    kinds = {"warning": WARNINGS, "error": ERRORS, "gradient": GRADIENTS}
-    return {
-        ARGUMENTS if mismatch.what.endswith("after the call") else kinds.get(mismatch.what.split()[0], RESULTS)
-        for mismatch in mismatches
-    }
-
-
-# ---- the ledgers ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
-def test_script_of_an_entry_shows_what_its_pinned_case_shows(entry, run):
-    code, output, _ = run_script(script_of_entry(entry))
-    if not RELEASE.offers(entry.pinned):
-        assert code == CANNOT_BE_ASKED, output
-        return
-    shown = kinds_of(mismatches(entry.pinned))
-    assert code == bool(shown & {*shown_by(entry), ERRORS}), output
-    if run.findings[entry.id].status == PRESENT:
-        assert code == 1, output
-
-
-@pytest.mark.parametrize("entry", wrong_masks_ledger.ENTRIES, ids=lambda entry: entry.id)
-def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
-    row = first_row(entry)
-    code, output, _ = run_script(script_of_entry(entry))
-    assert (code == CANNOT_BE_ASKED) == ("has no" in (wrong_masks.not_applicable(row, RELEASE) or "")), output
-    if not wrong_masks.not_applicable(row, RELEASE):
-        assert code == (wrong_masks.observe(row).kind not in row.conforming), output
-    if entry.concerns(RELEASE):
-        assert code == 1, output
 
 
 def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():

@@ -160,9 +160,8 @@ def _head() -> Iterator[str]:
         "`python -m tox -e torch2.5 -- --model 2.4.1`. What such a run reports is what changed between the two, for",
         "the worse or the better, as least cases. The table says which entry of the ledger explains each report, how",
         "many calls of an [ordinary run](edge-cases.md#runs) show it, and when users opened the first thread about it.",
-        "The generator is today's: it has learned from some of these bugs. A report is shrunk to one case for each test,",
-        "so that a change can stand behind a louder one; on the day, one would enter the loud one into the ledger and",
-        "run again.",
+        "The generator is today's: it has learned from some of these bugs. Each test reports one case, the least, so",
+        "that a change can stand behind a louder one; on the day, one would enter the loud one and run again.",
     )
 
 

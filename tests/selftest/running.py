@@ -1,0 +1,46 @@
+"""Scripts run in this process, and what the specification says of the cases that they are made of."""
+
+import io
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+
+import torch
+
+from tests.harness.subject import observe
+from tests.harness.verdict import judge
+from tests.tools.case_script import ARGUMENTS, ERRORS, GRADIENTS, RESULTS, WARNINGS
+
+CANNOT_BE_ASKED = 2
+
+
+def run_script(text):
+    """(exit code, what it prints, its variables)"""
+    names, output = {"__name__": "__main__"}, io.StringIO()
+    code = 0
+    with redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exec(compile(text, "script", "exec"), names)
+        except SystemExit as ended:
+            code = int(ended.code)
+        except Exception as raised:
+            print(type(raised).__name__, raised)
+            code = 1
+        finally:
+            if hasattr(torch.backends, "mha"):
+                torch.backends.mha.set_fastpath_enabled(True)
+    return code, output.getvalue(), names
+
+
+def mismatches(case):
+    """What the specification alone says against the case."""
+    return judge(case, observe(case)).mismatches
+
+
+def kinds_of(mismatches):
+    """What a script must look at to see them."""
+    kinds = {"warning": WARNINGS, "error": ERRORS, "gradient": GRADIENTS}
+    return {
+        ARGUMENTS if mismatch.what.endswith("after the call") else kinds.get(mismatch.what.split()[0], RESULTS)
+        for mismatch in mismatches
+    }

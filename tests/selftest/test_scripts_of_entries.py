@@ -1,0 +1,51 @@
+"""The scripts of all entries of both ledgers, on the release that is installed: each release's environment runs this.
+
+Together they run each script where its bug is and where it is not.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from tests.harness import ledger, wrong_masks, wrong_masks_ledger
+from tests.harness.release import Release, installed
+from tests.harness.session import PRESENT
+from tests.tools.case_script import ERRORS
+from tests.tools.reproduce import first_row, script_of_entry, shown_by
+
+from .running import CANNOT_BE_ASKED, kinds_of, mismatches, run_script
+
+RELEASE = installed()
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
+def test_script_of_an_entry_shows_what_its_pinned_case_shows(entry, run):
+    code, output, _ = run_script(script_of_entry(entry))
+    if not RELEASE.offers(entry.pinned):
+        assert code == CANNOT_BE_ASKED, output
+        return
+    shown = kinds_of(mismatches(entry.pinned))
+    assert code == bool(shown & {*shown_by(entry), ERRORS}), output
+    if run.findings[entry.id].status == PRESENT:
+        assert code == 1, output
+
+
+@pytest.mark.parametrize("entry", wrong_masks_ledger.ENTRIES, ids=lambda entry: entry.id)
+def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
+    row = first_row(entry)
+    code, output, _ = run_script(script_of_entry(entry))
+    assert (code == CANNOT_BE_ASKED) == ("has no" in (wrong_masks.not_applicable(row, RELEASE) or "")), output
+    if not wrong_masks.not_applicable(row, RELEASE):
+        assert code == (wrong_masks.observe(row).kind not in row.conforming), output
+    if entry.concerns(RELEASE):
+        assert code == 1, output
+
+
+@pytest.mark.parametrize("entry", (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES), ids=lambda entry: entry.id)
+def test_each_entry_has_a_release_on_both_sides_of_its_range(entry):
+    versions = {json.loads(path.read_text())["environment"]["torch"] for path in RESULTS.glob("*-cpu.json")}
+    inside = {entry.concerns(Release(Version(version), "cpu")) for version in versions}
+    assert inside >= ({True} if entry.affects == ">=1.13" else {True, False})
