@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 
 _CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 _HARNESS_ERROR = 3
@@ -186,6 +186,8 @@ def pytest_runtest_call(item):
     if item.config.stash[_MEASURES]:
         from tests.harness import session
 
+        if hasattr(item.obj, "hypothesis"):  # else tests that draw from one strategy would all draw the same cases
+            seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}")(item.obj)
         tally = session.current.tally = session.Tally()
         started = time.process_time()
         yield

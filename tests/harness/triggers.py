@@ -151,16 +151,20 @@ def views_nothing(call):
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
     if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
-        viewing += tuple(block for block in native if _sees_a_gradient(case, block))
+        viewing += tuple(block for block in native if _sees_a_gradient(call, block))
     viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return any(_views_nothing(case, block, False) for block in native) or any(
         _views_nothing(case, block, True) for block in viewing if samples(case) * case.num_heads != 1
     )
 
 
-def _sees_a_gradient(case, block):
+def _sees_a_gradient(call, block):
     """Whether what the first layer makes of a learned mask closes the native path of this block in later layers."""
-    learned = [name for name, mask in masks_of(case).items() if mask.is_float]
+    learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
+    if is_nested(call):  # which reads the mask as a bool one
+        learned = [name for name in learned if not name.startswith("src")]
+    if since(call.release, "2.12"):  # what has no size is computed without autograd
+        learned = [name for name in learned if mask_arrays(call.case)[name].size]
     return any(name.startswith("src") or block == "tgt" for name in learned)
 
 
@@ -248,7 +252,11 @@ def truncates(call):
 
 def _memory_is_too_short(call):
     """Whether the first layer of the decoder raises over what the encoder has cut off."""
-    return truncates(call) and bool(call.case.memory_mask or call.case.memory_key_padding_mask)
+    return (
+        not since(call.release, "2.1")
+        and truncates(call)
+        and bool(call.case.memory_mask or call.case.memory_key_padding_mask)
+    )
 
 
 def truncate(computation, call):
