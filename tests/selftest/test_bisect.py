@@ -83,3 +83,21 @@ def test_a_log_is_resumed(tmp_path, capsys):
 def test_what_is_neither_a_script_nor_an_entry_is_bad_input(capsys):
     assert bisect.main(["no-such-entry"]) == 4
     assert "neither a script nor an entry" in capsys.readouterr().err
+
+
+def test_scripts_of_one_name_have_logs_of_their_own(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys")
+    first = bisect.log_of(script)
+    script.write_text("import re")
+    assert bisect.log_of(script) != first
+
+
+def test_the_issue_beside_the_script_gets_the_verdicts(tmp_path):
+    path = tmp_path / "issue.md"
+    bisect.tell_issue(path, {})
+    assert not path.exists()
+    around = "# A bug\n\n## Releases\n\n| release | |\n| --- | --- |\n{}\n\n## Environment\n\n- x\n"
+    path.write_text(around.format("| 2.5.0 | bug |"))
+    bisect.tell_issue(path, {"2.10.0": "bug", "2.9.0": "fine"})
+    assert path.read_text() == around.format("| 2.9.0 | fine |\n| 2.10.0 | bug |")

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 
 from packaging.version import InvalidVersion, Version
 
@@ -51,8 +52,9 @@ def main(arguments):
     try:
         script = script_of(options.what)
         versions = between(available(options.nightly), options.good, options.bad)
-        log = Log(ROOT / "reports" / "bisect" / f"{script.stem}.json")
+        log = Log(log_of(script))
         found = bisect(versions, lambda version: _asked(version, script, log))
+        tell_issue(script.with_name("issue.md"), log.verdicts)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -73,6 +75,11 @@ def script_of(what):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script_of_entry(titles()[what]))
     return path
+
+
+def log_of(script):
+    """The path of the log of a script, which another text of the same name must not go on with."""
+    return ROOT / "reports" / "bisect" / f"{script.stem}-{crc32(script.read_bytes()):08x}.json"
 
 
 def available(nightly=False):
@@ -134,6 +141,15 @@ def bisect(versions, ask):
     unasked = versions[turn.last + 1 : turn.first]
     doubt = f" (nothing can be said of {', '.join(unasked)})" if unasked else ""
     return f"{what}: {versions[turn.first]}; the one before: {versions[turn.last]}{doubt}"
+
+
+def tell_issue(path, verdicts):
+    """Write the verdicts into the table of releases of the issue that a failing run has left beside the script."""
+    if path.exists():
+        head, title, rest = path.read_text().partition("## Releases\n")
+        _, _, tail = rest.partition("\n## ")
+        rows = "\n".join(f"| {version} | {verdicts[version]} |" for version in sorted(verdicts, key=Version))
+        path.write_text(f"{head}{title}\n| release | |\n| --- | --- |\n{rows}\n\n## {tail}")
 
 
 def _asked(version, script, log):

@@ -123,7 +123,7 @@ def issue(failure, text, output, environment):
         "",
         "| release | |",
         "| --- | --- |",
-        f"| {environment['torch']} | fails |",
+        f"| {environment['torch']} | bug |",
         "",
         "## Environment",
         "",

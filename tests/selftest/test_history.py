@@ -1,0 +1,82 @@
+"""The backtest: what is kept of a run, how its reports are explained, and what the page says."""
+
+import json
+
+import pytest
+
+from tests.harness.command_line import BadInput
+from tests.tools import history
+from tests.tools.history import Step, digest, page
+
+CASE = "MultiHead(S=513, attention='cross', key_padding_mask=Mask(pattern='left'), need_weights=False, seed=232)"
+FLASH = f"""MultiheadAttention does not do what it should:
+
+    output[0, 0, 0]: expected 0.5, got nan, off by 0 where 1e-15 is allowed
+        (clause 1 to 4 of reference/README.md)
+
+Served by: sdpa_flash
+
+Again:
+
+    python -m tests.harness.again "{CASE}"
+"""
+ROW = "scaled_dot_product_attention-4d-attn_mask-mask_with_hint"
+
+
+def record(**changes):
+    environment = {"torch": "2.3.1+cpu", "model": "2.2.2", "device": "cpu", "profile": "quick", "seed": "1"}
+    tests = {
+        "tests/conformance/test_a.py::test_b": {"outcome": "failed", "message": FLASH},
+        "tests/conformance/test_a.py::test_c": {"outcome": "failed", "message": f"no case\nRow: {ROW}\n"},
+        "tests/conformance/test_a.py::test_d": {"outcome": "failed", "message": "something odd"},
+        "tests/conformance/test_a.py::test_e": {"outcome": "passed"},
+    }
+    ledger = {"native-layer-bias": {"status": "absent", "expected": True}}
+    made = {"environment": environment, "seconds": 60.0, "statuses": {"fails": 9, "conforms": 91}}
+    return made | {"tests": tests, "ledger": ledger} | changes
+
+
+def step(**changes):
+    return Step(json.loads(json.dumps(digest(record(**changes)))))
+
+
+def test_a_report_is_explained_by_what_the_two_models_say_of_its_case():
+    by_test = {report.test: report.explained for report in step().reports}
+    assert by_test == {"a-b": {"flash-first-keys-hidden"}, "a-c": {"sdpa-mask-with-hint"}, "a-d": set()}
+
+
+def test_what_changed_is_what_the_ledger_says():
+    changed = step().changed
+    assert changed["flash-first-keys-hidden"] is True
+    assert changed["native-layer-bias"] is False
+    assert "nested-all-padding" not in changed
+
+
+def test_the_page_tells_regressions_fixes_and_what_nothing_explains():
+    text = page([step()], {})
+    assert "## 2.2.2 to 2.3.1" in text
+    (line,) = (line for line in text.splitlines() if "`flash-first-keys-hidden`" in line)
+    assert line.startswith("| regression:")
+    assert CASE in line
+    assert "#127055" in line
+    (line,) = (line for line in text.splitlines() if "`native-layer-bias`" in line)
+    assert line.startswith("| fix:")
+    assert "as fixed" in line
+    (line,) = (line for line in text.splitlines() if "`flash-mask-one-key`" in line)
+    assert "| no |" in line
+    assert "| not explained | something odd |" in text
+
+
+def test_a_quiet_release_is_a_line():
+    quiet = record(environment=record()["environment"] | {"torch": "2.7.1", "model": "2.6.0"}, tests={}, ledger={})
+    text = page([Step(digest(quiet))], {})
+    assert "| 2.6.0 to 2.7.1 | quick | 100 | 60 | 1 |" in text
+
+
+def test_a_run_by_its_own_model_is_refused(tmp_path, capsys):
+    own = record(environment={"torch": "2.3.1"})
+    with pytest.raises(BadInput, match="judged by its own model"):
+        digest(own)
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    assert history.main(["--add", str(tmp_path / "own.json")]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
