@@ -20,7 +20,7 @@ class Case:
     autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do),
     "last_layer" (the parameters of each stack's last layer do, the others are frozen), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).
-    garbage: positions that no query may see hold large numbers.
+    garbage: positions that no query may see hold large numbers. mode: how a module is come by and called (modes.py).
     """
 
     dtype: str = "float64"
@@ -28,6 +28,7 @@ class Case:
     autograd: str = "no_grad"
     layout: str = "contiguous"
     garbage: bool = False
+    mode: str = "eager"
 
 
 @dataclass(frozen=True)

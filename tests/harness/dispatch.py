@@ -58,7 +58,8 @@ def _infers(case, release):
     return switched_on and not case.training and case.batched and case.batch_first
 
 
-def _fast_path_is_open(case, release, block):
+def fast_path_is_open(case, release, block):
+    """Whether neither the mode nor autograd keeps the block from its native path."""
     is_unrecorded = case.autograd in UNRECORDED or block.endswith(".early")
     return _infers(case, release) and is_unrecorded
 
@@ -71,14 +72,19 @@ def looks_for_missing_biases(case, release):
 
 def native_encoder_layer(case, release, block="src"):
     """Whether nn.TransformerEncoderLayer takes its native path in this block."""
-    return _may_be_native(case, release, block) and case.bias
+    return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
+
+
+def has_hooks(case, release):
+    """Whether an encoder layer finds hooks on its parts, which keep it from its native path."""
+    return case.mode == "pruned" and since(release, "2.5")
 
 
 def _may_be_native(case, release, block):
     return (
         isinstance(case, Transformer)
         and case.has_encoder
-        and _fast_path_is_open(case, release, block)
+        and fast_path_is_open(case, release, block)
         and case.num_heads % 2 == 0
         and (since(release, "2.0") or case.src_mask is None)
     )
@@ -92,7 +98,7 @@ def _native_mha(case, release, block):
 def prepares_masks(case, release, block):
     """Whether nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
     stream = source(block)
-    if getattr(case, "functional", False) or stream == "memory" or not _fast_path_is_open(case, release, block):
+    if getattr(case, "functional", False) or stream == "memory" or not fast_path_is_open(case, release, block):
         return False
     if isinstance(case, MultiHead):
         masks = masks_of(case)

@@ -7,6 +7,7 @@ import numpy as np
 
 from .arrays import inputs, mask_arrays
 from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
+from .modes import BY_ID
 from .results import as_given
 from .setting import CPU
 from .subject import constructor, options
@@ -96,10 +97,17 @@ def call_text(case, setting=CPU):
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
     factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
-    made = "" if getattr(case, "functional", False) else f"module = {_made(case, factory)}\n"
+    made = "" if getattr(case, "functional", False) else f"module = {_made(case, factory)}\n{_mode(case)}"
     name = "module" if made else f"torch.nn.functional.{case.module}"
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
     return made + _in_context(case, f"{name}(\n{body}\n)")
+
+
+def _mode(case):
+    """The statements of the mode."""
+    mode = BY_ID[case.mode]
+    lines = [*mode.made.splitlines(), *([f"module = {mode.called}"] if mode.called != "module" else [])]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _in_context(case, call):

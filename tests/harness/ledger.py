@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import dispatch, triggers
+from .arrays import directions
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
@@ -537,5 +538,20 @@ ENTRIES = (
         applies=triggers.gives_mask_and_hint,
         change=lambda computation, call: raising(computation, "AssertionError", "Only allow causal mask or attn_mask"),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True),
+    ),
+    Deviation(
+        id="checkpoint-autocast-warning",
+        title="torch.utils.checkpoint warns that it uses what is deprecated itself",
+        affects=">=2.4,<2.5",
+        upstream="pytorch/pytorch#130659",
+        clause=10,
+        trigger="a module is called through torch.utils.checkpoint, and a gradient is asked for",
+        instead="a FutureWarning about torch.cpu.amp.autocast, which the caller has not used",
+        advice="use 2.5",
+        applies=lambda call: call.case.mode == "checkpoint" and bool(directions(call.case)),
+        change=lambda computation, call: warning(
+            computation, r"torch\.cpu\.amp\.autocast\(args\.\.\.\)` is deprecated"
+        ),
+        pinned=MultiHead(autograd="inputs", mode="checkpoint", attention="self"),
     ),
 )

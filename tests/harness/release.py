@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from .cases import MultiHead, ScaledDotProduct
 from .dispatch import since
+from .modes import BY_ID
 from .setting import MEASURED_ON, Setting
 
 OLDEST = Version("1.13")
@@ -97,6 +98,8 @@ class Release:
 
     def offers(self, case):
         """Whether the case can be called at all: its function exists and takes its arguments."""
+        if not BY_ID[case.mode].is_in():
+            return False
         if isinstance(case, ScaledDotProduct):
             grouped, scaled = case.kv_heads is not None, case.scale is not None
             return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled

@@ -290,11 +290,17 @@ def cases_of(release, module, inference=False):
     return transformer_cases(release, module, inference=inference)
 
 
+def module_cases(release):
+    """Calls of any module."""
+    modules = [module for module in MODULES if module != "multi_head_attention_forward"]
+    return st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
+
+
 def any_cases(release):
     """Calls of any of them."""
     if release.adopted:
         return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
-    kinds = [cases_of(release, module, inference) for module in MODULES for inference in (False, True)]
+    kinds = [module_cases(release), cases_of(release, "multi_head_attention_forward")]
     if release.has_scaled_dot_product_attention:
         kinds.append(scaled_dot_product_cases(release))
     return st.one_of(kinds)

@@ -14,6 +14,7 @@ from torch import nn
 
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
+from .modes import BY_ID, EAGER
 from .results import as_given, as_held, cotangents
 
 # (owner, attribute, path): calling it means that this path serves the call.
@@ -57,7 +58,7 @@ def observe(case, device="cpu", adopted=None):
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
     served, outputs, gradients, error = [], {}, {}, None
-    call = _prepare_adopted(case, weights, adopted) if adopted else _prepare(case, weights)
+    call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
     with warnings.catch_warnings(record=True) as caught, _watching(served), _fast_path(case):
         warnings.simplefilter("always")
         try:
@@ -132,18 +133,18 @@ def _parameters(case, device):
 # ---- the call ------------------------------------------------------------------------------------------------------
 
 
-def _prepare(case, weights):
-    """What is called with the tensors. What a module says while it is made is not about the masks."""
+def _prepare(case, weights, _=None):
+    """(what is called with the tensors, {name: parameter}). What a module says while it is made is not about masks."""
     if isinstance(case, ScaledDotProduct):
-        return partial(_call_scaled_dot_product, case)
+        return partial(_call_scaled_dot_product, case), weights
     if getattr(case, "functional", False):
-        return partial(
-            _call_multi_head, case, partial(F.multi_head_attention_forward, **_functional_weights(case, weights))
-        )
+        function = partial(F.multi_head_attention_forward, **_functional_weights(case, weights))
+        return partial(_call_multi_head, case, function), weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        call = _call_multi_head if isinstance(case, MultiHead) else _call_transformer
-        return partial(call, case, _module(case, weights))
+        module = _module(case, weights)
+    function, weights = (module, weights) if case.mode == EAGER.id else BY_ID[case.mode].prepare(module, weights)
+    return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
 
 
 def _prepare_adopted(case, weights, adopted):
@@ -153,8 +154,8 @@ def _prepare_adopted(case, weights, adopted):
         try:
             module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
         except Exception as raised:
-            return partial(_raise, raised)
-    return partial(_call_multi_head, case, module)
+            return partial(_raise, raised), weights
+    return partial(_call_multi_head, case, module), weights
 
 
 def _raise(error, _):

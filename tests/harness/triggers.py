@@ -196,10 +196,13 @@ def is_short_of_dimensions(call):
 
 
 def unpacks_too_late(call):
-    """Whether a packed batch arrives at a layer that does not take its native path."""
+    """Whether a packed batch arrives at a layer that takes no native path."""
+    case, release = call.case, call.release
     return is_nested(call) and any(
-        dispatch.source(block) == "src" and path != "native_layer"
-        for block, path in dispatch.paths(call.case, call.release).items()
+        dispatch.source(block) == "src"
+        and path != "native_layer"
+        and not (dispatch.has_hooks(case, release) and dispatch.fast_path_is_open(case, release, block))
+        for block, path in dispatch.paths(case, release).items()
     )
 
 

@@ -19,10 +19,14 @@ def assembled(blocks, setting=CPU, head=()):
     device = setting.device
     texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
     used = {"sys", *re.findall(r"\w+", "\n".join(texts))}
-    imports = [f"import {name}" for name in ("inspect", "re", "sys", "warnings") if name in used]
-    constants = ", ".join(name for name in ("inf", "nan") if name in used)
+    standard = ("copy", "functools", "inspect", "io", "re", "sys", "warnings")
+    imports = [f"import {name}" for name in standard if name in used]
+    constants = ", ".join(name for name in ("inf", "nan", "nn") if name in used)
     others = [f"import {name}" for name in setting.imports]
-    of_torch = [*others, "import torch", *([f"from torch import {constants}"] if constants else [])]
+    of_torch = [*others, "import torch", *(["import torch.utils.checkpoint"] if "checkpoint" in used else [])]
+    of_torch += [f"from torch import {constants}"] if constants else []
+    utilities = ", ".join(name for name in ("parametrize", "prune") if name in used)
+    of_torch += [f"from torch.nn.utils import {utilities}"] if utilities else []
     place = "torch.cuda.get_device_name()" if device.startswith("cuda") else quoted(device)
     environment = f'print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", {place})'
     parts = ["\n".join(head), "\n".join(imports), "\n".join(of_torch), environment, *texts]

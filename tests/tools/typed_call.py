@@ -7,6 +7,7 @@ import numpy as np
 
 from tests.harness.arrays import directions, inputs, mask_arrays, parameters
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
+from tests.harness.modes import BY_ID
 from tests.harness.results import as_given
 from tests.harness.setting import CPU, Setting
 from tests.harness.subject import constructor, options
@@ -47,6 +48,8 @@ class TypedCall:
             yield needs("torch.nn.functional", self.case.module)
         if not getattr(self.case, "fast_path", True):
             yield needs("torch.backends", "mha")
+        if self.mode.needs:
+            yield needs("torch", self.mode.needs)
         if self.is_module and not isinstance(self.case, MultiHead) and not self.case.bias:
             yield needs_argument(self.layer, "bias")
         newer = {"scale", "enable_gqa"}
@@ -159,7 +162,11 @@ class TypedCall:
             loaded = f"{{name: torch.tensor({values}) for name, values in state.items()}}"
             state = tuple(listed(array, f'"{name}": ') for name, array in arrays.items())
             lines += [Bracketed("state = {", state, "}"), f"module.load_state_dict({loaded})"]
-        return (*lines, *["module.eval()"] * (not self.case.training), *self.freezing())
+        return (*lines, *["module.eval()"] * (not self.case.training), *self.freezing(), *self.mode.made.splitlines())
+
+    @property
+    def mode(self):
+        return BY_ID[self.case.mode]
 
     def stack(self):
         """The further arguments of a stack of layers."""
@@ -195,7 +202,9 @@ class TypedCall:
             *(f"{rename.get(name, name)}={name}" for name in (*static, *masks_of(self.case))),
             *(f"{name}={value}" for name, value in options(self.case).items() if (name, value) != ("training", True)),
         )
-        function = "module" if self.is_module else self.called
+        function = self.called
+        if self.is_module:
+            function = "module" if self.mode.called == "module" else f"({self.mode.called})"
         return Bracketed(f"{results} = {function}(" if results else f"{function}(", arguments)
 
     def functional_arguments(self):
@@ -224,12 +233,12 @@ class TypedCall:
 
     def leaves(self, names):
         """The items of a dict of these arguments and parameters, by name."""
-        all_of_module = bool(self.of_module) and self.of_module <= set(names)
+        all_of_module = bool(self.of_module) and self.of_module <= set(names) and self.mode.where("x") == "x"
         for name in names:
             if name not in self.of_module:
                 yield f'"{name}": {variable(name)}'
             elif not all_of_module:
-                yield Bracketed(f'"{name}": module.get_parameter(', (f'"{name}"',))
+                yield Bracketed(f'"{name}": module.get_parameter(', (f'"{self.mode.where(name)}"',))
         yield from ["**dict(module.named_parameters())"] * all_of_module
 
 

@@ -1,0 +1,92 @@
+"""Ways to come to a module, and to call it, that change nothing of what is computed. A mode is a part of a case.
+
+A mode is Python text, and that text is what runs: what a report shows is what was done.
+"""
+
+import copy
+import functools
+import io
+import warnings
+from dataclasses import dataclass
+
+import torch
+import torch.utils.checkpoint
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+
+@dataclass(frozen=True)
+class Mode:
+    """made: statements after which `module` is another one. called: an expression for what is called in its place.
+
+    parameter: where a parameter is then, from its former name `path.leaf`. needs: what torch must have, such as "func".
+    """
+
+    id: str
+    made: str = ""
+    called: str = "module"
+    parameter: str = "{path}{leaf}"
+    needs: str | None = None
+
+    def is_in(self, torch=torch):
+        """Whether the installed torch has what it needs."""
+        return self.needs is None or hasattr(torch, self.needs)
+
+    def where(self, name):
+        """The new name of a parameter."""
+        path, dot, leaf = name.rpartition(".")
+        return self.parameter.format(path=path + dot, leaf=leaf)
+
+    def prepare(self, module, parameters):
+        """(what is called, {former name: parameter}) for a module with these parameters."""
+        names = {**_NAMES, "module": module}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(self.made, names)
+            called = eval(self.called, names)
+        return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
+
+
+_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io, "nn": nn}
+_NAMES |= {"parametrize": parametrize, "prune": prune}
+
+_EACH = """\
+module = copy.deepcopy(module)
+for name, _ in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    {}
+"""
+
+EAGER = Mode("eager")
+MODES = (
+    EAGER,
+    Mode("deepcopy", "module = copy.deepcopy(module)"),
+    Mode(
+        "saved",
+        "file = io.BytesIO()\ntorch.save(module, file)\nfile.seek(0)\nmodule = torch.load(file, weights_only=False)",
+    ),
+    Mode(
+        "state_dict",
+        "state = module.state_dict()\n"
+        "module = copy.deepcopy(module).to_empty(device=next(module.parameters()).device)\n"
+        "module.load_state_dict(state)",
+    ),
+    Mode(
+        "functional_call",
+        "hollow = copy.deepcopy(module).to('meta')",
+        "lambda *given, **options: torch.func.functional_call(hollow, dict(module.named_parameters()), given, options)",
+        needs="func",
+    ),
+    Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
+    Mode(
+        "parametrized",
+        _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, nn.Identity())"),
+        parameter="{path}parametrizations.{leaf}.original",
+    ),
+    Mode(
+        "pruned",
+        _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
+        parameter="{path}{leaf}_orig",
+    ),
+)
+BY_ID = {mode.id: mode for mode in MODES}
