@@ -26,7 +26,7 @@ from tests.harness.wrong_masks_ledger import predicted
 
 from .filing import Failure
 from .records import read_records
-from .upstream import RELEASED, THREADS
+from .upstream import EXPLANATIONS, RELEASED, THREADS
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
@@ -105,6 +105,11 @@ class Step:
             if entry.concerns(self.old) != entry.concerns(self.new)
         }
 
+    @property
+    def moved(self):
+        """The ids of entries that both releases have, but for other calls, as a report shows."""
+        return set().union(*(report.explained for report in self.reports)) - self.changed.keys()
+
     @cached_property
     def reports(self):
         return [
@@ -113,13 +118,14 @@ class Step:
         ]
 
     def _explanations(self, report):
-        if match := re.search(r"\[?ledger.*-([a-z0-9-]+)$", report["test"]):
+        if match := re.search(r"ledger_says-(.+)$", report["test"]):
             yield from {match[1]} & titles().keys()
         for row in report["rows"]:
             entries = [predicted(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
             yield from {entry.id for entry in entries if entry} if entries[0] is not entries[1] else ()
         if report["case"]:
-            before, after = (_applying(report["case"], its, tuple(report["served"])) for its in (self.old, self.new))
+            served = (*report["served"], *report["served"][-1:] * 20)  # a report names each path once
+            before, after = (_applying(report["case"], its, served) for its in (self.old, self.new))
             yield from before ^ after
 
     def told_by(self, id):
@@ -178,24 +184,34 @@ def _section(step, records):
     )
     yield from ("", "| change | what | reported | calls that show it | upstream |", "| --- | --- | --- | ---: | --- |")
     for id, begins in sorted(step.changed.items(), key=lambda item: (not item[1], item[0])):
-        yield _change(step, id, begins, records)
-    for report in step.unexplained:
-        yield f"| not explained | {_cell(report.says)} | {_told([report])} | | |"
+        yield _change(step, id, "regression" if begins else "fix", records)
+    for id in sorted(step.moved):
+        yield _change(step, id, "other calls", records)
+    by_hand = EXPLANATIONS.get(str(step.new.version), {})
+    for says, reports in _alike(step.unexplained):
+        why = next((words for pattern, words in by_hand.items() if pattern in says), "")
+        yield f"| {'by hand' if why else 'not explained'} | {_cell(says)} | {_told(reports)} | | {why} |"
     yield from _known(step)
 
 
-def _change(step, id, begins, records):
+def _alike(reports):
+    """(what they say, reports) of those that say the same."""
+    found = {}
+    for report in reports:
+        found.setdefault(report.says, []).append(report)
+    return found.items()
+
+
+def _change(step, id, kind, records):
     entry = titles()[id]
     told = step.told_by(id)
     reported = _told(told) if told else "no"
-    if not begins and id in step.plain["absent"]:
+    if kind == "fix" and id in step.plain["absent"]:
         reported = "as fixed" + (f"; {reported}" if told else "")
-    shown = records.get(str((step.new if begins else step.old).version))
+    shown = records.get(str((step.old if kind == "fix" else step.new).version))
     calls = f"{shown.finding(id)['cases']:,}" if shown else ""
-    kind = "regression" if begins else "fix"
-    return (
-        f"| {kind}: [`{id}`](edge-cases.md#{id}) | {entry.title} | {reported} | {calls} | {_thread(entry.upstream)} |"
-    )
+    change = f"{kind}: [`{id}`](edge-cases.md#{id})"
+    return f"| {change} | {entry.title} | {reported} | {calls} | {_thread(entry.upstream)} |"
 
 
 def _told(reports):
@@ -219,7 +235,7 @@ def _thread(upstream):
 
 def _known(step):
     """The regressions that users reported of this release, and whether the run shows them."""
-    known = {number: thread for number, thread in THREADS.items() if thread.get("regression") == _minor(step.new)}
+    known = {number: thread for number, thread in THREADS.items() if thread.get("regression") == str(step.new.version)}
     if known:
         yield from ("", "Regressions of this release that users reported:", "")
     for number, thread in known.items():
