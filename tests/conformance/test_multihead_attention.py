@@ -5,7 +5,7 @@ from hypothesis import given
 
 from tests.harness import session
 from tests.harness.checking import check_contents
-from tests.harness.strategies import multi_head_cases
+from tests.harness.strategies import multi_head_cases, nan_query_cases
 
 RELEASE = session.current.release
 
@@ -27,4 +27,11 @@ def test_training_and_other_calls_are_as_specified(case):
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @given(case=multi_head_cases(RELEASE, inference=False, functional=True))
 def test_functional_form_is_as_specified(case):
+    check_contents(case)
+
+
+@pytest.mark.subject
+@pytest.mark.clause(1)
+@given(case=nan_query_cases(RELEASE, "MultiheadAttention"))
+def test_a_query_that_is_nan_spoils_its_own_row(case):
     check_contents(case)

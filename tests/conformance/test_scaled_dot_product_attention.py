@@ -5,7 +5,7 @@ from hypothesis import given
 
 from tests.harness import session
 from tests.harness.checking import check_contents
-from tests.harness.strategies import scaled_dot_product_cases
+from tests.harness.strategies import nan_query_cases, scaled_dot_product_cases
 
 RELEASE = session.current.release
 
@@ -23,4 +23,10 @@ def test_inference_is_as_specified(case):
 @pytest.mark.clause(1, 2, 4, 5, 6, 10)
 @given(case=scaled_dot_product_cases(RELEASE))
 def test_output_and_gradients_are_as_specified(case):
+    check_contents(case)
+
+
+@pytest.mark.clause(1)
+@given(case=nan_query_cases(RELEASE, "scaled_dot_product_attention"))
+def test_a_query_that_is_nan_spoils_its_own_row(case):
     check_contents(case)

@@ -95,10 +95,16 @@ def ignored(case):
     return {source: hidden for source, hidden in result.items() if np.any(hidden)}
 
 
-def _ignored_by_scaled_dot_product(case):
+def _hidden_from_scaled_dot_product(case):
+    """Where a key is hidden from a query, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():
         hidden = hidden | meaning.hidden(meaning.as_bias(mask, case.dtype, true_hides=False))
+    return hidden
+
+
+def _ignored_by_scaled_dot_product(case):
+    hidden = _hidden_from_scaled_dot_product(case)
     hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
     if case.kv_heads is not None:
         group = case.batch[-1] // case.kv_heads
@@ -118,6 +124,8 @@ def inputs(case):
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
     if getattr(case, "attention", None) == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
+    if case.nan_query and len(rows := np.argwhere(_sees_something(case, arrays["query"].shape[:-1]))):
+        arrays["query"][tuple(np.random.default_rng([case.seed, 5]).choice(rows))] = np.nan
     if case.garbage:
         for source, positions in ignored(case).items():
             for name in {source, "value" if source == "key" else source} & set(arrays):
@@ -125,6 +133,17 @@ def inputs(case):
     if getattr(case, "attention", None) == "copies":
         arrays["query"] = arrays["key"]
     return arrays
+
+
+def _sees_something(case, shape):
+    """Which queries see a key, of this shape: (N, L), or (*batch, L)."""
+    if isinstance(case, ScaledDotProduct):
+        hidden = _hidden_from_scaled_dot_product(case)
+        return ~np.broadcast_to(hidden, (*shape, case.S)).all(axis=-1)
+    bias = merged_bias(case, "attn_mask", "key_padding_mask")
+    if bias is None:
+        return np.full(shape, case.S > 0)
+    return ~np.broadcast_to(meaning.hidden(bias), (case.N, case.num_heads, case.L, case.S)).all(axis=-1).any(axis=1)
 
 
 def _input_shapes(case):

@@ -108,6 +108,21 @@ class LostInTheFirstBlock:
         return np.where(hides_first_block(bias)[..., None], context * np.nan, context), weights
 
 
+@dataclass(frozen=True)
+class ForgettingNaN:
+    """A softmax that takes a row of NaN for one that sees no key; `beside_inf` also where it meets inf."""
+
+    kernel: object
+    beside_inf: bool
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        lost = np.isnan(query).any(axis=-1)
+        if scale < 0 and bias is not None and not self.beside_inf:  # what a causal mask hides is inf then
+            lost &= ~meaning.hidden(bias).any(axis=-1)
+        return np.where(lost[..., None], 0.0, context), weights
+
+
 def hides_first_block(bias):
     """Where a row of the bias hides the first 512 keys."""
     return meaning.hidden(bias[..., :512]).all(axis=-1)

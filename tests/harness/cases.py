@@ -21,6 +21,7 @@ class Case:
     "last_layer" (the parameters of each stack's last layer do, the others are frozen), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).
     garbage: positions that no query may see hold large numbers. mode: how a module is come by and called (modes.py).
+    nan_query: one query is NaN, in a call that has queries of its own.
     """
 
     dtype: str = "float64"
@@ -29,6 +30,7 @@ class Case:
     layout: str = "contiguous"
     garbage: bool = False
     mode: str = "eager"
+    nan_query: bool = False
 
 
 @dataclass(frozen=True)

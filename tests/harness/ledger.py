@@ -554,4 +554,18 @@ ENTRIES = (
         ),
         pinned=MultiHead(autograd="inputs", mode="checkpoint", attention="self"),
     ),
+    Deviation(
+        id="flash-nan-query-zero",
+        title="A query that is NaN gives 0",
+        affects=">=2.5",
+        upstream="pytorch/pytorch#141128",
+        clause=1,
+        trigger="a NaN or inf in the query, no mask or a causal one, on the CPU's fused kernel; since 2.6 only with"
+        " fewer keys than a vector register holds (8 of float64, 16 of float32 with AVX512, else half of that)",
+        instead="the context of that query is 0, as if it saw no key: the NaN is lost without a trace",
+        advice="look for NaN in the inputs, not in the output",
+        applies=lambda call: bool(triggers.forgets_nan(call)),
+        change=triggers.forget_nan,
+        pinned=ScaledDotProduct(nan_query=True),
+    ),
 )

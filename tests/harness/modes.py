@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.utils.checkpoint
-from torch import nn
 from torch.nn.utils import parametrize, prune
 
 
@@ -47,7 +46,7 @@ class Mode:
         return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
 
 
-_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io, "nn": nn}
+_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io}
 _NAMES |= {"parametrize": parametrize, "prune": prune}
 
 _EACH = """\
@@ -80,7 +79,7 @@ MODES = (
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
-        _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, nn.Identity())"),
+        _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, torch.nn.Identity())"),
         parameter="{path}parametrizations.{leaf}.original",
     ),
     Mode(

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +35,7 @@ def environment(run, profile, seed):
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
         **({"import": run.imported} if run.imported else {}),
-        "cpu": _cpu_capability(),
+        "cpu": run.release.cpu_capability,
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,
@@ -45,12 +44,6 @@ def environment(run, profile, seed):
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
-
-
-def _cpu_capability():
-    """The vector extension that torch's kernels use, such as AVX2."""
-    found = re.search(r"CPU capability usage: (\w+)", torch.__config__.show())
-    return found.group(1) if found else "unknown"
 
 
 def assemble(run, environment, tests, complete, seconds):

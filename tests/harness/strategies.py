@@ -337,3 +337,10 @@ def shows_dropped_weights(release):
 def dropout_cases(release):
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
     return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", training=True, **_DROPPED))
+
+
+def nan_query_cases(release, module):
+    """Calls of scaled_dot_product_attention, or of nn.MultiheadAttention with queries of their own, one of them NaN."""
+    own = {} if module == "scaled_dot_product_attention" else {"attention": "distinct"}
+    changes = {"nan_query": True, "garbage": False, **own}
+    return cases_of(release, module, inference=True).map(lambda case: replace(case, **changes))

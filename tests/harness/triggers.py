@@ -1,10 +1,21 @@
 """Where the deviations of the ledger apply, and the changes that depend on it. A call is a situations.Call."""
 
+from functools import partial
+
 import numpy as np
 
 from . import dispatch
 from .arrays import mask_arrays
-from .behaviours import hides_first_block, multiplying, packed, raising, truncated, with_kernel, with_masks
+from .behaviours import (
+    ForgettingNaN,
+    hides_first_block,
+    multiplying,
+    packed,
+    raising,
+    truncated,
+    with_kernel,
+    with_masks,
+)
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
 from .situations import (
@@ -69,6 +80,35 @@ def hides_the_first_keys(call):
 def _hides_the_first_keys(case, block):
     bias = merged(case, block)
     return bias is not None and bias.shape[-1] > 512 and bool(hides_first_block(bias).any())
+
+
+def forgets_nan(call):
+    """The blocks on the fused kernel whose NaN is lost: without a mask, and since 2.6 with fewer keys than a vector."""
+    case = call.case
+    if not case.nan_query:
+        return ()
+    return tuple(
+        block
+        for block in call.flash_blocks()
+        if (_vectors(call, block)[0] == 0 or not since(call.release, "2.6"))
+        and (not masks_of(case) or (isinstance(case, MultiHead) and drops_the_mask(case, call.release, block)))
+    )
+
+
+def _vectors(call, block):
+    """(how many vector registers the keys fill, how many keys are left)"""
+    case = call.case
+    appended = getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)
+    width = 64 if call.release.cpu_capability == "AVX512" else 32
+    return divmod(keys(case, block) + appended, width // np.dtype(case.dtype).itemsize)
+
+
+def forget_nan(computation, call):
+    """The NaN of a query is lost."""
+    for block in forgets_nan(call):
+        beside_inf = _vectors(call, block)[1] == 0
+        computation = with_kernel(computation, partial(ForgettingNaN, beside_inf=beside_inf), (block,))
+    return computation
 
 
 def is_broadcast_over_keys(call):

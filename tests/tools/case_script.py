@@ -189,11 +189,12 @@ class _CaseScript:
         lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
         counts, differs = "", f"{name}.shape != {expected}.shape"
         begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
-        if np.isnan(kept).any():
+        if np.isnan(kept).any() and not self.case.nan_query:
             lines += [f"counts = ~{expected}.isnan()  # where it is nan, the query is garbage"]
             counts, differs = "[counts]", f"{differs} or not {name}.isfinite().all()"
         lines += [f"{begun} {differs}"]
-        close = f"torch.allclose({name}{counts}, {expected}{counts}, rtol=0, atol={error})"
+        equal_nan = ", equal_nan=True" if self.case.nan_query else ""
+        close = f"torch.allclose({name}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
         lines += [f"wrong = wrong or not {close}"]
         lines += [f"wrong = wrong or {name}[{expected} == 0].any()"] * bool((kept == 0).any())
         return tuple(lines)

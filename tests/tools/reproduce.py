@@ -42,8 +42,8 @@ def script_of_entry(entry, setting=CPU):
 def shown_by(entry):
     """What the pinned case of an entry deviates in."""
     computation = predict(entry.pinned, _applied(entry))
-    if computation.warnings:
-        return {WARNINGS}
+    if computation.warnings:  # some come on the way back
+        return {WARNINGS, GRADIENTS} if directions(entry.pinned) else {WARNINGS}
     if computation.error:
         return {ERRORS}
     return {GRADIENTS} if directions(entry.pinned) else {RESULTS}

@@ -21,7 +21,7 @@ def assembled(blocks, setting=CPU, head=()):
     used = {"sys", *re.findall(r"\w+", "\n".join(texts))}
     standard = ("copy", "functools", "inspect", "io", "re", "sys", "warnings")
     imports = [f"import {name}" for name in standard if name in used]
-    constants = ", ".join(name for name in ("inf", "nan", "nn") if name in used)
+    constants = ", ".join(name for name in ("inf", "nan") if name in used)
     others = [f"import {name}" for name in setting.imports]
     of_torch = [*others, "import torch", *(["import torch.utils.checkpoint"] if "checkpoint" in used else [])]
     of_torch += [f"from torch import {constants}"] if constants else []
