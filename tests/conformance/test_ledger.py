@@ -17,8 +17,9 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         strict = request.config.getini("strict")
         assert not (finding.expected and strict), f"{entry.id} is absent: fixed in this release?"
         return
-    observation, verdict = judged(entry.pinned)
+    case = session.current.release.held(entry.pinned)
+    observation, verdict = judged(case)
     if verdict.status == FAILS:
         news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
-        text = explain(entry.pinned, observation, verdict, session.current.setting)
+        text = explain(case, observation, verdict, session.current.setting)
         raise Nonconformance(f"{entry.id} {news}.\n{text}")

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -54,6 +54,22 @@ class Release:
     @cached_property
     def device_type(self):
         return torch.device(self.device).type
+
+    @cached_property
+    def dtypes(self):
+        """Those of which there can be tensors on the device; some have no float64."""
+        return tuple(dtype for dtype in ("float64", "float32") if self._holds(dtype))
+
+    def _holds(self, dtype):
+        try:
+            torch.ones(1, dtype=getattr(torch, dtype), device=self.device)
+        except Exception:  # a backend can refuse in any way
+            return False
+        return True
+
+    def held(self, case):
+        """The case, in a dtype that the device has."""
+        return case if case.dtype in self.dtypes else replace(case, dtype=self.dtypes[0])
 
     @cached_property
     def has_scaled_dot_product_attention(self):

@@ -147,13 +147,14 @@ def probe(entry, installed, concerned):
     expected = _expected(entry in concerned, installed)
     if not installed.offers(entry.pinned):
         return Finding(NOT_APPLICABLE, expected)
-    observation = observe(entry.pinned, installed.device)
-    call = Call(entry.pinned, installed, observation.served)
+    case = installed.held(entry.pinned)
+    observation = observe(case, installed.device)
+    call = Call(case, installed, observation.served)
     others = tuple(other for other in concerned if other is not entry)
     status = CHANGED
-    if judge(entry.pinned, observation, ledger.applying(call, others)).status != FAILS:
+    if judge(case, observation, ledger.applying(call, others)).status != FAILS:
         status = ABSENT
-    elif judge(entry.pinned, observation, ledger.applying(call, (*others, entry))).status != FAILS:
+    elif judge(case, observation, ledger.applying(call, (*others, entry))).status != FAILS:
         status = PRESENT
     return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
 

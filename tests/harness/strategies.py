@@ -76,9 +76,9 @@ def hint(draw, mask):
 # ---- what all cases have -------------------------------------------------------------------------------------------
 
 
-def common(draw, autograd=AUTOGRAD):
+def common(draw, release, autograd=AUTOGRAD):
     """The fields of every case."""
-    dtype, layout = draw(_sampled_from(tuple(product(("float64", "float32"), _LAYOUTS))))
+    dtype, layout = draw(_sampled_from(tuple(product(release.dtypes, _LAYOUTS))))
     autograd, garbage = draw(_sampled_from(tuple(product(autograd, (False, False, True)))))
     return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
 
@@ -128,7 +128,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     L, S = lengths(draw, _QUERIES)
     D, Dv = draw(_sampled_from((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
     case = ScaledDotProduct(
-        **common(draw, UNRECORDED if inference else AUTOGRAD),
+        **common(draw, release, UNRECORDED if inference else AUTOGRAD),
         batch=batch,
         kv_heads=kv_heads,
         L=L,
@@ -173,7 +173,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
-        **common(draw, UNRECORDED if inference else AUTOGRAD[:-1]),
+        **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-1]),
         **_heads(draw, inference),
         N=draw(_sampled_from(_SAMPLES)),
         L=L,
@@ -216,7 +216,7 @@ def _without_contradictions(chosen):
 def transformer_cases(draw, release, module, inference=False):
     """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    shared = common(draw, (*UNRECORDED, "last_layer") if inference else AUTOGRAD)
+    shared = common(draw, release, (*UNRECORDED, "last_layer") if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, nones=4), "src_key_padding_mask": padding_mask(draw)}

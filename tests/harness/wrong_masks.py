@@ -266,6 +266,8 @@ def not_applicable(call, release):
         return "it cannot be asked of the subject"
     if not call.callee.takes(call.argument):
         return f"this release has no {call.module}"
+    if not {call.fault.inputs, call.fault.dtype} & {"float32", "float64"} <= set(release.dtypes):
+        return f"there is no {call.fault.inputs} on this device"
     if call.fault.hint and not call.callee.takes(call.hint):
         return f"this release has no {call.hint}"
     if call.fault.dtype == "uint8" and not since(release, "2.0"):
