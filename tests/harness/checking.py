@@ -130,7 +130,8 @@ def check_same_without_garbage(case):
         expected, got = (np.where(rows, 0, array[name]) for array in outputs)
         if not np.array_equal(expected, got, equal_nan=True):
             where = tuple(int(i) for i in np.argwhere(expected != got)[0])
-            mismatch = Mismatch(f"{name} with large numbers where nobody may look", expected[where], got[where], where)
+            what = f"{name} with large numbers where nobody may look"
+            mismatch = Mismatch(what, float(expected[where]), float(got[where]), where)
             raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
 
 
