@@ -1,7 +1,7 @@
 """`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
 
-Each run is a whole conformance run in a process of its own, but failures are not shrunk. All faults are tried with the
-quick profile; those that survive it with the default one.
+Each run is a conformance run in a process of its own, but failures are not shrunk. All faults are tried with the quick
+profile, on the tests that call the function which has the fault; those that survive it with the default one, on all.
 """
 
 import json
@@ -22,6 +22,7 @@ from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected
 from tests.sensitivity.kill_table import FOUND, PAGE, page, summarise
+from tests.sensitivity.reach import Only, Recorder, target
 
 ROOT = Path(__file__).parents[2]
 SEED = 20260101
@@ -51,38 +52,72 @@ class _WithoutShrinking:
         settings.load_profile("unshrunk")
 
 
-def _conformance_run(fault, profile, seed, report, first):
-    """In a process of its own: what `python -m pytest tests/conformance` does, on a torch with the fault."""
+def _arguments(profile, seed, report):
+    """Of a conformance run, in a process of its own, that writes into a file beside the report."""
     log = os.open(report.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(ROOT)
-    arguments = [
+    return [
         "tests/conformance",
         f"--hypothesis-profile={profile}",
         f"--hypothesis-seed={seed}",
         "--tb=no",
         "--no-issues",
+        "-Wignore::pytest.PytestAssertRewriteWarning",  # what is preloaded is not rewritten
+        f"--report={report}",
     ]
-    arguments += ["-Wignore::pytest.PytestAssertRewriteWarning"]  # what is preloaded is not rewritten
-    arguments += [f"--report={report}", *(["--exitfirst"] if first else [])]
+
+
+def _faulty_run(fault, profile, seed, report, first, tests):
+    """What `python -m pytest tests/conformance` does, on a torch with the fault. tests: only these, if not None."""
+    arguments = _arguments(profile, seed, report) + ["--exitfirst"] * first
     with injected(FAULTS[fault]):
-        sys.exit(pytest.main(arguments, plugins=[_WithoutShrinking()]))
+        plugins = [_WithoutShrinking(), *([] if tests is None else [Only(tests)])]
+        sys.exit(pytest.main(arguments, plugins=plugins))
 
 
-def try_fault(fault, profile, seed, folder, first=False):
-    """The Result of one run; of a former one, if the folder has its record."""
+def _recorded_run(profile, seed, report, path):
+    """The same on a torch without a fault; `path` gets the functions that each test calls."""
+    recorder = Recorder()
+    with recorder.watching(fault.patch for fault in FAULTS.values()):
+        code = pytest.main(_arguments(profile, seed, report), plugins=[recorder])
+    path.write_text(json.dumps(recorder.tests, indent=1))
+    sys.exit(code)
+
+
+def tests_by_target(profile, seed, folder):
+    """{name of a function: the tests that call it in a run of this profile and seed}, measured once."""
+    path = folder / profile / "reach.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _in_a_process(_recorded_run, profile, seed, path.with_name("without.json"), path)
+    found = {}
+    for test, targets in json.loads(path.read_text()).items():
+        for name in targets:
+            found.setdefault(name, set()).add(test)
+    return found
+
+
+def _in_a_process(function, *args):
+    """The exit code; None if it took too long."""
+    run = multiprocessing.get_context("fork").Process(target=function, args=args)
+    run.start()
+    run.join(TIMEOUT)
+    if run.is_alive():
+        run.kill()
+        return None
+    return run.exitcode
+
+
+def try_fault(fault, profile, seed, folder, first=False, reach=None):
+    """The Result of one run; of a former one, if the folder has its record. reach: as tests_by_target gives it."""
     report = folder / profile / f"{fault}.json"
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
-        run = multiprocessing.get_context("fork").Process(
-            target=_conformance_run, args=(fault, profile, seed, report, first)
-        )
-        run.start()
-        run.join(TIMEOUT)
-        if run.is_alive():
-            run.kill()
-        if run.exitcode is None or run.exitcode < 0:  # a fault that ends or hangs the process is noticed, too
+        tests = reach.get(target(FAULTS[fault].patch), set()) if reach else None
+        code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
+        if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
             return Result(fault, profile, {CRASH: 0})
         if not report.exists():
             return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",))
@@ -126,7 +161,12 @@ def main(arguments=None):
     results = {}
     for profile in (options.profile,) if options.profile else PROFILES:
         surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
-        run = partial(try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first)
+        reach = None
+        if profile == PROFILES[0] and not options.faults:  # to measure it takes as long as to try a fault or two
+            reach = tests_by_target(profile, options.seed, options.reports)
+        run = partial(
+            try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first, reach=reach
+        )
         with ThreadPoolExecutor(options.workers) as pool:
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
