@@ -18,9 +18,8 @@ def run(recorder, name, calls):
 
 
 def test_what_each_test_calls_is_noted_and_torch_is_left_as_it_was():
-    before = {
-        (fault.patch.owner, fault.patch.name): vars(fault.patch.owner)[fault.patch.name] for fault in FAULTS.values()
-    }
+    patches = [fault.patch for fault in FAULTS.values()]
+    before = {(patch.owner, patch.name): vars(patch.owner)[patch.name] for patch in patches}
     module, x = nn.MultiheadAttention(4, 2, batch_first=True), torch.ones(1, 2, 4)
     recorder = Recorder()
     with recorder.watching(patches):
