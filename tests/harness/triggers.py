@@ -238,12 +238,15 @@ def is_short_of_dimensions(call):
 def unpacks_too_late(call):
     """Whether a packed batch arrives at a layer that takes no native path."""
     case, release = call.case, call.release
-    return is_nested(call) and any(
-        dispatch.source(block) == "src"
-        and path != "native_layer"
-        and not (dispatch.has_hooks(case, release) and dispatch.fast_path_is_open(case, release, block))
-        for block, path in dispatch.paths(case, release).items()
-    )
+    if not is_nested(call):
+        return False
+    paths = {block: path for block, path in dispatch.paths(case, release).items() if dispatch.source(block) == "src"}
+    if dispatch.has_hooks(
+        case, release
+    ):  # then the attention alone is native, which unpacks a batch of padding at once
+        paths = {block: path for block, path in paths.items() if not dispatch.fast_path_is_open(case, release, block)}
+        return bool(paths) and not (packs_nothing(call) and "src.early" in dispatch.blocks(case))
+    return any(path != "native_layer" for path in paths.values())
 
 
 def packs_no_sample(call):
