@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from . import dispatch, triggers
-from .arrays import directions
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
@@ -548,7 +547,7 @@ ENTRIES = (
         trigger="a module is called through torch.utils.checkpoint, and a gradient is asked for",
         instead="a FutureWarning about torch.cpu.amp.autocast, which the caller has not used",
         advice="use 2.5",
-        applies=lambda call: call.case.mode == "checkpoint" and bool(directions(call.case)),
+        applies=triggers.computes_again,
         change=lambda computation, call: warning(
             computation, r"torch\.cpu\.amp\.autocast\(args\.\.\.\)` is deprecated"
         ),

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from . import dispatch
-from .arrays import mask_arrays
+from .arrays import directions, mask_arrays
 from .behaviours import (
     ForgettingNaN,
     hides_first_block,
@@ -80,6 +80,17 @@ def hides_the_first_keys(call):
 def _hides_the_first_keys(case, block):
     bias = merged(case, block)
     return bias is not None and bias.shape[-1] > 512 and bool(hides_first_block(bias).any())
+
+
+def computes_again(call):
+    """Whether a module is called through a checkpoint, and autograd goes back through it."""
+    case = call.case
+    if case.mode != "checkpoint":
+        return False
+    if case.autograd != "mask":
+        return bool(directions(case))
+    lost = {*dropped_masks(call), *(["src_key_padding_mask"] if is_nested(call) else [])}
+    return bool(directions(case).keys() - lost)
 
 
 def forgets_nan(call):
