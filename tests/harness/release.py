@@ -57,8 +57,9 @@ class Release:
 
     @cached_property
     def dtypes(self):
-        """Those of which there can be tensors on the device; some have no float64."""
-        return tuple(dtype for dtype in ("float64", "float32") if self._holds(dtype))
+        """Those of which there can be tensors on the device, some of which have no float64; all if it is not here."""
+        dtypes = ("float64", "float32")
+        return tuple(dtype for dtype in dtypes if self._holds(dtype)) or dtypes
 
     def _holds(self, dtype):
         try:

@@ -42,7 +42,7 @@ class Port(nn.Module):
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         N, L, E = query.shape
         q, k, v = (
-            layer(x).view(N, -1, self.num_heads, E // self.num_heads).transpose(1, 2)
+            layer(x).view(*x.shape[:2], self.num_heads, E // self.num_heads).transpose(1, 2)
             for layer, x in ((self.to_q, query), (self.to_k, key), (self.to_v, value))
         )
         weights = self.weights(q @ k.transpose(-1, -2) / (E // self.num_heads) ** 0.5, attn_mask)
