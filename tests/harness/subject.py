@@ -153,7 +153,7 @@ def _prepare_adopted(case, weights, adopted):
         warnings.simplefilter("ignore")
         try:
             module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
-        except Exception as raised:
+        except Exception as raised:  # is judged when it is called
             return partial(_raise, raised), weights
     return partial(_call_multi_head, case, module), weights
 
