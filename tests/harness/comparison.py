@@ -58,8 +58,8 @@ def compare_numbers(what, expected, got, allowed):
 def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True):
     """(Mismatch or None, largest error / bound). What a prediction says is exactly 0 must be exactly 0.
 
-    ignore: True where only the class of an element is compared. zero_is_exact: False between two measurements, of
-    which one may underflow where the other does not.
+    ignore: True where only the class of an element is compared. zero_is_exact: where that is so; False between two
+    measurements, of which one may underflow where the other does not.
     """
     if expected.shape != got.shape:
         return Mismatch(f"{what} shape", expected.shape, got.shape), 0.0
