@@ -11,6 +11,7 @@ from .adopted import DECLINED
 from .behaviours import with_kernel
 from .comparison import Mismatch, bound, compare_arrays, terms
 from .failure import Nonconformance, explain
+from .refusals import refusal
 from .results import as_held, garbage_rows
 from .situations import Call
 from .specification import specification
@@ -22,8 +23,12 @@ def judged(case):
     """(observation, verdict) of the case in this session, counted."""
     run = session.current
     observation = observe(case, run.device, run.adopted)
-    deviations = ledger.applying(Call(case, run.release, observation.served), run.entries)
-    verdict = (judge if run.has_own_ledger else _judge_leniently)(case, observation, deviations)
+    call = Call(case, run.release, observation.served)
+    if refused := refusal(call):
+        verdict = Verdict(FAILS if (found := tuple(refused.mismatches(observation))) else CONFORMS, (), found)
+    else:
+        deviations = ledger.applying(call, run.entries)
+        verdict = (judge if run.has_own_ledger else _judge_leniently)(case, observation, deviations)
     run.tally.add(case, observation, verdict)
     return observation, verdict
 

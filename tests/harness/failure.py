@@ -112,6 +112,8 @@ def _mode(case):
 
 def _in_context(case, call):
     """The call in the context that the case asks for, or with what is differentiated."""
+    if within := BY_ID[case.mode].within:
+        call = f"with {within}:\n" + indent(call, "    ")
     if case.autograd in ("no_grad", "inference_mode"):
         return f"with torch.{case.autograd}():\n" + indent(call, "    ")
     gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}.get(

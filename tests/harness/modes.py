@@ -7,34 +7,49 @@ import copy
 import functools
 import io
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 import torch.utils.checkpoint
 from torch.nn.utils import parametrize, prune
+
+MODULES, ANY, SDPA = "modules", "any", "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
 class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
-    parameter: where a parameter is then, from its former name `path.leaf`. needs: what torch must have, such as "func".
+    parameter: where a parameter is then, from its former name `path.leaf`. within: an expression for the context of
+    the call. calls: what it can be asked of, MODULES, ANY of them, functions included, or SDPA alone. needs: what torch
+    must have, such as "func".
     """
 
     id: str
     made: str = ""
     called: str = "module"
     parameter: str = "{path}{leaf}"
+    within: str = ""
+    calls: str = MODULES
     needs: str | None = None
 
-    def is_in(self, torch=torch):
+    def is_in(self):
         """Whether the installed torch has what it needs."""
-        return self.needs is None or hasattr(torch, self.needs)
+        try:
+            return self.needs is None or bool(attrgetter(self.needs)(torch))
+        except AttributeError:
+            return False
 
     def where(self, name):
         """The new name of a parameter."""
         path, dot, leaf = name.rpartition(".")
         return self.parameter.format(path=path + dot, leaf=leaf)
+
+    def context(self):
+        """The context of the call."""
+        return eval(self.within, dict(_NAMES)) if self.within else nullcontext()
 
     def prepare(self, module, parameters):
         """(what is called, {former name: parameter}) for a module with these parameters."""
@@ -48,6 +63,18 @@ class Mode:
 
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io}
 _NAMES |= {"parametrize": parametrize, "prune": prune}
+
+_MATH, _FLASH, _CHOOSES = (
+    "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
+    "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION)",
+    "nn.attention",
+)
+if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
+    _MATH, _FLASH, _CHOOSES = (
+        "torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)",
+        "torch.backends.cuda.sdp_kernel(enable_math=False, enable_mem_efficient=False)",
+        "backends.cuda.sdp_kernel",
+    )
 
 _EACH = """\
 module = copy.deepcopy(module)
@@ -87,5 +114,7 @@ MODES = (
         _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
+    Mode("sdpa_math", within=_MATH, calls=ANY, needs=_CHOOSES),
+    Mode("sdpa_flash", within=_FLASH, calls=SDPA, needs=_CHOOSES),
 )
 BY_ID = {mode.id: mode for mode in MODES}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
+from .modes import ANY, SDPA
 
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
@@ -304,6 +305,15 @@ def any_cases(release):
     if release.has_scaled_dot_product_attention:
         kinds.append(scaled_dot_product_cases(release))
     return st.one_of(kinds)
+
+
+def cases_in(release, mode):
+    """Calls that can be made in a mode."""
+    if mode.calls == SDPA:
+        cases = scaled_dot_product_cases(release)
+    else:
+        cases = any_cases(release) if mode.calls == ANY else module_cases(release)
+    return cases.map(lambda case: replace(case, mode=mode.id))
 
 
 def cases_under(release, law):

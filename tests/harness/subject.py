@@ -164,7 +164,7 @@ def _raise(error, _):
 
 def _call(case, call, tensors):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
-    with context():
+    with context(), BY_ID[case.mode].context():
         result = call(tensors)
     results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
@@ -312,8 +312,10 @@ def _noting(function, path, served):
 def _sdpa_backend(*args, **kwargs):
     """The backend that torch itself says it chooses."""
     try:
-        choice = torch._fused_sdp_choice(*args, **kwargs)
-    except (RuntimeError, IndexError):  # the call itself will say so
+        with warnings.catch_warnings():  # the call itself will give those that are due
+            warnings.simplefilter("ignore")
+            choice = torch._fused_sdp_choice(*args, **kwargs)
+    except (RuntimeError, IndexError):  # that, too
         choice = 0
     return _SDPA_BACKENDS[int(choice)]
 

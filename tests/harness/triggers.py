@@ -237,7 +237,7 @@ def loses_empty_weights(call):
 def is_short_of_dimensions(call):
     """Whether scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D"):
+    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or case.mode == "sdpa_math":
         return False
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
         return False  # nothing is to be done

@@ -89,6 +89,7 @@ class _CaseScript:
         body = [self.typed.call(self.names if self.looks_at_numbers or backward else "")]
         body += self.backward() if self.differentiates else self.guarded("output.sum().backward()") * backward
         contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
+        contexts += [self.typed.mode.within] * bool(self.typed.mode.within)
         if WARNINGS in self.about:
             body.insert(0, 'warnings.simplefilter("always")')
             contexts += ["warnings.catch_warnings(record=True) as caught"]

@@ -49,7 +49,8 @@ class TypedCall:
         if not getattr(self.case, "fast_path", True):
             yield needs("torch.backends", "mha")
         if self.mode.needs:
-            yield needs("torch", self.mode.needs)
+            owner, _, name = f"torch.{self.mode.needs}".rpartition(".")
+            yield needs(owner, name)
         if self.is_module and not isinstance(self.case, MultiHead) and not self.case.bias:
             yield needs_argument(self.layer, "bias")
         newer = {"scale", "enable_gqa"}

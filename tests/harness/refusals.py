@@ -1,0 +1,91 @@
+"""What torch says that it does not do: there an error is the right outcome, and it says why in a warning.
+
+A refusal is no deviation. It is predicted all the same: a kernel that refuses what it serves in this release fails.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .arrays import inputs, mask_arrays
+from .cases import ScaledDotProduct, masks_of
+from .comparison import Mismatch
+from .dispatch import since
+from .situations import needs_mask_gradient
+from .subject import lay_out
+from .triggers import is_short_of_dimensions
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """applies: situations.Call -> bool. error: (type name, regular expression). warning: one that is given besides.
+
+    source: where torch says so.
+    """
+
+    id: str
+    source: str
+    applies: Callable
+    error: tuple[str, str]
+    warning: str
+
+    def mismatches(self, observation):
+        """Where an observation is no such refusal."""
+        expected, got = ": ".join(self.error), observation.error
+        if got is None or got[0] != self.error[0] or not re.search(self.error[1], got[1]):
+            yield Mismatch("error", expected, got and ": ".join(got))
+        elif not any(re.search(self.warning, message) for message in observation.warnings):
+            yield Mismatch("warning", self.warning, None)
+
+
+def refusal(call):
+    """The Refusal that the call has to meet, or None."""
+    return next((entry for entry in REFUSALS if entry.applies(call)), None)
+
+
+def _flash_alone(call):
+    """Whether only the CPU's fused kernel may serve, and it takes no such call."""
+    case, release = call.case, call.release
+    if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
+        return False
+    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # there is nothing to be done, nobody is asked
+        return False
+    if since(release, "2.3") and is_short_of_dimensions(call):  # raises before: see the ledger
+        return False
+    dimensions = (2, 1) if since(release, "2.14") else (2,)
+    return (
+        len(case.batch) not in dimensions
+        or case.Dv != case.D
+        or 0 in (case.L, case.S)
+        or (case.kv_heads not in (None, case.batch[-1]) and not since(release, "2.9"))
+        or any(_last_stride(array, case.layout) != 1 for array in inputs(case).values())
+        or (bool(masks_of(case)) and not _fits_flash(case, release))
+    )
+
+
+def _fits_flash(case, release):
+    """Whether the fused kernel takes the mask."""
+    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout) != 1
+    return (
+        since(release, "2.3")
+        and not needs_mask_gradient(case, "sdpa")
+        and len(case.mask_batch) in (0, len(case.batch))
+        and (since(release, "2.8") or not is_apart)
+    )
+
+
+def _last_stride(array, layout):
+    tensor = lay_out(array, layout)
+    return tensor.stride(-1) if tensor.ndim else 1
+
+
+REFUSALS = (
+    Refusal(
+        id="flash-alone",
+        source="torch.nn.functional.scaled_dot_product_attention: 'In the event that a fused implementation is not "
+        "available, a warning will be raised with the reasons why the fused implementation cannot run.'",
+        applies=_flash_alone,
+        error=("RuntimeError", "No available kernel"),
+        warning="Flash attention kernel not used because",
+    ),
+)
