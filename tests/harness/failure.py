@@ -82,9 +82,10 @@ def call_text(case, setting=CPU):
         for name, array in (inputs(case) | mask_arrays(case)).items()
     }
     others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
+    made, name = _callee(case, setting)
     if isinstance(case, ScaledDotProduct):
         arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
-        return _in_context(case, f"torch.nn.functional.{case.module}(\n    {', '.join(arguments)}\n)")
+        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)")
     if isinstance(case, MultiHead):
         sequences = {
             "self": "x, x, x",
@@ -96,16 +97,21 @@ def call_text(case, setting=CPU):
     else:
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
-    factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
-    made = "" if getattr(case, "functional", False) else f"module = {_made(case, factory)}\n{_mode(case)}"
-    name = "module" if made else f"torch.nn.functional.{case.module}"
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
     return made + _in_context(case, f"{name}(\n{body}\n)")
 
 
-def _mode(case):
+def _callee(case, setting):
+    """(statements that make what is called, its name)"""
+    mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
+    if not isinstance(case, ScaledDotProduct) and not getattr(case, "functional", False):
+        factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
+        return f"module = {_made(case, factory)}\n{_mode(mode)}", "module"
+    return (f"module = {function}\n{_mode(mode)}", "module") if mode.made else ("", function)
+
+
+def _mode(mode):
     """The statements of the mode."""
-    mode = BY_ID[case.mode]
     lines = [*mode.made.splitlines(), *([f"module = {mode.called}"] if mode.called != "module" else [])]
     return "".join(f"{line}\n" for line in lines)
 

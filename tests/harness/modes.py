@@ -13,6 +13,7 @@ from operator import attrgetter
 
 import torch
 import torch.utils.checkpoint
+from packaging.version import Version
 from torch.nn.utils import parametrize, prune
 
 MODULES, ANY, SDPA = "modules", "any", "scaled_dot_product_attention"
@@ -22,25 +23,30 @@ MODULES, ANY, SDPA = "modules", "any", "scaled_dot_product_attention"
 class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
-    parameter: where a parameter is then, from its former name `path.leaf`. within: an expression for the context of
-    the call. calls: what it can be asked of, MODULES, ANY of them, functions included, or SDPA alone. needs: what torch
-    must have, such as "func".
+    warns: a regular expression of what the call may warn of. parameter: where a parameter is then, from its former name
+    `path.leaf`. within: an expression for the context of the call. calls: what it can be asked of, MODULES, ANY of
+    them, functions included, or SDPA alone. differentiates: whether it is asked for gradients. needs, since: what torch
+    must have, such as "func", and the first release that can be asked.
     """
 
     id: str
     made: str = ""
     called: str = "module"
+    warns: str | None = None
+    differentiates: bool = True
     parameter: str = "{path}{leaf}"
     within: str = ""
     calls: str = MODULES
     needs: str | None = None
+    since: str = "1.13"
 
     def is_in(self):
         """Whether the installed torch has what it needs."""
         try:
-            return self.needs is None or bool(attrgetter(self.needs)(torch))
+            is_there = self.needs is None or bool(attrgetter(self.needs)(torch))
         except AttributeError:
             return False
+        return is_there and Version(torch.__version__) >= Version(self.since)
 
     def where(self, name):
         """The new name of a parameter."""
@@ -52,7 +58,7 @@ class Mode:
         return eval(self.within, dict(_NAMES)) if self.within else nullcontext()
 
     def prepare(self, module, parameters):
-        """(what is called, {former name: parameter}) for a module with these parameters."""
+        """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
         names = {**_NAMES, "module": module}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,6 +87,22 @@ module = copy.deepcopy(module)
 for name, _ in list(module.named_parameters()):
     path, _, leaf = name.rpartition(".")
     {}
+"""
+
+_VMAP = """\
+def twice(*given, **options):
+    def pair(tensor):
+        return tensor.expand(2, *tensor.shape)
+
+    def once(sequences, tensors):
+        results = module(*(sequences[id(tensor)] for tensor in given), **tensors, **others)
+        return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+    others = {name: value for name, value in options.items() if name not in tensors}
+    sequences = {id(tensor): pair(tensor) for tensor in given}  # self-attention is told by identity
+    results = torch.func.vmap(once)(sequences, {name: pair(tensor) for name, tensor in tensors.items()})
+    return tuple(result[0] for result in results) if type(results) is tuple else results[0]
 """
 
 EAGER = Mode("eager")
@@ -114,7 +136,17 @@ MODES = (
         _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
-    Mode("sdpa_math", within=_MATH, calls=ANY, needs=_CHOOSES),
-    Mode("sdpa_flash", within=_FLASH, calls=SDPA, needs=_CHOOSES),
+    Mode(
+        "vmap",
+        _VMAP,
+        "twice",
+        calls=ANY,
+        needs="func",
+        since="2.3",  # before, it cannot call the fused kernel
+        differentiates=False,
+        warns="performance drop because we have not yet implemented the batching rule",
+    ),
+    Mode("sdpa_math", within=_MATH, calls=ANY, needs=_CHOOSES, since="2.0"),
+    Mode("sdpa_flash", within=_FLASH, calls=SDPA, needs=_CHOOSES, since="2.0"),
 )
 BY_ID = {mode.id: mode for mode in MODES}

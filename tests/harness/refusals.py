@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import dispatch
 from .arrays import inputs, mask_arrays
-from .cases import ScaledDotProduct, masks_of
+from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
-from .dispatch import since
-from .situations import needs_mask_gradient
+from .dispatch import asks_for_alignment, since
+from .situations import asks_whether_causal, needs_mask_gradient
 from .subject import lay_out
 from .triggers import is_short_of_dimensions
 
@@ -27,14 +28,14 @@ class Refusal:
     source: str
     applies: Callable
     error: tuple[str, str]
-    warning: str
+    warning: str | None = None
 
     def mismatches(self, observation):
         """Where an observation is no such refusal."""
         expected, got = ": ".join(self.error), observation.error
         if got is None or got[0] != self.error[0] or not re.search(self.error[1], got[1]):
             yield Mismatch("error", expected, got and ": ".join(got))
-        elif not any(re.search(self.warning, message) for message in observation.warnings):
+        elif self.warning and not any(re.search(self.warning, message) for message in observation.warnings):
             yield Mismatch("warning", self.warning, None)
 
 
@@ -79,7 +80,23 @@ def _last_stride(array, layout):
     return tensor.stride(-1) if tensor.ndim else 1
 
 
+def _looks_at_values(call):
+    """Whether a stack asks what a mask holds (is it causal, does padding come last)."""
+    case, release = call.case, call.release
+    if case.mode != "vmap" or not isinstance(case, Transformer):
+        return False
+    return asks_for_alignment(case, release) or any(
+        asks_whether_causal(case, release, block) for block in dispatch.blocks(case)
+    )
+
+
 REFUSALS = (
+    Refusal(
+        id="vmap-data-dependent",
+        source="torch.func: 'vmap over data-dependent control flow' is among its limitations",
+        applies=_looks_at_values,
+        error=("RuntimeError", "data-dependent control flow|Batching rule not implemented for aten::"),
+    ),
     Refusal(
         id="flash-alone",
         source="torch.nn.functional.scaled_dot_product_attention: 'In the event that a fused implementation is not "

@@ -138,6 +138,12 @@ def drops_the_mask(case, release, block):
     return bool(hint) or (hint is None and _stack_detects(case, release, block) and _is_exactly_causal(mask))
 
 
+def asks_whether_causal(case, release, block):
+    """Whether a stack looks whether the mask of the block is causal, for want of a hint."""
+    mask, hint = (getattr(case, f"{source(block)}_{name}") for name in ("mask", "is_causal"))
+    return mask is not None and not mask.per_head and hint is None and _stack_detects(case, release, block)
+
+
 def _stack_detects(case, release, block):
     if case.module.endswith("Layer"):
         return False

@@ -22,6 +22,7 @@ _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys i
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
 
 _sampled_from = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
+_WITHOUT_GRADIENT = ("no_grad", "inference_mode", "frozen")
 _SEEDS = st.integers(0, 2**16 - 1)
 
 
@@ -313,7 +314,12 @@ def cases_in(release, mode):
         cases = scaled_dot_product_cases(release)
     else:
         cases = any_cases(release) if mode.calls == ANY else module_cases(release)
-    return cases.map(lambda case: replace(case, mode=mode.id))
+
+    def in_mode(case):
+        is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
+        return replace(case, mode=mode.id, autograd=case.autograd if is_allowed else "no_grad")
+
+    return cases.map(in_mode)
 
 
 def cases_under(release, law):

@@ -135,15 +135,18 @@ def _parameters(case, device):
 
 def _prepare(case, weights, _=None):
     """(what is called with the tensors, {name: parameter}). What a module says while it is made is not about masks."""
+    mode = BY_ID[case.mode]
     if isinstance(case, ScaledDotProduct):
-        return partial(_call_scaled_dot_product, case), weights
+        function, _ = mode.prepare(_scaled_dot_product_attention, {})
+        return partial(_call_scaled_dot_product, case, function), weights
     if getattr(case, "functional", False):
-        function = partial(F.multi_head_attention_forward, **_functional_weights(case, weights))
+        function, _ = mode.prepare(F.multi_head_attention_forward, {})
+        function = partial(function, **_functional_weights(case, weights))
         return partial(_call_multi_head, case, function), weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = _module(case, weights)
-    function, weights = (module, weights) if case.mode == EAGER.id else BY_ID[case.mode].prepare(module, weights)
+    function, weights = (module, weights) if mode is EAGER else mode.prepare(module, weights)
     return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
 
 
@@ -170,8 +173,12 @@ def _call(case, call, tensors):
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
 
 
-def _call_scaled_dot_product(case, tensors):
-    return F.scaled_dot_product_attention(**tensors, **options(case))
+def _scaled_dot_product_attention(*given, **options):
+    return F.scaled_dot_product_attention(*given, **options)  # looked up when it is called: see _watching
+
+
+def _call_scaled_dot_product(case, function, tensors):
+    return function(**tensors, **options(case))
 
 
 def _call_multi_head(case, function, tensors):

@@ -13,6 +13,7 @@ from .arrays import directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, ScaledDotProduct, attentions
 from .comparison import Mismatch
+from .modes import BY_ID
 from .results import cotangents, garbage_rows, present
 from .specification import specification
 
@@ -152,7 +153,7 @@ def _against(case, observation, prediction):
 def _side_effects(case, observation, model):
     for name in observation.mutated:
         yield Mismatch(f"{name} after the call", "unchanged", "changed")
-    allowed = (*model.warnings, _MIXED_TYPES) if mixes_types(case) else model.warnings
+    allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case), *filter(None, [BY_ID[case.mode].warns]))
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):
             yield Mismatch("warning", None, message)

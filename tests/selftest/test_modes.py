@@ -1,23 +1,34 @@
 """Each mode is what its name says, is judged like any other call, and can be typed."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from tests.harness.cases import MultiHead, Transformer
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.checking import judged
+from tests.harness.dispatch import since
 from tests.harness.failure import call_text
 from tests.harness.masks import Mask
-from tests.harness.modes import BY_ID, EAGER, MODES
+from tests.harness.modes import BY_ID, EAGER, MODES, MODULES, SDPA
+from tests.harness.refusals import refusal
+from tests.harness.release import installed
+from tests.harness.situations import Call
 from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
 from tests.tools.case_script import GRADIENTS, RESULTS, script
 
 from .running import run_script
 
 LAYER = Transformer(S=3, num_heads=2, head_dim=2, autograd="grad", src_mask=Mask("float", "causal", "finite"))
-OTHERS = [mode for mode in MODES if mode is not EAGER]
+CALLS = [
+    LAYER,
+    MultiHead(S=2, autograd="grad", key_padding_mask=Mask()),
+    MultiHead(S=2, autograd="grad", key_padding_mask=Mask(), functional=True),
+    ScaledDotProduct(S=2, autograd="grad", attn_mask=Mask()),
+]
+OTHERS = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
 
 
 def prepared(id):
@@ -31,7 +42,9 @@ def prepared(id):
 def test_the_parameters_are_those_that_are_used(mode):
     called, parameters, module = prepared(mode.id)
     assert list(parameters) == [name for name, _ in module.named_parameters()]
-    called(torch.ones(1, 2, 4)).sum().backward()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", f".*{mode.warns}")
+        called(torch.ones(1, 2, 4)).sum().backward()
     assert all(parameter.grad is not None for parameter in parameters.values())
 
 
@@ -48,22 +61,47 @@ def test_modes_do_what_they_say():
     assert prepared("checkpoint")[0].func is torch.utils.checkpoint.checkpoint
 
 
-@pytest.mark.parametrize("mode", OTHERS, ids=lambda mode: mode.id)
+def asked(mode, case):
+    """The case in this mode, as far as the mode can be asked of it."""
+    if mode.calls == SDPA != case.module or (mode.calls == MODULES and "_" in case.module):
+        pytest.skip("is asked of others")
+    if not mode.differentiates or (mode.calls == SDPA and case.attn_mask.is_float):
+        case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
+    return replace(case, mode=mode.id)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in OTHERS if mode.calls != SDPA], ids=lambda mode: mode.id)
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
-    case = replace(LAYER, mode=mode.id)
+    case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
     assert judged(case)[1].status in (CONFORMS, DEVIATES)
     monkeypatch.setattr(nn.TransformerEncoderLayer, "_ff_block", lambda self, x: self.linear2(self.linear1(x)))
     assert judged(replace(case, activation="gelu"))[1].status == FAILS
 
 
 @pytest.mark.parametrize("mode", OTHERS, ids=lambda mode: mode.id)
-@pytest.mark.parametrize(
-    "case", [LAYER, MultiHead(S=2, autograd="grad", key_padding_mask=Mask())], ids=["layer", "mha"]
-)
+@pytest.mark.parametrize("case", CALLS, ids=lambda case: case.module)
 def test_a_mode_can_be_typed(case, mode):
-    text = script(replace(case, mode=mode.id), about={RESULTS, GRADIENTS})
+    if not installed().offers(case):
+        pytest.skip("this release has no such function")
+    case = asked(mode, case)
+    if refusal(Call(case, installed())):
+        pytest.skip("this release does not serve it")
+    text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
     assert code == 0, output
-    for line in (*mode.made.splitlines(), mode.called):
+    for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within):
         assert line in text
-        assert line in call_text(replace(case, mode=mode.id))
+        assert line in call_text(case)
+
+
+def test_a_backend_refuses_what_it_does_not_serve():
+    case = ScaledDotProduct(S=2, Dv=2, mode="sdpa_flash")
+    if not installed().offers(case) or not since(installed(), "2.1"):
+        pytest.skip("the backend is not chosen in this release")
+    assert refusal(Call(replace(case, D=2), installed())) is None
+    observation, verdict = judged(case)
+    assert observation.error[0] == "RuntimeError"
+    assert verdict.status == CONFORMS
+    met = refusal(Call(case, installed()))
+    assert [mismatch.what for mismatch in met.mismatches(replace(observation, error=None))] == ["error"]
+    assert [mismatch.what for mismatch in met.mismatches(replace(observation, warnings=()))] == ["warning"]

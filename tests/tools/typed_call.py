@@ -148,7 +148,8 @@ class TypedCall:
         """Statements that make the module, or what the function takes in its place."""
         arrays = parameters(self.case)
         if not self.is_module:
-            return tuple(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items())
+            made = [f"module = {self.called}", *self.mode.made.splitlines()] if self.mode.made else []
+            return (*(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items()), *made)
         given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
         arguments = tuple(f"{name}={quoted(value)}" for name, value in given.items())
         kind = self.kind()
@@ -203,9 +204,9 @@ class TypedCall:
             *(f"{rename.get(name, name)}={name}" for name in (*static, *masks_of(self.case))),
             *(f"{name}={value}" for name, value in options(self.case).items() if (name, value) != ("training", True)),
         )
-        function = self.called
-        if self.is_module:
-            function = "module" if self.mode.called == "module" else f"({self.mode.called})"
+        function = "module" if self.is_module or self.mode.made else self.called
+        if self.mode.called != "module":
+            function = self.mode.called if self.mode.called.isidentifier() else f"({self.mode.called})"
         return Bracketed(f"{results} = {function}(" if results else f"{function}(", arguments)
 
     def functional_arguments(self):
