@@ -13,8 +13,10 @@ from reference import masks as meaning
 
 from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
 from .masks import Merged
+from .precision import held, rounded
 
-GARBAGE = 2.0**20  # what a position holds that every query is told to ignore, against contents of order 1
+# What a position holds that every query is told to ignore, against contents of order 1.
+GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
 
 _cached = lru_cache(maxsize=8)
 
@@ -74,9 +76,9 @@ def merged_bias(case, attn_mask, key_padding_mask):
     arrays = mask_arrays(case)
     bias = padding = None
     if attn_mask in arrays:
-        bias = meaning.over_heads(meaning.as_bias(arrays[attn_mask], case.dtype), case.num_heads)
+        bias = meaning.over_heads(meaning.as_bias(arrays[attn_mask], held(case.dtype)), case.num_heads)
     if key_padding_mask in arrays:
-        padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], case.dtype))
+        padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], held(case.dtype)))
     return meaning.merge(bias, padding)
 
 
@@ -99,7 +101,7 @@ def _hidden_from_scaled_dot_product(case):
     """Where a key is hidden from a query, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():
-        hidden = hidden | meaning.hidden(meaning.as_bias(mask, case.dtype, true_hides=False))
+        hidden = hidden | meaning.hidden(meaning.as_bias(mask, held(case.dtype), true_hides=False))
     return hidden
 
 
@@ -129,7 +131,7 @@ def inputs(case):
     if case.garbage:
         for source, positions in ignored(case).items():
             for name in {source, "value" if source == "key" else source} & set(arrays):
-                arrays[name][positions] *= GARBAGE
+                arrays[name][positions] *= GARBAGE[case.dtype]
     if getattr(case, "attention", None) == "copies":
         arrays["query"] = arrays["key"]
     return arrays
@@ -277,4 +279,4 @@ def directions(case):
 
 def _short(array, case):
     """Numbers that a report can write down exactly in a few digits."""
-    return np.round(array, 3).astype(case.dtype)
+    return rounded(np.round(array, 3), case.dtype)

@@ -10,6 +10,7 @@ from . import ledger, session
 from .adopted import DECLINED
 from .behaviours import with_kernel
 from .comparison import Mismatch, bound, compare_arrays, terms
+from .comparison import rough as rough_dtype
 from .failure import Nonconformance, explain
 from .refusals import refusal
 from .results import as_held, garbage_rows
@@ -152,7 +153,7 @@ def check_dropped_weights(case):
     if observation.error:
         raise _nonconformance(case, observation, Verdict(FAILS, (), (Mismatch("error", None, observation.error),)))
     got = _in_one_shape(case, observation.outputs)
-    exact, rough = (_after_dropout(case, dtype, got["weights"]) for dtype in ("float64", "float32"))
+    exact, rough = (_after_dropout(case, dtype, got["weights"]) for dtype in ("float64", rough_dtype(case.dtype)))
     garbage = _in_one_shape(case, _garbage(case, observation.outputs))
     for name in ("weights", "output"):
         allowed = bound(exact[name], rough[name], case.dtype, terms(case), garbage[name])

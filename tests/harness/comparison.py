@@ -5,6 +5,9 @@ roundoff of the dtype. condition is the error that the same formula makes when i
 that are moved by such a rounding, in units of float32's roundoff, so that it carries whatever cancellation the case
 has; the next term is the usual statistical bound of a sum of that many terms, for cases where these errors happen to be
 small. tiny is the dtype's smallest normal number: what lies below it a kernel may round to 0.
+
+In bfloat16 and float16 the formula is evaluated in that arithmetic itself (precision.py), and a result may err a small
+multiple of what it errs there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny).
 """
 
 from dataclasses import dataclass
@@ -12,8 +15,21 @@ from math import sqrt
 
 import numpy as np
 
+from .precision import LOW, PRECISIONS
+
 SAFETY = 32.0
-ROUNDOFF32 = float(np.finfo("float32").eps) / 2
+SAFETY_OF_LOW = 4.0  # where the error of the same formula in the same arithmetic is known
+SAFETY_OF_LOW_GRADIENT = 12.0  # a backward pass rounds what a forward one does not
+
+
+def rough(dtype):
+    """The dtype in which the formula is evaluated to see how far it errs: a low one itself, else float32."""
+    return dtype if dtype in LOW else "float32"
+
+
+def roundoff(dtype):
+    """The unit of such an error."""
+    return PRECISIONS[rough(dtype)].roundoff
 
 
 @dataclass(frozen=True)
@@ -36,14 +52,21 @@ def bound(expected, rough, dtype, terms, ignore=None):
     counts = np.isfinite(expected) & np.isfinite(rough)
     if ignore is not None:
         counts &= ~np.broadcast_to(ignore, expected.shape)
-    condition = np.max(np.abs(rough - expected), where=counts, initial=0.0) / ROUNDOFF32
+    condition = np.max(np.abs(rough - expected), where=counts, initial=0.0) / roundoff(dtype)
     return allowance(dtype, condition, np.max(np.abs(expected), where=counts, initial=0.0), terms)
 
 
-def allowance(dtype, condition, magnitude, terms):
+def bound_of_gradient(error, size, dtype, terms):
+    """The same for a derivative. error: of the same formula, as in `bound`. size: of what is summed up."""
+    return allowance(dtype, error / roundoff(dtype), size, terms, SAFETY_OF_LOW_GRADIENT)
+
+
+def allowance(dtype, condition, magnitude, terms, safety_of_low=SAFETY_OF_LOW):
     """The bound itself."""
-    kind = np.finfo(dtype)
-    return SAFETY * (float(kind.eps) / 2 * float(condition + sqrt(terms) * magnitude) + terms * float(kind.tiny))
+    kind = PRECISIONS[dtype]
+    if dtype in LOW:  # sums are kept in float32
+        return safety_of_low * (kind.roundoff * float(condition + magnitude) + terms * kind.tiny)
+    return SAFETY * (kind.roundoff * float(condition + sqrt(terms) * magnitude) + terms * kind.tiny)
 
 
 def compare_numbers(what, expected, got, allowed):

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .precision import PRECISIONS, rounded
+
 # What a pattern hides, from the least to the most. Each takes (B, L, S) indices and a generator; see `Mask.hidden`.
 ATTENTION_PATTERNS = (
     "none",
@@ -76,11 +78,11 @@ class Mask:
             "inf": (-np.inf, 0.0),
             "finite": (numbers, 0.0),
             "bias": (-np.inf, numbers),
-            "min": (float(np.finfo(dtype).min), 0.0),
+            "min": (PRECISIONS[dtype].min, 0.0),
             "large": (LARGE, 0.0),
             "negative": (-LARGE, 0.0),
         }[self.values]
-        return np.where(hidden, at_hidden, elsewhere).astype(dtype)
+        return rounded(np.where(hidden, at_hidden, elsewhere), dtype)
 
     def _hidden(self, shape, rng, is_padding):
         if is_padding:

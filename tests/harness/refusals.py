@@ -59,14 +59,14 @@ def _flash_alone(call):
         or case.Dv != case.D
         or 0 in (case.L, case.S)
         or (case.kv_heads not in (None, case.batch[-1]) and not since(release, "2.9"))
-        or any(_last_stride(array, case.layout) != 1 for array in inputs(case).values())
+        or any(_last_stride(array, case.layout, case.dtype) != 1 for array in inputs(case).values())
         or (bool(masks_of(case)) and not _fits_flash(case, release))
     )
 
 
 def _fits_flash(case, release):
     """Whether the fused kernel takes the mask."""
-    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout) != 1
+    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, case.dtype) != 1
     return (
         since(release, "2.3")
         and not needs_mask_gradient(case, "sdpa")
@@ -75,8 +75,8 @@ def _fits_flash(case, release):
     )
 
 
-def _last_stride(array, layout):
-    tensor = lay_out(array, layout)
+def _last_stride(array, layout, dtype):
+    tensor = lay_out(array, layout, dtype)
     return tensor.stride(-1) if tensor.ndim else 1
 
 

@@ -12,6 +12,7 @@ from packaging.version import Version
 from .cases import MultiHead, ScaledDotProduct
 from .dispatch import since
 from .modes import BY_ID
+from .precision import FULL, LOW
 from .setting import MEASURED_ON, Setting
 
 OLDEST = Version("1.13")
@@ -58,19 +59,33 @@ class Release:
     @cached_property
     def dtypes(self):
         """Those of which there can be tensors on the device, some of which have no float64; all if it is not here."""
-        dtypes = ("float64", "float32")
-        return tuple(dtype for dtype in dtypes if self._holds(dtype)) or dtypes
+        return tuple(dtype for dtype in FULL if self._can(torch.ones, dtype)) or FULL
 
-    def _holds(self, dtype):
+    @cached_property
+    def low_dtypes(self):
+        """Those of low precision in which a module can be computed there; in float16 CPUs can since 2.3.
+
+        1.13 is not asked: it sums in the low precision itself, and errs more than any simple account of it says.
+        """
+        if not since(self, "2.0"):
+            return ()
+
+        def normed(*size, **kind):
+            return torch.nn.functional.layer_norm(torch.ones(*size, **kind), size)
+
+        return tuple(dtype for dtype in LOW if self._can(normed, dtype))
+
+    def _can(self, function, dtype):
         try:
-            torch.ones(1, dtype=getattr(torch, dtype), device=self.device)
+            function(1, dtype=getattr(torch, dtype), device=self.device)
         except Exception:  # a backend can refuse in any way
             return False
         return True
 
     def held(self, case):
         """The case, in a dtype that the device has."""
-        return case if case.dtype in self.dtypes else replace(case, dtype=self.dtypes[0])
+        has_it = case.dtype in (*self.dtypes, *self.low_dtypes)
+        return case if has_it else replace(case, dtype=self.dtypes[0])
 
     @cached_property
     def has_scaled_dot_product_attention(self):

@@ -4,6 +4,7 @@ import numpy as np
 
 from .arrays import ignored
 from .cases import MultiHead, ScaledDotProduct, is_padding
+from .precision import rounded
 
 
 def present(case, results):
@@ -51,7 +52,7 @@ def cotangents(case, shapes):
     shapes: {name: shape} of the results.
     """
     rng = np.random.default_rng([case.seed, 3])
-    arrays = {name: np.round(rng.normal(0, 1, shape), 3).astype(case.dtype) for name, shape in sorted(shapes.items())}
+    arrays = {name: rounded(np.round(rng.normal(0, 1, shape), 3), case.dtype) for name, shape in sorted(shapes.items())}
     for name, rows in garbage_rows(case, arrays).items():
         if rows is not None:
             arrays[name] = np.where(rows, 0, arrays[name])

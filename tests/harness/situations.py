@@ -10,6 +10,7 @@ from . import dispatch
 from .arrays import mask_arrays, merged_bias
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .dispatch import blocks, source
+from .precision import held
 from .release import Release
 
 
@@ -56,9 +57,9 @@ def merged(case, block):
     """The merged bias of a block, broadcastable to its scores; None without masks."""
     if isinstance(case, ScaledDotProduct):
         if case.is_causal:
-            return meaning.as_bias(meaning.causal(case.L, case.S), case.dtype)
+            return meaning.as_bias(meaning.causal(case.L, case.S), held(case.dtype))
         mask = mask_arrays(case).get("attn_mask")
-        return None if mask is None else meaning.as_bias(mask, case.dtype, true_hides=False)
+        return None if mask is None else meaning.as_bias(mask, held(case.dtype), true_hides=False)
     return merged_bias(case, *mask_names(case, block))
 
 

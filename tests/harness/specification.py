@@ -21,6 +21,7 @@ from reference.transformer import (
 
 from .arrays import directions, inputs, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct
+from .precision import FULL, LOW, PRECISIONS, emulated
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ def specification(case, dtype="float64", displace=()):
 
 def _cast(array, dtype):
     """Finite numbers stay finite: finfo.min of one dtype becomes that of the other."""
-    if array.dtype == bool or array.dtype == dtype:
+    if array.dtype == bool or (array.dtype == dtype and dtype in FULL):
         return array
-    limit = np.finfo(dtype)
-    return np.where(np.isfinite(array), np.clip(array, limit.min, limit.max), array).astype(dtype)
+    limit = PRECISIONS[dtype]
+    with np.errstate(over="ignore"):
+        array = np.where(np.isfinite(array), np.clip(array.astype("float64"), limit.min, limit.max), array)
+    return emulated(array, dtype) if dtype in LOW else array.astype(dtype)
 
 
 def _under(prefix, weights):

@@ -322,6 +322,16 @@ def cases_in(release, mode):
     return cases.map(in_mode)
 
 
+def low_precision_cases(release, dtype):
+    """Calls of any of them in a low precision."""
+
+    def lowered(case):
+        has_kink = getattr(case, "activation", "") == "relu" and case.autograd not in UNRECORDED[:-1]
+        return replace(case, dtype=dtype, **{"activation": "gelu"} if has_kink else {})
+
+    return any_cases(release).map(lowered)
+
+
 def cases_under(release, law):
     """Calls of which the law speaks."""
     if release.adopted:

@@ -33,13 +33,14 @@ PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS)
 class Observation:
     """What one call did.
 
-    outputs: {"output": array, "weights": array}, as torch shapes them. gradients: {name: array or None}, in the
-    shapes of arrays.py, None where autograd found no dependence; empty if the case does not differentiate. error:
-    (type name, message) or None. warnings: messages in order. served: the path of each attention, in order (PATHS).
-    mutated: arguments that the call changed. seconds: CPU time spent in torch.
+    outputs: {"output": array, "weights": array}, as torch shapes them. dtypes: of these, in torch. gradients: {name:
+    array or None}, in the shapes of arrays.py, None where autograd found no dependence; empty if the case does not
+    differentiate. error: (type name, message) or None. warnings: messages in order. served: the path of each attention,
+    in order (PATHS). mutated: arguments that the call changed. seconds: CPU time spent in torch.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ def observe(case, device="cpu", adopted=None):
     seconds = time.process_time() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
+        {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in outputs.items()},
         {
             name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
             for name, gradient in gradients.items()
@@ -86,7 +88,8 @@ def _same(tensor, before):
 
 
 def _to_numpy(tensor):
-    return tensor.detach().cpu().numpy()
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 # ---- arguments -----------------------------------------------------------------------------------------------------
@@ -98,34 +101,35 @@ def _tensors(case, device):
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():
         mask = masks_of(case).get(name)
-        tensor = lay_out(as_given(case, name, array), mask.layout if mask else case.layout).to(device)
+        tensor = lay_out(as_given(case, name, array), mask.layout if mask else case.layout, case.dtype).to(device)
         tensors[name] = tensor.requires_grad_(name in moving)
     return tensors
 
 
-def lay_out(array, layout):
-    """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS)."""
+def lay_out(array, layout, dtype):
+    """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS); a bool one stays so."""
+    tensor = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
     array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
-        return torch.tensor(array)
+        return tensor(array)
     if layout == "transposed":
-        return torch.tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
+        return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
     if layout == "expanded":
         constant = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()] if array.size else []
         once = array[tuple(slice(0, 1) if axis in constant else slice(None) for axis in range(array.ndim))]
-        return torch.tensor(once).expand(array.shape)
+        return tensor(once).expand(array.shape)
     step = 2 if layout == "stepped" else 1
     poison = True if array.dtype == bool else np.nan
     *rows, columns = array.shape
     window = (*(slice(1, 1 + size) for size in rows), slice(1, 1 + step * columns, step))
     around = np.full([*(size + 2 for size in rows), step * columns + 2], poison, array.dtype)
     around[window] = array
-    return torch.tensor(around)[window]
+    return tensor(around)[window]
 
 
 def _parameters(case, device):
     return {
-        name: nn.Parameter(torch.tensor(array, device=device), requires_grad=is_trained(case, name))
+        name: nn.Parameter(lay_out(array, "contiguous", case.dtype).to(device), requires_grad=is_trained(case, name))
         for name, array in parameters(case).items()
     }
 

@@ -18,6 +18,7 @@ from .behaviours import (
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
+from .precision import PRECISIONS
 from .situations import (
     absorbs_everything,
     drops_the_mask,
@@ -111,7 +112,7 @@ def _vectors(call, block):
     case = call.case
     appended = getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)
     width = 64 if call.release.cpu_capability == "AVX512" else 32
-    return divmod(keys(case, block) + appended, width // np.dtype(case.dtype).itemsize)
+    return divmod(keys(case, block) + appended, width // PRECISIONS[case.dtype].size)
 
 
 def forget_nan(computation, call):
@@ -173,16 +174,17 @@ def reads_padding_bytes(computation, call):
     """The lowest byte of each number is taken for a bool; if it cannot be one, the call raises."""
     blocks = mixed_blocks(call, "float")
     names = [mask_names(call.case, block)[1] for block in blocks]
-    lowest = {name: lowest_bytes(mask_arrays(call.case)[name]) for name in names}
+    lowest = {name: lowest_bytes(mask_arrays(call.case)[name], call.case.dtype) for name in names}
     if any((array > 1).any() for array in lowest.values()):
         return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")
     masks = {name: array == 1 for name, array in lowest.items()}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
 
 
-def lowest_bytes(array):
-    """The byte at the address of each element, on a little-endian machine."""
-    return np.ascontiguousarray(array).view(np.uint8)[..., :: array.itemsize]
+def lowest_bytes(array, dtype):
+    """The byte at the address of each number of a dtype of torch, on a little-endian machine."""
+    first = array.itemsize - PRECISIONS[dtype].size
+    return np.ascontiguousarray(array).view(np.uint8)[..., first :: array.itemsize]
 
 
 def dropped_masks(call):

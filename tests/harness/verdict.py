@@ -14,6 +14,7 @@ from .behaviours import multiplied
 from .cases import Case, ScaledDotProduct, attentions
 from .comparison import Mismatch
 from .modes import BY_ID
+from .precision import LOW
 from .results import cotangents, garbage_rows, present
 from .specification import specification
 
@@ -92,20 +93,24 @@ class _Prediction:
 
     @cached_property
     def rough(self):
-        """The same in float32, and of inputs that differ in the last bit of float32: one alone may err too little.
+        """The same in float32 or less, and of inputs that differ in its last bit: one alone may err too little.
 
         They cost as much each, and are wanted only where the plain bound does not do.
         """
-        nearby = (self._nearby(np.random.default_rng([self.case.seed, 3, step])) for step in range(3))
-        return [self._present(computation) for computation in (self._computation("float32"), *nearby)]
+        dtype = self.case.dtype
+        computation = self._computation(comparison.rough(dtype))
+        moved = computation if dtype in LOW else self.computation  # a low precision errs more by what is between
+        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
+        size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # less would be rounded away
+        nearby = (self._nearby(moved, rng, size) for rng in generators)
+        return [self._present(its) for its in (computation, *nearby)]
 
-    def _nearby(self, rng):
-        """The computation with its inputs moved by up to a rounding of float32."""
-        arguments = dict(self.computation.arguments)
+    def _nearby(self, computation, rng, size):
+        """The computation with its inputs moved by up to so much, relative to what they are."""
+        arguments = dict(computation.arguments)
         for name in inputs(self.case).keys() & arguments.keys():
-            roundings = comparison.ROUNDOFF32 * rng.uniform(-1, 1, np.shape(arguments[name]))
-            arguments[name] = arguments[name] * (1 + roundings)
-        return replace(self.computation, arguments=arguments)
+            arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
+        return replace(computation, arguments=arguments)
 
     def _present(self, computation):
         results = present(self.case, computation())
@@ -185,8 +190,9 @@ def _results(observation, prediction):
         found.append(Mismatch("results", sorted(expected), sorted(observation.outputs)))
     for name in set(expected) & set(observation.outputs):
         got = observation.outputs[name]
-        if str(got.dtype) != prediction.case.dtype:
-            found.append(Mismatch(f"{name} dtype", prediction.case.dtype, str(got.dtype)))
+        dtype = observation.dtypes[name]
+        if dtype != prediction.case.dtype:
+            found.append(Mismatch(f"{name} dtype", prediction.case.dtype, dtype))
         if prediction.computation.undefined and got.shape == expected[name].shape:
             continue
         for kind, allowed in zip(BOUNDS, prediction.bounds(name), strict=True):
@@ -217,7 +223,7 @@ def _gradients(case, observation, prediction):
         lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
-        allowed = comparison.allowance(case.dtype, error() / comparison.ROUNDOFF32, size, comparison.terms(case))
+        allowed = comparison.bound_of_gradient(error(), size, case.dtype, comparison.terms(case))
         mismatch, ratio = comparison.compare_numbers("gradient", expected, got, allowed)
         if mismatch is None:
             return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]

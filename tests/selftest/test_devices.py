@@ -9,7 +9,7 @@ from tests.harness.wrong_masks import CALLS, not_applicable
 
 
 def test_a_device_without_float64_is_asked_in_float32(monkeypatch):
-    monkeypatch.setattr(Release, "_holds", lambda self, dtype: dtype == "float32")
+    monkeypatch.setattr(Release, "_can", lambda self, function, dtype: dtype == "float32")
     former = session.current
     try:
         run = session.start()

@@ -92,7 +92,7 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
 
     def conforming(case, device):
         outputs = {name: array.astype(case.dtype) for name, array in present(case, specification(case)()).items()}
-        return Observation(outputs, {}, served=("sdpa_flash",))
+        return Observation(outputs, dict.fromkeys(outputs, case.dtype), served=("sdpa_flash",))
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import Phase, event, given, settings
+from hypothesis import strategies as st
 
 from tests.harness import ledger, wrong_masks, wrong_masks_ledger
 from tests.harness.arrays import directions, inputs, mask_arrays
@@ -19,7 +20,7 @@ from tests.harness.masks import LAYOUTS, Mask
 from tests.harness.release import installed
 from tests.harness.results import as_given
 from tests.harness.setting import Setting
-from tests.harness.strategies import any_cases
+from tests.harness.strategies import any_cases, low_precision_cases
 from tests.harness.subject import lay_out
 from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
@@ -90,6 +91,15 @@ def test_script_says_what_the_harness_says(case):
     event(f"{case.module} {'deviates' if found else 'conforms'}")
 
 
+@pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
+@FEW
+@given(data=st.data())
+def test_script_in_low_precision_says_what_the_harness_says(dtype, data):
+    case = data.draw(low_precision_cases(RELEASE, dtype))
+    assert_agreement(case)
+    assert_layouts(case)
+
+
 def assert_agreement(case):
     """Its mismatches."""
     found = mismatches(case)
@@ -110,7 +120,7 @@ def assert_layouts(case):
     made = run_script(script(case, about=()))[2]
     for name, array in (inputs(case) | mask_arrays(case)).items():
         layout = masks_of(case)[name].layout if name in masks_of(case) else case.layout
-        tensor = lay_out(as_given(case, name, array), layout)
+        tensor = lay_out(as_given(case, name, array), layout, case.dtype)
         assert made[name].dtype == tensor.dtype
         assert made[name].requires_grad == (name in directions(case))
         assert torch.equal(made[name], tensor)

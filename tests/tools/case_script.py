@@ -10,6 +10,7 @@ from reference.derivative import derivative
 from tests.harness import comparison
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead
+from tests.harness.precision import rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
 from tests.harness.specification import specification
@@ -141,10 +142,10 @@ class _CaseScript:
 
     def allowed(self):
         """The error that a derivative may have, as in verdict.py; how far gradients cancel is estimated."""
-        exact, rough = (self.slope(self.leaves, dtype) for dtype in ("float64", "float32"))
+        exact, rough = (self.slope(self.leaves, dtype) for dtype in ("float64", comparison.rough(self.case.dtype)))
         sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
-        condition = _norm(rough - exact) / comparison.ROUNDOFF32
-        return _upwards(4 * comparison.allowance(self.case.dtype, condition, _norm(sums), comparison.terms(self.case)))
+        error, case = _norm(rough - exact), self.case
+        return _upwards(4 * comparison.bound_of_gradient(error, _norm(sums), case.dtype, comparison.terms(case)))
 
     def gradients(self):
         """Statements that compare the gradients."""
@@ -152,7 +153,7 @@ class _CaseScript:
             return ()
         allowed = self.allowed()
         moved = {name: as_given(self.case, name, directions(self.case)[name]).ravel() for name in self.leaves}
-        product = "(gradient.flatten() * direction)" + ("" if self.case.dtype == "float64" else ".double()")
+        product = f"(gradient{'' if self.case.dtype == 'float64' else '.double()'}.flatten() * direction)"
         slopes = [f'"{name}": {number(_rounded(slope, allowed)[()])}' for name, slope in self.slopes.items()]
         loop = (
             "direction = leaves[name].new_tensor(directions[name])",
@@ -186,7 +187,7 @@ class _CaseScript:
         garbage = garbage_rows(self.case, self.expected)[name]
         kept = array if garbage is None else np.where(garbage, np.nan, array)
         expected = "expected" if name == "output" else f"expected_{name}"
-        lines = [self.typed.literal(f"{expected} = ", _rounded(kept, error).astype(self.case.dtype))]
+        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error), self.case.dtype))]
         lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
         counts, differs = "", f"{name}.shape != {expected}.shape"
         begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="

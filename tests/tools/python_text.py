@@ -6,6 +6,10 @@ from textwrap import wrap
 
 import numpy as np
 
+from tests.harness.precision import PRECISIONS
+
+LOWEST = {precision.min for precision in PRECISIONS.values()}  # written as `lowest`
+
 WIDTH = 120
 _LONG = 40  # rows: from then on they share lines, too
 
@@ -71,9 +75,9 @@ def number(x):
         return str(bool(x))
     if not np.isfinite(x):
         return str(float(x))
-    if x == np.finfo(x.dtype).min:
+    if float(x) in LOWEST:
         return "lowest"
-    if x == 0 or 1e-3 <= abs(x) < 1e9:
+    if x == 0 or 1e-3 <= abs(float(x)) < 1e9:
         return np.format_float_positional(x, trim="0")
     return np.format_float_scientific(x, trim="-", exp_digits=1)
 

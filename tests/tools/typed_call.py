@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from tests.harness.arrays import directions, inputs, mask_arrays, parameters
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
 from tests.harness.modes import BY_ID
+from tests.harness.precision import PRECISIONS
 from tests.harness.results import as_given
 from tests.harness.setting import CPU, Setting
 from tests.harness.subject import constructor, options
@@ -64,9 +63,9 @@ class TypedCall:
 
     def kind(self, array=None, where="device"):
         """The keyword arguments that make a tensor or module of the right kind."""
-        is_double = self.case.dtype == "float64" and (array is None or array.dtype != bool)
+        is_float32 = self.case.dtype == "float32" or (array is not None and array.dtype == bool)
         moved = self.device != "cpu" and where == "device"
-        return (*["dtype=torch.float64"] * is_double, *[f"device={quoted(self.device)}"] * moved)
+        return (*[f"dtype=torch.{self.case.dtype}"] * (not is_float32), *[f"device={quoted(self.device)}"] * moved)
 
     def literal(self, head, array, where="device"):
         """An expression for a contiguous tensor."""
@@ -129,7 +128,7 @@ class TypedCall:
     # ---- what is called
 
     def switches(self):
-        lowest = any((array == np.finfo(self.case.dtype).min).any() for array in mask_arrays(self.case).values())
+        lowest = any((array == PRECISIONS[self.case.dtype].min).any() for array in mask_arrays(self.case).values())
         return (
             *["torch.backends.mha.set_fastpath_enabled(False)"] * (not getattr(self.case, "fast_path", True)),
             *[f"lowest = torch.finfo(torch.{self.case.dtype}).min"] * lowest,

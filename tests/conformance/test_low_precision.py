@@ -1,0 +1,18 @@
+"""Calls in bfloat16 and float16: as right as their digits allow, and exact where a mask hides."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.harness import session
+from tests.harness.checking import check
+from tests.harness.strategies import low_precision_cases
+
+RELEASE = session.current.release
+
+
+@pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 8, 10)
+@pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
+@given(data=st.data())
+def test_is_as_specified(dtype, data):
+    check(data.draw(low_precision_cases(RELEASE, dtype)))
