@@ -61,7 +61,7 @@ def _infers(case, release):
 def fast_path_is_open(case, release, block):
     """Whether neither the mode nor autograd keeps the block from its native path."""
     is_unrecorded = case.autograd in UNRECORDED or block.endswith(".early")
-    return _infers(case, release) and is_unrecorded
+    return _infers(case, release) and is_unrecorded and case.mode != "exported"
 
 
 def looks_for_missing_biases(case, release):

@@ -1,4 +1,4 @@
-"""Ways to come to a module, and to call it, that change nothing of what is computed. A mode is a part of a case.
+"""Ways to come to a module, or a function, and to call it, that change nothing of what it computes: parts of a case.
 
 A mode is Python text, and that text is what runs: what a report shows is what was done.
 """
@@ -16,37 +16,43 @@ import torch.utils.checkpoint
 from packaging.version import Version
 from torch.nn.utils import parametrize, prune
 
-MODULES, ANY, SDPA = "modules", "any", "scaled_dot_product_attention"
+from .setting import MEASURED_ON
+
+MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
 class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
-    warns: a regular expression of what the call may warn of. parameter: where a parameter is then, from its former name
-    `path.leaf`. within: an expression for the context of the call. calls: what it can be asked of, MODULES, ANY of
-    them, functions included, or SDPA alone. differentiates: whether it is asked for gradients. needs, since: what torch
-    must have, such as "func", and the first release that can be asked.
+    within: an expression for the context of the call. parameter: where a parameter is then, from its former name
+    `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
+    differentiates: whether it is asked for gradients. compiles: whether the call is compiled first, which is slow,
+    cannot be watched, and is not done for what is empty. everywhere: whether it can be asked of a device of which
+    nothing is known. needs, since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
     made: str = ""
     called: str = "module"
+    within: str = ""
+    parameter: str = "{path}{leaf}"
+    calls: tuple[str, ...] = (MODULES,)
     warns: str | None = None
     differentiates: bool = True
-    parameter: str = "{path}{leaf}"
-    within: str = ""
-    calls: str = MODULES
+    compiles: bool = False
+    everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
 
-    def is_in(self):
-        """Whether the installed torch has what it needs."""
+    def is_in(self, device_type="cpu"):
+        """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
+        if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
+            return False
         try:
-            is_there = self.needs is None or bool(attrgetter(self.needs)(torch))
+            return self.needs is None or bool(attrgetter(self.needs)(torch))
         except AttributeError:
             return False
-        return is_there and Version(torch.__version__) >= Version(self.since)
 
     def where(self, name):
         """The new name of a parameter."""
@@ -105,6 +111,13 @@ def twice(*given, **options):
     return tuple(result[0] for result in results) if type(results) is tuple else results[0]
 """
 
+_OF_DYNAMO = "Dynamo|Graph break|nested tensors is in prototype"
+
+_EXPORTED = """\
+def exported(*given, **options):
+    return torch.export.export(module, given, options, strict=False).module()(*given, **options)
+"""
+
 EAGER = Mode("eager")
 MODES = (
     EAGER,
@@ -140,13 +153,37 @@ MODES = (
         "vmap",
         _VMAP,
         "twice",
-        calls=ANY,
+        calls=(MODULES, FUNCTIONAL, SDPA),
         needs="func",
+        everywhere=False,
         since="2.3",  # before, it cannot call the fused kernel
         differentiates=False,
         warns="performance drop because we have not yet implemented the batching rule",
     ),
-    Mode("sdpa_math", within=_MATH, calls=ANY, needs=_CHOOSES, since="2.0"),
-    Mode("sdpa_flash", within=_FLASH, calls=SDPA, needs=_CHOOSES, since="2.0"),
+    Mode(
+        "compiled",
+        "torch._dynamo.reset()",
+        'torch.compile(module, backend="aot_eager")',
+        calls=(MODULES, SDPA),
+        needs="compile",
+        since="2.5",
+        warns=_OF_DYNAMO,
+        compiles=True,
+        everywhere=False,
+    ),
+    Mode(
+        "exported",
+        _EXPORTED,
+        "exported",
+        calls=(MODULES,),
+        needs="export",
+        since="2.6",
+        warns=_OF_DYNAMO,
+        differentiates=False,
+        compiles=True,
+        everywhere=False,
+    ),
+    Mode("sdpa_math", within=_MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
+    Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
 )
 BY_ID = {mode.id: mode for mode in MODES}

@@ -19,8 +19,9 @@ from .triggers import is_short_of_dimensions
 
 @dataclass(frozen=True)
 class Refusal:
-    """applies: situations.Call -> bool. error: (type name, regular expression). warning: one that is given besides.
+    """applies: situations.Call -> bool. error: regular expressions of (type name, message).
 
+    warning: one that is given besides.
     source: where torch says so.
     """
 
@@ -33,7 +34,7 @@ class Refusal:
     def mismatches(self, observation):
         """Where an observation is no such refusal."""
         expected, got = ": ".join(self.error), observation.error
-        if got is None or got[0] != self.error[0] or not re.search(self.error[1], got[1]):
+        if got is None or not re.fullmatch(self.error[0], got[0]) or not re.search(self.error[1], got[1]):
             yield Mismatch("error", expected, got and ": ".join(got))
         elif self.warning and not any(re.search(self.warning, message) for message in observation.warnings):
             yield Mismatch("warning", self.warning, None)
@@ -83,19 +84,22 @@ def _last_stride(array, layout, dtype):
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds (is it causal, does padding come last)."""
     case, release = call.case, call.release
-    if case.mode != "vmap" or not isinstance(case, Transformer):
+    if case.mode not in ("vmap", "exported") or not isinstance(case, Transformer):
         return False
-    return asks_for_alignment(case, release) or any(
-        asks_whether_causal(case, release, block) for block in dispatch.blocks(case)
-    )
+    if case.mode == "vmap" and asks_for_alignment(case, release):
+        return True
+    return any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
 
 
 REFUSALS = (
     Refusal(
-        id="vmap-data-dependent",
-        source="torch.func: 'vmap over data-dependent control flow' is among its limitations",
+        id="data-dependent",
+        source="data-dependent control flow is among the limitations of torch.func.vmap and torch.export",
         applies=_looks_at_values,
-        error=("RuntimeError", "data-dependent control flow|Batching rule not implemented for aten::"),
+        error=(
+            "RuntimeError|GuardOnDataDependentSymNode",
+            "data-dependent|Batching rule not implemented for aten::",
+        ),
     ),
     Refusal(
         id="flash-alone",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
-from .modes import ANY, SDPA
+from .modes import FUNCTIONAL, SDPA
+from .modes import MODULES as ANY_MODULE
 
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
@@ -310,16 +311,21 @@ def any_cases(release):
 
 def cases_in(release, mode):
     """Calls that can be made in a mode."""
-    if mode.calls == SDPA:
-        cases = scaled_dot_product_cases(release)
-    else:
-        cases = any_cases(release) if mode.calls == ANY else module_cases(release)
+    kinds = {ANY_MODULE: module_cases(release), FUNCTIONAL: multi_head_cases(release, functional=True)}
+    if release.has_scaled_dot_product_attention:
+        kinds[SDPA] = scaled_dot_product_cases(release)
 
     def in_mode(case):
         is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
         return replace(case, mode=mode.id, autograd=case.autograd if is_allowed else "no_grad")
 
-    return cases.map(in_mode)
+    cases = st.one_of([kinds[kind] for kind in mode.calls]).map(in_mode)
+    return cases.filter(_has_something) if mode.compiles else cases
+
+
+def _has_something(case):
+    """Whether no size is 0."""
+    return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
 
 
 def low_precision_cases(release, dtype):

@@ -4,7 +4,7 @@ import copy
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -54,13 +54,16 @@ def observe(case, device="cpu", adopted=None):
 
     adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted).
     """
+    served = []
+    if BY_ID[case.mode].compiles:  # cannot be watched; since 2.5 it takes the paths of the eager call
+        served += observe(replace(case, mode=EAGER.id), device, adopted).served
     started = time.process_time()
     tensors = _tensors(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
-    served, outputs, gradients, error = [], {}, {}, None
+    outputs, gradients, error = {}, {}, None
     call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
-    with warnings.catch_warnings(record=True) as caught, _watching(served), _fast_path(case):
+    with warnings.catch_warnings(record=True) as caught, _watching(served, case), _fast_path(case):
         warnings.simplefilter("always")
         try:
             outputs = _call(case, call, tensors)
@@ -296,8 +299,11 @@ def _gradients(case, outputs, tensors):
 
 
 @contextmanager
-def _watching(served):
-    """Append to `served` the path of each entry point that is called."""
+def _watching(served, case):
+    """Append to `served` the path of each entry point that is called, where that can be seen."""
+    if BY_ID[case.mode].compiles:
+        yield
+        return
     originals = [
         (owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)
     ]

@@ -12,7 +12,7 @@ from tests.harness.checking import judged
 from tests.harness.dispatch import since
 from tests.harness.failure import call_text
 from tests.harness.masks import Mask
-from tests.harness.modes import BY_ID, EAGER, MODES, MODULES, SDPA
+from tests.harness.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
 from tests.harness.refusals import refusal
 from tests.harness.release import installed
 from tests.harness.situations import Call
@@ -63,14 +63,14 @@ def test_modes_do_what_they_say():
 
 def asked(mode, case):
     """The case in this mode, as far as the mode can be asked of it."""
-    if mode.calls == SDPA != case.module or (mode.calls == MODULES and "_" in case.module):
+    if (case.module if case.module in (FUNCTIONAL, SDPA) else MODULES) not in mode.calls:
         pytest.skip("is asked of others")
-    if not mode.differentiates or (mode.calls == SDPA and case.attn_mask.is_float):
+    if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
     return replace(case, mode=mode.id)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in OTHERS if mode.calls != SDPA], ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", [mode for mode in OTHERS if MODULES in mode.calls], ids=lambda mode: mode.id)
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
     case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
     assert judged(case)[1].status in (CONFORMS, DEVIATES)
@@ -92,6 +92,22 @@ def test_a_mode_can_be_typed(case, mode):
     for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within):
         assert line in text
         assert line in call_text(case)
+
+
+STACK = Transformer(
+    "float32", module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_mask=Mask("bool", "causal")
+)
+
+
+@pytest.mark.parametrize("id", ["vmap", "exported"])
+def test_what_depends_on_the_values_of_a_mask_is_refused(id):
+    if not BY_ID[id].is_in():
+        pytest.skip("this release does not have the mode")
+    case = replace(STACK, mode=id)
+    assert refusal(Call(case, installed())).id == "data-dependent"
+    assert judged(case)[1].status == CONFORMS
+    assert refusal(Call(replace(case, src_is_causal=True), installed())) is None
+    assert judged(replace(case, src_is_causal=True))[1].status == CONFORMS
 
 
 def test_a_backend_refuses_what_it_does_not_serve():
