@@ -138,13 +138,15 @@ def inputs(case):
 
 
 def _sees_something(case, shape):
-    """Which queries see a key, of this shape: (N, L), or (*batch, L)."""
+    """Which queries see a key, of this shape: (N, L), or (*batch, L); all if there is none."""
+    if case.S == 0:
+        return np.ones(shape, bool)
     if isinstance(case, ScaledDotProduct):
         hidden = _hidden_from_scaled_dot_product(case)
         return ~np.broadcast_to(hidden, (*shape, case.S)).all(axis=-1)
     bias = merged_bias(case, "attn_mask", "key_padding_mask")
     if bias is None:
-        return np.full(shape, case.S > 0)
+        return np.ones(shape, bool)
     return ~np.broadcast_to(meaning.hidden(bias), (case.N, case.num_heads, case.L, case.S)).all(axis=-1).any(axis=1)
 
 

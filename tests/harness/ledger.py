@@ -539,6 +539,21 @@ ENTRIES = (
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True),
     ),
     Deviation(
+        id="sdpa-no-keys-nan-spreads",
+        title="Without keys, one NaN in a query makes all outputs of the batch NaN",
+        affects=">=2.12",
+        upstream="not found",
+        clause=4,
+        trigger="scaled_dot_product_attention of no keys, where the sum of the query's numbers is not finite: one is "
+        "NaN or infinite, or the sum overflows, as it soon does in float16",
+        instead="the whole output is NaN, that of other queries, heads and samples too (before 2.12 it was 0): the "
+        "shortcut for empty inputs adds 0 times the sum",
+        advice="leave out the attention to an empty sequence, whose context is 0",
+        applies=lambda call: bool(triggers.keyless_blocks(call)),
+        change=triggers.spreads_what_is_not_finite,
+        pinned=ScaledDotProduct(S=0, nan_query=True),
+    ),
+    Deviation(
         id="checkpoint-autocast-warning",
         title="torch.utils.checkpoint warns that it uses what is deprecated itself",
         affects=">=2.4,<2.5",

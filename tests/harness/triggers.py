@@ -8,6 +8,7 @@ from . import dispatch
 from .arrays import directions, mask_arrays
 from .behaviours import (
     ForgettingNaN,
+    SummingTheQuery,
     hides_first_block,
     multiplying,
     packed,
@@ -216,7 +217,7 @@ def _sees_a_gradient(call, block):
     learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
     if is_nested(call):  # which reads the mask as a bool one
         learned = [name for name in learned if not name.startswith("src")]
-    if since(call.release, "2.12"):  # what has no size is computed without autograd
+    if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # nothing comes back without autograd
         learned = [name for name in learned if mask_arrays(call.case)[name].size]
     return any(name.startswith("src") or block == "tgt" for name in learned)
 
@@ -226,6 +227,18 @@ def _views_nothing(case, block, views_padding):
     appends = getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
     has_nothing = case.N == 0 or (keys(case, block) == 0 and not appends)
     return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
+
+
+def keyless_blocks(call):
+    """The blocks of scaled_dot_product_attention that have no key to see."""
+    appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
+    return () if appends else tuple(block for block in call.blocks("sdpa") if keys(call.case, block) == 0)
+
+
+def spreads_what_is_not_finite(computation, call):
+    """Of queries that add up to no finite number nothing but NaN comes back."""
+    limit = PRECISIONS[call.case.dtype].max
+    return with_kernel(computation, lambda kernel: SummingTheQuery(kernel, limit), keyless_blocks(call))
 
 
 def loses_empty_weights(call):
