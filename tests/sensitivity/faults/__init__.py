@@ -12,6 +12,7 @@ from tests.sensitivity.faults import (
     polarity,
     rare,
     values,
+    ways,
     weights,
 )
 
@@ -30,6 +31,7 @@ CLASSES = {
         gradients,
         errors,
         rare,
+        ways,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

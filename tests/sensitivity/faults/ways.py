@@ -1,0 +1,116 @@
+"""Only in one way to run it: in a low precision, on one backend, under vmap, compiled, exported."""
+
+from dataclasses import replace
+
+import torch
+
+from tests.harness.masks import Mask
+from tests.sensitivity.injection import (
+    Fault,
+    drop_mask,
+    edit_attention,
+    edit_module,
+    float_mask,
+    masked,
+    put,
+    sdpa,
+)
+from tests.sensitivity.literals import BIAS, CROSS, DECODER_LAYER, ENCODER_LAYER, HIDING, PADDING, SDPA
+
+_CHECK = "is_batched = _mha_shape_check("
+_SDPA = replace(SDPA, attn_mask=HIDING)
+
+
+def _in_sdpa(id, title, when, shows, before=drop_mask):
+    return Fault(id, title, sdpa(before=before, when=lambda call: masked(call) and when(call)), shows)
+
+
+def _in_attention(id, title, condition, shows, argument="attn_mask"):
+    statement = f"{argument} = None if {condition} else {argument}\n    "
+    return Fault(id, title, edit_attention(_CHECK, statement + _CHECK), shows)
+
+
+def _is_mapped(call):
+    return torch._C._functorch.is_batchedtensor(call.query)
+
+
+FAULTS = (
+    _in_sdpa(
+        "sdpa-lost-in-bfloat16",
+        "SDPA forgets the mask in bfloat16",
+        lambda call: call.query.dtype is torch.bfloat16,
+        replace(_SDPA, dtype="bfloat16"),
+    ),
+    _in_sdpa(
+        "sdpa-bias-halved-in-float16",
+        "SDPA adds half of a float mask in float16",
+        lambda call: float_mask(call) and call.query.dtype is torch.float16,
+        replace(SDPA, attn_mask=BIAS, dtype="float16"),
+        before=put("attn_mask", lambda mask: mask / 2),
+    ),
+    _in_sdpa(
+        "sdpa-lowest-hides-in-bfloat16",
+        "SDPA takes finfo.min for -inf in bfloat16",
+        lambda call: float_mask(call) and call.query.dtype is torch.bfloat16,
+        replace(SDPA, attn_mask=Mask("float", "row", "min"), dtype="bfloat16"),
+        before=put("attn_mask", lambda mask: mask.masked_fill(mask < -1e38, -torch.inf)),
+    ),
+    _in_attention(
+        "attention-lost-in-float16",
+        "F.multi_head_attention_forward forgets attn_mask in float16",
+        "query.dtype == torch.float16",
+        replace(CROSS, attn_mask=HIDING, dtype="float16"),
+    ),
+    _in_attention(
+        "padding-lost-in-low-precision",
+        "F.multi_head_attention_forward forgets key_padding_mask in two bytes",
+        "query.element_size() == 2",
+        replace(CROSS, key_padding_mask=PADDING, dtype="bfloat16"),
+        "key_padding_mask",
+    ),
+    _in_sdpa(
+        "sdpa-lost-on-math-alone",
+        "SDPA forgets the mask where the fused kernel is switched off",
+        lambda call: not torch.backends.cuda.flash_sdp_enabled(),
+        replace(_SDPA, mode="sdpa_math"),
+    ),
+    _in_sdpa(
+        "sdpa-lost-on-flash-alone",
+        "SDPA forgets the mask where the math backend is switched off",
+        lambda call: not torch.backends.cuda.math_sdp_enabled(),
+        replace(_SDPA, mode="sdpa_flash"),
+    ),
+    _in_sdpa(
+        "sdpa-lost-under-vmap",
+        "SDPA forgets the mask under vmap",
+        _is_mapped,
+        replace(_SDPA, mode="vmap", autograd="no_grad"),
+    ),
+    _in_attention(
+        "padding-lost-under-vmap",
+        "F.multi_head_attention_forward forgets key_padding_mask under vmap",
+        "torch._C._functorch.is_batchedtensor(query)",
+        replace(CROSS, key_padding_mask=PADDING, mode="vmap", autograd="no_grad"),
+        "key_padding_mask",
+    ),
+    Fault(
+        "encoder-layer-mask-lost-when-compiled",
+        "TransformerEncoderLayer forgets its mask when it is compiled",
+        edit_module(
+            "TransformerEncoderLayer",
+            "x = src\n",
+            "x = src\n    src_mask = None if torch.compiler.is_compiling() else src_mask\n",
+        ),
+        replace(ENCODER_LAYER, src_mask=HIDING, mode="compiled"),
+    ),
+    Fault(
+        "decoder-layer-memory-padding-lost-when-exported",
+        "TransformerDecoderLayer forgets the padding of the memory when it is exported",
+        edit_module(
+            "TransformerDecoderLayer",
+            "x = tgt\n",
+            "x = tgt\n    memory_key_padding_mask = None if torch.compiler.is_exporting() else memory_key_padding_mask\n",
+        ),
+        replace(DECODER_LAYER, memory_key_padding_mask=PADDING, mode="exported", autograd="no_grad"),
+    ),
+)
