@@ -115,7 +115,7 @@ def absorbs_everything(case, block):
     bias = merged(case, block)
     if bias is None:
         return False
-    top = bias.max(axis=-1)
+    top = bias.max(axis=-1).astype("float64")
     return bool((np.isfinite(top) & (top < -1e30)).any())
 
 
