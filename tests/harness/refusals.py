@@ -82,11 +82,12 @@ def _last_stride(array, layout, dtype):
 
 
 def _looks_at_values(call):
-    """Whether a stack asks what a mask holds (is it causal, does padding come last)."""
+    """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case, release = call.case, call.release
     if case.mode not in ("vmap", "exported") or not isinstance(case, Transformer):
         return False
-    if case.mode == "vmap" and asks_for_alignment(case, release):
+    packs = dispatch.nested(case, release) and case.N > 0  # no sample at all is an error of its own: see the ledger
+    if case.mode == "vmap" and (asks_for_alignment(case, release) or packs):
         return True
     return any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
 
@@ -97,8 +98,8 @@ REFUSALS = (
         source="data-dependent control flow is among the limitations of torch.func.vmap and torch.export",
         applies=_looks_at_values,
         error=(
-            "RuntimeError|GuardOnDataDependentSymNode",
-            "data-dependent|Batching rule not implemented for aten::",
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode",
+            "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'",
         ),
     ),
     Refusal(
