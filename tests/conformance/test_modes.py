@@ -22,7 +22,7 @@ def test_is_as_specified(mode, data):
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", [mode for mode in HERE if mode.compiles], ids=lambda mode: mode.id)
-@settings(max_examples=max(3, settings.default.max_examples // 30))  # each takes half a second
+@settings(max_examples=max(4, settings.default.max_examples // 15))  # each takes half a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))
