@@ -10,7 +10,7 @@ from reference.derivative import derivative
 from tests.harness import comparison
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead
-from tests.harness.precision import rounded
+from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
 from tests.harness.specification import specification
@@ -186,8 +186,9 @@ class _CaseScript:
         error = _upwards(max(bounds(self.case, name))) if array.any() else 0.0
         garbage = garbage_rows(self.case, self.expected)[name]
         kept = array if garbage is None else np.where(garbage, np.nan, array)
+        least = max(1e-30, PRECISIONS[self.case.dtype].tiny)
         expected = "expected" if name == "output" else f"expected_{name}"
-        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error), self.case.dtype))]
+        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error, least), self.case.dtype))]
         lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
         counts, differs = "", f"{name}.shape != {expected}.shape"
         begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
@@ -224,11 +225,11 @@ def _norm(array):
     return np.linalg.norm(array[np.isfinite(array)])
 
 
-def _rounded(array, error):
-    """Without the digits that a comparison with this error does not look at. What is not 0 stays so."""
+def _rounded(array, error, least=1e-30):
+    """Without the digits that a comparison with this error does not look at. What is not 0 stays so, as `least`."""
     decimals = min(16, max(1, floor(1 - log10(error)))) if error else 16
     rounded = np.round(array, decimals)
-    return np.where((rounded == 0) & (array != 0), np.copysign(1e-30, array), rounded)
+    return np.where((rounded == 0) & (array != 0), np.copysign(least, array), rounded)
 
 
 def _upwards(x):
