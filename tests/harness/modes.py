@@ -28,8 +28,9 @@ class Mode:
     within: an expression for the context of the call. parameter: where a parameter is then, from its former name
     `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
     differentiates: whether it is asked for gradients. compiles: whether the call is compiled first, which is slow,
-    cannot be watched, and is not done for what is empty. everywhere: whether it can be asked of a device of which
-    nothing is known. needs, since: what torch must have, such as "func", and the first release that can be asked.
+    and not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether
+    it can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
+    first release that can be asked.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Mode:
     warns: str | None = None
     differentiates: bool = True
     compiles: bool = False
+    is_watched: bool = True
     everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
@@ -158,6 +160,7 @@ MODES = (
         everywhere=False,
         since="2.3",  # before, it cannot call the fused kernel
         differentiates=False,
+        is_watched=False,
         warns="performance drop because we have not yet implemented the batching rule",
     ),
     Mode(
@@ -169,6 +172,7 @@ MODES = (
         since="2.5",
         warns=_OF_DYNAMO,
         compiles=True,
+        is_watched=False,
         everywhere=False,
     ),
     Mode(
@@ -181,6 +185,7 @@ MODES = (
         warns=_OF_DYNAMO,
         differentiates=False,
         compiles=True,
+        is_watched=False,
         everywhere=False,
     ),
     Mode("sdpa_math", within=_MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),

@@ -55,7 +55,7 @@ def observe(case, device="cpu", adopted=None):
     adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted).
     """
     served = []
-    if BY_ID[case.mode].compiles:  # cannot be watched; since 2.5 it takes the paths of the eager call
+    if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
         served += observe(replace(case, mode=EAGER.id), device, adopted).served
     started = time.process_time()
     tensors = _tensors(case, device)
@@ -301,7 +301,7 @@ def _gradients(case, outputs, tensors):
 @contextmanager
 def _watching(served, case):
     """Append to `served` the path of each entry point that is called, where that can be seen."""
-    if BY_ID[case.mode].compiles:
+    if not BY_ID[case.mode].is_watched:
         yield
         return
     originals = [
