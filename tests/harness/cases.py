@@ -20,7 +20,7 @@ class Case:
     autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do),
     "last_layer" (the parameters of each stack's last layer do, the others are frozen), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).
-    garbage: positions that no query may see hold large numbers. mode: how a module is come by and called (modes.py).
+    garbage: positions that no query may see hold large numbers. mode: how it is come by and called (modes.py).
     nan_query: one query is NaN, in a call that has queries of its own.
     """
 

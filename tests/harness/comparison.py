@@ -7,7 +7,8 @@ has; the next term is the usual statistical bound of a sum of that many terms, f
 small. tiny is the dtype's smallest normal number: what lies below it a kernel may round to 0.
 
 In bfloat16 and float16 the formula is evaluated in that arithmetic itself (precision.py), and a result may err a small
-multiple of what it errs there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny).
+multiple of what it errs there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny), a derivative three times
+that, since a backward pass rounds otherwise.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Mismatch:
 def bound(expected, rough, dtype, terms, ignore=None):
     """The largest error that a right result may have, for a whole array (see the module's docstring).
 
-    rough: the same formula in float32. ignore: True where an element is not to count.
+    rough: the same formula in float32 or a low precision. ignore: True where an element is not to count.
     """
     counts = np.isfinite(expected) & np.isfinite(rough)
     if ignore is not None:

@@ -1,4 +1,4 @@
-"""What torch says that it does not do: there an error is the right outcome, and it says why in a warning.
+"""What torch says that it does not do: there an error is the right outcome.
 
 A refusal is no deviation. It is predicted all the same: a kernel that refuses what it serves in this release fails.
 """
@@ -21,8 +21,7 @@ from .triggers import is_short_of_dimensions
 class Refusal:
     """applies: situations.Call -> bool. error: regular expressions of (type name, message).
 
-    warning: one that is given besides.
-    source: where torch says so.
+    warning: one that is given besides, as a regular expression. source: where torch says so.
     """
 
     id: str
@@ -104,8 +103,7 @@ REFUSALS = (
     ),
     Refusal(
         id="flash-alone",
-        source="torch.nn.functional.scaled_dot_product_attention: 'In the event that a fused implementation is not "
-        "available, a warning will be raised with the reasons why the fused implementation cannot run.'",
+        source="the page of scaled_dot_product_attention promises warnings that say why a fused kernel cannot serve",
         applies=_flash_alone,
         error=("RuntimeError", "No available kernel"),
         warning="Flash attention kernel not used because",
