@@ -85,7 +85,7 @@ def _looks_at_values(call):
     case, release = call.case, call.release
     if case.mode not in ("vmap", "exported") or not isinstance(case, Transformer):
         return False
-    packs = dispatch.nested(case, release) and case.N > 0  # no sample at all is an error of its own: see the ledger
+    packs = dispatch.nested(case, release) and case.N * case.S > 0  # of nothing is an error of its own: see the ledger
     if case.mode == "vmap" and (asks_for_alignment(case, release) or packs):
         return True
     return any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
