@@ -100,7 +100,7 @@ def prepares_masks(case, release, block):
     stream = source(block)
     if getattr(case, "functional", False) or stream == "memory" or not fast_path_is_open(case, release, block):
         return False
-    if case.mode == "compiled" and since(release, "2.10"):  # it is taken for an export
+    if is_compiled_whole(case, release):  # it is taken for an export
         return False
     if isinstance(case, MultiHead):
         masks = masks_of(case)
@@ -116,6 +116,36 @@ def prepares_masks(case, release, block):
     # the encoder layer has made its masks float before it calls its attention
     any_float = any(mask.is_float for mask in masks.values()) or (stream == "src" and masks)
     return case.num_heads % 2 == 0 and not any_float
+
+
+def is_compiled_whole(case, release):
+    """Whether nn.MultiheadAttention sees that it is compiled, and leaves its native path since 2.10.
+
+    Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, and to
+    ask what a mask holds.
+    """
+    if case.mode != "compiled" or not since(release, "2.10"):
+        return False
+    if not isinstance(case, Transformer):
+        return True
+    return not any(
+        asks_whether_causal(case, release, block)
+        or (source(block) == "src" and native_encoder_layer(case, release, block))
+        for block in blocks(case)
+    )
+
+
+def asks_whether_causal(case, release, block):
+    """Whether a stack looks whether the mask of the block is causal, for want of a hint."""
+    mask, hint = (getattr(case, f"{source(block)}_{name}") for name in ("mask", "is_causal"))
+    return mask is not None and not mask.per_head and hint is None and detects_causality(case, release, block)
+
+
+def detects_causality(case, release, block):
+    """Whether a stack finds out by itself that the mask of the block is causal."""
+    if case.module.endswith("Layer"):
+        return False
+    return source(block) == "src" or (source(block) == "tgt" and release.has_decoder_hints)
 
 
 def nested(case, release):

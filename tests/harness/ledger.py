@@ -4,10 +4,10 @@ model of a release = reference + its deviations. A deviation predicts; it excuse
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from . import dispatch, triggers
+from . import autocast, dispatch, triggers
 from .behaviours import (
     HidingNonzero,
     LosingTheNormaliser,
@@ -24,6 +24,7 @@ from .behaviours import (
 )
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .masks import Mask
+from .modes import computed_in
 from .setting import MEASURED_ON
 from .situations import has_nonzero_finite
 
@@ -581,5 +582,68 @@ ENTRIES = (
         applies=lambda call: bool(triggers.forgets_nan(call)),
         change=triggers.forget_nan,
         pinned=ScaledDotProduct(nan_query=True),
+    ),
+    Deviation(
+        id="autocast-mask-overflow",
+        title="Under autocast a mask of finfo.min becomes -inf",
+        affects=">=2.2",
+        upstream="not found",
+        clause=2,
+        trigger="torch.autocast in bfloat16 on CPU, and a float32 mask that holds a number beyond what bfloat16 has,"
+        " such as torch.finfo(torch.float32).min",
+        instead="the cast makes it infinite: a row that is masked by it all along sees no key, and is NaN or 0 as the"
+        " path has it, where it was a plain mean",
+        advice="mask with bool, or with torch.finfo(torch.bfloat16).min, and let every query see at least one key",
+        applies=lambda call: bool(autocast.overflowing_masks(call)),
+        change=autocast.overflow,
+        pinned=ScaledDotProduct(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
+    ),
+    Deviation(
+        id="autocast-native-layer-raises",
+        title="nn.TransformerEncoderLayer raises in eval under autocast on CPU",
+        affects=">=2.2,<2.6",
+        upstream="pytorch/pytorch#132613",
+        clause=3,
+        trigger="torch.autocast on CPU, where the encoder layer's native path serves the call",
+        instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
+        advice="from 2.3 torch.backends.mha.set_fastpath_enabled(False); before it batch_first=False; or use 2.6",
+        applies=autocast.raises_on_the_native_layer,
+        change=autocast.raise_of_dtypes,
+        pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
+    ),
+    Deviation(
+        id="autocast-native-layer-dtype",
+        title="nn.TransformerEncoderLayer returns another dtype in eval under autocast on CPU",
+        affects=">=2.6",
+        upstream="not found",
+        clause=3,
+        trigger="torch.autocast on CPU, where the encoder layer's native path serves a layer, of a stack any",
+        instead="the output is bfloat16 in eval, float32 in training and wherever autograd looks on",
+        advice="cast the output, or torch.backends.mha.set_fastpath_enabled(False)",
+        applies=autocast.returns_what_is_native,
+        change=lambda computation, call: replace(computation, dtype=computed_in(call.case)),
+        pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
+    ),
+    Deviation(
+        id="autocast-nested-raises",
+        title="nn.TransformerEncoder with padding raises in eval under autocast on CPU",
+        affects=">=2.2",
+        upstream="pytorch/pytorch#107663",
+        clause=3,
+        trigger="torch.autocast on CPU and src_key_padding_mask, where the batch is packed into a nested tensor",
+        instead="RuntimeError: a scalar type is not what was expected",
+        advice="enable_nested_tensor=False, and 2.6 or later",
+        applies=autocast.raises_when_packed,
+        change=autocast.raise_of_dtypes,
+        pinned=Transformer(
+            dtype="float32",
+            mode="autocast",
+            module="TransformerEncoder",
+            N=2,
+            S=3,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("bool", "none"),
+        ),
     ),
 )

@@ -27,7 +27,8 @@ class Mode:
 
     within: an expression for the context of the call. parameter: where a parameter is then, from its former name
     `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
-    differentiates: whether it is asked for gradients. compiles: whether the call is compiled first, which is slow,
+    differentiates: whether it is asked for gradients. lowers: the dtype in which products are computed, if not in that
+    of the inputs. compiles: whether the call is compiled first, which is slow,
     and not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether
     it can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
     first release that can be asked.
@@ -41,6 +42,7 @@ class Mode:
     calls: tuple[str, ...] = (MODULES,)
     warns: str | None = None
     differentiates: bool = True
+    lowers: str | None = None
     compiles: bool = False
     is_watched: bool = True
     everywhere: bool = True
@@ -188,7 +190,20 @@ MODES = (
         is_watched=False,
         everywhere=False,
     ),
+    Mode(
+        "autocast",
+        within='torch.autocast("cpu", dtype=torch.bfloat16)',
+        calls=(MODULES, FUNCTIONAL, SDPA),
+        lowers="bfloat16",
+        since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
+        everywhere=False,
+    ),
     Mode("sdpa_math", within=_MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
 )
 BY_ID = {mode.id: mode for mode in MODES}
+
+
+def computed_in(case):
+    """The dtype in which the case's products are computed."""
+    return BY_ID[case.mode].lowers or case.dtype

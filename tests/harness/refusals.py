@@ -11,8 +11,8 @@ from . import dispatch
 from .arrays import inputs, mask_arrays
 from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
-from .dispatch import asks_for_alignment, since
-from .situations import asks_whether_causal, needs_mask_gradient
+from .dispatch import asks_for_alignment, asks_whether_causal, since
+from .situations import needs_mask_gradient
 from .subject import lay_out
 from .triggers import is_short_of_dimensions
 

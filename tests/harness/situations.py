@@ -9,8 +9,9 @@ from reference import masks as meaning
 from . import dispatch
 from .arrays import mask_arrays, merged_bias
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
-from .dispatch import blocks, source
-from .precision import held
+from .dispatch import blocks, detects_causality, source
+from .modes import computed_in
+from .precision import held, rounded
 from .release import Release
 
 
@@ -53,8 +54,18 @@ class Call:
         return tuple(f"{name}{part}" for names in stacks for part in parts for name in names)
 
 
+def is_cast(case):
+    """Whether what is multiplied is cast to a lower precision first, the masks included."""
+    return computed_in(case) != case.dtype
+
+
 def merged(case, block):
-    """The merged bias of a block, broadcastable to its scores; None without masks."""
+    """The merged bias of a block as it is added, broadcastable to its scores; None without masks."""
+    bias = _merged(case, block)
+    return rounded(bias, computed_in(case)) if bias is not None and is_cast(case) else bias
+
+
+def _merged(case, block):
     if isinstance(case, ScaledDotProduct):
         if case.is_causal:
             return meaning.as_bias(meaning.causal(case.L, case.S), held(case.dtype))
@@ -136,19 +147,7 @@ def drops_the_mask(case, release, block):
     if not isinstance(case, Transformer):
         return case.is_causal
     hint = getattr(case, f"{source(block)}_is_causal")
-    return bool(hint) or (hint is None and _stack_detects(case, release, block) and _is_exactly_causal(mask))
-
-
-def asks_whether_causal(case, release, block):
-    """Whether a stack looks whether the mask of the block is causal, for want of a hint."""
-    mask, hint = (getattr(case, f"{source(block)}_{name}") for name in ("mask", "is_causal"))
-    return mask is not None and not mask.per_head and hint is None and _stack_detects(case, release, block)
-
-
-def _stack_detects(case, release, block):
-    if case.module.endswith("Layer"):
-        return False
-    return source(block) == "src" or (source(block) == "tgt" and release.has_decoder_hints)
+    return bool(hint) or (hint is None and detects_causality(case, release, block) and _is_exactly_causal(mask))
 
 
 def _is_exactly_causal(mask):

@@ -21,6 +21,7 @@ from reference.transformer import (
 
 from .arrays import directions, inputs, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct
+from .modes import computed_in
 from .precision import FULL, LOW, PRECISIONS, emulated
 
 
@@ -31,11 +32,12 @@ class Computation:
     error: (type name, regular expression of the message) of what is raised instead.
     warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
-    lost: the results that the call does not return.
+    lost: the results that the call does not return. dtype: of the results, in torch.
     """
 
     function: Callable
     arguments: Mapping[str, object]
+    dtype: str
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
     undefined: bool = False
@@ -66,12 +68,12 @@ def specification(case, dtype="float64", displace=()):
     weights = {name: convert(name, array) for name, array in parameters(case).items()}
     if isinstance(case, ScaledDotProduct):
         options = {"is_causal": case.is_causal, "scale": case.scale, "enable_gqa": case.kv_heads is not None}
-        return Computation(scaled_dot_product_attention, arrays | masks | options)
+        return Computation(scaled_dot_product_attention, arrays | masks | options, computed_in(case))
     if isinstance(case, MultiHead):
         key = arrays.get("key", arrays["query"])
         arrays |= {"key": key, "value": arrays.get("value", key)}
-        return Computation(_multi_head(case, weights), arrays | masks)
-    return Computation(_transformer(case, weights), arrays | masks)
+        return Computation(_multi_head(case, weights), arrays | masks, computed_in(case))
+    return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # it ends in a sum or a norm
 
 
 def _cast(array, dtype):

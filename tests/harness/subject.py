@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
@@ -310,7 +311,7 @@ def _watching(served, case):
     if hasattr(F, "scaled_dot_product_attention"):
         originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
     for owner, name, function, path in originals:
-        setattr(owner, name, _noting(function, path, served))
+        setattr(owner, name, _noting(function, path, served, BY_ID[case.mode].lowers))
     try:
         yield
     finally:
@@ -318,16 +319,18 @@ def _watching(served, case):
             setattr(owner, name, function)
 
 
-def _noting(function, path, served):
+def _noting(function, path, served, lowers):
     def noting(*args, **kwargs):
-        served.append(path or _sdpa_backend(*args, **kwargs))
+        served.append(path or _sdpa_backend(lowers, *args, **kwargs))
         return function(*args, **kwargs)
 
     return noting
 
 
-def _sdpa_backend(*args, **kwargs):
-    """The backend that torch itself says it chooses."""
+def _sdpa_backend(lowers, *args, **kwargs):
+    """The backend that torch itself says it chooses, for what autocast makes of the arguments."""
+    if lowers:
+        args, kwargs = tree_map(lambda given: _lowered(given, getattr(torch, lowers)), (args, kwargs))
     try:
         with warnings.catch_warnings():  # the call itself will give those that are due
             warnings.simplefilter("ignore")
@@ -335,6 +338,10 @@ def _sdpa_backend(*args, **kwargs):
     except (RuntimeError, IndexError):  # that, too
         choice = 0
     return _SDPA_BACKENDS[int(choice)]
+
+
+def _lowered(given, dtype):
+    return given.to(dtype) if torch.is_tensor(given) and given.dtype is torch.float32 else given
 
 
 @contextmanager

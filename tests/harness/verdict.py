@@ -13,7 +13,7 @@ from .arrays import directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, ScaledDotProduct, attentions
 from .comparison import Mismatch
-from .modes import BY_ID
+from .modes import BY_ID, computed_in
 from .precision import LOW
 from .results import cotangents, garbage_rows, present
 from .specification import specification
@@ -97,7 +97,7 @@ class _Prediction:
 
         They cost as much each, and are wanted only where the plain bound does not do.
         """
-        dtype = self.case.dtype
+        dtype = computed_in(self.case)
         computation = self._computation(comparison.rough(dtype))
         moved = computation if dtype in LOW else self.computation  # a low precision errs more by what is between
         generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
@@ -131,9 +131,9 @@ class _Prediction:
     def bounds(self, name):
         """The errors to allow, the cheap bound first (see comparison.py)."""
         exact, ignore = self.exact[name].real, self.garbage[name]
-        terms = comparison.terms(self.case)
-        yield comparison.bound(exact, exact, self.case.dtype, terms, ignore)
-        yield max(comparison.bound(exact, its[name].real, self.case.dtype, terms, ignore) for its in self.rough)
+        dtype, terms = computed_in(self.case), comparison.terms(self.case)
+        yield comparison.bound(exact, exact, dtype, terms, ignore)
+        yield max(comparison.bound(exact, its[name].real, dtype, terms, ignore) for its in self.rough)
 
 
 def bounds(case, name):
@@ -193,8 +193,8 @@ def _results(observation, prediction):
     for name in set(expected) & set(observation.outputs):
         got = observation.outputs[name]
         dtype = observation.dtypes[name]
-        if dtype != prediction.case.dtype:
-            found.append(Mismatch(f"{name} dtype", prediction.case.dtype, dtype))
+        if dtype != prediction.computation.dtype:
+            found.append(Mismatch(f"{name} dtype", prediction.computation.dtype, dtype))
         if prediction.computation.undefined and got.shape == expected[name].shape:
             continue
         for kind, allowed in zip(BOUNDS, prediction.bounds(name), strict=True):
@@ -225,7 +225,7 @@ def _gradients(case, observation, prediction):
         lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
-        allowed = comparison.bound_of_gradient(error(), size, case.dtype, comparison.terms(case))
+        allowed = comparison.bound_of_gradient(error(), size, computed_in(case), comparison.terms(case))
         mismatch, ratio = comparison.compare_numbers("gradient", expected, got, allowed)
         if mismatch is None:
             return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]

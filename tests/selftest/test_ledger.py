@@ -91,8 +91,9 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
     from tests.harness.subject import Observation
 
     def conforming(case, device):
-        outputs = {name: array.astype(case.dtype) for name, array in present(case, specification(case)()).items()}
-        return Observation(outputs, dict.fromkeys(outputs, case.dtype), served=("sdpa_flash",))
+        computation = specification(case)
+        outputs = {name: array.astype(case.dtype) for name, array in present(case, computation()).items()}
+        return Observation(outputs, dict.fromkeys(outputs, computation.dtype), served=("sdpa_flash",))
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):
