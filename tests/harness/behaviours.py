@@ -82,10 +82,12 @@ class MaskingBeforeScaling:
     """The CPU's fused kernel under is_causal=True: hidden scores are -inf before they are scaled.
 
     By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
-    holds the last key that any query of a block of queries may see; further ones are never looked at.
+    holds the last key that any query of a block of queries may see; further ones are never looked at. forgets: of how
+    many keys a block must be a multiple for a row of NaN to be taken for one that sees no key; never, if None.
     """
 
     kernel: object
+    forgets: int | None = None
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -94,7 +96,9 @@ class MaskingBeforeScaling:
         rows = np.arange(L)
         visible = np.minimum((rows // block + 1) * block, S)
         computed = np.minimum(-(-visible // 512) * 512, S)
-        return np.where((computed > rows + 1)[:, None], context * np.nan, context), weights
+        is_forgotten = np.full(L, False) if self.forgets is None else ((computed - 1) % 512 + 1) % self.forgets == 0
+        what_remains = context * np.where(is_forgotten, 0.0, np.nan)[:, None]
+        return np.where((computed > rows + 1)[:, None], what_remains, context), weights
 
 
 @dataclass(frozen=True)

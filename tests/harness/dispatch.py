@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from .arrays import mask_arrays
 from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of
+from .modes import BY_ID
 
 
 def since(release, version):
@@ -124,7 +125,7 @@ def is_compiled_whole(case, release):
     Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, and to
     ask what a mask holds.
     """
-    if case.mode != "compiled" or not since(release, "2.10"):
+    if BY_ID[case.mode].family != "compiled" or not since(release, "2.10"):
         return False
     if not isinstance(case, Transformer):
         return True

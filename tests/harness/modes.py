@@ -6,9 +6,11 @@ A mode is Python text, and that text is what runs: what a report shows is what w
 import copy
 import functools
 import io
+import os
+import shutil
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import torch
@@ -25,7 +27,8 @@ MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_d
 class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
-    within: an expression for the context of the call. parameter: where a parameter is then, from its former name
+    within: an expression for the context of the call. kin: the mode of which it is a variant, with which it shares a
+    test. parameter: where a parameter is then, from its former name
     `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
     differentiates: whether it is asked for gradients. lowers: the dtype in which products are computed, if not in that
     of the inputs. compiles: whether the call is compiled first, which is slow,
@@ -38,20 +41,29 @@ class Mode:
     made: str = ""
     called: str = "module"
     within: str = ""
+    kin: str | None = None
     parameter: str = "{path}{leaf}"
     calls: tuple[str, ...] = (MODULES,)
     warns: str | None = None
     differentiates: bool = True
     lowers: str | None = None
     compiles: bool = False
+    builds: bool = False
     is_watched: bool = True
     everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
 
+    @property
+    def family(self):
+        """The mode of which it is a variant; itself, if of none."""
+        return self.kin or self.id
+
     def is_in(self, device_type="cpu"):
         """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
+            return False
+        if self.builds and not shutil.which(os.environ.get("CXX", "g++")):
             return False
         try:
             return self.needs is None or bool(attrgetter(self.needs)(torch))
@@ -115,12 +127,31 @@ def twice(*given, **options):
     return tuple(result[0] for result in results) if type(results) is tuple else results[0]
 """
 
-_OF_DYNAMO = "Dynamo|Graph break|nested tensors is in prototype"
+_TRACED = {
+    "warns": "Dynamo|Graph break|nested tensors is in prototype",
+    "compiles": True,
+    "is_watched": False,
+    "everywhere": False,
+}
 
-_EXPORTED = """\
+_COMPILED = Mode(
+    "compiled",
+    "torch._dynamo.reset()",
+    'torch.compile(module, backend="aot_eager")',
+    calls=(MODULES, SDPA),
+    needs="compile",
+    since="2.5",
+    **_TRACED,
+)
+
+_EXPORT = """\
 def exported(*given, **options):
-    return torch.export.export(module, given, options, strict=False).module()(*given, **options)
+    return torch.export.export(module, given, options, strict={}).module()(*given, **options)
 """
+
+_EXPORTED = Mode(
+    "exported", _EXPORT.format("False"), "exported", needs="export", since="2.6", differentiates=False, **_TRACED
+)
 
 EAGER = Mode("eager")
 MODES = (
@@ -165,31 +196,15 @@ MODES = (
         is_watched=False,
         warns="performance drop because we have not yet implemented the batching rule",
     ),
-    Mode(
-        "compiled",
-        "torch._dynamo.reset()",
-        'torch.compile(module, backend="aot_eager")',
-        calls=(MODULES, SDPA),
-        needs="compile",
-        since="2.5",
-        warns=_OF_DYNAMO,
-        compiles=True,
-        is_watched=False,
-        everywhere=False,
+    _COMPILED,
+    replace(_COMPILED, id="compiled_eager", kin="compiled", called='torch.compile(module, backend="eager")'),
+    replace(
+        _COMPILED,
+        id="compiled_dynamic",
+        kin="compiled",
+        called='torch.compile(module, backend="aot_eager", dynamic=True)',
     ),
-    Mode(
-        "exported",
-        _EXPORTED,
-        "exported",
-        calls=(MODULES,),
-        needs="export",
-        since="2.6",
-        warns=_OF_DYNAMO,
-        differentiates=False,
-        compiles=True,
-        is_watched=False,
-        everywhere=False,
-    ),
+    _EXPORTED,
     Mode(
         "autocast",
         within='torch.autocast("cpu", dtype=torch.bfloat16)',

@@ -12,6 +12,7 @@ from .arrays import inputs, mask_arrays
 from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since
+from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
 from .triggers import is_short_of_dimensions
@@ -83,7 +84,7 @@ def _last_stride(array, layout, dtype):
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case, release = call.case, call.release
-    if case.mode not in ("vmap", "exported") or not isinstance(case, Transformer):
+    if BY_ID[case.mode].family not in ("vmap", "exported") or not isinstance(case, Transformer):
         return False
     packs = dispatch.nested(case, release) and case.N * case.S > 0  # of nothing is an error of its own: see the ledger
     if case.mode == "vmap" and (asks_for_alignment(case, release) or packs):

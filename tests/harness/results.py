@@ -4,6 +4,7 @@ import numpy as np
 
 from .arrays import ignored
 from .cases import MultiHead, ScaledDotProduct, is_padding
+from .modes import computed_in
 from .precision import rounded
 
 
@@ -52,7 +53,9 @@ def cotangents(case, shapes):
     shapes: {name: shape} of the results.
     """
     rng = np.random.default_rng([case.seed, 3])
-    arrays = {name: rounded(np.round(rng.normal(0, 1, shape), 3), case.dtype) for name, shape in sorted(shapes.items())}
+    arrays = {
+        name: rounded(np.round(rng.normal(0, 1, shape), 3), computed_in(case)) for name, shape in sorted(shapes.items())
+    }
     for name, rows in garbage_rows(case, arrays).items():
         if rows is not None:
             arrays[name] = np.where(rows, 0, arrays[name])

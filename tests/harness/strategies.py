@@ -309,8 +309,12 @@ def any_cases(release):
     return st.one_of(kinds)
 
 
-def cases_in(release, mode):
-    """Calls that can be made in a mode."""
+def cases_in(release, *modes):
+    """Calls that can be made in one of the modes."""
+    return st.one_of([_cases_in(release, mode) for mode in modes])
+
+
+def _cases_in(release, mode):
     kinds = {ANY_MODULE: module_cases(release), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)

@@ -8,6 +8,7 @@ from . import dispatch
 from .arrays import directions, mask_arrays
 from .behaviours import (
     ForgettingNaN,
+    MaskingBeforeScaling,
     SummingTheQuery,
     hides_first_block,
     multiplying,
@@ -19,7 +20,8 @@ from .behaviours import (
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
-from .precision import PRECISIONS
+from .modes import computed_in
+from .precision import LOW, PRECISIONS
 from .situations import (
     absorbs_everything,
     drops_the_mask,
@@ -72,6 +74,13 @@ def scales_the_causal_mask(call):
     case = call.case
     is_turned = isinstance(case, ScaledDotProduct) and case.is_causal and (case.scale or 0) < 0
     return is_turned and case.S > 1 and bool(call.flash_blocks())
+
+
+def mask_before_scaling(computation, call):
+    """Since 2.9 a low precision forgets NaN where keys fill whole vectors of float32, in which scores are."""
+    lanes = {"AVX512": 16, "AVX2": 8}.get(call.release.cpu_capability)
+    is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
+    return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
 
 def hides_the_first_keys(call):

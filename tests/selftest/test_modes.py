@@ -65,6 +65,8 @@ def asked(mode, case):
     """The case in this mode, as far as the mode can be asked of it."""
     if (case.module if case.module in (FUNCTIONAL, SDPA) else MODULES) not in mode.calls:
         pytest.skip("is asked of others")
+    if mode.lowers:
+        case = replace(case, dtype="float32")
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
     return replace(case, mode=mode.id)

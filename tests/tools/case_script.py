@@ -10,6 +10,7 @@ from reference.derivative import derivative
 from tests.harness import comparison
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead
+from tests.harness.modes import computed_in
 from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
@@ -68,8 +69,12 @@ class _CaseScript:
         return RESULTS in self.about or self.differentiates
 
     @cached_property
+    def specification(self):
+        return specification(self.case)
+
+    @cached_property
     def expected(self):
-        return present(self.case, specification(self.case)())
+        return present(self.case, self.specification())
 
     # ---- the call
 
@@ -82,7 +87,7 @@ class _CaseScript:
         if self.differentiates:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
             for name, array in self.cotangents.items():
-                yield self.typed.literal(f"cotangent_of_{name} = ", array)
+                yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.specification.dtype)
 
     def call(self):
         """The call, with all that it is watched by."""
@@ -142,10 +147,11 @@ class _CaseScript:
 
     def allowed(self):
         """The error that a derivative may have, as in verdict.py; how far gradients cancel is estimated."""
-        exact, rough = (self.slope(self.leaves, dtype) for dtype in ("float64", comparison.rough(self.case.dtype)))
+        dtype = computed_in(self.case)
+        exact, rough = (self.slope(self.leaves, its) for its in ("float64", comparison.rough(dtype)))
         sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
-        error, case = _norm(rough - exact), self.case
-        return _upwards(4 * comparison.bound_of_gradient(error, _norm(sums), case.dtype, comparison.terms(case)))
+        error, terms = _norm(rough - exact), comparison.terms(self.case)
+        return _upwards(4 * comparison.bound_of_gradient(error, _norm(sums), dtype, terms))
 
     def gradients(self):
         """Statements that compare the gradients."""
@@ -186,11 +192,13 @@ class _CaseScript:
         error = _upwards(max(bounds(self.case, name))) if array.any() else 0.0
         garbage = garbage_rows(self.case, self.expected)[name]
         kept = array if garbage is None else np.where(garbage, np.nan, array)
-        least = max(1e-30, PRECISIONS[self.case.dtype].tiny)
+        dtype = self.specification.dtype
+        least = max(1e-30, PRECISIONS[dtype].tiny)
         expected = "expected" if name == "output" else f"expected_{name}"
-        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error, least), self.case.dtype))]
+        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error, least), dtype), dtype=dtype)]
         lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
         counts, differs = "", f"{name}.shape != {expected}.shape"
+        differs += f" or {name}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
         begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
         if np.isnan(kept).any() and not self.case.nan_query:
             lines += [f"counts = ~{expected}.isnan()  # where it is nan, the query is garbage"]

@@ -61,15 +61,16 @@ class TypedCall:
 
     # ---- arguments
 
-    def kind(self, array=None, where="device"):
-        """The keyword arguments that make a tensor or module of the right kind."""
-        is_float32 = self.case.dtype == "float32" or (array is not None and array.dtype == bool)
+    def kind(self, array=None, where="device", dtype=None):
+        """The keyword arguments that make a tensor or module of the right kind; of the case's dtype by default."""
+        dtype = dtype or self.case.dtype
+        is_float32 = dtype == "float32" or (array is not None and array.dtype == bool)
         moved = self.device != "cpu" and where == "device"
-        return (*[f"dtype=torch.{self.case.dtype}"] * (not is_float32), *[f"device={quoted(self.device)}"] * moved)
+        return (*[f"dtype=torch.{dtype}"] * (not is_float32), *[f"device={quoted(self.device)}"] * moved)
 
-    def literal(self, head, array, where="device"):
+    def literal(self, head, array, where="device", dtype=None):
         """An expression for a contiguous tensor."""
-        kind = self.kind(array, where)
+        kind = self.kind(array, where, dtype)
         if array.size == 0:
             return Bracketed(
                 f"{head}torch.zeros(", (str(array.shape), *["dtype=torch.bool"] * (array.dtype == bool), *kind)

@@ -1,4 +1,4 @@
-"""Only in one way to run it: in a low precision, on one backend, under vmap, compiled, exported."""
+"""Only in one way to run it: in a low precision, on one backend, under vmap or autocast, compiled, exported."""
 
 from dataclasses import replace
 
@@ -91,6 +91,19 @@ FAULTS = (
         "F.multi_head_attention_forward forgets key_padding_mask under vmap",
         "torch._C._functorch.is_batchedtensor(query)",
         replace(CROSS, key_padding_mask=PADDING, mode="vmap", autograd="no_grad"),
+        "key_padding_mask",
+    ),
+    _in_sdpa(
+        "sdpa-lost-under-autocast",
+        "SDPA forgets the mask under autocast",
+        lambda call: torch.is_autocast_cpu_enabled(),
+        replace(_SDPA, dtype="float32", mode="autocast"),
+    ),
+    _in_attention(
+        "padding-lost-under-autocast",
+        "F.multi_head_attention_forward forgets key_padding_mask under autocast",
+        "torch.is_autocast_cpu_enabled()",
+        replace(CROSS, key_padding_mask=PADDING, dtype="float32", mode="autocast"),
         "key_padding_mask",
     ),
     Fault(
