@@ -1,7 +1,8 @@
 """`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
 
-Each run is a conformance run in a process of its own, but failures are not shrunk. All faults are tried with the quick
-profile, on the tests that call the function which has the fault; those that survive it with the default one, on all.
+Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends with the second test
+that notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the function
+which has the fault; those that survive it with the default one, on all.
 """
 
 import json
@@ -34,7 +35,7 @@ PROFILES = ("quick", "default")
 class Result:
     """What became of a fault.
 
-    killed: {test: calls that it judged until it failed}. errors: the suite's own, by test.
+    killed: {test: calls that it judged until it failed}, of the first tests that did. errors: the suite's own, by test.
     """
 
     fault: str
@@ -71,7 +72,7 @@ def _arguments(profile, seed, report):
 
 def _faulty_run(fault, profile, seed, report, first, tests):
     """What `python -m pytest tests/conformance` does, on a torch with the fault. tests: only these, if not None."""
-    arguments = _arguments(profile, seed, report) + ["--exitfirst"] * first
+    arguments = [*_arguments(profile, seed, report), f"--maxfail={1 if first else 2}"]
     with injected(FAULTS[fault]):
         plugins = [_WithoutShrinking(), *([] if tests is None else [Only(tests)])]
         sys.exit(pytest.main(arguments, plugins=plugins))
@@ -139,7 +140,9 @@ def _read(fault, profile, record):
 def main(arguments=None):
     parser = Parser(prog="sensitivity", description=__doc__.splitlines()[0])
     parser.add_argument("faults", nargs="*", help="ids of faults, or of classes (default: all)")
-    parser.add_argument("--first", action="store_true", help="end each run with the first test that notices")
+    parser.add_argument(
+        "--first", action="store_true", help="end each run with the first test that notices, not the second"
+    )
     parser.add_argument("--profile", choices=PROFILES, help="only this one (default: quick, then default)")
     parser.add_argument("--seed", type=int, default=SEED, help="of all runs (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=int(os.environ.get("WORKERS", "2")))
@@ -186,7 +189,7 @@ def _line(result):
     if not result.killed:
         return f"{result.fault} ({result.profile}): SURVIVES"
     test, calls = min(result.killed.items(), key=lambda item: item[1])
-    return f"{result.fault} ({result.profile}): {len(result.killed)} tests notice, {_short(test)} after {calls} calls"
+    return f"{result.fault} ({result.profile}): noticed by {_short(test)} after {calls} calls"
 
 
 def _short(test):

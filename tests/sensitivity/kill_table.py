@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 
 from tests.harness.command_line import Parser
@@ -13,32 +12,34 @@ from tests.sensitivity.reasons import REASONS
 ROOT = Path(__file__).parents[2]
 FOUND = ROOT / "docs" / "results" / "sensitivity" / "2.15.0-cpu.json"
 PAGE = ROOT / "docs" / "sensitivity.md"
-_HEADS = ("fault", "what goes wrong", "noticed first by", "after calls", "tests that notice", "profile")
+_HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "profile")
 
 
 def summarise(results, environment):
     """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
 
-    environment: {"torch", "seed", "first": whether each run ended with the first test that noticed}.
+    environment: {"torch", "seed", "first": whether each run ended with the first test that noticed, not the second}.
     """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
-    killers = Counter(test for result in deciding.values() for test in result.killed)
-    alone = {fault: next(iter(result.killed)) for fault, result in deciding.items() if len(result.killed) == 1}
-    found = {**environment, "faults": {fault: _fault(result) for fault, result in sorted(deciding.items())}}
-    if environment["first"]:  # which others would have noticed is not known
-        return found
-    tests = {
-        test: {"notices": number, "alone": sorted(fault for fault, its in alone.items() if its == test)}
-        for test, number in sorted(killers.items())
-    }
-    return found | {"tests": tests}
+    is_known = not environment["first"]  # whether others would have noticed
+    return {**environment, "faults": {fault: _fault(its, is_known) for fault, its in sorted(deciding.items())}}
 
 
-def _fault(result):
+def _fault(result, is_known):
     if not result.killed:
         return {"profile": None}
     first, calls = min(result.killed.items(), key=lambda item: item[1])
-    return {"profile": result.profile, "first": first, "calls": calls, "tests": len(result.killed)}
+    alone = len(result.killed) == 1 if is_known else None
+    return {"profile": result.profile, "first": first, "calls": calls, "alone": alone}
+
+
+def noticed_alone(found, test):
+    """The faults that this test, of file::name, has noticed and no other, whatever its parameters."""
+    return [
+        id
+        for id, fault in found["faults"].items()
+        if fault["profile"] and fault["alone"] and fault["first"].partition("[")[0].endswith(test)
+    ]
 
 
 def page(found):
@@ -57,7 +58,8 @@ def page(found):
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
         "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
-        *(("Each run ended with the first test that noticed (`--first`).",) if found["first"] else ()),
+        f'Each run ended with the {"first" if found["first"] else "second"} test that noticed: "noticed by" is the one',
+        'that took fewer calls, "alone" where there was no second.',
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",
@@ -67,9 +69,9 @@ def page(found):
         numbers = len(profiles), profiles.count("quick"), len(profiles) - profiles.count(None)
         lines.append(f"| [{kind}](#{kind}) | {' | '.join(map(str, numbers))} |")
     for kind, members in CLASSES.items():
-        lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | ---: | --- |"]
+        lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | --- | --- |"]
         lines += [_row(fault, faults[fault.id]) for fault in members if fault.id in faults]
-    return "\n".join([*lines, *(_clauses(found["tests"]) if "tests" in found else ()), ""])
+    return "\n".join([*lines, *(() if found["first"] else _clauses(found)), ""])
 
 
 def _share(number, faults):
@@ -79,7 +81,7 @@ def _share(number, faults):
 def _row(fault, seen):
     if seen["profile"] is None:
         return f"| `{fault.id}` | {fault.title} | **survives** | | | |"
-    facts = _short(seen["first"]), seen["calls"], seen["tests"], seen["profile"]
+    facts = _short(seen["first"]), seen["calls"], "alone" if seen["alone"] else "", seen["profile"]
     return f"| `{fault.id}` | {fault.title} | {' | '.join(map(str, facts))} |"
 
 
@@ -87,21 +89,18 @@ def _short(test):
     return test.removeprefix("tests/conformance/test_").replace(".py::test_", ": ").replace("|", "\\|")
 
 
-def _clauses(tests):
+def _clauses(found):
     """The table of clauses and tests."""
     yield from ("", "## Clauses and tests", "")
-    yield "Which [clauses](../reference/README.md) a test checks, how many faults it notices, and which no other test"
-    yield from ("of that run noticed. A test that notices nothing alone says why it stays.", "")
-    yield from ("| test | clauses | notices | alone | stays because |", "| --- | --- | ---: | --- | --- |")
+    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed. A test that"
+    yield from ("notices nothing alone says why it stays.", "")
+    yield from ("| test | clauses | notices alone | stays because |", "| --- | --- | --- | --- |")
     for path in TESTS:
         for name, clauses in clauses_of(path).items():
             test = f"{path.name}::{name}"
-            mine = {id: seen for id, seen in tests.items() if id.partition("[")[0].endswith(test)}
-            notices = sum(seen["notices"] for seen in mine.values())
-            alone = sorted({fault for seen in mine.values() for fault in seen["alone"]})
             numbers = ", ".join(map(str, sorted(clauses)))
-            names = ", ".join(f"`{fault}`" for fault in alone)
-            yield f"| {_short(test)} | {numbers} | {notices} | {names} | {REASONS.get(test, '')} |"
+            names = ", ".join(f"`{fault}`" for fault in noticed_alone(found, test))
+            yield f"| {_short(test)} | {numbers} | {names} | {REASONS.get(test, '')} |"
 
 
 def main(arguments):

@@ -24,21 +24,17 @@ def test_what_is_summed_up():
         "two": [Result("two", "quick", {}), Result("two", "default", {"u": 9})],
     }
     found = kill_table.summarise(tries, {"torch": "0", "first": False})
-    assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "tests": 2}
-    assert found["faults"]["two"]["profile"] == "default"
-    assert found["tests"]["u"] == {"notices": 2, "alone": ["two"]}
+    assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "alone": False}
+    assert found["faults"]["two"] == {"profile": "default", "first": "u", "calls": 9, "alone": True}
+    assert kill_table.noticed_alone(found, "u") == ["two"]
+    unknown = kill_table.summarise(tries, {"torch": "0", "first": True})
+    assert unknown["faults"]["two"]["alone"] is None
 
 
 @pytest.mark.skipif(FOUND["first"], reason="the last campaign ended each run with the first test that noticed")
 @pytest.mark.parametrize("test", NAMES)
 def test_a_test_notices_something_alone_or_says_why_it_stays(test):
-    alone = [
-        fault
-        for id, seen in FOUND.get("tests", {}).items()
-        if id.partition("[")[0].endswith(test)
-        for fault in seen["alone"]
-    ]
-    assert alone or REASONS.get(test)
+    assert kill_table.noticed_alone(FOUND, test) or REASONS.get(test)
 
 
 def test_reasons_are_given_for_tests_that_exist():

@@ -53,5 +53,10 @@ def needs_argument(function, name):
     return _unable(f'"{name}" not in inspect.signature({function}).parameters', f"{name} in {function}")
 
 
+def needs_release(version):
+    """A statement that ends the script in a release before this one."""
+    return _unable(f'torch.__version__ < "{version}"', f"such call; {version} has")
+
+
 def _unable(condition, what):
     return Suite(f"if {condition}:", (f'print("cannot be asked: this release has no {what}")', "sys.exit(2)"))

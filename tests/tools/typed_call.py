@@ -5,14 +5,14 @@ from math import prod
 
 from tests.harness.arrays import directions, inputs, mask_arrays, parameters
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
-from tests.harness.modes import BY_ID
+from tests.harness.modes import BY_ID, EAGER
 from tests.harness.precision import PRECISIONS
 from tests.harness.results import as_given
 from tests.harness.setting import CPU, Setting
 from tests.harness.subject import constructor, options
 
 from .python_text import Bracketed, listed, number, quoted
-from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument
+from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class TypedCall:
         if self.mode.needs:
             owner, _, name = f"torch.{self.mode.needs}".rpartition(".")
             yield needs(owner, name)
+        if self.mode.since != EAGER.since:
+            yield needs_release(self.mode.since)
         if self.is_module and not isinstance(self.case, MultiHead) and not self.case.bias:
             yield needs_argument(self.layer, "bias")
         newer = {"scale", "enable_gqa"}
