@@ -646,4 +646,29 @@ ENTRIES = (
             src_key_padding_mask=Mask("bool", "none"),
         ),
     ),
+    Deviation(
+        id="func-nested-raises",
+        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="torch.func.vjp or grad, and src_key_padding_mask, where the batch is packed into a nested tensor: what"
+        " is differentiated for is a mask, or the parameters of later layers",
+        instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
+        advice="enable_nested_tensor=False",
+        applies=triggers.packs_under_a_transform,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "Internal error: NestedTensorImpl doesn't support (strides|sizes)"
+        ),
+        pinned=Transformer(
+            mode="func_vjp",
+            autograd="mask",
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("float", "sample"),
+        ),
+    ),
 )

@@ -153,6 +153,37 @@ _EXPORTED = Mode(
     "exported", _EXPORT.format("False"), "exported", needs="export", since="2.6", differentiates=False, **_TRACED
 )
 
+_PULLED = """\
+def pulled(*given, **options):
+    sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
+    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+    everything = {**sequences, **tensors, **dict(module.named_parameters())}
+    moving = {name: tensor for name, tensor in everything.items() if tensor.requires_grad}
+
+    def call(moved):
+        its = {**everything, **moved}
+        parameters = {name: its[name] for name, _ in module.named_parameters()}
+        others = {**options, **{name: its[name] for name in tensors}}
+        results = torch.func.functional_call(module, parameters, tuple(its[id(tensor)] for tensor in given), others)
+        results = results if type(results) is tuple else (results,)
+        return tuple(result for result in results if result is not None)
+
+    class Pulled(torch.autograd.Function):
+        @staticmethod
+        def forward(context, *values):
+            results, context.pull = torch.func.vjp(call, dict(zip(moving, values)))
+            return results
+
+        @staticmethod
+        def backward(context, *cotangents):
+            return tuple(context.pull(cotangents)[0][name] for name in moving)
+
+    if not moving or not torch.is_grad_enabled():
+        return module(*given, **options)
+    results = Pulled.apply(*moving.values())
+    return results if len(results) > 1 else results[0]
+"""
+
 EAGER = Mode("eager")
 MODES = (
     EAGER,
@@ -168,11 +199,20 @@ MODES = (
         "module.load_state_dict(state)",
     ),
     Mode(
+        "materialised",
+        "state = module.state_dict()\n"
+        "device = next(module.parameters()).device\n"
+        "module = copy.deepcopy(module).to('meta').to_empty(device=device)\n"
+        "module.load_state_dict(state)",
+    ),
+    Mode(
         "functional_call",
         "hollow = copy.deepcopy(module).to('meta')",
         "lambda *given, **options: torch.func.functional_call(hollow, dict(module.named_parameters()), given, options)",
         needs="func",
+        since="2.0",
     ),
+    Mode("func_vjp", _PULLED, "pulled", needs="func", since="2.0"),
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",

@@ -284,6 +284,12 @@ def unpacks_too_late(call):
     return any(path != "native_layer" for path in paths.values())
 
 
+def packs_under_a_transform(call):
+    """Whether the encoder packs something where torch.func differentiates."""
+    case = call.case
+    return case.mode == "func_vjp" and is_nested(call) and case.N * case.S > 0 and bool(directions(case))
+
+
 def packs_no_sample(call):
     """Whether the encoder packs a batch of no samples."""
     return is_nested(call) and call.case.N == 0

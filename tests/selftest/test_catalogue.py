@@ -11,7 +11,7 @@ from tests.harness import ledger, wrong_masks_ledger
 from tests.harness.release import Release
 from tests.harness.situations import Call
 from tests.harness.wrong_masks import CALLS
-from tests.tools import runs
+from tests.tools import runs, ways
 from tests.tools.catalogue import HTML, MARKDOWN, ROOT, main
 from tests.tools.code_in_text import as_html, as_markdown, split_code
 from tests.tools.kinds import KINDS, kind_of
@@ -91,7 +91,13 @@ def _record(version, device="cpu", statuses=None):
             "cpu": "AVX2",
         },
         "statuses": {"conforms": 900, "deviates as predicted": 100},
-        "tests": {"tests/conformance/test_transformer.py::test": {"outcome": "passed"}},
+        "tests": {
+            "tests/conformance/test_transformer.py::test": {"outcome": "passed"},
+            "tests/conformance/test_modes.py::test_is_as_specified[vmap]": {
+                "outcome": "passed",
+                "statuses": {"conforms": 3, "deviates as predicted": 1},
+            },
+        },
         "ledger": {
             entry.id: finding | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
             for entry in ENTRIES
@@ -156,9 +162,19 @@ def test_the_runs_are_those_of_the_whole_suite(made):
     head, _, *lines = re.findall(r"^\| (.*) \|$", markdown, re.MULTILINE)
     assert head.split(" | ") == list(runs.HEADS)
     assert [line.split(" | ") for line in lines] == rows
-    section = re.search(r'<section class="runs".*?</section>', made[HTML], re.DOTALL)[0]
+    section = re.search(r'<section class="runs" aria-labelledby="runs".*?</section>', made[HTML], re.DOTALL)[0]
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", section)
     assert cells == [*runs.HEADS, *(cell for row in rows for cell in row)]
+
+
+def test_the_ways_have_the_share_that_deviates(made):
+    markdown = made[MARKDOWN].split(f"\n## {ways.TITLE}\n")[1].split("\n## ")[0]
+    head, _, *lines = [line.split(" | ") for line in re.findall(r"^\| (.*) \|$", markdown, re.MULTILINE)]
+    (line,) = lines
+    assert line[0] == "`vmap`"
+    assert line[head.index("2.15")] == "25%"
+    section = re.search(r'<section class="runs" aria-labelledby="ways".*?</section>', made[HTML], re.DOTALL)[0]
+    assert re.findall(r"<td>(.*?)</td>", section) == line[1:]
 
 
 @pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)

@@ -17,6 +17,8 @@ from packaging.version import Version
 from tests.harness import ledger, wrong_masks_ledger
 from tests.harness.again import parse
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
+from tests.harness.dispatch import since
+from tests.harness.modes import BY_ID
 from tests.harness.record import CRASH, FAILED, titles
 from tests.harness.release import Release
 from tests.harness.session import ABSENT
@@ -98,11 +100,14 @@ class Step:
 
     @cached_property
     def changed(self):
-        """{id: whether it begins} of the entries of both ledgers whose range has one release and not the other."""
+        """{id: whether it begins} of the entries of both ledgers whose range has one release and not the other.
+
+        What the older release is not asked has not begun with the newer one.
+        """
         return {
             id: entry.concerns(self.new)
             for id, entry in titles().items()
-            if entry.concerns(self.old) != entry.concerns(self.new)
+            if entry.concerns(self.old) != entry.concerns(self.new) and _can_be_asked(entry, self.old)
         }
 
     @property
@@ -135,6 +140,11 @@ class Step:
     @property
     def unexplained(self):
         return sorted((report for report in self.reports if not report.explained), key=_size)
+
+
+def _can_be_asked(entry, release):
+    """Whether the release has the mode that the entry is about."""
+    return not hasattr(entry, "pinned") or since(release, BY_ID[entry.pinned.mode].since)
 
 
 def _size(report):

@@ -6,7 +6,7 @@ import jinja2
 
 from tests.harness.session import PRESENT
 
-from . import runs
+from . import runs, ways
 from .code_in_text import as_html
 from .edge_cases import GONE
 
@@ -24,4 +24,4 @@ def to_html(catalogue, command):
     environment.filters["code"] = as_html
     environment.filters["slug"] = lambda words: words.replace(" ", "-")
     template = environment.get_template("catalogue.html")
-    return template.render(catalogue=catalogue, command=command, runs=runs, PRESENT=PRESENT, GONE=GONE)
+    return template.render(catalogue=catalogue, command=command, runs=runs, ways=ways, PRESENT=PRESENT, GONE=GONE)

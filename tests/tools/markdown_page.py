@@ -1,6 +1,6 @@
 """The catalogue as text: docs/edge-cases.md."""
 
-from . import runs
+from . import runs, ways
 from .code_in_text import as_markdown
 
 
@@ -25,7 +25,7 @@ def to_markdown(catalogue, command):
         lines += ["", f"## {kind.title}", "", kind.about]
         for case in cases:
             lines += _section(case, catalogue)
-    return "\n".join([*lines, *_runs(catalogue), ""])
+    return "\n".join([*lines, *_ways(catalogue), *_runs(catalogue), ""])
 
 
 def _matrix(catalogue):
@@ -59,11 +59,19 @@ def _section(case, catalogue):
         yield from ("```python", case.code.strip(), "```", "", "</details>")
 
 
+def _ways(catalogue):
+    rows = ways.rows(catalogue.columns)
+    return _table(ways.TITLE, ways.about(), ways.heads(catalogue.columns), rows)
+
+
 def _runs(catalogue):
-    rows = runs.rows(catalogue.records)
+    return _table(runs.TITLE, runs.about(catalogue.newest), runs.HEADS, runs.rows(catalogue.records))
+
+
+def _table(title, about, heads, rows):
     if rows:
-        yield from ("", f"## {runs.TITLE}")
-        for paragraph in runs.about(catalogue.newest):
+        yield from ("", f"## {title}")
+        for paragraph in about:
             yield from ("", as_markdown(paragraph))
-        yield from ("", f"| {' | '.join(runs.HEADS)} |", f"| --- |{' ---: |' * (len(runs.HEADS) - 1)}")
+        yield from ("", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}")
         yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -18,7 +18,7 @@ class Record:
     """What one run found.
 
     is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
-    tests: {id: (outcome, message)}.
+    tests: {id: (outcome, message)}. ways: {mode or low precision: {verdict: number of calls}}.
     """
 
     version: Version
@@ -26,6 +26,7 @@ class Record:
     is_whole: bool
     statuses: dict[str, int]
     tests: dict[str, tuple[str, str]]
+    ways: dict[str, dict[str, int]]
     ledger: dict
     seconds: float
     cpu_seconds: float
@@ -89,12 +90,22 @@ def as_record(plain, path):
             is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
             tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
+            ways=dict(_ways(plain["tests"])),
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
+
+
+_WAY = re.compile(r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled)?\[(\w+)\]$")
+
+
+def _ways(tests):
+    for id, test in tests.items():
+        if (match := _WAY.search(id)) and test.get("statuses"):
+            yield match[1], test["statuses"]
 
 
 def _in_one_line(error):
