@@ -96,13 +96,13 @@ FAULTS = (
     _in_sdpa(
         "sdpa-lost-under-autocast",
         "SDPA forgets the mask under autocast",
-        lambda call: torch.is_autocast_cpu_enabled(),
+        lambda call: torch.is_autocast_enabled("cpu"),
         replace(_SDPA, dtype="float32", mode="autocast"),
     ),
     _in_attention(
         "padding-lost-under-autocast",
         "F.multi_head_attention_forward forgets key_padding_mask under autocast",
-        "torch.is_autocast_cpu_enabled()",
+        'torch.is_autocast_enabled("cpu")',
         replace(CROSS, key_padding_mask=PADDING, dtype="float32", mode="autocast"),
         "key_padding_mask",
     ),
