@@ -11,7 +11,7 @@ from tests.harness.strategies import cases_in
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
-COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
+COMPILED = [mode for mode in HERE if mode.compiles]
 
 
 @pytest.mark.clause(3)
@@ -27,11 +27,3 @@ def test_is_as_specified(mode, data):
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
-
-
-@pytest.mark.clause(3)
-@pytest.mark.parametrize("mode", [mode for mode in HERE if mode.builds], ids=lambda mode: mode.id)
-@settings(max_examples=max(1, settings.default.max_examples // 150))  # each takes several seconds
-@given(data=st.data())
-def test_is_as_specified_when_built(mode, data):
-    check(data.draw(cases_in(RELEASE, mode)))

@@ -6,8 +6,6 @@ A mode is Python text, and that text is what runs: what a report shows is what w
 import copy
 import functools
 import io
-import os
-import shutil
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -48,7 +46,6 @@ class Mode:
     differentiates: bool = True
     lowers: str | None = None
     compiles: bool = False
-    builds: bool = False
     is_watched: bool = True
     everywhere: bool = True
     needs: str | None = None
@@ -62,8 +59,6 @@ class Mode:
     def is_in(self, device_type="cpu"):
         """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
-            return False
-        if self.builds and not shutil.which(os.environ.get("CXX", "g++")):
             return False
         try:
             return self.needs is None or bool(attrgetter(self.needs)(torch))
