@@ -92,8 +92,8 @@ def _short(test):
 def _clauses(found):
     """The table of clauses and tests."""
     yield from ("", "## Clauses and tests", "")
-    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed, nor itself with"
-    yield from ("other parameters. A test that notices nothing alone says why it stays.", "")
+    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed, nor itself"
+    yield from ("with other parameters. A test that notices nothing alone says why it stays.", "")
     yield from ("| test | clauses | notices alone | stays because |", "| --- | --- | --- | --- |")
     for path in TESTS:
         for name, clauses in clauses_of(path).items():
