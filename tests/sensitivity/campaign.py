@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 SEED = 20260101
 TIMEOUT = 1200.0  # seconds
 PROFILES = ("quick", "default")
+_FORK = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def tests_by_target(profile, seed, folder):
 
 def _in_a_process(function, *args):
     """The exit code; None if it took too long."""
-    run = multiprocessing.get_context("fork").Process(target=function, args=args)
+    run = _FORK.Process(target=function, args=args)
     run.start()
     run.join(TIMEOUT)
     if run.is_alive():
@@ -170,7 +171,7 @@ def main(arguments=None):
         run = partial(
             try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first, reach=reach
         )
-        with ThreadPoolExecutor(options.workers) as pool:
+        with ProcessPoolExecutor(options.workers, _FORK) as pool:  # what forks must have no threads
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
                 print(_line(result), flush=True)
