@@ -671,4 +671,18 @@ ENTRIES = (
             src_key_padding_mask=Mask("float", "sample"),
         ),
     ),
+    Deviation(
+        id="flash-gradient-bfloat16",
+        title="In bfloat16 gradients are wrong where a head has one feature",
+        affects=">=2.7,<2.11",
+        upstream="not found",
+        clause=1,
+        trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 of 192 queries), on the"
+        " CPU's fused kernel",
+        instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
+        advice="use 2.11, or another dtype or head_dim",
+        applies=triggers.garbles_gradients,
+        change=lambda computation, call: replace(computation, undefined_gradient=True),
+        pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 8), L=129, S=129, seed=2),
+    ),
 )

@@ -30,7 +30,8 @@ class Computation:
     """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
 
     error: (type name, regular expression of the message) of what is raised instead.
-    warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess.
+    warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess;
+    undefined_gradient: those of the gradients.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
     lost: the results that the call does not return. dtype: of the results, in torch.
     """
@@ -41,6 +42,7 @@ class Computation:
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
     undefined: bool = False
+    undefined_gradient: bool = False
     ignores_garbage: bool = False
     lost: tuple[str, ...] = ()
 

@@ -33,6 +33,7 @@ from .situations import (
     mask_names,
     merged,
     needs_mask_gradient,
+    queries,
     samples,
 )
 
@@ -83,6 +84,31 @@ def mask_before_scaling(computation, call):
     return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
 
+def garbles_gradients(call):
+    """Whether the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
+    case = call.case
+    if computed_in(case) != "bfloat16" or not directions(case):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        heads, width, of_queries = case.batch[-1], case.D, {"sdpa": case.L}
+    else:
+        heads, width = case.num_heads, case.head_dim
+        of_queries = {block: queries(case, block) for block in call.flash_blocks()}
+    return (
+        heads > 1
+        and width == 1
+        and any(
+            keys(case, block) > (64 if of_queries[block] >= 192 else 128) - appended(case)
+            for block in call.flash_blocks()
+        )
+    )
+
+
+def appended(case):
+    """How many keys are appended."""
+    return getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)
+
+
 def hides_the_first_keys(call):
     """The blocks on the fused kernel where a query sees none of the first 512 keys, which are computed together."""
     return tuple(block for block in call.flash_blocks() if _hides_the_first_keys(call.case, block))
@@ -120,9 +146,8 @@ def forgets_nan(call):
 def _vectors(call, block):
     """(how many vector registers the keys fill, how many keys are left)"""
     case = call.case
-    appended = getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)
     width = 64 if call.release.cpu_capability == "AVX512" else 32
-    return divmod(keys(case, block) + appended, width // PRECISIONS[case.dtype].size)
+    return divmod(keys(case, block) + appended(case), width // PRECISIONS[case.dtype].size)
 
 
 def forget_nan(computation, call):

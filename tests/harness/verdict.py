@@ -149,7 +149,7 @@ def _against(case, observation, prediction):
         return tuple(found), ()
     more, margins = _results(observation, prediction)
     found += more
-    if directions(case) and not found and not model.undefined:
+    if directions(case) and not found and not (model.undefined or model.undefined_gradient):
         more, its_margins = _gradients(case, observation, prediction)
         found, margins = found + more, margins + its_margins
     return tuple(found), tuple(margins)
