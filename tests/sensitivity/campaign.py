@@ -1,7 +1,7 @@
 """`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
 
-Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends with the second test
-that notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the function
+Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
+function notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the function
 which has the fault; those that survive it with the default one, on all.
 """
 
@@ -22,7 +22,7 @@ from tests.harness.command_line import BAD_INPUT, Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected
-from tests.sensitivity.kill_table import FOUND, PAGE, page, summarise
+from tests.sensitivity.kill_table import FOUND, PAGE, function_of, page, summarise
 from tests.sensitivity.reach import Only, Recorder, target
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,26 @@ class _WithoutShrinking:
         settings.load_profile("unshrunk")
 
 
+class _UntilNoticedBy:
+    """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters."""
+
+    def __init__(self, number):
+        self._number, self._failed = number, set()
+
+    def pytest_sessionstart(self, session):
+        self._session = session
+
+    def pytest_runtest_setup(self, item):
+        if function_of(item.nodeid) in self._failed:
+            pytest.skip("it has noticed")
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self._failed.add(function_of(report.nodeid))
+        if len(self._failed) == self._number:
+            self._session.shouldfail = f"noticed by {self._number}"
+
+
 def _arguments(profile, seed, report):
     """Of a conformance run, in a process of its own, that writes into a file beside the report."""
     log = os.open(report.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -73,10 +93,9 @@ def _arguments(profile, seed, report):
 
 def _faulty_run(fault, profile, seed, report, first, tests):
     """What `python -m pytest tests/conformance` does, on a torch with the fault. tests: only these, if not None."""
-    arguments = [*_arguments(profile, seed, report), f"--maxfail={1 if first else 2}"]
+    plugins = [_WithoutShrinking(), _UntilNoticedBy(1 if first else 2), *([] if tests is None else [Only(tests)])]
     with injected(FAULTS[fault]):
-        plugins = [_WithoutShrinking(), *([] if tests is None else [Only(tests)])]
-        sys.exit(pytest.main(arguments, plugins=plugins))
+        sys.exit(pytest.main(_arguments(profile, seed, report), plugins=plugins))
 
 
 def _recorded_run(profile, seed, report, path):
@@ -142,7 +161,7 @@ def main(arguments=None):
     parser = Parser(prog="sensitivity", description=__doc__.splitlines()[0])
     parser.add_argument("faults", nargs="*", help="ids of faults, or of classes (default: all)")
     parser.add_argument(
-        "--first", action="store_true", help="end each run with the first test that notices, not the second"
+        "--first", action="store_true", help="end each run with the first test function that notices, not the second"
     )
     parser.add_argument("--profile", choices=PROFILES, help="only this one (default: quick, then default)")
     parser.add_argument("--seed", type=int, default=SEED, help="of all runs (default: %(default)s)")

@@ -18,7 +18,7 @@ _HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "pro
 def summarise(results, environment):
     """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
 
-    environment: {"torch", "seed", "first": whether each run ended with the first test that noticed, not the second}.
+    environment: {"torch", "seed", "first": whether each run ended with the first function that noticed, not the second}.
     """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
     is_known = not environment["first"]  # whether others would have noticed
@@ -29,8 +29,13 @@ def _fault(result, is_known):
     if not result.killed:
         return {"profile": None}
     first, calls = min(result.killed.items(), key=lambda item: item[1])
-    alone = len(result.killed) == 1 if is_known else None
+    alone = len(set(map(function_of, result.killed))) == 1 if is_known else None
     return {"profile": result.profile, "first": first, "calls": calls, "alone": alone}
+
+
+def function_of(test):
+    """The id of a test without its parameters."""
+    return test.partition("[")[0]
 
 
 def noticed_alone(found, test):
@@ -38,7 +43,7 @@ def noticed_alone(found, test):
     return [
         id
         for id, fault in found["faults"].items()
-        if fault["profile"] and fault["alone"] and fault["first"].partition("[")[0].endswith(test)
+        if fault["profile"] and fault["alone"] and function_of(fault["first"]).endswith(test)
     ]
 
 
@@ -58,8 +63,8 @@ def page(found):
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
         "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
-        f'Each run ended with the {"first" if found["first"] else "second"} test that noticed: "noticed by" is the one',
-        'that took fewer calls, "alone" where there was no second.',
+        f'Each run ended with the {"first" if found["first"] else "second"} test function that noticed: "noticed by" is',
+        'the test that took the fewest calls, "alone" where there was no second function.',
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",
@@ -92,8 +97,8 @@ def _short(test):
 def _clauses(found):
     """The table of clauses and tests."""
     yield from ("", "## Clauses and tests", "")
-    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed, nor itself"
-    yield from ("with other parameters. A test that notices nothing alone says why it stays.", "")
+    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed. A test"
+    yield from ("that notices nothing alone says why it stays.", "")
     yield from ("| test | clauses | notices alone | stays because |", "| --- | --- | --- | --- |")
     for path in TESTS:
         for name, clauses in clauses_of(path).items():

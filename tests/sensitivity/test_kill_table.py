@@ -21,11 +21,11 @@ def test_every_fault_was_tried():
 def test_what_is_summed_up():
     tries = {
         "one": [Result("one", "quick", {"t": 5, "u": 2})],
-        "two": [Result("two", "quick", {}), Result("two", "default", {"u": 9})],
+        "two": [Result("two", "quick", {}), Result("two", "default", {"u[a]": 9, "u[b]": 12})],
     }
     found = kill_table.summarise(tries, {"torch": "0", "first": False})
     assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "alone": False}
-    assert found["faults"]["two"] == {"profile": "default", "first": "u", "calls": 9, "alone": True}
+    assert found["faults"]["two"] == {"profile": "default", "first": "u[a]", "calls": 9, "alone": True}
     assert kill_table.noticed_alone(found, "u") == ["two"]
     unknown = kill_table.summarise(tries, {"torch": "0", "first": True})
     assert unknown["faults"]["two"]["alone"] is None

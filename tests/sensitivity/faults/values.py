@@ -57,6 +57,8 @@ def _padding(call):
     return _is_float(call) and call.mask_name == "key_padding_mask"
 
 
+_PRODUCT = "attn_output = torch.bmm(attn_output_weights, v)"
+
 FAULTS = (
     _changed(
         "float-as-bool",
@@ -225,5 +227,23 @@ FAULTS = (
             when=lambda call: call.mask is not None,
         ),
         inferring(replace(ENCODER_LAYER, src_mask=Mask("bool", "anti_causal"))),
+    ),
+    Fault(
+        "nan-query-taken-for-zero",
+        "SDPA takes NaN in a query for 0",
+        sdpa(before=put("query", torch.nan_to_num)),
+        replace(SDPA, nan_query=True),
+    ),
+    Fault(
+        "nan-query-spreads",
+        "NaN in a query spoils all queries of its head where weights are wanted",
+        edit_attention(_PRODUCT, _PRODUCT + " + 0 * q_scaled.sum(1, keepdim=True)"),
+        replace(CROSS, need_weights=True, nan_query=True),
+    ),
+    Fault(
+        "nan-query-weighs-nothing",
+        "a query that is NaN gets weights of 0",
+        edit_attention(_PRODUCT, "attn_output_weights = torch.nan_to_num(attn_output_weights)\n        " + _PRODUCT),
+        replace(CROSS, need_weights=True, nan_query=True),
     ),
 )

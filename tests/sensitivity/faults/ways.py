@@ -106,6 +106,23 @@ FAULTS = (
         replace(CROSS, key_padding_mask=PADDING, dtype="float32", mode="autocast"),
         "key_padding_mask",
     ),
+    _in_sdpa(
+        "sdpa-lost-under-vjp",
+        "SDPA forgets the mask where torch.func differentiates",
+        lambda call: torch._C._functorch.is_gradtrackingtensor(call.query),
+        replace(CROSS, attn_mask=HIDING, mode="func_vjp"),
+    ),
+    Fault(
+        "batch-first-lost-in-a-copy",
+        "A copy of MultiheadAttention takes the sequence first",
+        edit_module(
+            "MultiheadAttention",
+            "super().__setstate__(state)",
+            'state["batch_first"] = False\n    Module.__setstate__(self, state)',
+            "__setstate__",
+        ),
+        replace(CROSS, key_padding_mask=PADDING, mode="materialised"),
+    ),
     Fault(
         "encoder-layer-mask-lost-when-compiled",
         "TransformerEncoderLayer forgets its mask when it is compiled",
