@@ -81,6 +81,14 @@ def test_an_entry_that_one_run_has_seen_is_present():
     assert merge.merged([two, one])["ledger"][id]["status"] == "present"
 
 
+def test_a_shard_need_not_have_asked_for_every_entry():
+    whole, shard = plain(), plain("2")
+    id = min(whole["ledger"])
+    del shard["ledger"][id]
+    for records in ([whole, shard], [shard, whole]):
+        assert merge.merged(records)["ledger"][id] == whole["ledger"][id]
+
+
 def test_the_command(tmp_path, capsys):
     paths = [tmp_path / f"{seed}.json" for seed in "12"]
     for path in paths:

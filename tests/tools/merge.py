@@ -34,14 +34,14 @@ def merged(records):
             ours, theirs = (its["environment"].get(name) for its in (first, other))
             if ours != theirs:
                 raise BadInput(f"records of different runs: {name} is {ours} and {theirs}")
-    tests = sorted({id for its in records for id in its["tests"]})
+    tests, entries = (sorted({id for its in records for id in its[name]}) for name in ("tests", "ledger"))
     made = {
         "schema": first["schema"],
         "complete": all(its["complete"] for its in records),
         **{name: round(sum(its[name] for its in records), 1) for name in _SECONDS},
         "environment": first["environment"] | {name: _listed(records, name) for name in ("seed", "profile")},
         "tests": {id: _test([its["tests"][id] for its in records if id in its["tests"]]) for id in tests},
-        "ledger": {id: _entry([its["ledger"][id] for its in records]) for id in sorted(first["ledger"])},
+        "ledger": {id: _entry([its["ledger"][id] for its in records if id in its["ledger"]]) for id in entries},
         "statuses": _sum(its["statuses"] for its in records),
         "paths": _paths(records),
         "ratios": _largest(its["ratios"] for its in records),
