@@ -83,6 +83,8 @@ def call_text(case, setting=CPU):
     }
     others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
     made, name = _callee(case, setting)
+    if begins := BY_ID[case.mode].begins:
+        made = f"{begins}  # before torch is imported\n{made}"
     if isinstance(case, ScaledDotProduct):
         arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
         return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)")

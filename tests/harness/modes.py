@@ -17,6 +17,7 @@ from packaging.version import Version
 from torch.nn.utils import parametrize, prune
 
 from .setting import MEASURED_ON
+from .vectors import VARIABLE, is_lesser
 
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 
@@ -29,7 +30,7 @@ class Mode:
     test. parameter: where a parameter is then, from its former name
     `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
     differentiates: whether it is asked for gradients. lowers: the dtype in which products are computed, if not in that
-    of the inputs. compiles: whether the call is compiled first, which is slow,
+    of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow,
     and not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether
     it can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
     first release that can be asked.
@@ -45,6 +46,7 @@ class Mode:
     warns: str | None = None
     differentiates: bool = True
     lowers: str | None = None
+    vectors: str | None = None
     compiles: bool = False
     is_watched: bool = True
     everywhere: bool = True
@@ -60,10 +62,17 @@ class Mode:
         """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
             return False
+        if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
+            return False
         try:
             return self.needs is None or bool(attrgetter(self.needs)(torch))
         except AttributeError:
             return False
+
+    @property
+    def begins(self):
+        """The statement that comes before torch is imported, if any."""
+        return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
 
     def where(self, name):
         """The new name of a parameter."""
@@ -247,6 +256,10 @@ MODES = (
         lowers="bfloat16",
         since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
         everywhere=False,
+    ),
+    *(
+        Mode(f"vectors_{name.lower()}", vectors=name, calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False)
+        for name in ("DEFAULT", "AVX2")
     ),
     Mode("sdpa_math", within=_MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),

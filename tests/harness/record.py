@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import ledger, session, wrong_masks_ledger
+from .vectors import extension
 from .verdict import NOT_APPLICABLE
 
 SCHEMA = 2
@@ -35,7 +36,7 @@ def environment(run, profile, seed):
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
         **({"import": run.imported} if run.imported else {}),
-        "cpu": run.release.cpu_capability,
+        "cpu": extension(),
         "threads": torch.get_num_threads(),
         "profile": profile,
         "seed": seed,

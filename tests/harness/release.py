@@ -1,7 +1,6 @@
 """The release of torch that is installed, and what it offers. Asks torch; assumes nothing."""
 
 import inspect
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -45,12 +44,6 @@ class Release:
         """Whether a version specifier has this version, and the devices this one; one that is not measured counts."""
         is_there = self.device_type in devices or self.device_type not in MEASURED_ON
         return is_there and SpecifierSet(affected, prereleases=True).contains(self.version.base_version)
-
-    @cached_property
-    def cpu_capability(self):
-        """The vector extension that torch's kernels use, such as AVX2."""
-        found = re.search(r"CPU capability usage: (\w+)", torch.__config__.show())
-        return found.group(1) if found else "unknown"
 
     @cached_property
     def device_type(self):

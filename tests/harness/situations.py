@@ -10,9 +10,10 @@ from . import dispatch
 from .arrays import mask_arrays, merged_bias
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .dispatch import blocks, detects_causality, source
-from .modes import computed_in
+from .modes import BY_ID, computed_in
 from .precision import held, rounded
 from .release import Release
+from .vectors import extension
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Call:
     case: Case
     release: Release
     served: tuple[str, ...] = ()
+
+    @property
+    def vectors(self):
+        """The vector extension of the CPU whose kernels serve the call."""
+        return BY_ID[self.case.mode].vectors or extension()
 
     def blocks(self, path):
         """The attention blocks that the release serves by this path: "native_layer", "native_mha", "sdpa", "explicit".

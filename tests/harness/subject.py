@@ -17,6 +17,7 @@ from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
 from .modes import BY_ID, EAGER
 from .results import as_given, as_held, cotangents
+from .vectors import Died, run_with
 
 # (owner, attribute, path): calling it means that this path serves the call.
 _ENTRY_POINTS = (
@@ -55,6 +56,12 @@ def observe(case, device="cpu", adopted=None):
 
     adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted).
     """
+    if vectors := BY_ID[case.mode].vectors:
+        try:
+            observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
+            return replace(observation, seconds=0.0)  # not of this process
+        except Died as error:
+            return Observation(error=(type(error).__name__, str(error)))
     served = []
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
         served += observe(replace(case, mode=EAGER.id), device, adopted).served

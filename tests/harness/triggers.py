@@ -79,7 +79,7 @@ def scales_the_causal_mask(call):
 
 def mask_before_scaling(computation, call):
     """Since 2.9 a low precision forgets NaN where keys fill whole vectors of float32, in which scores are."""
-    lanes = {"AVX512": 16, "AVX2": 8}.get(call.release.cpu_capability)
+    lanes = {"AVX512": 16, "AVX2": 8}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
@@ -146,7 +146,7 @@ def forgets_nan(call):
 def _vectors(call, block):
     """(how many vector registers the keys fill, how many keys are left)"""
     case = call.case
-    width = 64 if call.release.cpu_capability == "AVX512" else 32
+    width = 64 if call.vectors == "AVX512" else 32
     return divmod(keys(case, block) + appended(case), width // PRECISIONS[case.dtype].size)
 
 

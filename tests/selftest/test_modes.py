@@ -72,7 +72,7 @@ def asked(mode, case):
     return replace(case, mode=mode.id)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in OTHERS if MODULES in mode.calls], ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors], ids=lambda mode: mode.id)
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
     case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
     assert judged(case)[1].status in (CONFORMS, DEVIATES)
@@ -91,7 +91,7 @@ def test_a_mode_can_be_typed(case, mode):
     text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
     assert code == 0, output
-    for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within):
+    for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within, mode.begins):
         assert line in text
         assert line in call_text(case)
 

@@ -33,7 +33,8 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
     all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
     """
     leaves = tuple(name for name in directions(case) if of is None or name in of)
-    return assembled(_CaseScript(case, TypedCall(case, setting), frozenset(about), leaves).blocks(), setting, head)
+    typed = TypedCall(case, setting)
+    return assembled(_CaseScript(case, typed, frozenset(about), leaves).blocks(), setting, head, typed.mode.begins)
 
 
 @dataclass(frozen=True)

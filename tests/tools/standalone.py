@@ -14,12 +14,15 @@ from .python_text import WIDTH, Suite, quoted, rendered
 SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
 
 
-def assembled(blocks, setting=CPU, head=()):
-    """The whole text: blocks of statements with an empty line between them, and the imports that these need."""
+def assembled(blocks, setting=CPU, head=(), begins=""):
+    """The whole text: blocks of statements with an empty line between them, and the imports that these need.
+
+    begins: a statement that comes before torch is imported.
+    """
     device = setting.device
     texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
-    used = {"sys", *re.findall(r"\w+", "\n".join(texts))}
-    standard = ("copy", "functools", "inspect", "io", "re", "sys", "warnings")
+    used = {"sys", *re.findall(r"\w+", "\n".join([begins, *texts]))}
+    standard = ("copy", "functools", "inspect", "io", "os", "re", "sys", "warnings")
     imports = [f"import {name}" for name in standard if name in used]
     constants = ", ".join(name for name in ("inf", "nan") if name in used)
     others = [f"import {name}" for name in setting.imports]
@@ -29,7 +32,7 @@ def assembled(blocks, setting=CPU, head=()):
     of_torch += [f"from torch.nn.utils import {utilities}"] if utilities else []
     place = "torch.cuda.get_device_name()" if device.startswith("cuda") else quoted(device)
     environment = f'print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", {place})'
-    parts = ["\n".join(head), "\n".join(imports), "\n".join(of_torch), environment, *texts]
+    parts = ["\n".join(head), "\n".join(imports), begins, "\n".join(of_torch), environment, *texts]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
