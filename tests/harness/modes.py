@@ -93,7 +93,7 @@ class Mode:
         return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
 
 
-_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io}
+_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io, "warnings": warnings}
 _NAMES |= {"parametrize": parametrize, "prune": prune}
 
 _MATH, _FLASH, _CHOOSES = (
@@ -188,6 +188,38 @@ def pulled(*given, **options):
     return results if len(results) > 1 else results[0]
 """
 
+_REUSED = """\
+def reused(*given, **options):
+    parameters = getattr(module, "parameters", tuple)()
+    tensors = [tensor for tensor in (*given, *options.values(), *parameters) if isinstance(tensor, torch.Tensor)]
+    writable = {id(tensor): tensor for tensor in tensors if 0 not in tensor.stride()}
+    contents = {key: tensor.detach().clone() for key, tensor in writable.items()}
+
+    def write(change):
+        with torch.no_grad():
+            for key, tensor in writable.items():
+                tensor.copy_(change(contents[key]))
+
+    def call_before(trains, options):
+        module.train(trains) if hasattr(module, "train") else None
+        try:
+            module(*given, **options)
+        except Exception:
+            pass
+
+    training = getattr(module, "training", None)
+    plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(lambda content: content.flip(-1) if content.ndim else content)
+        with torch.set_grad_enabled(not torch.is_grad_enabled()):
+            call_before(not training, options)
+        call_before(training, options)
+        write(lambda content: content)
+        call_before(training, plain)
+    return module(*given, **options)
+"""
+
 EAGER = Mode("eager")
 MODES = (
     EAGER,
@@ -228,6 +260,7 @@ MODES = (
         _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
+    Mode("reused", _REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
         "vmap",
         _VMAP,
