@@ -259,10 +259,24 @@ def _norm_shapes(case, *names):
     return {f"{name}.{kind}": (case.E,) for name in names for kind in kinds}
 
 
+def _is_late(case, name):
+    """Whether the parameter is of the last layer, or behind it."""
+    return "layers." not in name or f"layers.{case.num_layers - 1}." in name
+
+
+@_cached
+def the_parameter(case):
+    """The name of the only parameter that requires a gradient where one does."""
+    names = [name for name in parameters(case) if _is_late(case, name)]
+    return names[case.seed % len(names)]
+
+
 def is_trained(case, name):
     """Whether the parameter of this name requires a gradient."""
     if case.autograd == "last_layer":
-        return "layers." not in name or f"layers.{case.num_layers - 1}." in name
+        return _is_late(case, name)
+    if case.autograd == "one_parameter":
+        return name == the_parameter(case)
     return case.autograd in ("grad", "no_grad", "inference_mode")
 
 
@@ -273,7 +287,7 @@ def directions(case):
     moving = dict(inputs(case)) if inputs_move else {}
     if case.autograd in ("grad", "mask"):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
-    if case.autograd in ("grad", "last_layer"):
+    if case.autograd in ("grad", "last_layer", "one_parameter"):
         moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
     rng = np.random.default_rng([case.seed, 2])
     return {name: _short(rng.normal(0, 1, array.shape), case) for name, array in moving.items()}

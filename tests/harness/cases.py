@@ -9,7 +9,7 @@ from functools import cache
 from .masks import Mask
 
 # Who requires a gradient, and in which context the call is made.
-AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "last_layer")
+AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
 
 
@@ -18,7 +18,8 @@ class Case:
     """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
 
     autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do),
-    "last_layer" (the parameters of each stack's last layer do, the others are frozen), "frozen" (nothing does),
+    "last_layer" (the parameters of each stack's last layer do, the others are frozen), "one_parameter" (only one of
+    these does, which the seed chooses), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).
     garbage: positions that no query may see hold large numbers. mode: how it is come by and called (modes.py).
     nan_query: one query is NaN, in a call that has queries of its own.

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from packaging.version import Version
 
-from .arrays import mask_arrays
+from .arrays import mask_arrays, the_parameter
 from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of
 from .modes import BY_ID
 
@@ -30,7 +30,8 @@ def blocks(case):
     if isinstance(case, MultiHead):
         return ("self",)
     names = (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
-    parts = (".early", ".last") if case.autograd == "last_layer" and case.num_layers > 1 else ("",)
+    is_split = case.autograd in ("one_parameter", "last_layer") and case.num_layers > 1
+    parts = (".early", ".last") if is_split else ("",)
     return tuple(f"{name}{part}" for name in names for part in parts)
 
 
@@ -59,10 +60,23 @@ def _infers(case, release):
     return switched_on and not case.training and case.batched and case.batch_first
 
 
-def fast_path_is_open(case, release, block):
-    """Whether neither the mode nor autograd keeps the block from its native path."""
-    is_unrecorded = case.autograd in UNRECORDED or block.endswith(".early")
-    return _infers(case, release) and is_unrecorded and case.mode != "exported"
+def fast_path_is_open(case, release, block, part="layer"):
+    """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
+    return _infers(case, release) and _is_unrecorded(case, block, part) and case.mode != "exported"
+
+
+def _is_unrecorded(case, block, part):
+    """Whether autograd sees no parameter of this part of the block, and nothing that it is given."""
+    if case.autograd != "one_parameter" or isinstance(case, MultiHead):
+        return case.autograd in UNRECORDED or block.endswith(".early")
+    stack, layers, name = the_parameter(case).rpartition("layers.")
+    is_of_layer = layers or case.module.endswith("Layer")
+    is_of_stack = stack in ("", {"src": "encoder.", "tgt": "decoder."}.get(source(block)))
+    if block.endswith(".early") or not (is_of_layer and is_of_stack):
+        return True
+    name = name.partition(".")[2] if layers else name
+    comes_before = ("self_attn.", "norm1.") if case.norm_first else ("self_attn.",)
+    return part == "attention" and not name.startswith(comes_before)
 
 
 def looks_for_missing_biases(case, release):
@@ -99,7 +113,7 @@ def _native_mha(case, release, block):
 def prepares_masks(case, release, block):
     """Whether nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
     stream = source(block)
-    if getattr(case, "functional", False) or stream == "memory" or not fast_path_is_open(case, release, block):
+    if getattr(case, "functional", False) or stream == "memory" or not fast_path_is_open(case, release, block, "attention"):
         return False
     if is_compiled_whole(case, release):  # it is taken for an export
         return False

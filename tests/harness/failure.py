@@ -5,7 +5,7 @@ from textwrap import indent
 
 import numpy as np
 
-from .arrays import inputs, mask_arrays
+from .arrays import inputs, mask_arrays, the_parameter
 from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
 from .modes import BY_ID
 from .results import as_given
@@ -128,10 +128,10 @@ def _in_context(case, call):
         call = f"with {within}:\n" + indent(call, "    ")
     if case.autograd in ("no_grad", "inference_mode"):
         return f"with torch.{case.autograd}():\n" + indent(call, "    ")
-    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}.get(
-        case.autograd, "nothing"
-    )
-    return f"{call}\n# requires_grad: {gradient}"
+    gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}
+    if case.autograd == "one_parameter":
+        gradient["one_parameter"] = the_parameter(case)
+    return f"{call}\n# requires_grad: {gradient.get(case.autograd, 'nothing')}"
 
 
 def _made(case, factory):

@@ -449,6 +449,33 @@ ENTRIES = (
         ),
     ),
     Deviation(
+        id="nested-no-layer-norm",
+        title="nn.TransformerEncoder raises in eval where a later layer is trained, but not its attention",
+        affects="<2.1",
+        upstream="pytorch/pytorch#94702",
+        clause=3,
+        trigger="src_key_padding_mask in eval with autograd, where the first layer is frozen and, of a later one, only"
+        " the attention is",
+        instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
+        " (2.0)",
+        advice="enable_nested_tensor=False",
+        applies=triggers.norms_a_packed_batch,
+        change=lambda computation, call: raising(
+            computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="one_parameter",
+            seed=4,
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+    ),
+    Deviation(
         id="nested-partly-frozen",
         title="nn.TransformerEncoder raises in eval where its first layer is frozen and a later one is not",
         affects=">=1.13",

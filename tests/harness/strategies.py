@@ -131,7 +131,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     L, S = lengths(draw, _QUERIES)
     D, Dv = draw(_sampled_from((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
     case = ScaledDotProduct(
-        **common(draw, release, UNRECORDED if inference else AUTOGRAD),
+        **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-2]),
         batch=batch,
         kv_heads=kv_heads,
         L=L,
@@ -176,7 +176,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
-        **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-1]),
+        **common(draw, release, (*UNRECORDED, "one_parameter") if inference else AUTOGRAD[:-1]),
         **_heads(draw, inference),
         N=draw(_sampled_from(_SAMPLES)),
         L=L,
@@ -219,7 +219,7 @@ def _without_contradictions(chosen):
 def transformer_cases(draw, release, module, inference=False):
     """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    shared = common(draw, release, (*UNRECORDED, "last_layer") if inference else AUTOGRAD)
+    shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, nones=4), "src_key_padding_mask": padding_mask(draw)}
@@ -232,7 +232,9 @@ def transformer_cases(draw, release, module, inference=False):
         _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
     )
     # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
-    layers = (1, 2) if module == "Transformer" and shared["autograd"] == "last_layer" else (*(1, 2, 3) * 4, 5)
+    layers = (*(1, 2, 3) * 4, 5)
+    if module == "Transformer" and shared["autograd"] in ("one_parameter", "last_layer"):
+        layers = (1, 2) if shared["autograd"] == "last_layer" else (1,)
     case = Transformer(
         **shared,
         **masks,

@@ -65,7 +65,7 @@ def reads_float_as_bool(call):
 def absorbing_flash_blocks(call):
     """The blocks on the fused kernel where a row is masked by finfo.min all along, and is differentiated."""
     # a float mask that requires a gradient is not for the fused kernel
-    if call.case.autograd not in ("inputs", "last_layer"):
+    if call.case.autograd not in ("inputs", "one_parameter", "last_layer"):
         return ()
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
 
@@ -297,16 +297,24 @@ def is_short_of_dimensions(call):
 
 def unpacks_too_late(call):
     """Whether a packed batch arrives at a layer that takes no native path."""
-    case, release = call.case, call.release
-    if not is_nested(call):
+    rest, alone = _packed_blocks(call)
+    if alone and packs_nothing(call):  # where the attention alone is native, it unpacks a batch of padding at once
         return False
-    paths = {block: path for block, path in dispatch.paths(case, release).items() if dispatch.source(block) == "src"}
-    if dispatch.has_hooks(
-        case, release
-    ):  # then the attention alone is native, which unpacks a batch of padding at once
-        paths = {block: path for block, path in paths.items() if not dispatch.fast_path_is_open(case, release, block)}
-        return bool(paths) and not (packs_nothing(call) and "src.early" in dispatch.blocks(case))
-    return any(path != "native_layer" for path in paths.values())
+    return len(alone) < len(rest)
+
+
+def _packed_blocks(call):
+    """The blocks that are given a packed batch off the native path of their layer, and those with a native attention."""
+    case, release = call.case, call.release
+    paths = dispatch.paths(case, release).items() if is_nested(call) else ()
+    rest = [block for block, path in paths if dispatch.source(block) == "src" and path != "native_layer"]
+    return rest, [block for block in rest if dispatch.fast_path_is_open(case, release, block, "attention")]
+
+
+def norms_a_packed_batch(call):
+    """Whether a packed batch arrives at a layer whose attention alone takes its native path."""
+    rest, alone = _packed_blocks(call)
+    return bool(alone) and rest == alone
 
 
 def packs_under_a_transform(call):

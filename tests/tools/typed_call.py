@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from tests.harness.arrays import directions, inputs, mask_arrays, parameters
+from tests.harness.arrays import directions, inputs, mask_arrays, parameters, the_parameter
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
 from tests.harness.modes import BY_ID, EAGER
 from tests.harness.precision import PRECISIONS
@@ -185,6 +185,8 @@ class TypedCall:
         """Statements that leave autograd the parameters that it shall see: all, none, or those of the last layers."""
         if self.case.autograd in ("frozen", "inputs", "mask"):
             return ["module.requires_grad_(False)"]
+        if self.case.autograd == "one_parameter":
+            return ["module.requires_grad_(False)", f'module.get_parameter("{the_parameter(self.case)}").requires_grad_()']
         if self.case.autograd != "last_layer" or getattr(self.case, "num_layers", 1) == 1:
             return []
         stacks = dict.fromkeys(name.partition("layers.")[0] for name in parameters(self.case) if "layers." in name)
