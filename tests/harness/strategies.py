@@ -139,7 +139,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
         D=D,
         Dv=Dv,
         is_causal=one_of(draw, False, False, False, False, True),
-        scale=one_of(draw, None, None, 0.5, 2.0, -1.0) if release.has_scale else None,
+        scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
     if attn_mask is None:
@@ -158,7 +158,7 @@ _WIDE = ((17, 17), (33, 3), (65, 65))  # past the width of a vector
 def _batches(has_enable_gqa):
     """(batch dimensions, kv_heads or None)"""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 1, 2), (0, 2), (5, 1), (1, 8))]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (0, 2), (5, 1), (1, 8))]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return _sampled_from((*plain, *grouped[::2]))
 

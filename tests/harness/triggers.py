@@ -15,6 +15,7 @@ from .behaviours import (
     packed,
     raising,
     truncated,
+    undefined,
     with_kernel,
     with_masks,
 )
@@ -71,16 +72,23 @@ def absorbing_flash_blocks(call):
 
 
 def scales_the_causal_mask(call):
-    """Whether the fused kernel is given a causal mask and a scale that turns it around."""
+    """Whether the fused kernel is given a causal mask and a scale that turns it around, or makes it NaN."""
     case = call.case
-    is_turned = isinstance(case, ScaledDotProduct) and case.is_causal and (case.scale or 0) < 0
-    return is_turned and case.S > 1 and bool(call.flash_blocks())
+    if not (isinstance(case, ScaledDotProduct) and case.is_causal and case.scale is not None):
+        return False
+    return case.scale <= 0 and case.S > 1 and bool(call.flash_blocks())
 
 
 def mask_before_scaling(computation, call):
-    """Since 2.9 a low precision forgets NaN where keys fill whole vectors of float32, in which scores are."""
+    """Since 2.9 a low precision forgets NaN where keys fill whole vectors of float32, in which scores are.
+
+    A scale of 0 makes NaN of single scores. Where these lie in a vector decides which are forgotten, then and in 2.5.
+    """
     lanes = {"AVX512": 16, "AVX2": 8}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
+    is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
+    if (is_low or is_2_5) and not call.case.scale:
+        computation = undefined(computation)
     return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
 
