@@ -120,14 +120,14 @@ def twice(*given, **options):
     def pair(tensor):
         return tensor.expand(2, *tensor.shape)
 
-    def once(sequences, tensors):
-        results = module(*(sequences[id(tensor)] for tensor in given), **tensors, **others)
+    def once(mapped, sequences):
+        results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
         return tuple(result for result in results if result is not None) if type(results) is tuple else results
 
-    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
-    others = {name: value for name, value in options.items() if name not in tensors}
-    sequences = {id(tensor): pair(tensor) for tensor in given}  # self-attention is told by identity
-    results = torch.func.vmap(once)(sequences, {name: pair(tensor) for name, tensor in tensors.items()})
+    mapped = {{name: pair(value) for name, value in options.items() if {}}}
+    others = {{name: value for name, value in options.items() if name not in mapped}}
+    sequences = {{id(tensor): pair(tensor) for tensor in given}}  # self-attention is told by identity
+    results = torch.func.vmap(once)(mapped, sequences)
     return tuple(result[0] for result in results) if type(results) is tuple else results[0]
 """
 
@@ -220,6 +220,19 @@ def reused(*given, **options):
     return module(*given, **options)
 """
 
+_MAPPED = Mode(
+    "vmap",
+    _VMAP.format("isinstance(value, torch.Tensor)"),
+    "twice",
+    calls=(MODULES, FUNCTIONAL, SDPA),
+    needs="func",
+    everywhere=False,
+    since="2.3",  # before, it cannot call the fused kernel
+    differentiates=False,
+    is_watched=False,
+    warns="performance drop because we have not yet implemented the batching rule",
+)
+
 EAGER = Mode("eager")
 MODES = (
     EAGER,
@@ -262,17 +275,13 @@ MODES = (
     ),
     Mode("reused", _REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
-        "vmap",
-        _VMAP,
-        "twice",
-        calls=(MODULES, FUNCTIONAL, SDPA),
-        needs="func",
-        everywhere=False,
-        since="2.3",  # before, it cannot call the fused kernel
-        differentiates=False,
-        is_watched=False,
-        warns="performance drop because we have not yet implemented the batching rule",
+        "stack_flag",
+        "for part in module.modules():\n"
+        "    if hasattr(part, 'layers') or hasattr(part, 'decoder'):\n"
+        "        part.training = not part.training",
     ),
+    _MAPPED,
+    replace(_MAPPED, id="vmap_of_sequences", kin="vmap", made=_VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name")),
     _COMPILED,
     replace(_COMPILED, id="compiled_eager", kin="compiled", called='torch.compile(module, backend="eager")'),
     replace(

@@ -87,9 +87,10 @@ def _looks_at_values(call):
     if BY_ID[case.mode].family not in ("vmap", "exported") or not isinstance(case, Transformer):
         return False
     packs = dispatch.nested(case, release) and case.N * case.S > 0  # of nothing is an error of its own: see the ledger
-    if case.mode == "vmap" and (asks_for_alignment(case, release) or packs):
+    if BY_ID[case.mode].family == "vmap" and (asks_for_alignment(case, release) or packs):
         return True
-    return any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
+    masks_are_plain = case.mode == "vmap_of_sequences"
+    return not masks_are_plain and any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
 
 
 REFUSALS = (
