@@ -6,6 +6,7 @@ import torch
 
 from reference import masks
 from tests.harness import session
+from tests.harness.dispatch import since
 from tests.harness.release import takes
 from tests.harness.strategies import EDGES
 
@@ -23,6 +24,23 @@ def check(mask, size, dtype):
 def test_hides_the_future_and_nothing_else():
     for size in SIZES:
         check(generate(size, device=session.current.device), size, torch.get_default_dtype())
+
+
+@pytest.mark.clause(6)
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+def test_is_of_the_default_dtype_and_of_no_other_call(dtype):
+    release = session.current.release
+    if dtype not in release.dtypes:
+        pytest.skip("there is none on this device")
+    forgets = since(release, "2.1") and not since(release, "2.6")  # it is float32 there, whatever the default is
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        for size in SIZES:
+            generate(size, device=release.device).fill_(1)
+            check(generate(size, device=release.device), size, torch.float32 if forgets else getattr(torch, dtype))
+    finally:
+        torch.set_default_dtype(before)
 
 
 @pytest.mark.clause(6)

@@ -27,7 +27,7 @@ ATTENTION_PATTERNS = (
 PADDING_PATTERNS = ("none", "one", "right", "left", "scattered", "trailing", "sample", "all")
 
 # What a float mask holds where the pattern hides, and elsewhere.
-VALUES = ("inf", "finite", "bias", "min", "large", "negative")
+VALUES = ("inf", "finite", "bias", "min", "large", "negative", "slight")
 LARGE = 100.0  # against scores of order 1: exp(-100) is far below the rounding unit of any dtype
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
@@ -45,9 +45,10 @@ class Mask:
         min       finfo.min where hidden, else 0
         large     +100 where hidden, else 0
         negative  -100 where hidden, else 0
+        slight    -inf where hidden, else a finite number of either sign that is small
 
     `per_head` makes an attention mask 3-D, with a slice for each sample and head, of its own or, where `repeated`,
-    the same for all. `layout` is that of the tensor's memory. What the pattern leaves open is decided by a seed that
+    the same for all, or where it is `over_heads`, for all heads of a sample. `layout` is that of the tensor's memory. What the pattern leaves open is decided by a seed that
     the case gives.
     """
 
@@ -57,6 +58,7 @@ class Mask:
     per_head: bool = False
     layout: str = "contiguous"
     repeated: bool = False
+    over_heads: bool = False
 
     @property
     def is_float(self):
@@ -69,6 +71,9 @@ class Mask:
         """
         if self.repeated:
             return np.broadcast_to(replace(self, repeated=False).array(shape[-2:], dtype, seed), shape)
+        if self.over_heads:
+            once = replace(self, over_heads=False).array((*shape[:-3], 1, *shape[-2:]), dtype, seed)
+            return np.broadcast_to(once, shape)
         rng = np.random.default_rng(seed)
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
@@ -81,6 +86,7 @@ class Mask:
             "min": (PRECISIONS[dtype].min, 0.0),
             "large": (LARGE, 0.0),
             "negative": (-LARGE, 0.0),
+            "slight": (-np.inf, numbers / 1000),
         }[self.values]
         return rounded(np.where(hidden, at_hidden, elsewhere), dtype)
 

@@ -18,6 +18,7 @@ from .modes import MODULES as ANY_MODULE
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
+_SOURCES = (*_LENGTHS, 257)  # the native layers count in blocks, too
 _SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
@@ -34,7 +35,7 @@ def one_of(draw, *values):
 
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
-_FORMS = (*[("bool", "inf")] * 5, *(("float", values) for values in VALUES))
+_FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in VALUES))
 _LAYOUTS = (*["contiguous"] * 8, *LAYOUTS)
 _PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS for form, values in _FORMS)
 _MASKS = (
@@ -147,7 +148,8 @@ def scaled_dot_product_cases(draw, release, inference=False):
     mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
     broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
     mask_batch = () if broadcast.endswith("-D") else mask_batch
-    attn_mask = replace(attn_mask, per_head=False)
+    has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1
+    attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True))
     return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
 
 
@@ -226,7 +228,7 @@ def transformer_cases(draw, release, module, inference=False):
     if has_decoder:
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
-    T, S = lengths(draw) if module.startswith("TransformerDecoder") else (length(draw), length(draw))
+    T, S = lengths(draw) if module.startswith("TransformerDecoder") else (length(draw), one_of(draw, *_SOURCES))
     has_kink = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     dim_feedforward, activation = draw(
         _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
