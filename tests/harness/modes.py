@@ -200,6 +200,10 @@ def reused(*given, **options):
             for key, tensor in writable.items():
                 tensor.copy_(change(contents[key]))
 
+    def causal(content):
+        is_square = content.ndim == 2 and content.shape[0] == content.shape[1]
+        return content.new_full(content.shape, float("-inf")).triu(1) if is_square else content
+
     def call_before(trains, options):
         module.train(trains) if hasattr(module, "train") else None
         try:
@@ -211,9 +215,10 @@ def reused(*given, **options):
     plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write(lambda content: content.flip(-1) if content.ndim else content)
+        write(causal)
         with torch.set_grad_enabled(not torch.is_grad_enabled()):
             call_before(not training, options)
+        write(lambda content: content.flip(-1) if content.ndim else content)
         call_before(training, options)
         write(lambda content: content)
         call_before(training, plain)

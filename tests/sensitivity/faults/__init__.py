@@ -3,6 +3,7 @@
 from tests.sensitivity.faults import (
     broadcasting,
     causality,
+    circumstances,
     combination,
     errors,
     gradients,
@@ -32,6 +33,7 @@ CLASSES = {
         errors,
         rare,
         ways,
+        circumstances,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

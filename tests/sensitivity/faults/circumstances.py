@@ -1,0 +1,169 @@
+"""Only under circumstances: what was called before, what is trained, whose flag says what, how a mask is expanded."""
+
+import functools
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules import transformer
+
+from tests.harness.masks import Mask
+from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa, wrap
+from tests.sensitivity.literals import (
+    ATTENTION,
+    CROSS,
+    DECODER,
+    ENCODER,
+    ENCODER_LAYER,
+    HIDING,
+    PADDING,
+    SDPA,
+    inferring,
+)
+
+
+def _keeping(is_kept):
+    """What a function returned for its first argument is returned for it again, where is_kept(first argument)."""
+
+    def make(original):
+        kept = []
+
+        @functools.wraps(original)
+        def faulty(first, *args, **kwargs):
+            key = args, tuple(kwargs.items())
+            if not (kept and kept[0] is first and kept[1] == key):
+                result = original(first, *args, **kwargs)
+                if not is_kept(first):
+                    return result
+                kept[:] = first, key, result
+            return kept[2]
+
+        return faulty
+
+    return make
+
+
+def _is_bool(mask):
+    return mask is not None and mask.dtype == torch.bool
+
+
+def _is_unmapped(call):
+    is_mapped = torch._C._functorch.is_batchedtensor
+    return masked(call) and is_mapped(call.query) and not is_mapped(call.attn_mask)
+
+
+def _is_expanded_over_heads(call):
+    mask = call.attn_mask
+    return masked(call) and mask.dim() == 4 and mask.size(1) > 1 and (mask == mask[:, :1]).all()
+
+
+def _lengths_in_a_byte(call):
+    lengths = call.mask.sum(-1, keepdim=True) % 256
+    call.mask = torch.arange(call.mask.size(1)) < lengths
+
+
+def _masks_given_and_kept():
+    generate = nn.Transformer.generate_square_subsequent_mask
+    generate(3).fill_(7)
+    return generate(3)
+
+
+def _mask_of_the_default_dtype():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return nn.Transformer.generate_square_subsequent_mask(2)
+    finally:
+        torch.set_default_dtype(before)
+
+
+FAULTS = (
+    Fault(
+        "converted-mask-kept",
+        "the float twin of a bool mask is kept, and what is written into the mask is not seen",
+        Patch(F, "_canonical_mask", _keeping(_is_bool)),
+        replace(CROSS, S=5, key_padding_mask=PADDING, mode="reused"),
+    ),
+    Fault(
+        "causality-kept",
+        "whether a mask is causal is kept, and what is written into the mask is not seen",
+        Patch(transformer, "_detect_is_causal_mask", _keeping(lambda mask: mask is not None)),
+        replace(DECODER, tgt_mask=HIDING, mode="reused"),
+    ),
+    Fault(
+        "output-bias-not-trained",
+        "MultiheadAttention takes its native path although the bias of its output is trained",
+        edit_module("MultiheadAttention", "for x in tensor_args\n", "for x in tensor_args[:-1]\n"),
+        replace(ATTENTION, autograd="one_parameter", key_padding_mask=PADDING, seed=3),
+    ),
+    Fault(
+        "norms-not-trained",
+        "TransformerEncoderLayer takes its native path although a norm is trained",
+        edit_module(
+            "TransformerEncoderLayer", "any(x.requires_grad for x in tensor_args)", "any(x.requires_grad for x in tensor_args[:7])"
+        ),
+        replace(ENCODER_LAYER, autograd="one_parameter", src_key_padding_mask=PADDING, seed=10),
+    ),
+    Fault(
+        "packed-by-the-flag-of-the-stack",
+        "TransformerEncoder packs a batch by its own mode, not by that of its layers",
+        edit_module("TransformerEncoder", "elif first_layer.training:", "elif self.training:"),
+        inferring(replace(ENCODER, src_key_padding_mask=PADDING, mode="stack_flag")),
+    ),
+    Fault(
+        "sdpa-unmapped-mask-lost",
+        "under vmap SDPA forgets a mask that is not mapped",
+        sdpa(before=drop_mask, when=_is_unmapped),
+        inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_sequences")),
+    ),
+    Fault(
+        "sdpa-scale-zero-not-given",
+        "SDPA takes a scale of 0 for none",
+        sdpa(before=put("scale", lambda scale: scale or None)),
+        replace(SDPA, scale=0.0),
+    ),
+    Fault(
+        "sdpa-five-dimensions-swapped",
+        "the mask of five dimensions has its first two swapped",
+        sdpa(
+            before=put("attn_mask", lambda mask: mask.transpose(0, 1).reshape(mask.shape)),
+            when=lambda call: masked(call) and call.attn_mask.dim() == 5,
+        ),
+        replace(SDPA, batch=(2, 3, 2), mask_batch=(2, 3, 2), attn_mask=HIDING),
+    ),
+    Fault(
+        "sdpa-first-sample-over-heads",
+        "where a mask is the same for all heads, that of the first sample serves all",
+        sdpa(before=put("attn_mask", lambda mask: mask[:1].expand_as(mask)), when=_is_expanded_over_heads),
+        replace(SDPA, mask_batch=(2, 2), attn_mask=Mask("bool", "random", over_heads=True)),
+    ),
+    Fault(
+        "causality-within-tolerance",
+        "a mask that is causal but for a hundredth is taken for causal",
+        edit_helper(
+            "_detect_is_causal_mask",
+            "bool((mask == causal_comparison).all())",
+            "torch.allclose(mask.double(), causal_comparison.double(), rtol=0, atol=0.01)",
+        ),
+        replace(DECODER, tgt_mask=Mask("float", "causal", "slight")),
+    ),
+    Fault(
+        "packed-lengths-in-a-byte",
+        "the lengths of a packed batch are counted in a byte",
+        wrap(torch, "_nested_tensor_from_mask", before=_lengths_in_a_byte),
+        inferring(replace(ENCODER, S=257, src_key_padding_mask=Mask("bool", "none"))),
+    ),
+    Fault(
+        "causal-mask-shared",
+        "generate_square_subsequent_mask gives the tensor of the call before",
+        Patch(transformer, "_generate_square_subsequent_mask", functools.cache),
+        _masks_given_and_kept,
+    ),
+    Fault(
+        "causal-mask-of-one-dtype",
+        "generate_square_subsequent_mask does not know the default dtype",
+        edit_helper("_generate_square_subsequent_mask", "dtype=dtype, dev", "dtype=dtype or torch.float32, dev"),
+        _mask_of_the_default_dtype,
+    ),
+)
