@@ -113,7 +113,11 @@ def _native_mha(case, release, block):
 def prepares_masks(case, release, block):
     """Whether nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
     stream = source(block)
-    if getattr(case, "functional", False) or stream == "memory" or not fast_path_is_open(case, release, block, "attention"):
+    if (
+        getattr(case, "functional", False)
+        or stream == "memory"
+        or not fast_path_is_open(case, release, block, "attention")
+    ):
         return False
     if is_compiled_whole(case, release):  # it is taken for an export
         return False

@@ -262,8 +262,8 @@ ENTRIES = (
         upstream="not found",
         clause=6,
         trigger="scaled_dot_product_attention with is_causal=True and scale <= 0, on the CPU's fused kernel",
-        instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN;"
-        " in bfloat16 and float16 since 2.9 it is 0 where keys fill whole vectors of 16 (AVX2: 8), with scale=0 NaN or 0",
+        instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN; in bfloat16 and"
+        " float16 since 2.9 it is 0 where keys fill whole vectors of 16 (AVX2: 8), with scale=0 NaN or 0",
         advice="give the scale's sign to the query, or a causal attn_mask in place of is_causal",
         applies=triggers.scales_the_causal_mask,
         change=triggers.mask_before_scaling,

@@ -48,8 +48,8 @@ class Mask:
         slight    -inf where hidden, else a finite number of either sign that is small
 
     `per_head` makes an attention mask 3-D, with a slice for each sample and head, of its own or, where `repeated`,
-    the same for all, or where it is `over_heads`, for all heads of a sample. `layout` is that of the tensor's memory. What the pattern leaves open is decided by a seed that
-    the case gives.
+    the same for all, or where it is `over_heads`, for all heads of a sample. `layout` is that of the tensor's memory.
+    What the pattern leaves open is decided by a seed that the case gives.
     """
 
     form: str = "bool"

@@ -27,12 +27,12 @@ class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
     within: an expression for the context of the call. kin: the mode of which it is a variant, with which it shares a
-    test. parameter: where a parameter is then, from its former name
-    `path.leaf`. calls: what it can be asked of. warns: a regular expression of what the call may warn of.
-    differentiates: whether it is asked for gradients. lowers: the dtype in which products are computed, if not in that
-    of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow,
-    and not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether
-    it can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
+    test. parameter: where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of.
+    warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
+    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
+    the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
+    not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether it
+    can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
     first release that can be asked.
     """
 
@@ -286,7 +286,12 @@ MODES = (
         "        part.training = not part.training",
     ),
     _MAPPED,
-    replace(_MAPPED, id="vmap_of_sequences", kin="vmap", made=_VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name")),
+    replace(
+        _MAPPED,
+        id="vmap_of_sequences",
+        kin="vmap",
+        made=_VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
+    ),
     _COMPILED,
     replace(_COMPILED, id="compiled_eager", kin="compiled", called='torch.compile(module, backend="eager")'),
     replace(

@@ -385,4 +385,8 @@ def nan_query_cases(release, module):
     """Calls of scaled_dot_product_attention, or of nn.MultiheadAttention with queries of their own, one of them NaN."""
     own = {} if module == "scaled_dot_product_attention" else {"attention": "distinct"}
     changes = {"nan_query": True, "garbage": False, **own}
-    return cases_of(release, module, inference=True).map(lambda case: replace(case, **changes))
+
+    def with_nan(case):
+        return replace(case, autograd=case.autograd if case.autograd in UNRECORDED else "no_grad", **changes)
+
+    return cases_of(release, module, inference=True).map(with_nan)

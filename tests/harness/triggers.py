@@ -312,7 +312,7 @@ def unpacks_too_late(call):
 
 
 def _packed_blocks(call):
-    """The blocks that are given a packed batch off the native path of their layer, and those with a native attention."""
+    """The blocks given a packed batch off the native path of their layer, and those of them with a native attention."""
     case, release = call.case, call.release
     paths = dispatch.paths(case, release).items() if is_nested(call) else ()
     rest = [block for block, path in paths if dispatch.source(block) == "src" and path != "native_layer"]

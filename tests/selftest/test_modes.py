@@ -72,7 +72,9 @@ def asked(mode, case):
     return replace(case, mode=mode.id)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors], ids=lambda mode: mode.id)
+@pytest.mark.parametrize(
+    "mode", [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors], ids=lambda mode: mode.id
+)
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
     case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
     assert judged(case)[1].status in (CONFORMS, DEVIATES)

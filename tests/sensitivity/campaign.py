@@ -1,8 +1,8 @@
 """`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
 
 Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
-function notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the function
-which has the fault; those that survive it with the default one, on all.
+function notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the
+function which has the fault; those that survive it with the default one, on all.
 """
 
 import json

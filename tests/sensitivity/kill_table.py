@@ -18,7 +18,7 @@ _HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "pro
 def summarise(results, environment):
     """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
 
-    environment: {"torch", "seed", "first": whether each run ended with the first function that noticed, not the second}.
+    environment: {"torch", "seed", "first": whether each run ended with the first function that noticed}.
     """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
     is_known = not environment["first"]  # whether others would have noticed
@@ -63,8 +63,8 @@ def page(found):
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
         "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
-        f'Each run ended with the {"first" if found["first"] else "second"} test function that noticed: "noticed by" is',
-        'the test that took the fewest calls, "alone" where there was no second function.',
+        f"Each run ended with the {'first' if found['first'] else 'second'} test function that noticed:",
+        '"noticed by" is the test that took the fewest calls, "alone" where there was no second function.',
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",

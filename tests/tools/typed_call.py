@@ -186,7 +186,10 @@ class TypedCall:
         if self.case.autograd in ("frozen", "inputs", "mask"):
             return ["module.requires_grad_(False)"]
         if self.case.autograd == "one_parameter":
-            return ["module.requires_grad_(False)", f'module.get_parameter("{the_parameter(self.case)}").requires_grad_()']
+            return [
+                "module.requires_grad_(False)",
+                f'module.get_parameter("{the_parameter(self.case)}").requires_grad_()',
+            ]
         if self.case.autograd != "last_layer" or getattr(self.case, "num_layers", 1) == 1:
             return []
         stacks = dict.fromkeys(name.partition("layers.")[0] for name in parameters(self.case) if "layers." in name)

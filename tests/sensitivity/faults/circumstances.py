@@ -101,7 +101,9 @@ FAULTS = (
         "norms-not-trained",
         "TransformerEncoderLayer takes its native path although a norm is trained",
         edit_module(
-            "TransformerEncoderLayer", "any(x.requires_grad for x in tensor_args)", "any(x.requires_grad for x in tensor_args[:7])"
+            "TransformerEncoderLayer",
+            "any(x.requires_grad for x in tensor_args)",
+            "any(x.requires_grad for x in tensor_args[:7])",
         ),
         replace(ENCODER_LAYER, autograd="one_parameter", src_key_padding_mask=PADDING, seed=10),
     ),
