@@ -57,7 +57,8 @@ def _bool_or_float(case):
 
 def _repeated_for_each_head(case):
     case = replace(
-        _masked(case), **{name: replace(mask, per_head=False) for name, mask in masks_of(_masked(case)).items()}
+        _masked(case),
+        **{name: replace(mask, per_head=False, over_heads=False) for name, mask in masks_of(_masked(case)).items()},
     )
     if isinstance(case, ScaledDotProduct):
         if case.attn_mask is None or case.broadcast == "0-D":

@@ -316,6 +316,8 @@ def _packed_blocks(call):
     case, release = call.case, call.release
     paths = dispatch.paths(case, release).items() if is_nested(call) else ()
     rest = [block for block, path in paths if dispatch.source(block) == "src" and path != "native_layer"]
+    if case.dropout and not since(release, "2.0"):  # then it keeps the attention from its native path, in eval as well
+        return rest, []
     return rest, [block for block in rest if dispatch.fast_path_is_open(case, release, block, "attention")]
 
 
