@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
 import torch
@@ -32,28 +30,45 @@ class Died(Exception):
 def run_with(name, function, *arguments):
     """function(*arguments), which must be importable, in a process whose kernels use this vector extension.
 
-    If the process dies it raises Died; the next call gets a new one.
+    What the function raises is raised here. If the process dies it is Died; the next call gets a new one.
     """
+    connection = _process(name)
     try:
-        return _process(name).submit(function, *arguments).result()
-    except BrokenProcessPool as error:
+        connection.send((function, arguments))
+        has_returned, result = connection.recv()
+    except (EOFError, OSError) as error:
         _process.cache_clear()
         raise Died(f"the process with {name} kernels has ended") from error
+    if has_returned:
+        return result
+    raise result
 
 
 @lru_cache
 def _process(name):
+    """The connection to a process of this vector extension, which ends with this one."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = name.lower()  # a process that is spawned inherits it
     try:
-        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        pool.submit(_begin).result()
+        context.Process(target=_serve, args=(theirs,), daemon=True).start()
     finally:
         os.environ.pop(VARIABLE)
         os.environ |= {} if before is None else {VARIABLE: before}
-    return pool
+    theirs.close()
+    return ours
 
 
-def _begin():
+def _serve(connection):
     torch.set_num_threads(1)
     torch.set_warn_always(True)
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send((True, function(*arguments)))
+        except Exception as raised:  # it is told, and judged where it was asked for
+            connection.send((False, raised))
