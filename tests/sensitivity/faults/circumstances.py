@@ -9,12 +9,11 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.masks import Mask
-from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa, wrap
+from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa
 from tests.sensitivity.literals import (
     ATTENTION,
     CROSS,
     DECODER,
-    ENCODER,
     ENCODER_LAYER,
     HIDING,
     PADDING,
@@ -58,24 +57,10 @@ def _is_expanded_over_heads(call):
     return masked(call) and mask.dim() == 4 and mask.size(1) > 1 and (mask == mask[:, :1]).all()
 
 
-def _lengths_in_a_byte(call):
-    lengths = call.mask.sum(-1, keepdim=True) % 256
-    call.mask = torch.arange(call.mask.size(1)) < lengths
-
-
 def _masks_given_and_kept():
     generate = nn.Transformer.generate_square_subsequent_mask
     generate(3).fill_(7)
     return generate(3)
-
-
-def _mask_of_the_default_dtype():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return nn.Transformer.generate_square_subsequent_mask(2)
-    finally:
-        torch.set_default_dtype(before)
 
 
 FAULTS = (
@@ -84,12 +69,6 @@ FAULTS = (
         "the float twin of a bool mask is kept, and what is written into the mask is not seen",
         Patch(F, "_canonical_mask", _keeping(_is_bool)),
         replace(CROSS, S=5, key_padding_mask=PADDING, mode="reused"),
-    ),
-    Fault(
-        "causality-kept",
-        "whether a mask is causal is kept, and what is written into the mask is not seen",
-        Patch(transformer, "_detect_is_causal_mask", _keeping(lambda mask: mask is not None)),
-        replace(DECODER, tgt_mask=HIDING, mode="reused"),
     ),
     Fault(
         "output-bias-not-trained",
@@ -108,12 +87,6 @@ FAULTS = (
         replace(ENCODER_LAYER, autograd="one_parameter", src_key_padding_mask=PADDING, seed=10),
     ),
     Fault(
-        "packed-by-the-flag-of-the-stack",
-        "TransformerEncoder packs a batch by its own mode, not by that of its layers",
-        edit_module("TransformerEncoder", "elif first_layer.training:", "elif self.training:"),
-        inferring(replace(ENCODER, src_key_padding_mask=PADDING, mode="stack_flag")),
-    ),
-    Fault(
         "sdpa-unmapped-mask-lost",
         "under vmap SDPA forgets a mask that is not mapped",
         sdpa(before=drop_mask, when=_is_unmapped),
@@ -124,15 +97,6 @@ FAULTS = (
         "SDPA takes a scale of 0 for none",
         sdpa(before=put("scale", lambda scale: scale or None)),
         replace(SDPA, scale=0.0),
-    ),
-    Fault(
-        "sdpa-five-dimensions-swapped",
-        "the mask of five dimensions has its first two swapped",
-        sdpa(
-            before=put("attn_mask", lambda mask: mask.transpose(0, 1).reshape(mask.shape)),
-            when=lambda call: masked(call) and call.attn_mask.dim() == 5,
-        ),
-        replace(SDPA, batch=(2, 3, 2), mask_batch=(2, 3, 2), attn_mask=HIDING),
     ),
     Fault(
         "sdpa-first-sample-over-heads",
@@ -151,21 +115,9 @@ FAULTS = (
         replace(DECODER, tgt_mask=Mask("float", "causal", "slight")),
     ),
     Fault(
-        "packed-lengths-in-a-byte",
-        "the lengths of a packed batch are counted in a byte",
-        wrap(torch, "_nested_tensor_from_mask", before=_lengths_in_a_byte),
-        inferring(replace(ENCODER, S=257, src_key_padding_mask=Mask("bool", "none"))),
-    ),
-    Fault(
         "causal-mask-shared",
         "generate_square_subsequent_mask gives the tensor of the call before",
         Patch(transformer, "_generate_square_subsequent_mask", functools.cache),
         _masks_given_and_kept,
-    ),
-    Fault(
-        "causal-mask-of-one-dtype",
-        "generate_square_subsequent_mask does not know the default dtype",
-        edit_helper("_generate_square_subsequent_mask", "dtype=dtype, dev", "dtype=dtype or torch.float32, dev"),
-        _mask_of_the_default_dtype,
     ),
 )
