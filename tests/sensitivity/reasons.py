@@ -25,6 +25,7 @@ REASONS = {
     "test_scaled_dot_product_attention.py::test_output_and_gradients_are_as_specified": _MOST,
     "test_scaled_dot_product_attention.py::test_a_query_that_is_nan_spoils_its_own_row": _NAN,
     "test_transformer.py::test_inference_is_as_specified": _MOST,
+    "test_transformer.py::test_training_and_other_calls_are_as_specified": _MOST,
     "test_wrong_masks.py::test_wrong_masks_are_errors_that_name_them": "no other test gives a wrong mask: two of its"
     " ways notice each of these faults, so that none does alone",
     "test_ledger.py::test_pinned_case_does_what_the_ledger_says": "it measures the range of each entry",
