@@ -44,7 +44,7 @@ class Adopted:
         changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}
         if "attn_mask" in changes:
             changes["is_causal"] = False
-        if not self.is_alike and case.autograd == "grad":
+        if not self.is_alike and case.autograd in ("grad", "one_parameter"):
             changes["autograd"] = "inputs"
         return replace(case, **changes)
 
