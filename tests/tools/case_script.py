@@ -120,9 +120,9 @@ class _CaseScript:
         return cotangents(self.case, {name: array.shape for name, array in self.expected.items()})
 
     def backward(self):
-        results = ", ".join(self.expected)
-        weights = ", ".join(f"cotangent_of_{name}" for name in self.expected)
-        results, weights = (results, weights) if len(self.expected) == 1 else (f"[{results}]", f"[{weights}]")
+        names = [name for name in self.expected if name == "output" or self.weights_depend]
+        results, weights = ", ".join(names), ", ".join(f"cotangent_of_{name}" for name in names)
+        results, weights = (results, weights) if len(names) == 1 else (f"[{results}]", f"[{weights}]")
         arguments = (results, "list(leaves.values())", weights, "allow_unused=True")
         line = Bracketed("gradients = torch.autograd.grad(", arguments)
         return ["gradients = [None] * len(leaves)"] * (not self.depends) + self.guarded(line)
@@ -130,6 +130,11 @@ class _CaseScript:
     def guarded(self, line):
         """Where nothing depends on the arguments, autograd may know it."""
         return [line] if self.depends else [Suite("if output.requires_grad:", (line,))]
+
+    @property
+    def weights_depend(self):
+        """Whether the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
+        return not all(name.startswith("out_proj") for name in self.leaves)
 
     @property
     def depends(self):
