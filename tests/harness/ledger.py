@@ -476,6 +476,32 @@ ENTRIES = (
         ),
     ),
     Deviation(
+        id="nested-checkpoint",
+        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is trained"
+        " but its attention",
+        affects=">=2.1",
+        upstream="not found",
+        clause=3,
+        trigger="src_key_padding_mask in eval through a checkpoint that is not reentrant, where the first layer is"
+        " frozen and, of a later one, only the attention is",
+        instead="RuntimeError: the checkpoint asks the packed batch, which autograd saves, for its shape",
+        advice="enable_nested_tensor=False",
+        applies=triggers.saves_a_packed_batch,
+        change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="one_parameter",
+            mode="checkpoint",
+            seed=4,
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+    ),
+    Deviation(
         id="nested-partly-frozen",
         title="nn.TransformerEncoder raises in eval where its first layer is frozen and a later one is not",
         affects=">=1.13",

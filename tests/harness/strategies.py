@@ -326,8 +326,6 @@ def _cases_in(release, mode):
     def in_mode(case):
         is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
         autograd = case.autograd if is_allowed else "no_grad"
-        if mode.id == "checkpoint" and autograd == "one_parameter":  # back through a packed batch: not modelled yet
-            autograd = "last_layer"
         case = replace(case, mode=mode.id, autograd=autograd)
         return _lowered(case, "float32") if mode.lowers else case
 

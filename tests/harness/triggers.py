@@ -327,6 +327,14 @@ def norms_a_packed_batch(call):
     return bool(alone) and rest == alone
 
 
+def saves_a_packed_batch(call):
+    """Whether that happens within a checkpoint, which asks all that autograd saves for its shape."""
+    case = call.case
+    if packs_nothing(call) and (since(call.release, "2.2") or case.N * case.S == 0):  # the attention unpacks it first
+        return False
+    return case.mode == "checkpoint" and norms_a_packed_batch(call)
+
+
 def packs_under_a_transform(call):
     """Whether the encoder packs something where torch.func differentiates."""
     case = call.case
