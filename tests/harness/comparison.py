@@ -122,7 +122,8 @@ def contraction(gradients, directions):
     total = squares = 0.0
     for name, direction in directions.items():
         if gradients.get(name) is not None:
-            products = gradients[name].astype("float64") * direction
-            total += products.sum()
-            squares += (products**2).sum()
+            with np.errstate(invalid="ignore"):  # a wrong gradient may hold inf of both signs
+                products = gradients[name].astype("float64") * direction
+                total += products.sum()
+                squares += (products**2).sum()
     return total, sqrt(squares) if np.isfinite(squares) else squares

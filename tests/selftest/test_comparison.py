@@ -71,6 +71,14 @@ def test_a_contraction_leaves_out_gradients_that_are_none():
     assert contraction({"query": np.array([3.0, 4.0]), "key": None}, directions)[0] == 11.0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [[INF, -INF], [INF, INF], [NAN, 1.0], [1e200, 1e200]])
+def test_a_contraction_takes_any_gradient(wrong):
+    total, spread = contraction({"query": np.array(wrong)}, {"query": np.array([1.0, 1.0])})
+    assert not spread < 1e100
+    assert not np.isfinite(total) or total == 2e200
+
+
 def test_what_lies_below_the_smallest_normal_number_may_round_to_0():
     tiny = np.array([1e-43])
     assert compare_arrays("x", tiny, np.array([0.0]), bound(tiny, tiny, "float32", 9))[0] is None
