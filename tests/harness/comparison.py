@@ -122,7 +122,7 @@ def contraction(gradients, directions):
     total = squares = 0.0
     for name, direction in directions.items():
         if gradients.get(name) is not None:
-            with np.errstate(invalid="ignore"):  # a wrong gradient may hold inf of both signs
+            with np.errstate(invalid="ignore", over="ignore"):  # a wrong gradient may hold anything
                 products = gradients[name].astype("float64") * direction
                 total += products.sum()
                 squares += (products**2).sum()
