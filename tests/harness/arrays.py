@@ -13,6 +13,7 @@ from reference import masks as meaning
 
 from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
 from .masks import Merged
+from .modes import computed_in
 from .precision import held, rounded
 
 # What a position holds that every query is told to ignore, against contents of order 1.
@@ -131,7 +132,7 @@ def inputs(case):
     if case.garbage:
         for source, positions in ignored(case).items():
             for name in {source, "value" if source == "key" else source} & set(arrays):
-                arrays[name][positions] *= GARBAGE[case.dtype]
+                arrays[name][positions] *= GARBAGE[computed_in(case)]
     if getattr(case, "attention", None) == "copies":
         arrays["query"] = arrays["key"]
     return arrays

@@ -128,6 +128,16 @@ class ForgettingNaN:
 
 
 @dataclass(frozen=True)
+class IgnoringTheQuery:
+    """Scores of 0, whatever the query holds."""
+
+    kernel: object
+
+    def __call__(self, query, key, value, bias, scale):
+        return self.kernel(np.zeros_like(query), key, value, bias, scale)
+
+
+@dataclass(frozen=True)
 class SummingTheQuery:
     """The shortcut for no keys adds 0 times the sum of the whole query, for autograd to see it: NaN if it overflows."""
 

@@ -10,6 +10,7 @@ from functools import partial
 from . import autocast, dispatch, triggers
 from .behaviours import (
     HidingNonzero,
+    IgnoringTheQuery,
     LosingTheNormaliser,
     LostInTheFirstBlock,
     causal_over_all_keys,
@@ -635,6 +636,19 @@ ENTRIES = (
         applies=lambda call: bool(triggers.forgets_nan(call)),
         change=triggers.forget_nan,
         pinned=ScaledDotProduct(nan_query=True),
+    ),
+    Deviation(
+        id="flash-scale-zero-forgets-nan",
+        title="A query that is NaN is lost where scale is 0",
+        affects=">=2.1,<2.3",
+        upstream="not found",
+        clause=1,
+        trigger="a NaN or inf in the query and scale=0, no mask or a causal one, on the CPU's fused kernel",
+        instead="the plain mean of the values that the query sees: a product that is scaled by 0 is not computed",
+        advice="look for NaN in the inputs, not in the output",
+        applies=triggers.computes_no_scores,
+        change=lambda computation, call: with_kernel(computation, IgnoringTheQuery, ("sdpa",)),
+        pinned=ScaledDotProduct(nan_query=True, scale=0.0),
     ),
     Deviation(
         id="autocast-mask-overflow",

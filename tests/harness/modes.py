@@ -14,6 +14,7 @@ from operator import attrgetter
 import torch
 import torch.utils.checkpoint
 from packaging.version import Version
+from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
 from .setting import MEASURED_ON
@@ -31,9 +32,9 @@ class Mode:
     warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
     lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
     the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
-    not done for what is empty. is_watched: whether it can be seen which path serves the call. everywhere: whether it
-    can be asked of a device of which nothing is known. needs, since: what torch must have, such as "func", and the
-    first release that can be asked.
+    not done for what is empty. is_for_small: whether it is asked of small calls only. is_watched: whether it can be
+    seen which path serves the call. everywhere: whether it can be asked of a device of which nothing is known. needs,
+    since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Mode:
     lowers: str | None = None
     vectors: str | None = None
     compiles: bool = False
+    is_for_small: bool = False
     is_watched: bool = True
     everywhere: bool = True
     needs: str | None = None
@@ -94,7 +96,7 @@ class Mode:
 
 
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io, "warnings": warnings}
-_NAMES |= {"parametrize": parametrize, "prune": prune}
+_NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
 
 _MATH, _FLASH, _CHOOSES = (
     "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
@@ -114,6 +116,8 @@ for name, _ in list(module.named_parameters()):
     path, _, leaf = name.rpartition(".")
     {}
 """
+
+_UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
 _VMAP = """\
 def twice(*given, **options):
@@ -157,8 +161,8 @@ _EXPORTED = Mode(
     "exported", _EXPORT.format("False"), "exported", needs="export", since="2.6", differentiates=False, **_TRACED
 )
 
-_PULLED = """\
-def pulled(*given, **options):
+_FUNCTIONAL_MODULE = """\
+def differentiated(*given, **options):
     sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
     tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
     everything = {**sequences, **tensors, **dict(module.named_parameters())}
@@ -172,21 +176,53 @@ def pulled(*given, **options):
         results = results if type(results) is tuple else (results,)
         return tuple(result for result in results if result is not None)
 
-    class Pulled(torch.autograd.Function):
+    class Differentiated(torch.autograd.Function):
         @staticmethod
         def forward(context, *values):
-            results, context.pull = torch.func.vjp(call, dict(zip(moving, values)))
+            moved = dict(zip(moving, values))
+            FORWARD
             return results
 
         @staticmethod
         def backward(context, *cotangents):
-            return tuple(context.pull(cotangents)[0][name] for name in moving)
+            BACKWARD
 
     if not moving or not torch.is_grad_enabled():
         return module(*given, **options)
-    results = Pulled.apply(*moving.values())
+    results = Differentiated.apply(*moving.values())
     return results if len(results) > 1 else results[0]
 """
+
+
+def _differentiated(forward, backward):
+    """Statements after which autograd goes back through a module by a transformation of torch.func."""
+    return _FUNCTIONAL_MODULE.replace("FORWARD", forward).replace("BACKWARD", backward)
+
+
+_VJP = Mode(
+    "func_vjp",
+    _differentiated(
+        "results, context.pull = torch.func.vjp(call, moved)",
+        "return tuple(context.pull(cotangents)[0][name] for name in moving)",
+    ),
+    "differentiated",
+    needs="func",
+    since="2.0",
+)
+_JACREV = replace(
+    _VJP,
+    id="func_jacrev",
+    kin="func_vjp",
+    made=_differentiated(
+        "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
+        "pairs = list(zip(cotangents, context.jacobians))\n"
+        "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
+    ),
+    is_for_small=True,
+    is_watched=False,
+    everywhere=False,
+    warns=_UNBATCHED,
+)
 
 _REUSED = """\
 def reused(*given, **options):
@@ -225,6 +261,24 @@ def reused(*given, **options):
     return module(*given, **options)
 """
 
+_FAKE = """\
+def faked(*given, **options):
+    def described(results):
+        results = results if type(results) is tuple else (results,)
+        return [(result.shape, result.dtype, result.device) for result in results if result is not None]
+
+    parameters = dict(module.named_parameters())
+    with FakeTensorMode() as fakes:
+        tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
+        its = {id(tensor): fakes.from_tensor(tensor) for tensor in (*tensors, *parameters.values())}
+        values = {name: its[id(tensor)] for name, tensor in parameters.items()}
+        others = {name: its.get(id(value), value) for name, value in options.items()}
+        fake = torch.func.functional_call(module, values, tuple(its[id(tensor)] for tensor in given), others)
+    results = module(*given, **options)
+    assert described(fake) == described(results), f"{described(fake)} is not {described(results)}"
+    return results
+"""
+
 _MAPPED = Mode(
     "vmap",
     _VMAP.format("isinstance(value, torch.Tensor)"),
@@ -235,7 +289,16 @@ _MAPPED = Mode(
     since="2.3",  # before, it cannot call the fused kernel
     differentiates=False,
     is_watched=False,
-    warns="performance drop because we have not yet implemented the batching rule",
+    warns=_UNBATCHED,
+)
+
+_AUTOCAST = Mode(
+    "autocast",
+    within='torch.autocast("cpu", dtype=torch.bfloat16)',
+    calls=(MODULES, FUNCTIONAL, SDPA),
+    lowers="bfloat16",
+    since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
+    everywhere=False,
 )
 
 EAGER = Mode("eager")
@@ -266,7 +329,8 @@ MODES = (
         needs="func",
         since="2.0",
     ),
-    Mode("func_vjp", _PULLED, "pulled", needs="func", since="2.0"),
+    _VJP,
+    _JACREV,
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
@@ -278,6 +342,7 @@ MODES = (
         _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
+    Mode("fake", _FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.1"),
     Mode("reused", _REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
         "stack_flag",
@@ -301,13 +366,14 @@ MODES = (
         called='torch.compile(module, backend="aot_eager", dynamic=True)',
     ),
     _EXPORTED,
-    Mode(
-        "autocast",
-        within='torch.autocast("cpu", dtype=torch.bfloat16)',
-        calls=(MODULES, FUNCTIONAL, SDPA),
-        lowers="bfloat16",
-        since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
-        everywhere=False,
+    _AUTOCAST,
+    replace(
+        _AUTOCAST,
+        id="autocast_float16",
+        kin="autocast",
+        within='torch.autocast("cpu", dtype=torch.float16)',
+        lowers="float16",
+        since="2.3",
     ),
     *(
         Mode(f"vectors_{name.lower()}", vectors=name, calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False)

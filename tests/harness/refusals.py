@@ -84,10 +84,12 @@ def _last_stride(array, layout, dtype):
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case, release = call.case, call.release
-    if BY_ID[case.mode].family not in ("vmap", "exported") or not isinstance(case, Transformer):
+    if BY_ID[case.mode].family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False
     packs = dispatch.nested(case, release) and case.N * case.S > 0  # of nothing is an error of its own: see the ledger
-    if BY_ID[case.mode].family == "vmap" and (asks_for_alignment(case, release) or packs):
+    if BY_ID[case.mode].family == "vmap" and asks_for_alignment(case, release):
+        return True
+    if BY_ID[case.mode].family != "exported" and packs:
         return True
     masks_are_plain = case.mode == "vmap_of_sequences"
     return not masks_are_plain and any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
@@ -96,11 +98,12 @@ def _looks_at_values(call):
 REFUSALS = (
     Refusal(
         id="data-dependent",
-        source="data-dependent control flow is among the limitations of torch.func.vmap and torch.export",
+        source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
         applies=_looks_at_values,
         error=(
-            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode",
-            "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'",
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException",
+            "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'|_local_scalar_dense"
+            "|NestedTensorImpl doesn't support sizes",
         ),
     ),
     Refusal(

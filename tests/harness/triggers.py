@@ -21,7 +21,7 @@ from .behaviours import (
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
-from .modes import computed_in
+from .modes import BY_ID, computed_in
 from .precision import LOW, PRECISIONS
 from .situations import (
     absorbs_everything,
@@ -149,6 +149,12 @@ def forgets_nan(call):
         if (_vectors(call, block)[0] == 0 or not since(call.release, "2.6"))
         and (not masks_of(case) or (isinstance(case, MultiHead) and drops_the_mask(case, call.release, block)))
     )
+
+
+def computes_no_scores(call):
+    """Whether the fused kernel is given a query that is not finite, and is to scale its scores by 0."""
+    case = call.case
+    return case.nan_query and getattr(case, "scale", None) == 0 and bool(call.flash_blocks())
 
 
 def _vectors(call, block):
@@ -338,7 +344,7 @@ def saves_a_packed_batch(call):
 def packs_under_a_transform(call):
     """Whether the encoder packs something where torch.func differentiates."""
     case = call.case
-    return case.mode == "func_vjp" and is_nested(call) and case.N * case.S > 0 and bool(directions(case))
+    return BY_ID[case.mode].family == "func_vjp" and is_nested(call) and case.N * case.S > 0 and bool(directions(case))
 
 
 def packs_no_sample(call):

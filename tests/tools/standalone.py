@@ -28,6 +28,7 @@ def assembled(blocks, setting=CPU, head=(), begins=""):
     others = [f"import {name}" for name in setting.imports]
     of_torch = [*others, "import torch", *(["import torch.utils.checkpoint"] if "checkpoint" in used else [])]
     of_torch += [f"from torch import {constants}"] if constants else []
+    of_torch += ["from torch._subclasses import FakeTensorMode"] if "FakeTensorMode" in used else []
     utilities = ", ".join(name for name in ("parametrize", "prune") if name in used)
     of_torch += [f"from torch.nn.utils import {utilities}"] if utilities else []
     place = "torch.cuda.get_device_name()" if device.startswith("cuda") else quoted(device)
