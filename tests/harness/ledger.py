@@ -413,7 +413,7 @@ ENTRIES = (
         trigger="N = 0 or S = 0, with a mask for each head, or with padding where no weights are asked for",
         instead="RuntimeError: the size of a mask without elements cannot be inferred",
         advice="skip empty batches",
-        applies=triggers.views_nothing,
+        applies=lambda call: bool(triggers.views_nothing(call)),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
         ),
@@ -636,6 +636,19 @@ ENTRIES = (
         applies=lambda call: bool(triggers.forgets_nan(call)),
         change=triggers.forget_nan,
         pinned=ScaledDotProduct(nan_query=True),
+    ),
+    Deviation(
+        id="fake-native-weights",
+        title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
+        affects=">=2.10",
+        upstream="not found",
+        clause=9,
+        trigger="fake tensors in eval and need_weights=False, on the native path of nn.MultiheadAttention",
+        instead="weights of shape (0,) come with the output, where a real call returns None",
+        advice="take the output alone",
+        applies=triggers.fakes_weights,
+        change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
+        pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
     ),
     Deviation(
         id="flash-scale-zero-forgets-nan",

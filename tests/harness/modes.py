@@ -342,7 +342,7 @@ MODES = (
         _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
-    Mode("fake", _FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.1"),
+    Mode("fake", _FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
     Mode("reused", _REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
         "stack_flag",

@@ -5,17 +5,17 @@ A refusal is no deviation. It is predicted all the same: a kernel that refuses w
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import dispatch
 from .arrays import inputs, mask_arrays
 from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
-from .dispatch import asks_for_alignment, asks_whether_causal, since
+from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
-from .triggers import is_short_of_dimensions
+from .triggers import is_short_of_dimensions, views_nothing
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,21 @@ def _looks_at_values(call):
     case, release = call.case, call.release
     if BY_ID[case.mode].family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False
-    packs = dispatch.nested(case, release) and case.N * case.S > 0  # of nothing is an error of its own: see the ledger
     if BY_ID[case.mode].family == "vmap" and asks_for_alignment(case, release):
         return True
+    looked_at = (
+        replace(case, mask_check=False) if case.mode == "fake" else case
+    )  # where what it asks for is always True
+    packs = (
+        dispatch.nested(looked_at, release) and case.N * case.S > 0
+    )  # of nothing is an error of its own: see the ledger
     if BY_ID[case.mode].family != "exported" and packs:
         return True
-    masks_are_plain = case.mode == "vmap_of_sequences"
-    return not masks_are_plain and any(asks_whether_causal(case, release, block) for block in dispatch.blocks(case))
+    if case.mode == "vmap_of_sequences":  # masks are not mapped
+        return False
+    looking = {source(block) for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)}
+    raises_before = "src" not in looking and "src" in map(source, views_nothing(call))
+    return bool(looking) and not raises_before
 
 
 REFUSALS = (
@@ -101,9 +109,9 @@ REFUSALS = (
         source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
         applies=_looks_at_values,
         error=(
-            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException",
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported",
             "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'|_local_scalar_dense"
-            "|NestedTensorImpl doesn't support sizes",
+            "|NestedTensorImpl doesn't support sizes|strided nested tensors are not supported",
         ),
     ),
     Refusal(

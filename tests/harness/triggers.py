@@ -151,6 +151,17 @@ def forgets_nan(call):
     )
 
 
+def fakes_weights(call):
+    """Whether the native path of nn.MultiheadAttention runs on fake tensors, and is not asked for weights."""
+    case = call.case
+    return (
+        case.mode == "fake"
+        and isinstance(case, MultiHead)
+        and not case.need_weights
+        and bool(call.blocks("native_mha"))
+    )
+
+
 def computes_no_scores(call):
     """Whether the fused kernel is given a query that is not finite, and is to scale its scores by 0."""
     case = call.case
@@ -246,17 +257,18 @@ def dropped_masks(call):
 
 
 def views_nothing(call):
-    """Whether a mask for each sample is viewed by heads where there is no sample or no key."""
+    """The blocks where a mask for each sample is viewed by heads where there is no sample or no key."""
     case = call.case
     if isinstance(case, ScaledDotProduct):
-        return False
+        return ()
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
     if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
         viewing += tuple(block for block in native if _sees_a_gradient(call, block))
-    viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
-    return any(_views_nothing(case, block, False) for block in native) or any(
-        _views_nothing(case, block, True) for block in viewing if samples(case) * case.num_heads != 1
+    viewing = [block for block in viewing if not drops_the_mask(case, call.release, block)]
+    return (
+        *(block for block in native if _views_nothing(case, block, False)),
+        *(block for block in viewing if samples(case) * case.num_heads != 1 and _views_nothing(case, block, True)),
     )
 
 
