@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
+# Workers share the machine, and what each computes is small: threads in each would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 _HARNESS_ERROR = 3
 

@@ -213,6 +213,7 @@ _JACREV = replace(
     _VJP,
     id="func_jacrev",
     kin="func_vjp",
+    since="2.3",  # before, the way back through the fused kernel cannot be batched
     made=_differentiated(
         "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
         "pairs = list(zip(cotangents, context.jacobians))\n"
