@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from . import dispatch
-from .arrays import directions, mask_arrays
+from .arrays import directions, mask_arrays, the_parameter
 from .behaviours import (
     ForgettingNaN,
     MaskingBeforeScaling,
@@ -130,12 +130,23 @@ def _hides_the_first_keys(case, block):
 def computes_again(call):
     """Whether a module is called through a checkpoint, and autograd goes back through it."""
     case = call.case
-    if case.mode != "checkpoint":
+    if case.mode != "checkpoint" or _needs_nothing_saved(case):
         return False
     if case.autograd != "mask":
         return bool(directions(case))
     lost = {*dropped_masks(call), *(["src_key_padding_mask"] if is_nested(call) else [])}
     return bool(directions(case).keys() - lost)
+
+
+def _needs_nothing_saved(case):
+    """Whether the only parameter that is trained is the last thing added to the result."""
+    if case.autograd != "one_parameter":
+        return False
+    if isinstance(case, MultiHead):
+        return the_parameter(case) == "out_proj.bias"
+    adds_last = case.norm_first and not case.norm and case.module != "Transformer"
+    last = "linear2.bias" if case.module.endswith("Layer") else f"layers.{case.num_layers - 1}.linear2.bias"
+    return adds_last and the_parameter(case) == last
 
 
 def forgets_nan(call):
