@@ -1,11 +1,21 @@
 """Other devices: nothing in the suite assumes what they can do."""
 
+import json
+
+import pytest
 from hypothesis import find
+from torch.utils import backend_registration
 
 from tests.harness import session
 from tests.harness.release import Release
 from tests.harness.strategies import any_cases
 from tests.harness.wrong_masks import CALLS, not_applicable
+
+from .test_options import run
+
+TRANSFORMER = "tests/conformance/test_transformer.py"
+DECODERS = ("TransformerDecoder", "TransformerDecoderLayer")
+MADE_IN_PYTHON = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
 def test_a_device_without_float64_is_asked_in_float32(monkeypatch):
@@ -20,3 +30,15 @@ def test_a_device_without_float64_is_asked_in_float32(monkeypatch):
         assert len(possible) > 900
     finally:
         session.current = former
+
+
+@pytest.mark.skipif(not MADE_IN_PYTHON, reason="this release takes no device that is made in Python")
+def test_a_device_that_is_neither_cpu_nor_cuda(tmp_path):
+    report = tmp_path / "record.json"
+    device = ("--import=tests.selftest.pretend", "--device=pretend", f"--report={report}")
+    tests = ("-k", "as_specified and not Encoder and not Transformer]")  # those want nested tensors
+    result = run(*device, *tests, "tests/conformance/test_multihead_attention.py", path=TRANSFORMER)
+    assert result.returncode == 0, result.stdout
+    record = json.loads(report.read_text())
+    assert record["environment"]["device"] == "pretend"
+    assert set(record["paths"]) == {"MultiheadAttention", "multi_head_attention_forward", *DECODERS}
