@@ -34,7 +34,7 @@ class Callee:
     """A module or function.
 
     masks: ((argument, right shape), ...). inputs: in order. made: how a module is made; empty for a function.
-    options: further arguments. variant: tells apart two ways to call the same thing.
+    options: further arguments. variant: tells apart two ways to call the same thing. features: of the key.
     """
 
     module: str
@@ -43,6 +43,7 @@ class Callee:
     made: str = ""
     options: str = ""
     variant: str = ""
+    features: int = E
 
     @property
     def modes(self):
@@ -64,6 +65,8 @@ _LAYER = f"({E}, {HEADS}, {E}, dropout=0.0, batch_first=True)"
 _ENCODER_LAYER = f"torch.nn.TransformerEncoderLayer{_LAYER}"
 _DECODER_LAYER = f"torch.nn.TransformerDecoderLayer{_LAYER}"
 _ATTENTION = f"torch.nn.MultiheadAttention({E}, {HEADS}, batch_first=True)"
+_PROJECTED = f"torch.nn.MultiheadAttention({E}, {HEADS}, kdim={E + 1}, vdim={E + 1}, batch_first=True)"
+_SEQUENCE_FIRST = f"torch.nn.MultiheadAttention({E}, {HEADS})"
 _TRANSFORMER = f"torch.nn.Transformer({E}, {HEADS}, 1, 1, {E}, dropout=0.0, batch_first=True)"
 _WEIGHTS = (
     f"{E}, {HEADS}, torch.ones({3 * E}, {E}).to(query), None, None, None, False, 0.0, torch.eye({E}).to(query), None"
@@ -80,9 +83,17 @@ _DECODER_MASKS = (
     ("memory_key_padding_mask", (N, S)),
 )
 
+
+def _either(layer):
+    """(variant, how it is made): with its norms last, and first."""
+    return ("", layer), ("norm_first", layer.replace("batch_first", "norm_first=True, batch_first"))
+
+
 CALLEES = (
     Callee("MultiheadAttention", (("attn_mask", (S, S)), _PADDING), ("src",) * 3, _ATTENTION, variant="self"),
     Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _ATTENTION, variant="cross"),
+    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _PROJECTED, variant="kdim", features=E + 1),
+    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _SEQUENCE_FIRST, variant="sequence_first"),
     *(
         Callee(
             "multi_head_attention_forward",
@@ -93,14 +104,20 @@ CALLEES = (
         )
         for variant, need_weights in (("weights", True), ("no_weights", False))
     ),
-    Callee("TransformerEncoderLayer", (("src_mask", (S, S)), _ENCODER_PADDING), ("src",), _ENCODER_LAYER),
+    *(
+        Callee("TransformerEncoderLayer", (("src_mask", (S, S)), _ENCODER_PADDING), ("src",), made, variant=variant)
+        for variant, made in _either(_ENCODER_LAYER)
+    ),
     Callee(
         "TransformerEncoder",
         (("mask", (S, S)), _ENCODER_PADDING),
         ("src",),
         f"torch.nn.TransformerEncoder({_ENCODER_LAYER}, 1)",
     ),
-    Callee("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), _DECODER_LAYER),
+    *(
+        Callee("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), made, variant=variant)
+        for variant, made in _either(_DECODER_LAYER)
+    ),
     Callee(
         "TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), f"torch.nn.TransformerDecoder({_DECODER_LAYER}, 1)"
     ),
@@ -331,7 +348,9 @@ def _shape(call, name):
     length = _LENGTHS[name]
     if call.module == _SDPA:
         return (*((N, HEADS) if call.callee.variant == "4d" else (N * HEADS,)), length, E // HEADS)
-    return (N, length, E) if call.callee.made else (length, N, E)
+    features = call.callee.features if name == "key" else E
+    is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
+    return (N, length, features) if is_batch_first else (length, N, features)
 
 
 def _invocation(call, given):
