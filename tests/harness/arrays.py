@@ -295,5 +295,6 @@ def directions(case):
 
 
 def _short(array, case):
-    """Numbers that a report can write down exactly in a few digits."""
-    return rounded(np.round(array, 3), case.dtype)
+    """Numbers other than 0 that a report can write down exactly in a few digits: 0 has a meaning of its own."""
+    short = np.round(array, 3)
+    return rounded(np.where(short == 0, 0.001, short), case.dtype)
