@@ -638,6 +638,36 @@ ENTRIES = (
         pinned=ScaledDotProduct(nan_query=True),
     ),
     Deviation(
+        id="scripted-without-bias",
+        title="A module with bias=False cannot be scripted",
+        affects=">=2.1",
+        upstream="pytorch/pytorch#149391",
+        clause=3,
+        trigger="torch.jit.script, and bias=False",
+        instead="RuntimeError: the compiler finds that None has no dtype, and the next time that it has met the class",
+        advice="bias=True with biases of 0 that are frozen, or torch.export",
+        applies=lambda call: call.case.mode == "scripted" and not call.case.bias,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "'NoneType' object has no attribute or method 'dtype'|Can't redefine method"
+        ),
+        pinned=MultiHead(bias=False, mode="scripted"),
+    ),
+    Deviation(
+        id="scripted-native-no-weights",
+        title="nn.MultiheadAttention raises in eval where it is scripted and no weights are asked for",
+        affects=">=2.1",
+        upstream="not found",
+        clause=3,
+        trigger="torch.jit.script and need_weights=False, on the native path of nn.MultiheadAttention",
+        instead="RuntimeError: strides() called on an undefined Tensor",
+        advice="need_weights=True",
+        applies=lambda call: triggers.asks_natively_for_no_weights(call, "scripted"),
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", r"strides\(\) called on an undefined Tensor"
+        ),
+        pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="scripted"),
+    ),
+    Deviation(
         id="fake-native-weights",
         title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
         affects=">=2.10",
@@ -646,7 +676,7 @@ ENTRIES = (
         trigger="fake tensors in eval and need_weights=False, on the native path of nn.MultiheadAttention",
         instead="weights of shape (0,) come with the output, where a real call returns None",
         advice="take the output alone",
-        applies=triggers.fakes_weights,
+        applies=lambda call: triggers.asks_natively_for_no_weights(call, "fake"),
         change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
     ),

@@ -161,6 +161,36 @@ _EXPORTED = Mode(
     "exported", _EXPORT.format("False"), "exported", needs="export", since="2.6", differentiates=False, **_TRACED
 )
 
+_TORCHSCRIPT = Mode(
+    "",
+    needs="jit",
+    since="2.1",  # before, it warns of masks in its own way
+    **{**_TRACED, "warns": "TorchScript|torch.jit|ScriptModule|Converting a tensor|nested tensors is in prototype"},
+)
+
+_SCRIPTED = """\
+def scripted(*given, **options):
+    return torch.jit.script(module)(*given, **options)
+"""
+
+_TRACED_MODULE = """\
+def traced(*given, **options):
+    sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
+    masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+
+    class Call(torch.nn.Module):
+        def forward(self, *tensors):
+            its = dict(zip(map(id, sequences), tensors))
+            moved = {**options, **dict(zip(masks, tensors[len(sequences) :]))}
+            results = module(*(its[id(tensor)] for tensor in given), **moved)
+            return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    call = Call()
+    call.module = module
+    tensors = (*sequences, *masks.values())
+    return torch.jit.trace(call.train(module.training), tensors, check_trace=False)(*tensors)
+"""
+
 _FUNCTIONAL_MODULE = """\
 def differentiated(*given, **options):
     sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
@@ -367,6 +397,8 @@ MODES = (
         called='torch.compile(module, backend="aot_eager", dynamic=True)',
     ),
     _EXPORTED,
+    replace(_TORCHSCRIPT, id="scripted", made=_SCRIPTED, called="scripted"),
+    replace(_TORCHSCRIPT, id="traced", made=_TRACED_MODULE, called="traced"),
     _AUTOCAST,
     replace(
         _AUTOCAST,

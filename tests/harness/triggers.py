@@ -162,15 +162,11 @@ def forgets_nan(call):
     )
 
 
-def fakes_weights(call):
-    """Whether the native path of nn.MultiheadAttention runs on fake tensors, and is not asked for weights."""
+def asks_natively_for_no_weights(call, mode):
+    """Whether the native path of nn.MultiheadAttention, in this mode, is not asked for weights."""
     case = call.case
-    return (
-        case.mode == "fake"
-        and isinstance(case, MultiHead)
-        and not case.need_weights
-        and bool(call.blocks("native_mha"))
-    )
+    asks = isinstance(case, MultiHead) and not case.need_weights
+    return case.mode == mode and asks and bool(call.blocks("native_mha"))
 
 
 def computes_no_scores(call):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from tests.harness import masks, session
+from tests.harness.arrays import inputs, parameters
 from tests.harness.cases import AUTOGRAD, masks_of
 from tests.harness.strategies import EDGES, any_cases, cases_of
 
@@ -150,3 +151,9 @@ def test_a_failure_of_a_mask_shrinks_to_that_mask_alone():
     assert list(masks_of(least)) == ["tgt_mask"]
     assert least.T == 3
     assert least.num_layers == 1
+
+
+def test_no_content_is_zero(drawn):
+    for case in drawn:
+        contents = inputs(case) | parameters(case)
+        assert all(array.all() for array in contents.values()), case
