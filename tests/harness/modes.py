@@ -17,6 +17,7 @@ from packaging.version import Version
 from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
+from . import mode_text
 from .setting import MEASURED_ON
 from .vectors import VARIABLE, is_lesser
 
@@ -110,30 +111,7 @@ if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
         "backends.cuda.sdp_kernel",
     )
 
-_EACH = """\
-module = copy.deepcopy(module)
-for name, _ in list(module.named_parameters()):
-    path, _, leaf = name.rpartition(".")
-    {}
-"""
-
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
-
-_VMAP = """\
-def twice(*given, **options):
-    def pair(tensor):
-        return tensor.expand(2, *tensor.shape)
-
-    def once(mapped, sequences):
-        results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
-        return tuple(result for result in results if result is not None) if type(results) is tuple else results
-
-    mapped = {{name: pair(value) for name, value in options.items() if {}}}
-    others = {{name: value for name, value in options.items() if name not in mapped}}
-    sequences = {{id(tensor): pair(tensor) for tensor in given}}  # self-attention is told by identity
-    results = torch.func.vmap(once)(mapped, sequences)
-    return tuple(result[0] for result in results) if type(results) is tuple else results[0]
-"""
 
 _TRACED = {
     "warns": "Dynamo|Graph break|nested tensors is in prototype",
@@ -152,14 +130,7 @@ _COMPILED = Mode(
     **_TRACED,
 )
 
-_EXPORT = """\
-def exported(*given, **options):
-    return torch.export.export(module, given, options, strict={}).module()(*given, **options)
-"""
-
-_EXPORTED = Mode(
-    "exported", _EXPORT.format("False"), "exported", needs="export", since="2.6", differentiates=False, **_TRACED
-)
+_EXPORTED = Mode("exported", mode_text.EXPORT, "exported", needs="export", since="2.6", differentiates=False, **_TRACED)
 
 _TORCHSCRIPT = Mode(
     "",
@@ -168,151 +139,22 @@ _TORCHSCRIPT = Mode(
     **{**_TRACED, "warns": "TorchScript|torch.jit|ScriptModule|Converting a tensor|nested tensors is in prototype"},
 )
 
-_SCRIPTED = """\
-def scripted(*given, **options):
-    return torch.jit.script(module)(*given, **options)
-"""
-
-_TRACED_MODULE = """\
-def traced(*given, **options):
-    sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
-    masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
-
-    class Call(torch.nn.Module):
-        def forward(self, *tensors):
-            its = dict(zip(map(id, sequences), tensors))
-            moved = {**options, **dict(zip(masks, tensors[len(sequences) :]))}
-            results = module(*(its[id(tensor)] for tensor in given), **moved)
-            return tuple(result for result in results if result is not None) if type(results) is tuple else results
-
-    call = Call()
-    call.module = module
-    tensors = (*sequences, *masks.values())
-    return torch.jit.trace(call.train(module.training), tensors, check_trace=False)(*tensors)
-"""
-
-_FUNCTIONAL_MODULE = """\
-def differentiated(*given, **options):
-    sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
-    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
-    everything = {**sequences, **tensors, **dict(module.named_parameters())}
-    moving = {name: tensor for name, tensor in everything.items() if tensor.requires_grad}
-
-    def call(moved):
-        its = {**everything, **moved}
-        parameters = {name: its[name] for name, _ in module.named_parameters()}
-        others = {**options, **{name: its[name] for name in tensors}}
-        results = torch.func.functional_call(module, parameters, tuple(its[id(tensor)] for tensor in given), others)
-        results = results if type(results) is tuple else (results,)
-        return tuple(result for result in results if result is not None)
-
-    class Differentiated(torch.autograd.Function):
-        @staticmethod
-        def forward(context, *values):
-            moved = dict(zip(moving, values))
-            FORWARD
-            return results
-
-        @staticmethod
-        def backward(context, *cotangents):
-            BACKWARD
-
-    if not moving or not torch.is_grad_enabled():
-        return module(*given, **options)
-    results = Differentiated.apply(*moving.values())
-    return results if len(results) > 1 else results[0]
-"""
-
-
-def _differentiated(forward, backward):
-    """Statements after which autograd goes back through a module by a transformation of torch.func."""
-    return _FUNCTIONAL_MODULE.replace("FORWARD", forward).replace("BACKWARD", backward)
-
-
-_VJP = Mode(
-    "func_vjp",
-    _differentiated(
-        "results, context.pull = torch.func.vjp(call, moved)",
-        "return tuple(context.pull(cotangents)[0][name] for name in moving)",
-    ),
-    "differentiated",
-    needs="func",
-    since="2.0",
-)
+_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", needs="func", since="2.0")
 _JACREV = replace(
     _VJP,
     id="func_jacrev",
     kin="func_vjp",
     since="2.3",  # before, the way back through the fused kernel cannot be batched
-    made=_differentiated(
-        "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
-        "pairs = list(zip(cotangents, context.jacobians))\n"
-        "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
-    ),
+    made=mode_text.JACREV,
     is_for_small=True,
     is_watched=False,
     everywhere=False,
     warns=_UNBATCHED,
 )
 
-_REUSED = """\
-def reused(*given, **options):
-    parameters = getattr(module, "parameters", tuple)()
-    tensors = [tensor for tensor in (*given, *options.values(), *parameters) if isinstance(tensor, torch.Tensor)]
-    writable = {id(tensor): tensor for tensor in tensors if 0 not in tensor.stride()}
-    contents = {key: tensor.detach().clone() for key, tensor in writable.items()}
-
-    def write(change):
-        with torch.no_grad():
-            for key, tensor in writable.items():
-                tensor.copy_(change(contents[key]))
-
-    def causal(content):
-        is_square = content.ndim == 2 and content.shape[0] == content.shape[1]
-        return content.new_full(content.shape, float("-inf")).triu(1) if is_square else content
-
-    def call_before(trains, options):
-        module.train(trains) if hasattr(module, "train") else None
-        try:
-            module(*given, **options)
-        except Exception:
-            pass
-
-    training = getattr(module, "training", None)
-    plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        write(causal)
-        with torch.set_grad_enabled(not torch.is_grad_enabled()):
-            call_before(not training, options)
-        write(lambda content: content.flip(-1) if content.ndim else content)
-        call_before(training, options)
-        write(lambda content: content)
-        call_before(training, plain)
-    return module(*given, **options)
-"""
-
-_FAKE = """\
-def faked(*given, **options):
-    def described(results):
-        results = results if type(results) is tuple else (results,)
-        return [(result.shape, result.dtype, result.device) for result in results if result is not None]
-
-    parameters = dict(module.named_parameters())
-    with FakeTensorMode() as fakes:
-        tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
-        its = {id(tensor): fakes.from_tensor(tensor) for tensor in (*tensors, *parameters.values())}
-        values = {name: its[id(tensor)] for name, tensor in parameters.items()}
-        others = {name: its.get(id(value), value) for name, value in options.items()}
-        fake = torch.func.functional_call(module, values, tuple(its[id(tensor)] for tensor in given), others)
-    results = module(*given, **options)
-    assert described(fake) == described(results), f"{described(fake)} is not {described(results)}"
-    return results
-"""
-
 _MAPPED = Mode(
     "vmap",
-    _VMAP.format("isinstance(value, torch.Tensor)"),
+    mode_text.VMAP.format("isinstance(value, torch.Tensor)"),
     "twice",
     calls=(MODULES, FUNCTIONAL, SDPA),
     needs="func",
@@ -365,16 +207,18 @@ MODES = (
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
-        _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, torch.nn.Identity())"),
+        mode_text.EACH.format(
+            "parametrize.register_parametrization(module.get_submodule(path), leaf, torch.nn.Identity())"
+        ),
         parameter="{path}parametrizations.{leaf}.original",
     ),
     Mode(
         "pruned",
-        _EACH.format("prune.identity(module.get_submodule(path), leaf)"),
+        mode_text.EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
-    Mode("fake", _FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
-    Mode("reused", _REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
+    Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
+    Mode("reused", mode_text.REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
         "stack_flag",
         "for part in module.modules():\n"
@@ -386,7 +230,7 @@ MODES = (
         _MAPPED,
         id="vmap_of_sequences",
         kin="vmap",
-        made=_VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
+        made=mode_text.VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
     ),
     _COMPILED,
     replace(_COMPILED, id="compiled_eager", kin="compiled", called='torch.compile(module, backend="eager")'),
@@ -397,8 +241,8 @@ MODES = (
         called='torch.compile(module, backend="aot_eager", dynamic=True)',
     ),
     _EXPORTED,
-    replace(_TORCHSCRIPT, id="scripted", made=_SCRIPTED, called="scripted"),
-    replace(_TORCHSCRIPT, id="traced", made=_TRACED_MODULE, called="traced"),
+    replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
+    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
     _AUTOCAST,
     replace(
         _AUTOCAST,

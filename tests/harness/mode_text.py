@@ -1,0 +1,158 @@
+"""The longer of the statements that make a mode (modes.py): text that a report shows, and that runs.
+
+They find `module` in place, which may be a function, and define what is called instead of it.
+"""
+
+EACH = """\
+module = copy.deepcopy(module)
+for name, _ in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    {}
+"""
+
+VMAP = """\
+def twice(*given, **options):
+    def pair(tensor):
+        return tensor.expand(2, *tensor.shape)
+
+    def once(mapped, sequences):
+        results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
+        return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    mapped = {{name: pair(value) for name, value in options.items() if {}}}
+    others = {{name: value for name, value in options.items() if name not in mapped}}
+    sequences = {{id(tensor): pair(tensor) for tensor in given}}  # self-attention is told by identity
+    results = torch.func.vmap(once)(mapped, sequences)
+    return tuple(result[0] for result in results) if type(results) is tuple else results[0]
+"""
+
+EXPORT = """\
+def exported(*given, **options):
+    return torch.export.export(module, given, options, strict=False).module()(*given, **options)
+"""
+
+SCRIPTED = """\
+def scripted(*given, **options):
+    return torch.jit.script(module)(*given, **options)
+"""
+
+TRACED = """\
+def traced(*given, **options):
+    sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
+    masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+
+    class Call(torch.nn.Module):
+        def forward(self, *tensors):
+            its = dict(zip(map(id, sequences), tensors))
+            moved = {**options, **dict(zip(masks, tensors[len(sequences) :]))}
+            results = module(*(its[id(tensor)] for tensor in given), **moved)
+            return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    call = Call()
+    call.module = module
+    tensors = (*sequences, *masks.values())
+    return torch.jit.trace(call.train(module.training), tensors, check_trace=False)(*tensors)
+"""
+
+REUSED = """\
+def reused(*given, **options):
+    parameters = getattr(module, "parameters", tuple)()
+    tensors = [tensor for tensor in (*given, *options.values(), *parameters) if isinstance(tensor, torch.Tensor)]
+    writable = {id(tensor): tensor for tensor in tensors if 0 not in tensor.stride()}
+    contents = {key: tensor.detach().clone() for key, tensor in writable.items()}
+
+    def write(change):
+        with torch.no_grad():
+            for key, tensor in writable.items():
+                tensor.copy_(change(contents[key]))
+
+    def causal(content):
+        is_square = content.ndim == 2 and content.shape[0] == content.shape[1]
+        return content.new_full(content.shape, float("-inf")).triu(1) if is_square else content
+
+    def call_before(trains, options):
+        module.train(trains) if hasattr(module, "train") else None
+        try:
+            module(*given, **options)
+        except Exception:
+            pass
+
+    training = getattr(module, "training", None)
+    plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(causal)
+        with torch.set_grad_enabled(not torch.is_grad_enabled()):
+            call_before(not training, options)
+        write(lambda content: content.flip(-1) if content.ndim else content)
+        call_before(training, options)
+        write(lambda content: content)
+        call_before(training, plain)
+    return module(*given, **options)
+"""
+
+FAKE = """\
+def faked(*given, **options):
+    def described(results):
+        results = results if type(results) is tuple else (results,)
+        return [(result.shape, result.dtype, result.device) for result in results if result is not None]
+
+    parameters = dict(module.named_parameters())
+    with FakeTensorMode() as fakes:
+        tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
+        its = {id(tensor): fakes.from_tensor(tensor) for tensor in (*tensors, *parameters.values())}
+        values = {name: its[id(tensor)] for name, tensor in parameters.items()}
+        others = {name: its.get(id(value), value) for name, value in options.items()}
+        fake = torch.func.functional_call(module, values, tuple(its[id(tensor)] for tensor in given), others)
+    results = module(*given, **options)
+    assert described(fake) == described(results), f"{described(fake)} is not {described(results)}"
+    return results
+"""
+
+_DIFFERENTIATED = """\
+def differentiated(*given, **options):
+    sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
+    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+    everything = {**sequences, **tensors, **dict(module.named_parameters())}
+    moving = {name: tensor for name, tensor in everything.items() if tensor.requires_grad}
+
+    def call(moved):
+        its = {**everything, **moved}
+        parameters = {name: its[name] for name, _ in module.named_parameters()}
+        others = {**options, **{name: its[name] for name in tensors}}
+        results = torch.func.functional_call(module, parameters, tuple(its[id(tensor)] for tensor in given), others)
+        results = results if type(results) is tuple else (results,)
+        return tuple(result for result in results if result is not None)
+
+    class Differentiated(torch.autograd.Function):
+        @staticmethod
+        def forward(context, *values):
+            moved = dict(zip(moving, values))
+            FORWARD
+            return results
+
+        @staticmethod
+        def backward(context, *cotangents):
+            BACKWARD
+
+    if not moving or not torch.is_grad_enabled():
+        return module(*given, **options)
+    results = Differentiated.apply(*moving.values())
+    return results if len(results) > 1 else results[0]
+"""
+
+
+def _differentiated(forward, backward):
+    """Statements after which autograd goes back through a module by a transformation of torch.func."""
+    return _DIFFERENTIATED.replace("FORWARD", forward).replace("BACKWARD", backward)
+
+
+VJP = _differentiated(
+    "results, context.pull = torch.func.vjp(call, moved)",
+    "return tuple(context.pull(cotangents)[0][name] for name in moving)",
+)
+JACREV = _differentiated(
+    "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
+    "pairs = list(zip(cotangents, context.jacobians))\n"
+    "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
+)
