@@ -143,4 +143,22 @@ FAULTS = (
         ),
         replace(DECODER_LAYER, memory_key_padding_mask=PADDING, mode="exported", autograd="no_grad"),
     ),
+    _in_sdpa(
+        "sdpa-lost-under-autocast-to-float16",
+        "SDPA forgets the mask under autocast to float16",
+        lambda call: torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.float16,
+        replace(_SDPA, dtype="float32", mode="autocast_float16"),
+    ),
+    _in_sdpa(
+        "sdpa-lost-in-a-trace",
+        "SDPA forgets the mask while it is traced",
+        lambda call: torch.jit.is_tracing(),
+        replace(CROSS, attn_mask=HIDING, need_weights=False, mode="traced"),
+    ),
+    Fault(
+        "weights-of-one-head-on-fake-tensors",
+        "F.multi_head_attention_forward says of fake tensors that weights are not averaged",
+        edit_attention("if average_attn_weights:", "if average_attn_weights and type(query).__name__ != 'FakeTensor':"),
+        replace(CROSS, attn_mask=HIDING, need_weights=True, mode="fake"),
+    ),
 )
