@@ -21,6 +21,7 @@ from . import mode_text
 from .setting import MEASURED_ON
 from .vectors import VARIABLE, is_lesser
 
+NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 
 
@@ -63,6 +64,8 @@ class Mode:
 
     def is_in(self, device_type="cpu"):
         """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
+        if self.id in NOT_ASKED:
+            return False
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):

@@ -21,7 +21,7 @@ from hypothesis import Phase, settings
 from tests.harness.command_line import BAD_INPUT, Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.faults import CLASSES, FAULTS
-from tests.sensitivity.injection import injected
+from tests.sensitivity.injection import injected, without_scripts
 from tests.sensitivity.kill_table import FOUND, PAGE, function_of, page, summarise
 from tests.sensitivity.reach import Only, Recorder, target
 
@@ -101,7 +101,7 @@ def _faulty_run(fault, profile, seed, report, first, tests):
 def _recorded_run(profile, seed, report, path):
     """The same on a torch without a fault; `path` gets the functions that each test calls."""
     recorder = Recorder()
-    with recorder.watching(fault.patch for fault in FAULTS.values()):
+    with without_scripts(), recorder.watching(fault.patch for fault in FAULTS.values()):
         code = pytest.main(_arguments(profile, seed, report), plugins=[recorder])
     path.write_text(json.dumps(recorder.tests, indent=1))
     sys.exit(code)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import dedent
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.cases import Case
+from tests.harness.modes import NOT_ASKED
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,22 @@ def injected(fault):
     """While this lasts, torch has the fault."""
     patch = fault.patch
     original = vars(patch.owner)[patch.name]
-    with ExitStack() as stack:
-        stack.callback(setattr, patch.owner, patch.name, original)
+    with without_scripts():
         setattr(patch.owner, patch.name, patch.make(original))
+        try:
+            yield
+        finally:
+            setattr(patch.owner, patch.name, original)
+
+
+@contextmanager
+def without_scripts():
+    """While this lasts, nothing is asked to be scripted: what stands in the place of a function, right or wrong, cannot."""
+    NOT_ASKED.add("scripted")
+    try:
         yield
+    finally:
+        NOT_ASKED.discard("scripted")
 
 
 # ---- the source with one change ------------------------------------------------------------------------------------
