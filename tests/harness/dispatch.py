@@ -62,7 +62,7 @@ def _infers(case, release):
 
 def fast_path_is_open(case, release, block, part="layer"):
     """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
-    return _infers(case, release) and _is_unrecorded(case, block, part) and case.mode != "exported"
+    return _infers(case, release) and _is_unrecorded(case, block, part) and BY_ID[case.mode].family != "exported"
 
 
 def _is_unrecorded(case, block, part):

@@ -31,6 +31,16 @@ def exported(*given, **options):
     return torch.export.export(module, given, options, strict=False).module()(*given, **options)
 """
 
+EXPORT_DYNAMIC = """\
+def exported(*given, **options):
+    arguments = inspect.signature(module.forward).bind(*given, **options).arguments
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    sizes = {name: {axis: torch.export.Dim.AUTO for axis in range(tensor.ndim)} for name, tensor in tensors.items()}
+    shapes = {name: sizes.get(name) for name in arguments}
+    program = torch.export.export(module, given, options, dynamic_shapes=shapes, strict=False)
+    return program.module()(*given, **options)
+"""
+
 SCRIPTED = """\
 def scripted(*given, **options):
     return torch.jit.script(module)(*given, **options)

@@ -5,6 +5,7 @@ A mode is Python text, and that text is what runs: what a report shows is what w
 
 import copy
 import functools
+import inspect
 import io
 import warnings
 from contextlib import nullcontext
@@ -99,7 +100,7 @@ class Mode:
         return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
 
 
-_NAMES = {"torch": torch, "copy": copy, "functools": functools, "io": io, "warnings": warnings}
+_NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
 
 _MATH, _FLASH, _CHOOSES = (
@@ -244,6 +245,7 @@ MODES = (
         called='torch.compile(module, backend="aot_eager", dynamic=True)',
     ),
     _EXPORTED,
+    replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
     replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
     _AUTOCAST,

@@ -86,7 +86,8 @@ def _looks_at_values(call):
     case, release = call.case, call.release
     if BY_ID[case.mode].family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False
-    if BY_ID[case.mode].family == "vmap" and asks_for_alignment(case, release):
+    cannot_look = BY_ID[case.mode].family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
+    if cannot_look and asks_for_alignment(case, release):
         return True
     looked_at = (
         replace(case, mask_check=False) if case.mode == "fake" else case
@@ -109,9 +110,10 @@ REFUSALS = (
         source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
         applies=_looks_at_values,
         error=(
-            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported",
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported.*",
             "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'|_local_scalar_dense"
-            "|NestedTensorImpl doesn't support sizes|strided nested tensors are not supported",
+            "|NestedTensorImpl doesn't support sizes|strided nested tensors are not supported"
+            "|_nested_tensor_from_mask_left_aligned",
         ),
     ),
     Refusal(

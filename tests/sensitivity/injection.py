@@ -50,7 +50,7 @@ def injected(fault):
 
 @contextmanager
 def without_scripts():
-    """While this lasts, nothing is asked to be scripted: what stands in the place of a function, right or wrong, cannot."""
+    """While this lasts, nothing is scripted: what stands in the place of a function, right or wrong, cannot be."""
     NOT_ASKED.add("scripted")
     try:
         yield
