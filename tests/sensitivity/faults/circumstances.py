@@ -9,12 +9,11 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.masks import Mask
-from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa, wrap
+from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa
 from tests.sensitivity.literals import (
     ATTENTION,
     CROSS,
     DECODER,
-    ENCODER,
     ENCODER_LAYER,
     HIDING,
     PADDING,
@@ -62,11 +61,6 @@ def _masks_given_and_kept():
     generate = nn.Transformer.generate_square_subsequent_mask
     generate(3).fill_(7)
     return generate(3)
-
-
-def _lengths_in_a_byte(call):
-    lengths = call.mask.sum(-1, keepdim=True) % 256
-    call.mask = torch.arange(call.mask.size(1)) < lengths
 
 
 def _mask_of_the_default_dtype():
@@ -134,33 +128,6 @@ FAULTS = (
         "generate_square_subsequent_mask gives the tensor of the call before",
         Patch(transformer, "_generate_square_subsequent_mask", functools.cache),
         _masks_given_and_kept,
-    ),
-    Fault(
-        "causality-kept",
-        "whether a mask is causal is kept, and what is written into the mask is not seen",
-        Patch(transformer, "_detect_is_causal_mask", _keeping(lambda mask: mask is not None)),
-        replace(DECODER, tgt_mask=HIDING, mode="reused"),
-    ),
-    Fault(
-        "packed-by-the-flag-of-the-stack",
-        "TransformerEncoder packs a batch by its own mode, not by that of its layers",
-        edit_module("TransformerEncoder", "elif first_layer.training:", "elif self.training:"),
-        inferring(replace(ENCODER, src_key_padding_mask=PADDING, mode="stack_flag")),
-    ),
-    Fault(
-        "sdpa-five-dimensions-swapped",
-        "the mask of five dimensions has its first two swapped",
-        sdpa(
-            before=put("attn_mask", lambda mask: mask.transpose(0, 1).reshape(mask.shape)),
-            when=lambda call: masked(call) and call.attn_mask.dim() == 5,
-        ),
-        replace(SDPA, batch=(2, 3, 2), mask_batch=(2, 3, 2), attn_mask=HIDING),
-    ),
-    Fault(
-        "packed-lengths-in-a-byte",
-        "the lengths of a packed batch are counted in a byte",
-        wrap(torch, "_nested_tensor_from_mask", before=_lengths_in_a_byte),
-        inferring(replace(ENCODER, S=257, src_key_padding_mask=Mask("bool", "none"))),
     ),
     Fault(
         "causal-mask-of-one-dtype",
