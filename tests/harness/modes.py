@@ -35,9 +35,9 @@ class Mode:
     warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
     lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
     the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
-    not done for what is empty. is_for_small: whether it is asked of small calls only. is_watched: whether it can be
-    seen which path serves the call. everywhere: whether it can be asked of a device of which nothing is known. needs,
-    since: what torch must have, such as "func", and the first release that can be asked.
+    not done for what is empty. is_for_small: whether it is asked of small calls only, and not of empty ones.
+    is_watched: whether it can be seen which path serves the call. everywhere: whether it can be asked of a device of
+    which nothing is known. needs, since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str

@@ -334,7 +334,7 @@ def _cases_in(release, mode):
     cases = st.one_of([kinds[kind] for kind in mode.calls if kind in kinds]).map(in_mode)
     if mode.is_for_small:
         cases = cases.filter(_is_small)
-    return cases.filter(_has_something) if mode.compiles else cases
+    return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
 
 
 def _is_small(case):
