@@ -661,7 +661,7 @@ ENTRIES = (
         trigger="torch.jit.script and need_weights=False, on the native path of nn.MultiheadAttention",
         instead="RuntimeError: strides() called on an undefined Tensor",
         advice="need_weights=True",
-        applies=lambda call: triggers.asks_natively_for_no_weights(call, "scripted"),
+        applies=lambda call: triggers.gives_no_weights_natively(call, "scripted"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", r"strides\(\) called on an undefined Tensor"
         ),
@@ -673,10 +673,11 @@ ENTRIES = (
         affects=">=2.10",
         upstream="not found",
         clause=9,
-        trigger="fake tensors in eval and need_weights=False, on the native path of nn.MultiheadAttention",
+        trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
+        " nn.MultiheadAttention",
         instead="weights of shape (0,) come with the output, where a real call returns None",
         advice="take the output alone",
-        applies=lambda call: triggers.asks_natively_for_no_weights(call, "fake"),
+        applies=lambda call: triggers.gives_no_weights_natively(call, "fake"),
         change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
     ),

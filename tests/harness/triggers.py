@@ -162,11 +162,13 @@ def forgets_nan(call):
     )
 
 
-def asks_natively_for_no_weights(call, mode):
-    """Whether the native path of nn.MultiheadAttention, in this mode, is not asked for weights."""
+def gives_no_weights_natively(call, mode):
+    """Whether the native path of nn.MultiheadAttention, in this mode, is not asked for weights, or has none to give."""
     case = call.case
-    asks = isinstance(case, MultiHead) and not case.need_weights
-    return case.mode == mode and asks and bool(call.blocks("native_mha"))
+    if case.mode != mode or not isinstance(case, MultiHead):
+        return False
+    blocks = call.blocks("native_mha")
+    return bool(blocks) and (not case.need_weights or is_empty(case, *blocks))
 
 
 def computes_no_scores(call):
