@@ -294,7 +294,7 @@ def not_applicable(call, release):
 
 def _asks(call):
     """The arguments that nn.MultiheadAttention and its call are given."""
-    return {"batch_first", call.argument, *([call.hint] if call.fault.hint else [])}
+    return {*re.findall(r"(\w+)=", call.callee.made), call.argument, *([call.hint] if call.fault.hint else [])}
 
 
 # ---- the call as one could type it ---------------------------------------------------------------------------------
