@@ -84,7 +84,7 @@ def reused(*given, **options):
         module.train(trains) if hasattr(module, "train") else None
         try:
             module(*given, **options)
-        except Exception:
+        except Exception:  # of a call without its masks, say: what is judged is the call that comes after
             pass
 
     training = getattr(module, "training", None)

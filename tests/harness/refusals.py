@@ -84,18 +84,15 @@ def _last_stride(array, layout, dtype):
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case, release = call.case, call.release
-    if BY_ID[case.mode].family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
+    family = BY_ID[case.mode].family
+    if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False
-    cannot_look = BY_ID[case.mode].family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
+    cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
     if cannot_look and asks_for_alignment(case, release):
         return True
-    looked_at = (
-        replace(case, mask_check=False) if case.mode == "fake" else case
-    )  # where what it asks for is always True
-    packs = (
-        dispatch.nested(looked_at, release) and case.N * case.S > 0
-    )  # of nothing is an error of its own: see the ledger
-    if BY_ID[case.mode].family != "exported" and packs:
+    # on fake tensors padding always seems to come last; to pack nothing is an error of its own: see the ledger
+    looked_at = replace(case, mask_check=False) if family == "fake" else case
+    if family != "exported" and dispatch.nested(looked_at, release) and case.N * case.S > 0:
         return True
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
