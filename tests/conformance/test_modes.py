@@ -1,12 +1,13 @@
 """However it is come by and called, it computes the same (clause 3): copied, loaded, on a chosen backend, and so on."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import session
 from tests.harness.checking import check
 from tests.harness.modes import EAGER, MODES
+from tests.harness.shares import share
 from tests.harness.strategies import cases_in
 
 RELEASE = session.current.release
@@ -16,6 +17,7 @@ COMPILED = [mode for mode in HERE if mode.compiles]
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", [mode for mode in HERE if not mode.compiles], ids=lambda mode: mode.id)
+@share(1 / 3, least=25)
 @given(data=st.data())
 def test_is_as_specified(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))
@@ -23,7 +25,7 @@ def test_is_as_specified(mode, data):
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("family", dict.fromkeys(mode.family for mode in COMPILED))
-@settings(max_examples=max(4, settings.default.max_examples // 15))  # each takes half a second
+@share(1 / 15, least=4)  # each takes half a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))

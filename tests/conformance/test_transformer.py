@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import session
-from tests.harness.checking import check_contents
+from tests.harness.checking import check
+from tests.harness.shares import share
 from tests.harness.strategies import transformer_cases
 
 RELEASE = session.current.release
@@ -21,13 +22,15 @@ MODULES = (
 
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
 @pytest.mark.parametrize("module", MODULES)
+@share(2)
 @given(data=st.data())
 def test_inference_is_as_specified(module, data):
-    check_contents(data.draw(transformer_cases(RELEASE, module, inference=True)))
+    check(data.draw(transformer_cases(RELEASE, module, inference=True)))
 
 
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
 @pytest.mark.parametrize("module", MODULES)
+@share(2)
 @given(data=st.data())
 def test_training_and_other_calls_are_as_specified(module, data):
-    check_contents(data.draw(transformer_cases(RELEASE, module, inference=False)))
+    check(data.draw(transformer_cases(RELEASE, module, inference=False)))

@@ -178,17 +178,22 @@ def _input_shapes(case):
 def parameters(case):
     """{name as in the module's state_dict: array}: matrices of norm about 1, norm weights about 1, biases below 1."""
     shapes = _parameter_shapes(case)
-    rng = np.random.default_rng([case.seed, 1])
-    numbers = rng.normal(0, 1, sum(prod(shape) for shape in shapes.values()))
+    numbers = np.random.default_rng([case.seed, 1]).normal(0, 1, sum(map(prod, shapes.values())))
+    for name, array in _in_shapes(numbers, shapes).items():
+        if "norm" in name and name.endswith("weight"):
+            array /= 4
+            array += 1
+        else:
+            array /= np.sqrt(array.shape[1]) if array.ndim == 2 else 2
+    return _in_shapes(_short(numbers, case), shapes)
+
+
+def _in_shapes(numbers, shapes):
+    """{name: array} of consecutive parts of the numbers, as views: one operation on all is faster than on each."""
     arrays, start = {}, 0
     for name, shape in shapes.items():
-        array = numbers[start : start + prod(shape)].reshape(shape)
+        arrays[name] = numbers[start : start + prod(shape)].reshape(shape)
         start += prod(shape)
-        if "norm" in name and name.endswith("weight"):
-            array = 1 + array / 4
-        else:
-            array = array / (np.sqrt(shape[1]) if array.ndim == 2 else 2)
-        arrays[name] = _short(array, case)
     return arrays
 
 
@@ -290,8 +295,9 @@ def directions(case):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
     if case.autograd in ("grad", "last_layer", "one_parameter"):
         moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
-    rng = np.random.default_rng([case.seed, 2])
-    return {name: _short(rng.normal(0, 1, array.shape), case) for name, array in moving.items()}
+    shapes = {name: array.shape for name, array in moving.items()}
+    numbers = np.random.default_rng([case.seed, 2]).normal(0, 1, sum(map(prod, shapes.values())))
+    return _in_shapes(_short(numbers, case), shapes)
 
 
 def _short(array, case):

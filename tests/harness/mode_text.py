@@ -12,8 +12,8 @@ for name, _ in list(module.named_parameters()):
 
 VMAP = """\
 def twice(*given, **options):
-    def pair(tensor):
-        return tensor.expand(2, *tensor.shape)
+    def pair(tensor):  # with other contents
+        return torch.stack([tensor.roll(1), tensor])
 
     def once(mapped, sequences):
         results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
@@ -23,7 +23,7 @@ def twice(*given, **options):
     others = {{name: value for name, value in options.items() if name not in mapped}}
     sequences = {{id(tensor): pair(tensor) for tensor in given}}  # self-attention is told by identity
     results = torch.func.vmap(once)(mapped, sequences)
-    return tuple(result[0] for result in results) if type(results) is tuple else results[0]
+    return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
 EXPORT = """\

@@ -26,7 +26,7 @@ NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rul
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mode:
     """made: statements after which `module` is another one. called: an expression for what is called in its place.
 
@@ -57,6 +57,9 @@ class Mode:
     everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
+
+    def __repr__(self):
+        return self.id
 
     @property
     def family(self):

@@ -130,6 +130,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
     L, S = lengths(draw, _QUERIES)
+    L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
     D, Dv = draw(_sampled_from((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
     case = ScaledDotProduct(
         **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-2]),
@@ -197,7 +198,8 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     if functional:
         options += [{"static": True}] * 2
     if not inference:
-        options += [{"training": True}, {"batched": False, "N": 1}, *[{"batch_first": False}] * (not functional)]
+        options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
+    options += _coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
     chosen = variations(draw, *options)
     return release.adapt(replace(case, **_without_contradictions(chosen)))
 
@@ -208,8 +210,16 @@ _WEIGHTS = st.sampled_from(
 )
 
 
+def _coincidences(case, length, equal_lengths):
+    """Options that make sizes equal which have nothing to do with each other: one may be taken for the other."""
+    samples = getattr(case, length)
+    return [{"N": case.num_heads}, equal_lengths, *[{"N": samples}] * (samples <= 9)]
+
+
 def _without_contradictions(chosen):
-    """Dropout in training has properties of its own; static keys exclude appended ones."""
+    """One sample is no batch; dropout in training has properties of its own; static keys exclude appended ones."""
+    if not chosen.get("batched", True):
+        chosen["N"] = 1
     if chosen.get("training"):
         chosen.pop("dropout", None)
     if chosen.get("static"):
@@ -259,7 +269,8 @@ def transformer_cases(draw, release, module, inference=False):
     if module == "TransformerEncoder":
         options += [{"enable_nested_tensor": False}, {"mask_check": False}]
     if not inference:
-        options += [{"training": True}, {"batch_first": False}, {"batched": False, "N": 1}]
+        options += [{"training": True}, {"batch_first": False}, {"batched": False}]
+    options += _coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
     return replace(case, **_without_contradictions(variations(draw, *options)))
 
 

@@ -226,7 +226,7 @@ def _call_transformer(case, module, tensors):
     return module(*sequences, **given, **options(case))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _skeleton(module, arguments, stack, norm):
     """A module without its parameters' values, which every case brings along."""
     arguments = dict(arguments) | {"device": "meta"}
