@@ -106,6 +106,9 @@ def test_every_situation_is_drawn(drawn, condition):
         lambda case: getattr(case, "N", 1) == 0,
         lambda case: 0 in (getattr(case, "S", 1), getattr(case, "L", 1), getattr(case, "T", 1)),
         lambda case: case.autograd == "last_layer" and getattr(case, "num_layers", 1) > 1,
+        lambda case: getattr(case, "N", 0) == getattr(case, "num_heads", 1) > 2,
+        lambda case: getattr(case, "S", 0) == getattr(case, "num_heads", 1) > 2,
+        lambda case: getattr(case, "S", 0) == getattr(case, "N", 1) > 3,
         lambda case: max(getattr(case, "D", 0), getattr(case, "head_dim", 0)) > 16,
     ],
 )
@@ -124,6 +127,7 @@ def test_every_rare_option_is_drawn(drawn, condition):
         lambda case: case.D > 16,
         lambda case: len(case.batch) != 2,
         lambda case: max(case.L, case.S) > 129,
+        lambda case: len(case.batch) == 2 and 1 < case.batch[0] == case.L and len(case.mask_batch) == 0,
     ],
 )
 def test_every_rare_option_of_scaled_dot_product_attention_is_drawn(drawn_for_sdpa, condition):
