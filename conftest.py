@@ -28,7 +28,7 @@ _COMMON = {
     "phases": (Phase.explicit, Phase.generate, Phase.shrink),
     "suppress_health_check": [HealthCheck.too_slow],
 }
-for _name, _examples in {"quick": 50, "default": 300, "long": 900, "thorough": 5000}.items():
+for _name, _examples in {"quick": 50, "default": 200, "long": 600, "thorough": 5000}.items():
     settings.register_profile(_name, max_examples=_examples, **_COMMON)
 settings.register_profile("ci", settings.get_profile("default"))
 settings.load_profile("default")

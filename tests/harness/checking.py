@@ -11,7 +11,9 @@ from .adopted import DECLINED
 from .behaviours import with_kernel
 from .comparison import Mismatch, bound, compare_arrays, terms
 from .comparison import rough as rough_dtype
+from .dispatch import since
 from .failure import Nonconformance, explain
+from .modes import BY_ID
 from .refusals import refusal
 from .results import as_held, garbage_rows
 from .situations import Call
@@ -29,9 +31,17 @@ def judged(case):
         verdict = Verdict(FAILS if (found := tuple(refused.mismatches(observation))) else CONFORMS, (), found)
     else:
         deviations = ledger.applying(call, run.entries)
-        verdict = (judge if run.has_own_ledger else _judge_leniently)(case, observation, deviations)
+        if run.has_own_ledger:
+            verdict = judge(case, observation, deviations, _announces(call))
+        else:
+            verdict = _judge_leniently(case, observation, deviations)
     run.tally.add(case, observation, verdict)
     return observation, verdict
+
+
+def _announces(call):
+    """Whether the release warns of masks of two types, and the mode lets it."""
+    return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
 def _judge_leniently(case, observation, deviations):

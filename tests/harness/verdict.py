@@ -40,11 +40,16 @@ class Verdict:
     margins: tuple[tuple[str, float], ...] = ()
 
 
-def judge(case, observation, deviations=()):
-    """Compare with the specification, as the deviations (ledger.Applied) change it."""
+def judge(case, observation, deviations=(), announces=False):
+    """Compare with the specification, as the deviations (ledger.Applied) change it.
+
+    announces: whether masks of two types must be warned of; else they may.
+    """
     ids = tuple(deviation.id for deviation in deviations)
     prediction = _Prediction(case, deviations)
     mismatches, margins = _against(case, observation, prediction)
+    if announces and mixes_types(case) and not observation.error:
+        mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
     if mismatches:
         return Verdict(FAILS, ids, mismatches, margins)
     if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
@@ -163,8 +168,13 @@ def _side_effects(case, observation, model):
         if not any(re.search(pattern, message) for pattern in allowed):
             yield Mismatch("warning", None, message)
     for pattern in model.warnings if model.error is None else ():  # what raises may do so before it warns
-        if not any(re.search(pattern, message) for message in observation.warnings):
-            yield Mismatch("warning", pattern, None)
+        yield from _missing(observation, pattern)
+
+
+def _missing(observation, pattern):
+    """A warning that was not given."""
+    if not any(re.search(pattern, message) for message in observation.warnings):
+        yield Mismatch("warning", pattern, None)
 
 
 def mixes_types(case):
