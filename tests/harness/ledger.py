@@ -69,7 +69,8 @@ def applying(call, entries):
 
     entries: those that concern the release.
     """
-    return tuple(Applied(entry.id, partial(entry.change, call=call)) for entry in entries if entry.applies(call))
+    met = call.met
+    return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in entries if entry.applies(met))
 
 
 ENTRIES = (

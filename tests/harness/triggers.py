@@ -393,6 +393,15 @@ def hides_appended_keys(call):
     return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
 
 
+def meets_no_native_path(call):
+    """Whether a module is given a nested tensor in a block that takes no native path, or masks besides."""
+    case = call.case
+    if call.lengths is None or isinstance(case, ScaledDotProduct):
+        return False
+    is_native = {"native_mha", "native_layer"}.issuperset(dispatch.paths(case, call.release).values())
+    return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+
+
 def is_nested(call):
     """Whether the encoder packs the batch into a nested tensor."""
     return dispatch.nested(call.case, call.release)
