@@ -349,7 +349,7 @@ _PACKED = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder"
 @st.composite
 def _nested_cases(draw, release, mode):
     """Calls whose samples a mode can pack into a nested tensor, rarely with a mask besides, which none takes."""
-    modules = (*_PACKED, *[SDPA] * len(_PACKED) * release.has_scaled_dot_product_attention)
+    modules = (*_PACKED, *[SDPA] * release.has_scaled_dot_product_attention)
     if mode.id == "nested_jagged":  # which no module takes
         modules = (*[SDPA] * 15, *_PACKED)
     module, without = one_of(draw, *modules), one_of(draw, *[True] * 7, False)
@@ -361,12 +361,10 @@ def _nested_cases(draw, release, mode):
             masks, none = {"src_key_padding_mask": padding}, {"src_mask": None, "src_is_causal": None}
         return replace(case, mode=mode.id, **masks, **none if without else {})
     case = draw(scaled_dot_product_cases(release).filter(lambda case: len(case.batch) < 3))
-    case = replace(case, mode=mode.id)
-    if not without:
-        return replace(case, mask_batch=(), broadcast="") if case.attn_mask else case
-    padding = None if case.is_causal else one_of(draw, *_ENDS_OF_KEYS)
+    padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
+    mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
-    return replace(case, attn_mask=padding, mask_batch=mask_batch, broadcast="L" if padding else "")
+    return replace(case, mode=mode.id, attn_mask=mask, mask_batch=mask_batch, broadcast="L" if padding else "")
 
 
 def _is_small(case):

@@ -402,6 +402,38 @@ def meets_no_native_path(call):
     return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
 
 
+def is_nested_sdpa(call, *modes):
+    """Whether scaled_dot_product_attention is given nested tensors, in one of these modes."""
+    return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
+
+
+def attends_to_nothing(call):
+    """Whether it is given nested tensors in which no sample has a key."""
+    return is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
+
+
+def weighs_nothing(call):
+    """Whether nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
+    return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
+
+
+def norms_a_nested_tensor(call):
+    """Whether LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
+    case = call.case
+    if call.lengths is None or not isinstance(case, Transformer):
+        return False
+    if not case.norm and "native_mha" not in dispatch.paths(case, call.release).values():
+        return False
+    return not since(call.release, "2.0") or (
+        bool(directions(case)) and (case.norm or not case.norm_first or "norm" in the_parameter(case))
+    )
+
+
+def has_no_backend(call):
+    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left on CPU."""
+    return is_nested_sdpa(call, "nested_jagged") and (call.case.is_causal or len(call.case.batch) == 1)
+
+
 def is_nested(call):
     """Whether the encoder packs the batch into a nested tensor."""
     return dispatch.nested(call.case, call.release)
