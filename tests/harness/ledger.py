@@ -836,8 +836,8 @@ ENTRIES = (
     Deviation(
         id="jagged-sdpa-no-backend",
         title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads, on CPU",
-        affects=">=2.4",
-        upstream="not found",
+        affects=">=2.3",
+        upstream="pytorch/pytorch#156660",
         clause=6,
         trigger="jagged nested tensors on CPU, and is_causal=True or tensors of three dimensions",
         instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"

@@ -260,7 +260,11 @@ MODES = (
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
     _NESTED,
     replace(
-        _NESTED, id="nested_jagged", kin="nested_strided", made=mode_text.JAGGED, needs="nested.as_nested_tensor", since="2.4"
+        _NESTED,
+        id="nested_jagged",
+        kin="nested_strided",
+        made=mode_text.JAGGED,
+        since="2.3",  # before, no kernel on CPU takes it
     ),
     _AUTOCAST,
     replace(

@@ -117,7 +117,7 @@ REFUSALS = (
         error=(
             "AssertionError|ValueError|NotImplementedError",  # a norm that comes first meets it before
             "does not support NestedTensor outside of its fast path|NestedTensor layer_norm requires weight and bias"
-            "|Could not run 'aten::native_layer_norm'",
+            "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default",
         ),
     ),
     Refusal(

@@ -396,10 +396,16 @@ def hides_appended_keys(call):
 def meets_no_native_path(call):
     """Whether a module is given a nested tensor in a block that takes no native path, or masks besides."""
     case = call.case
-    if call.lengths is None or isinstance(case, ScaledDotProduct):
+    if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
         return False
     is_native = {"native_mha", "native_layer"}.issuperset(dispatch.paths(case, call.release).values())
     return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+
+
+def misses_the_layers_biases(call):
+    """Whether an encoder layer without biases asks them for their device before anything else, in 2.1 and 2.2."""
+    asks = since(call.release, "2.1") and not since(call.release, "2.3")
+    return asks and dispatch.looks_for_missing_biases(call.case, call.release)
 
 
 def is_nested_sdpa(call, *modes):
