@@ -812,9 +812,7 @@ ENTRIES = (
             "RuntimeError",
             "at least one constituent tensor should have non-zero numel|NestedTensorImpl doesn't support sizes",
         ),
-        pinned=ScaledDotProduct(
-            mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"
-        ),
+        pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
     ),
     Deviation(
         id="nested-mha-no-keys",
@@ -829,9 +827,7 @@ ENTRIES = (
         change=lambda computation, call: raising(
             computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
         ),
-        pinned=MultiHead(
-            mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")
-        ),
+        pinned=MultiHead(mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")),
     ),
     Deviation(
         id="jagged-sdpa-no-backend",

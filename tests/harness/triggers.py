@@ -415,7 +415,9 @@ def is_nested_sdpa(call, *modes):
 
 def attends_to_nothing(call):
     """Whether it is given nested tensors in which no sample has a key."""
-    return is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
+    return (
+        is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
+    )
 
 
 def weighs_nothing(call):
