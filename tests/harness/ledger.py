@@ -69,7 +69,8 @@ def applying(call, entries):
 
     entries: those that concern the release.
     """
-    return tuple(Applied(entry.id, partial(entry.change, call=call)) for entry in entries if entry.applies(call))
+    met = call.met
+    return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in entries if entry.applies(met))
 
 
 ENTRIES = (
@@ -456,11 +457,11 @@ ENTRIES = (
         upstream="pytorch/pytorch#94702",
         clause=3,
         trigger="src_key_padding_mask in eval with autograd, where the first layer is frozen and, of a later one, only"
-        " the attention is",
+        " the attention is; or a nested tensor, to a stack with a final norm, or as the input of such a layer",
         instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
         " (2.0)",
         advice="enable_nested_tensor=False",
-        applies=triggers.norms_a_packed_batch,
+        applies=lambda call: triggers.norms_a_packed_batch(call) or triggers.norms_a_nested_tensor(call),
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
         ),
@@ -795,5 +796,55 @@ ENTRIES = (
         applies=triggers.garbles_gradients,
         change=lambda computation, call: replace(computation, undefined_gradient=True),
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
+    ),
+    Deviation(
+        id="nested-sdpa-no-keys",
+        title="scaled_dot_product_attention raises for nested tensors of empty sequences",
+        affects=">=2.2",
+        upstream="not found",
+        clause=4,
+        trigger="nested tensors, strided or jagged, in which all sequences of keys are empty",
+        instead="RuntimeError from the conversion to a padded tensor, since 2.12 of a strided one an internal error",
+        advice="leave out batches in which there is nothing to attend to",
+        applies=triggers.attends_to_nothing,
+        change=lambda computation, call: raising(
+            computation,
+            "RuntimeError",
+            "at least one constituent tensor should have non-zero numel|NestedTensorImpl doesn't support sizes",
+        ),
+        pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
+    ),
+    Deviation(
+        id="nested-mha-no-keys",
+        title="nn.MultiheadAttention raises for a nested tensor of empty sequences",
+        affects=">=2.2",
+        upstream="pytorch/pytorch#178677",
+        clause=4,
+        trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
+        instead="RuntimeError from to_padded_tensor",
+        advice="leave out such batches",
+        applies=triggers.weighs_nothing,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
+        ),
+        pinned=MultiHead(mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")),
+    ),
+    Deviation(
+        id="jagged-sdpa-no-backend",
+        title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads, on CPU",
+        affects=">=2.3",
+        upstream="pytorch/pytorch#156660",
+        clause=6,
+        trigger="jagged nested tensors on CPU, and is_causal=True or tensors of three dimensions",
+        instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
+        " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
+        advice="pad, and give a mask; or add a dimension of one head",
+        applies=triggers.has_no_backend,
+        change=lambda computation, call: raising(
+            computation,
+            "RuntimeError|AcceleratorError",
+            "No viable backend|CUDA|split_with_sizes expects|expected to contain only concrete integers",
+        ),
+        pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
     ),
 )

@@ -166,3 +166,49 @@ JACREV = _differentiated(
     "pairs = list(zip(cotangents, context.jacobians))\n"
     "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
 )
+
+_PACKED = """\
+def packed(*given, **options):
+    size, padding = given[0].shape[-2], None
+    if isinstance(module, torch.nn.Module):
+        padding = options.pop("key_padding_mask", options.pop("src_key_padding_mask", None))
+    elif "attn_mask" in options and options["attn_mask"].ndim == given[0].ndim:
+        padding = ~options.pop("attn_mask").flatten(1)
+
+    def lengths(tensor):
+        is_padded = padding is not None and padding.shape[-1] == tensor.shape[-2]
+        return (~padding).sum(-1).tolist() if is_padded else [tensor.shape[-2]] * len(tensor)
+
+    def nested(tensor):
+        samples = [sample[..., :length, :] for sample, length in zip(tensor, lengths(tensor))]
+        return NEST
+
+    def padded(result):
+        if not result.is_nested:  # weights, as wide as the longest sample
+            missing = size - result.shape[-1]
+            return torch.nn.functional.pad(result, (0, missing, 0, missing))
+        samples = UNNEST
+        return torch.stack([torch.nn.functional.pad(sample, (0, 0, 0, size - sample.shape[-2])) for sample in samples])
+
+    its = {id(tensor): nested(tensor) for tensor in given}  # self-attention is told by identity
+    results = module(*(its[id(tensor)] for tensor in given), **options)
+    if type(results) is tuple:
+        return tuple(None if result is None else padded(result) for result in results)
+    return padded(results)
+"""
+
+
+def _packed(nest, unnest):
+    """Statements after which a module is given its samples as a nested tensor, without their padding."""
+    return _PACKED.replace("UNNEST", unnest).replace("NEST", nest)
+
+
+STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
+JAGGED = _packed(  # sequences come first in it
+    "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
+    ".transpose(1, -2)",
+    "[\n"
+    "            sample.transpose(0, -2)\n"
+    "            for sample in result.transpose(1, -2).values().split(lengths(given[0]))\n"
+    "        ]",
+)

@@ -172,6 +172,16 @@ _MAPPED = Mode(
     warns=_UNBATCHED,
 )
 
+_NESTED = Mode(
+    "nested_strided",
+    mode_text.STRIDED,
+    "packed",
+    calls=(MODULES, SDPA),
+    needs="nested",
+    warns="nested tensors is in prototype|All tensors need to be on cuda device",  # that is why no backend serves
+    everywhere=False,
+)
+
 _AUTOCAST = Mode(
     "autocast",
     within='torch.autocast("cpu", dtype=torch.bfloat16)',
@@ -251,6 +261,14 @@ MODES = (
     replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
     replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
+    _NESTED,
+    replace(
+        _NESTED,
+        id="nested_jagged",
+        kin="nested_strided",
+        made=mode_text.JAGGED,
+        since="2.3",  # before, no kernel on CPU takes it
+    ),
     _AUTOCAST,
     replace(
         _AUTOCAST,

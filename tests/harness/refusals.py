@@ -15,7 +15,7 @@ from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
-from .triggers import is_short_of_dimensions, views_nothing
+from .triggers import has_no_backend, is_nested_sdpa, is_short_of_dimensions, meets_no_native_path, views_nothing
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Refusal:
 
 def refusal(call):
     """The Refusal that the call has to meet, or None."""
-    return next((entry for entry in REFUSALS if entry.applies(call)), None)
+    return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
 
 
 def _flash_alone(call):
@@ -101,7 +101,45 @@ def _looks_at_values(call):
     return bool(looking) and not raises_before
 
 
+def _groups_nested_heads(call):
+    """Whether that is asked for groups of more heads than one."""
+    case = call.case
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    return case.kv_heads not in (None, case.batch[-1])
+
+
 REFUSALS = (
+    Refusal(
+        id="nested-off-fast-path",
+        source="the pages of the modules say that nested tensors are for their fast path, and that masks keep off it",
+        applies=meets_no_native_path,
+        error=(
+            "AssertionError|ValueError|NotImplementedError",  # a norm that comes first meets it before
+            "does not support NestedTensor outside of its fast path|NestedTensor layer_norm requires weight and bias"
+            "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default",
+        ),
+    ),
+    Refusal(
+        id="strided-mask",
+        source="the messages of scaled_dot_product_attention, which says no more of nested tensors",
+        applies=lambda call: (
+            is_nested_sdpa(call, "nested_strided") and (call.case.attn_mask is not None or call.case.is_causal)
+        ),
+        error=("RuntimeError", "not supported when (an explicit attn_mask is set|is_causal=True)"),
+    ),
+    Refusal(
+        id="jagged-mask",
+        source="the message of scaled_dot_product_attention",
+        applies=lambda call: is_nested_sdpa(call, "nested_jagged") and call.case.attn_mask is not None,
+        error=("ValueError", "Masks are not yet supported"),
+    ),
+    Refusal(
+        id="nested-groups",
+        source="the page of scaled_dot_product_attention: enable_gqa does not support nested tensors",
+        applies=_groups_nested_heads,
+        error=("RuntimeError", "NestedTensorImpl doesn't support sizes|batch dimensions must have the same sizes"),
+    ),
     Refusal(
         id="data-dependent",
         source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",

@@ -5,6 +5,7 @@ import numpy as np
 from .arrays import ignored
 from .cases import MultiHead, ScaledDotProduct, is_padding
 from .modes import computed_in
+from .packing import packs, padded_queries
 from .precision import rounded
 
 
@@ -27,12 +28,16 @@ def present(case, results):
 def garbage_rows(case, results):
     """{name: bool array or None}: True in rows whose own query is garbage, of which only the class is determined.
 
-    They are ill-conditioned: their scores are huge. results: as torch shapes them.
+    They are ill-conditioned: their scores are huge. Or the mode leaves them out. results: as torch shapes them.
     """
-    query = {"scaled_dot_product_attention": None, "Transformer": "tgt"}.get(case.module, "query")
+    if isinstance(case, ScaledDotProduct):
+        rows = padded_queries(case)
+        return dict.fromkeys(results, None if rows is None else rows[..., None])
+    query = {"Transformer": "tgt"}.get(case.module, "query")
     if query == "query" and not isinstance(case, MultiHead):
         query = "tgt" if case.has_decoder else "src"
-    rows = ignored(case).get(query if getattr(case, "attention", "") != "copies" else "key") if case.garbage else None
+    counts_not = case.garbage or packs(case)
+    rows = ignored(case).get(query if getattr(case, "attention", "") != "copies" else "key") if counts_not else None
     if rows is None:
         return dict.fromkeys(results)
     if not case.batched:

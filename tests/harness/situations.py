@@ -1,12 +1,12 @@
 """What a case's masks amount to, as the ledger's triggers ask it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reference import masks as meaning
 
-from . import dispatch
+from . import dispatch, packing
 from .arrays import mask_arrays, merged_bias
 from .cases import Case, MultiHead, ScaledDotProduct, Transformer
 from .dispatch import blocks, detects_causality, source
@@ -18,11 +18,22 @@ from .vectors import extension
 
 @dataclass(frozen=True)
 class Call:
-    """A case on a release, and the path that served each of its attentions, in order (Observation.served)."""
+    """A case on a release, and the path that served each of its attentions, in order (Observation.served).
+
+    lengths: how many keys each sample has, of a call as torch meets it, where the mode packs.
+    """
 
     case: Case
     release: Release
     served: tuple[str, ...] = ()
+    lengths: tuple[int, ...] | None = None
+
+    @property
+    def met(self):
+        """The call as torch meets it: where the mode packs, without the padding."""
+        if self.lengths is not None or not packing.packs(self.case):
+            return self
+        return replace(self, case=packing.without_padding(self.case), lengths=packing.lengths(self.case))
 
     @property
     def vectors(self):

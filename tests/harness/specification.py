@@ -29,7 +29,7 @@ from .precision import FULL, LOW, PRECISIONS, emulated
 class Computation:
     """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
 
-    error: (type name, regular expression of the message) of what is raised instead.
+    error: regular expressions of (type name, message) of what is raised instead.
     warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess;
     undefined_gradient: those of the gradients.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.

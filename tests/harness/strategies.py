@@ -14,6 +14,7 @@ from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transforme
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, SDPA
 from .modes import MODULES as ANY_MODULE
+from .packing import NESTED
 
 # Past the boundaries of the kernels' tiles and vectors.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
@@ -330,6 +331,8 @@ def cases_in(release, *modes):
 
 
 def _cases_in(release, mode):
+    if mode.family == NESTED:
+        return _nested_cases(release, mode).filter(_has_something)
     kinds = {ANY_MODULE: module_cases(release), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)
@@ -346,6 +349,33 @@ def _cases_in(release, mode):
     if mode.is_for_small:
         cases = cases.filter(_is_small)
     return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
+
+
+# Where the samples end: nowhere, where they like, one at once, all alike.
+_ENDS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "sample", "trailing", "all")))
+_ENDS_OF_KEYS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "slice", "all")))
+_PACKED = ("MultiheadAttention", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder")
+
+
+@st.composite
+def _nested_cases(draw, release, mode):
+    """Calls whose samples a mode can pack into a nested tensor, rarely with a mask besides, which none takes."""
+    modules = (*_PACKED, *[SDPA] * release.has_scaled_dot_product_attention)
+    if mode.id == "nested_jagged":  # which no module takes
+        modules = (*[SDPA] * 15, *_PACKED)
+    module, without = one_of(draw, *modules), one_of(draw, *[True] * 7, False)
+    if module != SDPA:
+        case, padding = draw(cases_of(release, module, inference=True)), one_of(draw, *_ENDS)
+        if module == "MultiheadAttention":
+            masks, none = {"key_padding_mask": padding}, {"attn_mask": None, "is_causal": False}
+        else:
+            masks, none = {"src_key_padding_mask": padding}, {"src_mask": None, "src_is_causal": None}
+        return replace(case, mode=mode.id, **masks, **none if without else {})
+    case = draw(scaled_dot_product_cases(release).filter(lambda case: len(case.batch) < 3))
+    padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
+    mask = padding if without or case.is_causal else Mask("bool", "causal")
+    mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
+    return replace(case, mode=mode.id, attn_mask=mask, mask_batch=mask_batch, broadcast="L" if padding else "")
 
 
 def _is_small(case):

@@ -193,7 +193,8 @@ def _scaled_dot_product_attention(*given, **options):
 
 
 def _call_scaled_dot_product(case, function, tensors):
-    return function(**tensors, **options(case))
+    query, key, value, *mask = tensors.values()
+    return function(query, key, value, **dict(zip(masks_of(case), mask, strict=True)), **options(case))
 
 
 def _call_multi_head(case, function, tensors):

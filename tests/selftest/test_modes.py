@@ -13,6 +13,7 @@ from tests.harness.dispatch import since
 from tests.harness.failure import call_text
 from tests.harness.masks import Mask
 from tests.harness.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
+from tests.harness.packing import NESTED, lengths
 from tests.harness.refusals import refusal
 from tests.harness.release import installed
 from tests.harness.situations import Call
@@ -29,6 +30,16 @@ CALLS = [
     ScaledDotProduct(S=2, autograd="grad", attn_mask=Mask()),
 ]
 OTHERS = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
+PACKING = [mode for mode in OTHERS if mode.family == NESTED]  # of modules they can be asked in eval alone
+RAGGED = [
+    ScaledDotProduct(
+        autograd="grad", batch=(2, 2), L=3, S=3, D=2, attn_mask=Mask("bool", "right"), mask_batch=(2, 1), broadcast="L"
+    ),
+    MultiHead(N=2, L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "right")),
+    Transformer(
+        module="TransformerEncoder", N=2, S=3, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "right")
+    ),
+]
 
 
 def prepared(id):
@@ -38,7 +49,7 @@ def prepared(id):
     return called, parameters, module
 
 
-@pytest.mark.parametrize("mode", OTHERS, ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", [mode for mode in OTHERS if mode not in PACKING], ids=lambda mode: mode.id)
 def test_the_parameters_are_those_that_are_used(mode):
     called, parameters, module = prepared(mode.id)
     assert list(parameters) == [name for name, _ in module.named_parameters()]
@@ -73,7 +84,9 @@ def asked(mode, case):
 
 
 @pytest.mark.parametrize(
-    "mode", [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors], ids=lambda mode: mode.id
+    "mode",
+    [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors and mode not in PACKING],
+    ids=lambda mode: mode.id,
 )
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
     case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
@@ -90,12 +103,38 @@ def test_a_mode_can_be_typed(case, mode):
     case = asked(mode, case)
     if refusal(Call(case, installed())):
         pytest.skip("this release does not serve it")
+    assert_can_be_typed(case, mode)
+
+
+def assert_can_be_typed(case, mode):
+    """The script of the case says that it conforms, and shows the mode, as a report does."""
     text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
     assert code == 0, output
     for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within, mode.begins):
         assert line in text
         assert line in call_text(case)
+
+
+@pytest.mark.parametrize("mode", PACKING, ids=lambda mode: mode.id)
+@pytest.mark.parametrize("case", RAGGED, ids=lambda case: case.module)
+def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
+    if not installed().offers(case):
+        pytest.skip("this release has no such function")
+    case = replace(case, mode=mode.id)
+    if refusal(Call(case, installed())):
+        assert judged(case)[1].status == CONFORMS
+        return
+    assert_can_be_typed(case, mode)
+    observation, verdict = judged(case)
+    assert verdict.status == CONFORMS
+    ends, output = lengths(case), observation.outputs["output"]
+    assert min(ends) < case.S
+    assert all(not sample[..., end:, :].any() for sample, end in zip(output, ends, strict=True))
+    made = mode.made.replace("(~padding).sum(-1)", "((~padding).sum(-1) - 1).clamp(1)")  # the last ones are lost
+    assert made != mode.made
+    monkeypatch.setitem(BY_ID, mode.id, replace(mode, made=made))
+    assert judged(case)[1].status == FAILS
 
 
 STACK = Transformer(

@@ -155,7 +155,8 @@ def _size(report):
 def _applying(text, release, served):
     """The ids of the entries that apply to a case on a release."""
     call = Call(parse(text), release, served)
-    return frozenset(entry.id for entry in ledger.ENTRIES if entry.concerns(release) and entry.applies(call))
+    concerned = [entry for entry in ledger.ENTRIES if entry.concerns(release)]
+    return frozenset(applied.id for applied in ledger.applying(call, concerned))
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------
