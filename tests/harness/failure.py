@@ -20,6 +20,7 @@ _CLAUSES = {
     "ignores it": "5",
     "nobody may look": "5",
     "gradient": "1 and 5",
+    "tangent": "1 and 5",
     "dropout": "7",
     "dropped": "7",
     "weights": "1 to 4 and 7",

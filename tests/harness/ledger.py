@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import autocast, dispatch, triggers
+from . import autocast, dispatch, forward, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -780,6 +780,24 @@ ENTRIES = (
             num_heads=2,
             head_dim=2,
             src_key_padding_mask=Mask("float", "sample"),
+        ),
+    ),
+    Deviation(
+        id="func-jvp-expanded",
+        title="torch.func.jvp raises where a mask that moves is expanded",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="forward-mode differentiation for a float mask that was made by expand: several of its elements share"
+        " memory",
+        instead="RuntimeError: the tangent, whose elements differ, is laid out in memory as the mask is",
+        advice="clone the mask, or make it contiguous",
+        applies=forward.moves_an_expanded_tensor,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"
+        ),
+        pinned=ScaledDotProduct(
+            mode="func_jvp_math", autograd="mask", S=2, attn_mask=Mask("float", "none", layout="expanded")
         ),
     ),
     Deviation(
