@@ -11,7 +11,7 @@ from .results import as_given
 from .situations import is_empty
 from .specification import specification
 from .subject import lay_out
-from .triggers import appended, dropped_masks, is_nested, looks_at_no_position, views_nothing
+from .triggers import appended, blocks_without_a_bias, dropped_masks, is_nested, looks_at_no_position, views_nothing
 
 
 def moves_an_expanded_tensor(call):
@@ -41,9 +41,9 @@ def meets_what_takes_no_tangent(call):
         return False
     if is_nested(call):
         return "src" in directions(case)
-    viewing, taking_none = views_nothing(call), _taking_none(call)
+    raising, taking_none = {*views_nothing(call), *blocks_without_a_bias(call)}, _taking_none(call)
     for block, has_tangent in _computed(call):
-        if block in viewing:
+        if block in raising:
             return False
         if block in taking_none and (has_tangent or _has_tangent_within(call, block)):
             return True

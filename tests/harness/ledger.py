@@ -196,7 +196,7 @@ ENTRIES = (
         trigger="bias=False on the native path of self-attention",
         instead="TypeError, in 1.13.0 AttributeError, since the native path needs a bias",
         advice="use 2.1, or give a parameter or the input a gradient",
-        applies=lambda call: not getattr(call.case, "bias", True) and bool(call.blocks("native_mha")),
+        applies=lambda call: bool(triggers.blocks_without_a_bias(call)),
         change=triggers.misses_a_bias,
         pinned=MultiHead(num_heads=2, attention="self", bias=False),
     ),

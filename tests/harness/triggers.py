@@ -212,6 +212,11 @@ def converts_masks(call):
     return any(gives_float(call.case, block) for block in blocks)
 
 
+def blocks_without_a_bias(call):
+    """The blocks whose native path is given no bias, which it takes from 2.1 on only if there is one."""
+    return () if getattr(call.case, "bias", True) else call.blocks("native_mha")
+
+
 def misses_a_bias(computation, call):
     """What nn.MultiheadAttention(bias=False) raises on its native path."""
     if since(call.release, "1.13.1"):
