@@ -759,11 +759,11 @@ ENTRIES = (
     ),
     Deviation(
         id="func-nested-raises",
-        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp",
+        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp and jvp",
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.func.vjp or grad, and src_key_padding_mask, where the batch is packed into a nested tensor: what"
+        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested tensor: what"
         " is differentiated for is a mask, or the parameters of later layers",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
         advice="enable_nested_tensor=False",
@@ -796,9 +796,7 @@ ENTRIES = (
         change=lambda computation, call: raising(
             computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"
         ),
-        pinned=ScaledDotProduct(
-            mode="func_jvp_math", autograd="mask", S=2, attn_mask=Mask("float", "none", layout="expanded")
-        ),
+        pinned=MultiHead(mode="func_jvp", autograd="mask", S=2, attn_mask=Mask("float", "none", layout="expanded")),
     ),
     Deviation(
         id="flash-gradient-bfloat16",

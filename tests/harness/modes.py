@@ -223,7 +223,8 @@ MODES = (
     _VJP,
     _JACREV,
     _JVP,
-    replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH),  # no other backend of a CPU has a forward mode
+    # the other backend has no forward mode; before 2.1 there is none
+    replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
