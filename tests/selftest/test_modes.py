@@ -105,6 +105,15 @@ def test_a_mode_can_be_typed(case, mode):
         assert line in call_text(case)
 
 
+@pytest.mark.parametrize("id", ["func_vjp", "func_jvp_math", "checkpoint", "vmap", "traced"])
+def test_a_mode_can_be_typed_where_there_are_no_weights(id):
+    if not BY_ID[id].is_in():
+        pytest.skip("this release does not have the mode")
+    case = asked(BY_ID[id], MultiHead(N=3, L=2, S=2, autograd="grad", need_weights=False))
+    code, output, _ = run_script(script(case, about={RESULTS, GRADIENTS}))
+    assert code == 0, output
+
+
 STACK = Transformer(
     "float32", module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_mask=Mask("bool", "causal")
 )

@@ -109,7 +109,10 @@ class _CaseScript:
     def call(self):
         """The call, with all that it is watched by."""
         backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
-        body = [self.typed.call(self.names if self.looks_at_numbers or backward else "")]
+        names = self.names if self.looks_at_numbers or backward else ""
+        body = [self.typed.call(names)]
+        if names and self.may_return_one:
+            body.append("output = output if torch.is_tensor(output) else output[0]")
         if self.differentiates and not self.is_forward:
             body += self.backward()
         body += self.guarded("output.sum().backward()") * backward
@@ -127,9 +130,14 @@ class _CaseScript:
     @property
     def names(self):
         """The variables that the results are assigned to."""
-        if not isinstance(self.case, MultiHead):
+        if not isinstance(self.case, MultiHead) or self.may_return_one:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
+
+    @property
+    def may_return_one(self):
+        """Whether what is called leaves out weights that are None."""
+        return self.typed.mode.called != "module" and not getattr(self.case, "need_weights", True)
 
     # ---- gradients
 
