@@ -2,31 +2,26 @@
 
 import numpy as np
 
-from .arrays import directions, inputs, mask_arrays
+from .arrays import directions
 from .behaviours import with_kernel, without_gradient
-from .cases import ScaledDotProduct, masks_of
+from .cases import ScaledDotProduct
 from .dispatch import blocks, is_given_what_moves, since
 from .modes import BY_ID
-from .results import as_given
 from .situations import is_empty
 from .specification import specification
-from .subject import lay_out
+from .subject import arguments
 from .triggers import appended, blocks_without_a_bias, dropped_masks, is_nested, looks_at_no_position, views_nothing
 
 
 def moves_an_expanded_tensor(call):
     """Whether an argument that has a tangent holds the same memory in several elements."""
-    case, masks = call.case, masks_of(call.case)
-    if not BY_ID[case.mode].is_forward:
+    case = call.case
+    if not BY_ID[case.mode].is_forward or not directions(case):
         return False
-    return any(
-        _overlaps(lay_out(as_given(case, name, array), masks[name].layout if name in masks else case.layout, case.dtype))
-        for name, array in (inputs(case) | mask_arrays(case)).items()
-        if name in directions(case)
-    )
+    return any(_shares_memory(tensor) for name, tensor in arguments(case).items() if name in directions(case))
 
 
-def _overlaps(tensor):
+def _shares_memory(tensor):
     is_shared = any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return is_shared and tensor.numel() > 0
 

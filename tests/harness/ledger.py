@@ -763,8 +763,8 @@ ENTRIES = (
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested tensor: what"
-        " is differentiated for is a mask, or the parameters of later layers",
+        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested tensor:"
+        " what is differentiated for is a mask, or the parameters of later layers",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
         advice="enable_nested_tensor=False",
         applies=triggers.packs_under_a_transform,

@@ -68,7 +68,7 @@ def observe(case, device="cpu", adopted=None):
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
         served += observe(replace(case, mode=EAGER.id), device, adopted).served
     started = time.process_time()
-    tensors = _tensors(case, device)
+    tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
     outputs, gradients, tangents, error = {}, {}, {}, None
@@ -114,7 +114,7 @@ def _to_numpy(tensor):
 # ---- arguments -----------------------------------------------------------------------------------------------------
 
 
-def _tensors(case, device):
+def arguments(case, device="cpu"):
     """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
     moving = directions(case)
     tensors = {}

@@ -372,7 +372,8 @@ def saves_a_packed_batch(call):
 def packs_under_a_transform(call):
     """Whether the encoder packs something where torch.func differentiates."""
     case = call.case
-    return BY_ID[case.mode].family in ("func_vjp", "func_jvp") and is_nested(call) and case.N * case.S > 0 and bool(directions(case))
+    is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
+    return is_transformed and is_nested(call) and case.N * case.S > 0
 
 
 def packs_no_sample(call):
