@@ -62,11 +62,17 @@ def _infers(case, release):
 
 def fast_path_is_open(case, release, block, part="layer"):
     """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
-    return _infers(case, release) and _is_unrecorded(case, block, part) and BY_ID[case.mode].family != "exported"
+    mode = BY_ID[case.mode]
+    is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
+    return _infers(case, release) and is_unseen and mode.family != "exported"
+
+
+def is_given_what_moves(case, block, part):
+    """Whether autograd sees a parameter of this part of the block, or something that it is given."""
+    return not _is_unrecorded(case, block, part)
 
 
 def _is_unrecorded(case, block, part):
-    """Whether autograd sees no parameter of this part of the block, and nothing that it is given."""
     if case.autograd != "one_parameter" or isinstance(case, MultiHead):
         return case.autograd in UNRECORDED or block.endswith(".early")
     stack, layers, name = the_parameter(case).rpartition("layers.")

@@ -20,6 +20,7 @@ _CLAUSES = {
     "ignores it": "5",
     "nobody may look": "5",
     "gradient": "1 and 5",
+    "tangent": "1 and 5",
     "dropout": "7",
     "dropped": "7",
     "weights": "1 to 4 and 7",
@@ -131,7 +132,8 @@ def _in_context(case, call):
     gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}
     if case.autograd == "one_parameter":
         gradient["one_parameter"] = the_parameter(case)
-    return f"{call}\n# requires_grad: {gradient.get(case.autograd, 'nothing')}"
+    what = "tangent" if BY_ID[case.mode].is_forward else "requires_grad"
+    return f"{call}\n# {what}: {gradient.get(case.autograd, 'nothing')}"
 
 
 def _made(case, factory):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import autocast, dispatch, triggers
+from . import autocast, dispatch, forward, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -197,7 +197,7 @@ ENTRIES = (
         trigger="bias=False on the native path of self-attention",
         instead="TypeError, in 1.13.0 AttributeError, since the native path needs a bias",
         advice="use 2.1, or give a parameter or the input a gradient",
-        applies=lambda call: not getattr(call.case, "bias", True) and bool(call.blocks("native_mha")),
+        applies=lambda call: bool(triggers.blocks_without_a_bias(call)),
         change=triggers.misses_a_bias,
         pinned=MultiHead(num_heads=2, attention="self", bias=False),
     ),
@@ -760,12 +760,12 @@ ENTRIES = (
     ),
     Deviation(
         id="func-nested-raises",
-        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp",
+        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp and jvp",
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.func.vjp or grad, and src_key_padding_mask, where the batch is packed into a nested tensor: what"
-        " is differentiated for is a mask, or the parameters of later layers",
+        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested tensor:"
+        " what is differentiated for is a mask, or the parameters of later layers",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
         advice="enable_nested_tensor=False",
         applies=triggers.packs_under_a_transform,
@@ -782,6 +782,22 @@ ENTRIES = (
             head_dim=2,
             src_key_padding_mask=Mask("float", "sample"),
         ),
+    ),
+    Deviation(
+        id="func-jvp-expanded",
+        title="torch.func.jvp raises where a mask that moves is expanded",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="forward-mode differentiation for a float mask that was made by expand: several of its elements share"
+        " memory",
+        instead="RuntimeError: the tangent, whose elements differ, is laid out in memory as the mask is",
+        advice="clone the mask, or make it contiguous",
+        applies=forward.moves_an_expanded_tensor,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"
+        ),
+        pinned=MultiHead(mode="func_jvp", autograd="mask", S=2, attn_mask=Mask("float", "none", layout="expanded")),
     ),
     Deviation(
         id="flash-gradient-bfloat16",

@@ -1,6 +1,7 @@
 """The longer of the statements that make a mode (modes.py): text that a report shows, and that runs.
 
-They find `module` in place, which may be a function, and define what is called instead of it.
+They find `module` in place, which may be a function, and define what is called instead of it. Where derivatives are
+taken forwards, arguments and results have a `tangent` each.
 """
 
 EACH = """\
@@ -156,6 +157,35 @@ def _differentiated(forward, backward):
     """Statements after which autograd goes back through a module by a transformation of torch.func."""
     return _DIFFERENTIATED.replace("FORWARD", forward).replace("BACKWARD", backward)
 
+
+JVP = """\
+def differentiated(*given, **options):
+    parameters = dict(getattr(module, "named_parameters", dict)())
+    everything = {id(value): value for value in (*given, *options.values(), *parameters.values())}
+    moving = {key: value.detach() for key, value in everything.items() if hasattr(value, "tangent")}
+
+    def call(moved):
+        def its(value):  # self-attention is told by identity
+            return moved.get(id(value), value)
+
+        tensors = tuple(its(tensor) for tensor in given)
+        others = {name: its(value) for name, value in options.items()}
+        if parameters:
+            values = {name: its(parameter) for name, parameter in parameters.items()}
+            results = torch.func.functional_call(module, values, tensors, others)
+        else:
+            results = module(*tensors, **others)
+        results = results if type(results) is tuple else (results,)
+        return tuple(result for result in results if result is not None)
+
+    if not moving:
+        return module(*given, **options)
+    tangents = {key: everything[key].tangent for key in moving}
+    results, tangents = torch.func.jvp(call, (moving,), (tangents,))
+    for result, tangent in zip(results, tangents):
+        result.tangent = tangent
+    return results if len(results) > 1 else results[0]
+"""
 
 VJP = _differentiated(
     "results, context.pull = torch.func.vjp(call, moved)",

@@ -33,6 +33,7 @@ class Mode:
     within: an expression for the context of the call. kin: the mode of which it is a variant, with which it shares a
     test. parameter: where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of.
     warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
+    is_forward: whether derivatives are taken forwards: results have a `tangent` if arguments have.
     lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
     the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
     not done for what is empty. is_for_small: whether it is asked of small calls only, and not of empty ones.
@@ -49,6 +50,7 @@ class Mode:
     calls: tuple[str, ...] = (MODULES,)
     warns: str | None = None
     differentiates: bool = True
+    is_forward: bool = False
     lowers: str | None = None
     vectors: str | None = None
     compiles: bool = False
@@ -106,13 +108,13 @@ class Mode:
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
 
-_MATH, _FLASH, _CHOOSES = (
+MATH, _FLASH, _CHOOSES = (
     "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
     "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION)",
     "nn.attention",
 )
 if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
-    _MATH, _FLASH, _CHOOSES = (
+    MATH, _FLASH, _CHOOSES = (
         "torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)",
         "torch.backends.cuda.sdp_kernel(enable_math=False, enable_mem_efficient=False)",
         "backends.cuda.sdp_kernel",
@@ -157,6 +159,18 @@ _JACREV = replace(
     is_watched=False,
     everywhere=False,
     warns=_UNBATCHED,
+)
+
+_JVP = Mode(
+    "func_jvp",
+    mode_text.JVP,
+    "differentiated",
+    calls=(MODULES, FUNCTIONAL, SDPA),
+    is_forward=True,
+    needs="func",
+    everywhere=False,
+    since="2.0",
+    warns="torch.jit.script",  # which torch.func.jvp makes its formulas by
 )
 
 _MAPPED = Mode(
@@ -221,6 +235,9 @@ MODES = (
     ),
     _VJP,
     _JACREV,
+    _JVP,
+    # the other backend has no forward mode; before 2.1 there is none
+    replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
@@ -282,7 +299,7 @@ MODES = (
         Mode(f"vectors_{name.lower()}", vectors=name, calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False)
         for name in ("DEFAULT", "AVX2")
     ),
-    Mode("sdpa_math", within=_MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
+    Mode("sdpa_math", within=MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
 )
 BY_ID = {mode.id: mode for mode in MODES}

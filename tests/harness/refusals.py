@@ -12,6 +12,7 @@ from .arrays import inputs, mask_arrays
 from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
+from .forward import meets_what_takes_no_tangent
 from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
@@ -157,5 +158,15 @@ REFUSALS = (
         applies=_flash_alone,
         error=("RuntimeError", "No available kernel"),
         warning="Flash attention kernel not used because",
+    ),
+    Refusal(
+        id="no-forward-derivative",
+        source="torch.func.jvp: not all operators have a forward-mode derivative, and the error asks to file an issue",
+        applies=meets_what_takes_no_tangent,
+        error=(
+            "NotImplementedError",
+            r"Trying to use forward AD with (_scaled_dot_product_flash_attention(_for_cpu)?"
+            r"|aten::_(native_multi_head_attention|transformer_encoder_layer_fwd)|_nested_tensor_from_mask) that",
+        ),
     ),
 )

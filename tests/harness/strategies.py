@@ -341,6 +341,8 @@ def _cases_in(release, mode):
         is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
         autograd = case.autograd if is_allowed else "no_grad"
         case = replace(case, mode=mode.id, autograd=autograd)
+        if mode.is_forward:
+            case = _differentiating(case)
         if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
             case = replace(case, fast_path=True)
         return _lowered(case, "float32") if mode.lowers else case
@@ -376,6 +378,13 @@ def _nested_cases(draw, release, mode):
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
     return replace(case, mode=mode.id, attn_mask=mask, mask_batch=mask_batch, broadcast="L" if padding else "")
+
+
+def _differentiating(case):
+    """The case with something to differentiate for: forwards that is done in inference, too."""
+    if case.autograd not in _WITHOUT_GRADIENT:
+        return case
+    return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
 
 
 def _is_small(case):

@@ -37,13 +37,15 @@ class Observation:
 
     outputs: {"output": array, "weights": array}, as torch shapes them. dtypes: of these, in torch. gradients: {name:
     array or None}, in the shapes of arrays.py, None where autograd found no dependence; empty if the case does not
-    differentiate. error: (type name, message) or None. warnings: messages in order. served: the path of each attention,
-    in order (PATHS). mutated: arguments that the call changed. seconds: CPU time spent in torch.
+    differentiate. tangents: of the outputs, where it does so forwards. error: (type name, message) or None. warnings:
+    messages in order. served: the path of each attention, in order (PATHS). mutated: arguments that the call changed.
+    seconds: CPU time spent in torch.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    tangents: dict[str, np.ndarray] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
@@ -66,16 +68,21 @@ def observe(case, device="cpu", adopted=None):
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
         served += observe(replace(case, mode=EAGER.id), device, adopted).served
     started = time.process_time()
-    tensors = _tensors(case, device)
+    tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
-    outputs, gradients, error = {}, {}, None
+    outputs, gradients, tangents, error = {}, {}, {}, None
     call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
+    if is_forward := BY_ID[case.mode].is_forward:
+        _move(case, tensors | weights)
     with warnings.catch_warnings(record=True) as caught, _watching(served, case), _fast_path(case):
         warnings.simplefilter("always")
         try:
             outputs = _call(case, call, tensors)
-            gradients = _gradients(case, outputs, tensors | weights)
+            if is_forward:
+                tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
+            else:
+                gradients = _gradients(case, outputs, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
     seconds = time.process_time() - started
@@ -86,6 +93,7 @@ def observe(case, device="cpu", adopted=None):
             name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
             for name, gradient in gradients.items()
         },
+        {name: _to_numpy(tangent) for name, tangent in tangents.items()},
         error,
         tuple(str(warning.message) for warning in caught),
         tuple(served),
@@ -106,7 +114,7 @@ def _to_numpy(tensor):
 # ---- arguments -----------------------------------------------------------------------------------------------------
 
 
-def _tensors(case, device):
+def arguments(case, device="cpu"):
     """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
     moving = directions(case)
     tensors = {}
@@ -291,6 +299,12 @@ def options(case):
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------
+
+
+def _move(case, tensors):
+    """Give a tangent to all that requires a gradient."""
+    for name, direction in directions(case).items():
+        tensors[name].tangent = torch.tensor(as_given(case, name, direction)).to(tensors[name])
 
 
 def _gradients(case, outputs, tensors):

@@ -21,7 +21,7 @@ from .behaviours import (
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
-from .modes import BY_ID, computed_in
+from .modes import BY_ID, MATH, computed_in
 from .precision import LOW, PRECISIONS
 from .situations import (
     absorbs_everything,
@@ -212,6 +212,11 @@ def converts_masks(call):
     return any(gives_float(call.case, block) for block in blocks)
 
 
+def blocks_without_a_bias(call):
+    """The blocks whose native path is given no bias, which it takes from 2.1 on only if there is one."""
+    return () if getattr(call.case, "bias", True) else call.blocks("native_mha")
+
+
 def misses_a_bias(computation, call):
     """What nn.MultiheadAttention(bias=False) raises on its native path."""
     if since(call.release, "1.13.1"):
@@ -272,7 +277,8 @@ def views_nothing(call):
         return ()
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
-    if getattr(case, "num_layers", 1) > 1 and case.autograd == "mask" and not _memory_is_too_short(call):
+    is_seen = case.autograd == "mask" and not BY_ID[case.mode].is_forward
+    if getattr(case, "num_layers", 1) > 1 and is_seen and not _memory_is_too_short(call):
         viewing += tuple(block for block in native if _sees_a_gradient(call, block))
     viewing = [block for block in viewing if not drops_the_mask(case, call.release, block)]
     return (
@@ -321,13 +327,14 @@ def loses_empty_weights(call):
 def is_short_of_dimensions(call):
     """Whether scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or case.mode == "sdpa_math":
+    mode = BY_ID[case.mode]
+    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or mode.within == MATH:
         return False
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
         return False  # nothing is to be done
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
         return False  # groups of heads are not for the fused kernel
-    return len(case.batch) == 2 and not needs_mask_gradient(case, "sdpa")
+    return len(case.batch) == 2 and (mode.is_forward or not needs_mask_gradient(case, "sdpa"))
 
 
 def unpacks_too_late(call):
@@ -365,7 +372,8 @@ def saves_a_packed_batch(call):
 def packs_under_a_transform(call):
     """Whether the encoder packs something where torch.func differentiates."""
     case = call.case
-    return BY_ID[case.mode].family == "func_vjp" and is_nested(call) and case.N * case.S > 0 and bool(directions(case))
+    is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
+    return is_transformed and is_nested(call) and case.N * case.S > 0
 
 
 def packs_no_sample(call):

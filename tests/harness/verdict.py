@@ -133,17 +133,17 @@ class _Prediction:
             return True
         return not self.case.nan_query and any(np.isnan(array).any() for array in self.exact.values())
 
-    def bounds(self, name):
+    def bounds(self, name, part=np.real):
         """The errors to allow, the cheap bound first (see comparison.py)."""
-        exact, ignore = self.exact[name].real, self.garbage[name]
+        exact, ignore = part(self.exact[name]), self.garbage[name]
         dtype, terms = computed_in(self.case), comparison.terms(self.case)
         yield comparison.bound(exact, exact, dtype, terms, ignore)
-        yield max(comparison.bound(exact, its[name].real, dtype, terms, ignore) for its in self.rough)
+        yield max(comparison.bound(exact, part(its[name]), dtype, terms, ignore) for its in self.rough)
 
 
-def bounds(case, name):
-    """The errors that a result may have by the specification, the cheap bound first."""
-    return _Prediction(case).bounds(name)
+def bounds(case, name, part=np.real):
+    """The errors that a result may have by the specification, or its tangent, the cheap bound first."""
+    return _Prediction(case).bounds(name, part)
 
 
 def _against(case, observation, prediction):
@@ -155,7 +155,8 @@ def _against(case, observation, prediction):
     more, margins = _results(observation, prediction)
     found += more
     if directions(case) and not found and not (model.undefined or model.undefined_gradient):
-        more, its_margins = _gradients(case, observation, prediction)
+        is_forward = BY_ID[case.mode].is_forward
+        more, its_margins = (_tangents if is_forward else _gradients)(case, observation, prediction)
         found, margins = found + more, margins + its_margins
     return tuple(found), tuple(margins)
 
@@ -207,15 +208,32 @@ def _results(observation, prediction):
             found.append(Mismatch(f"{name} dtype", prediction.computation.dtype, dtype))
         if prediction.computation.undefined and got.shape == expected[name].shape:
             continue
-        for kind, allowed in zip(BOUNDS, prediction.bounds(name), strict=True):
-            ignore = prediction.garbage[name]
-            # what sums up to 0 by chance does so no more if the inputs move
-            is_zero = kind == BOUNDS[0] or np.all([its[name].real == 0 for its in prediction.rough], axis=0)
-            mismatch, ratio = comparison.compare_arrays(name, expected[name].real, got, allowed, ignore, is_zero)
-            if mismatch is None:
-                margins.append((kind, ratio))
-                break
-        found += [mismatch] * (mismatch is not None)
+        more, its_margins = _compared(name, got, prediction)
+        found, margins = found + more, margins + its_margins
+    return found, margins
+
+
+def _compared(name, got, prediction, part=np.real):
+    for kind, allowed in zip(BOUNDS, prediction.bounds(name, part), strict=True):
+        expected, ignore = part(prediction.exact[name]), prediction.garbage[name]
+        # what sums up to 0 by chance does so no more if the inputs move
+        is_zero = kind == BOUNDS[0] or np.all([part(its[name]) == 0 for its in prediction.rough], axis=0)
+        mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
+        if mismatch is None:
+            return [], [(kind, ratio)]
+    return [mismatch], []
+
+
+def _tangents(case, observation, prediction):
+    found, margins = [], []
+    if set(prediction.exact) != set(observation.tangents):
+        found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents)))
+    for name, got in observation.tangents.items():
+        is_nan = np.isnan(prediction.exact[name].real)  # which has a derivative only where nothing is multiplied by it
+        known = np.where(is_nan, derivative(prediction.exact[name]), got)
+        more, its_margins = _compared(name, known, prediction, derivative)
+        found += [replace(mismatch, what=f"tangent of {name}") for mismatch in more]
+        margins += its_margins
     return found, margins
 
 

@@ -17,7 +17,7 @@ from tests.harness.packing import NESTED, lengths
 from tests.harness.refusals import refusal
 from tests.harness.release import installed
 from tests.harness.situations import Call
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.tools.case_script import GRADIENTS, RESULTS, script
 
 from .running import run_script
@@ -83,6 +83,11 @@ def asked(mode, case):
     return replace(case, mode=mode.id)
 
 
+def is_refused(case):
+    """Whether torch says that it does not serve the case."""
+    return refusal(Call(case, installed(), judged(case)[0].served)) is not None
+
+
 @pytest.mark.parametrize(
     "mode",
     [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors and mode not in PACKING],
@@ -90,6 +95,8 @@ def asked(mode, case):
 )
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
     case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
+    if is_refused(case):
+        pytest.skip("this release does not serve it")
     assert judged(case)[1].status in (CONFORMS, DEVIATES)
     monkeypatch.setattr(nn.TransformerEncoderLayer, "_ff_block", lambda self, x: self.linear2(self.linear1(x)))
     assert judged(replace(case, activation="gelu"))[1].status == FAILS
@@ -101,7 +108,7 @@ def test_a_mode_can_be_typed(case, mode):
     if not installed().offers(case):
         pytest.skip("this release has no such function")
     case = asked(mode, case)
-    if refusal(Call(case, installed())):
+    if is_refused(case):
         pytest.skip("this release does not serve it")
     assert_can_be_typed(case, mode)
 
@@ -137,6 +144,15 @@ def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
     assert judged(case)[1].status == FAILS
 
 
+@pytest.mark.parametrize("id", ["func_vjp", "func_jvp_math", "checkpoint", "vmap", "traced"])
+def test_a_mode_can_be_typed_where_there_are_no_weights(id):
+    if not BY_ID[id].is_in():
+        pytest.skip("this release does not have the mode")
+    case = asked(BY_ID[id], MultiHead(N=3, L=2, S=2, autograd="grad", need_weights=False))
+    code, output, _ = run_script(script(case, about={RESULTS, GRADIENTS}))
+    assert code == 0, output
+
+
 STACK = Transformer(
     "float32", module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_mask=Mask("bool", "causal")
 )
@@ -164,3 +180,38 @@ def test_a_backend_refuses_what_it_does_not_serve():
     met = refusal(Call(case, installed()))
     assert [mismatch.what for mismatch in met.mismatches(replace(observation, error=None))] == ["error"]
     assert [mismatch.what for mismatch in met.mismatches(replace(observation, warnings=()))] == ["warning"]
+
+
+FORWARDS = [
+    (MultiHead(S=2), False),
+    (MultiHead(S=2, need_weights=False), True),
+    (MultiHead(S=2, need_weights=False, mode="func_jvp_math"), False),
+    (MultiHead(num_heads=2, attention="self", mode="func_jvp_math"), True),
+    (MultiHead(num_heads=2, attention="self", mode="func_jvp_math", fast_path=False), False),
+    (LAYER, True),
+    (replace(LAYER, mode="func_jvp_math"), True),
+    (replace(LAYER, mode="func_jvp_math", training=True), False),
+]
+
+
+@pytest.mark.parametrize(("case", "meets_one"), FORWARDS)
+def test_fused_and_native_kernels_refuse_tangents(case, meets_one):
+    case = replace(case, autograd="inputs", mode=case.mode if case.mode != "eager" else "func_jvp")
+    if not installed().offers(case) or not since(installed(), "2.1"):
+        pytest.skip("this release does not have the mode, or no fused kernel")
+    assert is_refused(case) == meets_one
+    observation, verdict = judged(case)
+    assert verdict.status == CONFORMS
+    assert bool(observation.tangents) != meets_one
+
+
+def test_a_wrong_tangent_fails():
+    case = MultiHead(S=2, autograd="grad", mode="func_jvp", key_padding_mask=Mask("float", "one", "finite"))
+    if not BY_ID["func_jvp"].is_in():
+        pytest.skip("this release does not have the mode")
+    observation, verdict = judged(case)
+    assert verdict.status == CONFORMS
+    for name, tangent in observation.tangents.items():
+        wrong = replace(observation, tangents={**observation.tangents, name: tangent * (1 + 1e-6)})
+        assert [mismatch.what for mismatch in judge(case, wrong).mismatches] == [f"tangent of {name}"]
+    assert judge(case, replace(observation, tangents={})).status == FAILS

@@ -48,6 +48,7 @@ class _CaseScript:
 
     def blocks(self):
         results = self.expected if RESULTS in self.about else ()
+        tangents = self.moved if self.is_forward and self.differentiates else ()
         return (
             *((statement,) for statement in self.typed.needs()),
             self.typed.switches(),
@@ -57,6 +58,7 @@ class _CaseScript:
             (*self.typed.requirements(), *self.preparation()),
             self.call(),
             *(self.result(name) for name in results),
+            *(self.tangent(name) for name in tangents),
             self.gradients(),
             self.verdict(),
         )
@@ -64,6 +66,10 @@ class _CaseScript:
     @property
     def differentiates(self):
         return GRADIENTS in self.about and bool(self.leaves)
+
+    @property
+    def is_forward(self):
+        return self.typed.mode.is_forward and bool(self.leaves)
 
     @property
     def looks_at_numbers(self):
@@ -77,24 +83,39 @@ class _CaseScript:
     def expected(self):
         return present(self.case, self.specification())
 
+    @cached_property
+    def moved(self):
+        """What is expected where the leaves are displaced, see derivative.py."""
+        return present(self.case, specification(self.case, displace=self.leaves)())
+
     # ---- the call
 
     def preparation(self):
-        """What is kept of the arguments before the call, and what the results are contracted with."""
+        """What is kept of the arguments before the call, their tangents, and what the results are contracted with."""
         if ARGUMENTS in self.about:
             names = [*inputs(self.case), *mask_arrays(self.case)]
             yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
             yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
-        if self.differentiates:
+        if self.differentiates or self.is_forward:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
+        if self.is_forward:
+            yield self.directions()
+            moved = "leaf.tangent = leaf.new_tensor(directions[name]).view_as(leaf)"
+            yield Suite("for name, leaf in leaves.items():", (moved,))
+        elif self.differentiates:
             for name, array in self.cotangents.items():
                 yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.specification.dtype)
 
     def call(self):
         """The call, with all that it is watched by."""
-        backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates
-        body = [self.typed.call(self.names if self.looks_at_numbers or backward else "")]
-        body += self.backward() if self.differentiates else self.guarded("output.sum().backward()") * backward
+        backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
+        names = self.names if self.looks_at_numbers or backward else ""
+        body = [self.typed.call(names)]
+        if names and self.may_return_one:
+            body.append("output = output if torch.is_tensor(output) else output[0]")
+        if self.differentiates and not self.is_forward:
+            body += self.backward()
+        body += self.guarded("output.sum().backward()") * backward
         contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
         contexts += [self.typed.mode.within] * bool(self.typed.mode.within)
         if WARNINGS in self.about:
@@ -109,9 +130,14 @@ class _CaseScript:
     @property
     def names(self):
         """The variables that the results are assigned to."""
-        if not isinstance(self.case, MultiHead):
+        if not isinstance(self.case, MultiHead) or self.may_return_one:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
+
+    @property
+    def may_return_one(self):
+        """Whether what is called leaves out weights that are None."""
+        return self.typed.mode.called != "module" and not getattr(self.case, "need_weights", True)
 
     # ---- gradients
 
@@ -161,10 +187,9 @@ class _CaseScript:
 
     def gradients(self):
         """Statements that compare the gradients."""
-        if not self.differentiates:
+        if not self.differentiates or self.is_forward:
             return ()
         allowed = self.allowed()
-        moved = {name: as_given(self.case, name, directions(self.case)[name]).ravel() for name in self.leaves}
         product = f"(gradient{'' if self.case.dtype == 'float64' else '.double()'}.flatten() * direction)"
         slopes = [f'"{name}": {number(_rounded(slope, allowed)[()])}' for name, slope in self.slopes.items()]
         loop = (
@@ -174,12 +199,16 @@ class _CaseScript:
             f"wrong = wrong or not abs((slope or 0) - slopes[name]) <= {allowed}",
         )
         return (
-            Bracketed("directions = {", tuple(listed(array, f'"{name}": ') for name, array in moved.items()), "}"),
+            self.directions(),
             Bracketed("slopes = {", tuple(slopes), "}"),
             *["wrong = False"] * (RESULTS not in self.about),
             Suite("for name, gradient in zip(leaves, gradients):", loop),
             *self.leaks(),
         )
+
+    def directions(self):
+        moved = {name: as_given(self.case, name, directions(self.case)[name]).ravel() for name in self.leaves}
+        return Bracketed("directions = {", tuple(listed(array, f'"{name}": ') for name, array in moved.items()), "}")
 
     def leaks(self):
         """A key that no query may see has a gradient of exactly 0."""
@@ -194,26 +223,36 @@ class _CaseScript:
 
     def result(self, name):
         """Statements that compare a result."""
-        array = self.expected[name]
-        error = _upwards(max(bounds(self.case, name))) if array.any() else 0.0
+        error = max(bounds(self.case, name))
+        expected = "expected" if name == "output" else f"expected_{name}"
+        begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
+        return self.compared(name, name, self.expected[name], error, expected, begun)
+
+    def tangent(self, name):
+        """Statements that compare the tangent of a result."""
+        error, is_first = max(bounds(self.case, name, derivative)), RESULTS not in self.about and name == "output"
+        expected, begun = f"expected_tangent_of_{name}", "wrong =" if is_first else "wrong = wrong or"
+        return self.compared(name, f"{name}.tangent", derivative(self.moved[name]), error, expected, begun)
+
+    def compared(self, name, got, array, error, expected, begun):
+        """Statements that compare what is got, of the result of this name, with an array."""
+        error = _upwards(error) if array.any() else 0.0
         garbage = garbage_rows(self.case, self.expected)[name]
         kept = array if garbage is None else np.where(garbage, np.nan, array)
         dtype = self.specification.dtype
         least = max(1e-30, PRECISIONS[dtype].tiny)
-        expected = "expected" if name == "output" else f"expected_{name}"
         lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, error, least), dtype), dtype=dtype)]
-        lines += [f'print("expected {name}", {expected})', f'print("got {name}", {name})']
-        counts, differs = "", f"{name}.shape != {expected}.shape"
-        differs += f" or {name}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
-        begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
+        lines += [f'print("expected {got}", {expected})', f'print("got {got}", {got})']
+        counts, differs = "", f"{got}.shape != {expected}.shape"
+        differs += f" or {got}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
         if np.isnan(kept).any() and not self.case.nan_query:
             lines += [f"counts = ~{expected}.isnan()  # where it is nan, the query is garbage"]
-            counts, differs = "[counts]", f"{differs} or not {name}.isfinite().all()"
+            counts, differs = "[counts]", f"{differs} or not {got}.isfinite().all()"
         lines += [f"{begun} {differs}"]
         equal_nan = ", equal_nan=True" if self.case.nan_query else ""
-        close = f"torch.allclose({name}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
+        close = f"torch.allclose({got}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
         lines += [f"wrong = wrong or not {close}"]
-        lines += [f"wrong = wrong or {name}[{expected} == 0].any()"] * bool((kept == 0).any())
+        lines += [f"wrong = wrong or {got}[{expected} == 0].any()"] * bool((kept == 0).any())
         return tuple(lines)
 
     def verdict(self):

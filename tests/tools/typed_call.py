@@ -236,9 +236,8 @@ class TypedCall:
 
     def requirements(self):
         """Statements by which arguments come to require a gradient; a module's parameters do so from the start."""
-        return tuple(
-            f"{variable(name)}.requires_grad_()" for name in directions(self.case) if name not in self.of_module
-        )
+        names = () if self.mode.is_forward else directions(self.case)
+        return tuple(f"{variable(name)}.requires_grad_()" for name in names if name not in self.of_module)
 
     def leaves(self, names):
         """The items of a dict of these arguments and parameters, by name."""
