@@ -11,7 +11,9 @@ from tests.harness.strategies import cases_in
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
-COMPILED = [mode for mode in HERE if mode.compiles]
+COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
+BUILT = [mode for mode in HERE if mode.builds]
+EXAMPLES = settings.default.max_examples
 
 
 @pytest.mark.clause(3)
@@ -23,7 +25,15 @@ def test_is_as_specified(mode, data):
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("family", dict.fromkeys(mode.family for mode in COMPILED))
-@settings(max_examples=max(4, settings.default.max_examples // 15))  # each takes half a second
+@settings(max_examples=max(4, EXAMPLES // 15))  # each takes half a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
+
+
+@pytest.mark.clause(3)
+@pytest.mark.parametrize("mode", BUILT if EXAMPLES >= 150 else [], ids=lambda mode: mode.id)
+@settings(max_examples=max(1, EXAMPLES // 150))  # each takes four seconds, and the first as long again
+@given(data=st.data())
+def test_is_as_specified_when_built(mode, data):
+    check(data.draw(cases_in(RELEASE, mode)))

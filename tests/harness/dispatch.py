@@ -62,7 +62,8 @@ def _infers(case, release):
 
 def fast_path_is_open(case, release, block, part="layer"):
     """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
-    return _infers(case, release) and _is_unrecorded(case, block, part) and BY_ID[case.mode].family != "exported"
+    is_exported = BY_ID[case.mode].family == "exported" and case.mode != "exported_strict"
+    return _infers(case, release) and _is_unrecorded(case, block, part) and not is_exported
 
 
 def _is_unrecorded(case, block, part):
@@ -143,7 +144,7 @@ def is_compiled_whole(case, release):
     Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, and to
     ask what a mask holds.
     """
-    if BY_ID[case.mode].family != "compiled" or not since(release, "2.10"):
+    if not (BY_ID[case.mode].family == "compiled" or case.mode == "exported_strict") or not since(release, "2.10"):
         return False
     if not isinstance(case, Transformer):
         return True

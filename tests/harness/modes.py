@@ -33,11 +33,12 @@ class Mode:
     within: an expression for the context of the call. kin: the mode of which it is a variant, with which it shares a
     test. parameter: where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of.
     warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
-    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
-    the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
-    not done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made. is_for_small: whether it is asked of small calls only, and not of empty ones.
-    is_watched: whether it can be seen which path serves the call. everywhere: whether it can be asked of a device of
-    which nothing is known. needs, since: what torch must have, such as "func", and the first release that can be asked.
+    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of the
+    CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and not
+    done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made.
+    is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen
+    which path serves the call. everywhere: whether it can be asked of a device of which nothing is known. needs, since:
+    what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -258,7 +259,13 @@ MODES = (
         differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
     _EXPORTED,
-    replace(_EXPORTED, id="exported_strict", kin="exported", made=mode_text.EXPORT_STRICT),
+    replace(
+        _EXPORTED,
+        id="exported_strict",
+        kin="exported",
+        made=mode_text.EXPORT_STRICT,
+        since="2.15",  # before, it takes whole modules of torch.nn for one operation, then their native paths
+    ),
     replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
     replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),

@@ -101,7 +101,24 @@ def _looks_at_values(call):
     return bool(looking) and not raises_before
 
 
+def _breaks_the_graph(call):
+    """Whether a strict export, which takes whole graphs only, meets a native path, or a question for values."""
+    if call.case.mode != "exported_strict":
+        return False
+    taken = dispatch.paths(call.case, call.release).values()
+    return "native_layer" in taken or "native_mha" in taken or _looks_at_values(call)
+
+
 REFUSALS = (
+    Refusal(
+        id="graph-break",
+        source="a strict export raises where TorchDynamo would break the graph",
+        applies=_breaks_the_graph,
+        error=(
+            "Unsupported|UserError",
+            "_transformer_encoder_layer_fwd|_native_multi_head_attention|_nested_tensor_from_mask|[Dd]ata-dependent",
+        ),
+    ),
     Refusal(
         id="data-dependent",
         source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
