@@ -12,7 +12,8 @@ from tests.harness.strategies import cases_in
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
-COMPILED = [mode for mode in HERE if mode.compiles]
+COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
+BUILT = [mode for mode in HERE if mode.builds]
 
 
 @pytest.mark.clause(3)
@@ -29,3 +30,11 @@ def test_is_as_specified(mode, data):
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
+
+
+@pytest.mark.clause(3)
+@pytest.mark.parametrize("mode", BUILT if share(1 / 100).max_examples > 1 else [], ids=lambda mode: mode.id)
+@share(1 / 100)  # each takes four seconds, and the first as long again
+@given(data=st.data())
+def test_is_as_specified_when_built(mode, data):
+    check(data.draw(cases_in(RELEASE, mode)))

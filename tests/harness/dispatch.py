@@ -64,7 +64,8 @@ def fast_path_is_open(case, release, block, part="layer"):
     """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
     mode = BY_ID[case.mode]
     is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
-    return _infers(case, release) and is_unseen and mode.family != "exported"
+    is_exported = mode.family == "exported" and case.mode != "exported_strict"
+    return _infers(case, release) and is_unseen and not is_exported
 
 
 def is_given_what_moves(case, block, part):
@@ -149,7 +150,7 @@ def is_compiled_whole(case, release):
     Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, and to
     ask what a mask holds.
     """
-    if BY_ID[case.mode].family != "compiled" or not since(release, "2.10"):
+    if not (BY_ID[case.mode].family == "compiled" or case.mode == "exported_strict") or not since(release, "2.10"):
         return False
     if not isinstance(case, Transformer):
         return True

@@ -27,10 +27,46 @@ def twice(*given, **options):
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
+_COMPILED = """\
+torch._dynamo.reset()
+function = torch.compile(module, OPTIONS)
+
+def compiled(*given, **options):
+    tensors = {id(value): value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)}
+
+    def elsewhere(tensor, is_causal):
+        memory = tensor.detach().as_strided((tensor.untyped_storage().nbytes() // tensor.element_size(),), (1,), 0)
+        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
+        other = tensor.new_empty(0).set_(memory.flip(0).untyped_storage(), *place)
+        if is_causal and tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1] and 0 not in tensor.stride():
+            other.copy_(torch.full_like(other, float("-inf")).triu(1))
+        return other.requires_grad_(tensor.requires_grad)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for is_causal in (True, False):  # it must not be compiled for what its first tensors hold
+            with torch.inference_mode(False):
+                its = {key: elsewhere(tensor, is_causal) for key, tensor in tensors.items()}
+            others = {name: its.get(id(value), value) for name, value in options.items()}
+            try:
+                function(*(its[id(tensor)] for tensor in given), **others)
+            except Exception:  # what is judged is the call that comes after
+                pass
+    return function(*given, **options)
+"""
+
+
+def compiled(options):
+    """Statements that compile, with these arguments, and call what comes out with other contents before."""
+    return _COMPILED.replace("OPTIONS", options)
+
+
 EXPORT = """\
 def exported(*given, **options):
     return torch.export.export(module, given, options, strict=False).module()(*given, **options)
 """
+
+EXPORT_STRICT = EXPORT.replace("strict=False", "strict=True")
 
 EXPORT_DYNAMIC = """\
 def exported(*given, **options):

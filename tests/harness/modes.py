@@ -18,7 +18,7 @@ from packaging.version import Version
 from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
-from . import mode_text
+from . import builds, mode_text
 from .setting import MEASURED_ON
 from .vectors import VARIABLE, is_lesser
 
@@ -34,11 +34,12 @@ class Mode:
     test. parameter: where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of.
     warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
     is_forward: whether derivatives are taken forwards: results have a `tangent` if arguments have.
-    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of
-    the CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and
-    not done for what is empty. is_for_small: whether it is asked of small calls only, and not of empty ones.
-    is_watched: whether it can be seen which path serves the call. everywhere: whether it can be asked of a device of
-    which nothing is known. needs, since: what torch must have, such as "func", and the first release that can be asked.
+    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of the
+    CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and not
+    done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made.
+    is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen
+    which path serves the call. everywhere: whether it can be asked of a device of which nothing is known. needs, since:
+    what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Mode:
     lowers: str | None = None
     vectors: str | None = None
     compiles: bool = False
+    builds: bool = False
     is_for_small: bool = False
     is_watched: bool = True
     everywhere: bool = True
@@ -73,6 +75,8 @@ class Mode:
         if self.id in NOT_ASKED:
             return False
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
+            return False
+        if self.builds and not builds.has_compiler():
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False
@@ -97,6 +101,8 @@ class Mode:
 
     def prepare(self, module, parameters):
         """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
+        if self.builds:
+            builds.settle()
         names = {**_NAMES, "module": module}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -131,8 +137,8 @@ _TRACED = {
 
 _COMPILED = Mode(
     "compiled",
-    "torch._dynamo.reset()",
-    'torch.compile(module, backend="aot_eager")',
+    mode_text.compiled('backend="aot_eager"'),
+    "compiled",
     calls=(MODULES, SDPA),
     needs="compile",
     since="2.5",
@@ -267,14 +273,29 @@ MODES = (
         made=mode_text.VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
     ),
     _COMPILED,
-    replace(_COMPILED, id="compiled_eager", kin="compiled", called='torch.compile(module, backend="eager")'),
+    replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"')),
     replace(
         _COMPILED,
         id="compiled_dynamic",
         kin="compiled",
-        called='torch.compile(module, backend="aot_eager", dynamic=True)',
+        made=mode_text.compiled('backend="aot_eager", dynamic=True'),
+    ),
+    replace(
+        _COMPILED,
+        id="compiled_inductor",
+        kin="compiled",
+        made=mode_text.compiled('backend="inductor"'),
+        builds=True,
+        differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
     _EXPORTED,
+    replace(
+        _EXPORTED,
+        id="exported_strict",
+        kin="exported",
+        made=mode_text.EXPORT_STRICT,
+        since="2.15",  # before, it takes whole modules of torch.nn for one operation, then their native paths
+    ),
     replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
     replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),

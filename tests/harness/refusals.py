@@ -110,6 +110,14 @@ def _groups_nested_heads(call):
     return case.kv_heads not in (None, case.batch[-1])
 
 
+def _breaks_the_graph(call):
+    """Whether a strict export, which takes whole graphs only, meets a native path, or a question for values."""
+    if call.case.mode != "exported_strict":
+        return False
+    taken = dispatch.paths(call.case, call.release).values()
+    return "native_layer" in taken or "native_mha" in taken or _looks_at_values(call)
+
+
 REFUSALS = (
     Refusal(
         id="nested-off-fast-path",
@@ -140,6 +148,15 @@ REFUSALS = (
         source="the page of scaled_dot_product_attention: enable_gqa does not support nested tensors",
         applies=_groups_nested_heads,
         error=("RuntimeError", "NestedTensorImpl doesn't support sizes|batch dimensions must have the same sizes"),
+    ),
+    Refusal(
+        id="graph-break",
+        source="a strict export raises where TorchDynamo would break the graph",
+        applies=_breaks_the_graph,
+        error=(
+            "Unsupported|UserError",
+            "_transformer_encoder_layer_fwd|_native_multi_head_attention|_nested_tensor_from_mask|[Dd]ata-dependent",
+        ),
     ),
     Refusal(
         id="data-dependent",
