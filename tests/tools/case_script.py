@@ -160,7 +160,7 @@ class _CaseScript:
     @property
     def weights_depend(self):
         """Whether the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
-        return not all(name.startswith("out_proj") for name in self.leaves)
+        return not all(name.startswith(("out_proj", "v_proj", "bias_v")) for name in self.leaves)
 
     @property
     def depends(self):
