@@ -50,7 +50,7 @@ def compiled(*given, **options):
             others = {name: its.get(id(value), value) for name, value in options.items()}
             try:
                 function(*(its[id(tensor)] for tensor in given), **others)
-            except Exception:  # what is judged is the call that comes after
+            except Exception:  # of contents that a hint denies, say: what is judged is the call that comes after
                 pass
     return function(*given, **options)
 """
