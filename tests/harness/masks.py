@@ -121,7 +121,7 @@ def _attention(pattern, shape, rng):
             "row": lambda: i == (one_i + b) % max(L, 1),
             "diagonal": lambda: (i + b) % max(S, 1) == j,
             "causal": lambda: j > i,
-            "nearly_causal": lambda: (j > i) ^ ((i == one_i) & (j == one_j)),
+            "nearly_causal": lambda: (j > i) ^ ((i == _odd(L, one_i, rng)) & (j == _odd(S, one_j, rng))),
             "band": lambda: abs(i - j) > width,
             "window": lambda: (j > i) | (j < i - width),
             "block": lambda: i // width != j // width,
@@ -132,6 +132,11 @@ def _attention(pattern, shape, rng):
             "all": lambda: True,
         }[pattern]()
     )
+
+
+def _odd(size, anywhere, rng):
+    """Where a mask is not quite causal: anywhere, or in the last row or column, where a shortened search ends."""
+    return rng.choice([anywhere, anywhere, size - 1])
 
 
 def _padding(pattern, shape, rng):
