@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.harness import session
 from tests.harness.checking import check_law
 from tests.harness.laws import LAWS
+from tests.harness.shares import share
 from tests.harness.strategies import cases_under
 
 RELEASE = session.current.release
@@ -15,6 +16,7 @@ RELEASE = session.current.release
 @pytest.mark.subject
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("law", [law for law in LAWS if law.is_in(RELEASE)], ids=lambda law: law.id)
+@share(1 / 2, least=50)  # each is two calls, and each of the two is held against the reference as well
 @given(data=st.data())
 def test_same_result_for(law, data):
     check_law(law, data.draw(cases_under(RELEASE, law)))
