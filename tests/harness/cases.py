@@ -193,3 +193,11 @@ def attentions(case):
     if isinstance(case, MultiHead):
         return (("attn_mask", "key_padding_mask", case.key_input),)
     return _ATTENTIONS[case.module]
+
+
+def mixes_types(case):
+    """Whether an attention is given both masks, one bool and one float."""
+    if isinstance(case, ScaledDotProduct):
+        return False
+    pairs = [(getattr(case, attn_mask), getattr(case, padding)) for attn_mask, padding, _ in attentions(case)]
+    return any(mask and padding and mask.form != padding.form for mask, padding in pairs)

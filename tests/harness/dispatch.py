@@ -11,7 +11,7 @@ import numpy as np
 from packaging.version import Version
 
 from .arrays import mask_arrays, the_parameter
-from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of
+from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of, mixes_types
 from .modes import BY_ID
 
 
@@ -147,13 +147,16 @@ def prepares_masks(case, release, block):
 def is_compiled_whole(case, release):
     """Whether nn.MultiheadAttention sees that it is compiled, and leaves its native path since 2.10.
 
-    Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, and to
-    ask what a mask holds.
+    Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, to
+    ask what a mask holds, and to warn of masks of two types, which a strict export passes over.
     """
-    if not (BY_ID[case.mode].family == "compiled" or case.mode == "exported_strict") or not since(release, "2.10"):
+    is_compiled = BY_ID[case.mode].family == "compiled"
+    if not (is_compiled or case.mode == "exported_strict") or not since(release, "2.10"):
         return False
     if not isinstance(case, Transformer):
         return True
+    if is_compiled and mixes_types(case):
+        return False
     return not any(
         asks_whether_causal(case, release, block)
         or (source(block) == "src" and native_encoder_layer(case, release, block))

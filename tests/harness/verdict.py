@@ -11,7 +11,7 @@ from reference.derivative import derivative
 from . import comparison
 from .arrays import directions, ignored, inputs
 from .behaviours import multiplied
-from .cases import Case, ScaledDotProduct, attentions
+from .cases import Case, mixes_types
 from .comparison import Mismatch
 from .modes import BY_ID, computed_in
 from .precision import LOW
@@ -176,14 +176,6 @@ def _missing(observation, pattern):
     """A warning that was not given."""
     if not any(re.search(pattern, message) for message in observation.warnings):
         yield Mismatch("warning", pattern, None)
-
-
-def mixes_types(case):
-    """Whether an attention is given both masks, one bool and one float."""
-    if isinstance(case, ScaledDotProduct):
-        return False
-    pairs = [(getattr(case, attn_mask), getattr(case, padding)) for attn_mask, padding, _ in attentions(case)]
-    return any(mask and padding and mask.form != padding.form for mask, padding in pairs)
 
 
 def _errors(case, observation, model):

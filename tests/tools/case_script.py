@@ -9,13 +9,13 @@ import numpy as np
 from reference.derivative import derivative
 from tests.harness import comparison
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
-from tests.harness.cases import Case, MultiHead
+from tests.harness.cases import Case, MultiHead, mixes_types
 from tests.harness.modes import computed_in
 from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
 from tests.harness.specification import specification
-from tests.harness.verdict import bounds, mixes_types
+from tests.harness.verdict import bounds
 
 from .python_text import Bracketed, Suite, listed, number
 from .standalone import assembled
