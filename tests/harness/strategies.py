@@ -30,17 +30,17 @@ _EVEN = 256  # of more values Hypothesis draws the first ones more often than th
 
 
 @cache  # to make a strategy costs more than to draw from it
-def _sampled_from(values):
+def evenly(values):
     """One of the values, each as often as any other; shrinks to the first."""
     if len(values) <= _EVEN:
         return st.sampled_from(values)
     rows = -(-len(values) // _EVEN)
-    return _sampled_from(tuple(values[row::rows] for row in range(rows))).flatmap(_sampled_from)
+    return evenly(tuple(values[row::rows] for row in range(rows))).flatmap(evenly)
 
 
 def one_of(draw, *values):
     """One of the values, a repeated one more often; shrinks to the first."""
-    return draw(_sampled_from(values))
+    return draw(evenly(values))
 
 
 # ---- masks ---------------------------------------------------------------------------------------------------------
@@ -64,13 +64,13 @@ _MASKS = (
 def _optional(is_padding, nones):
     """A mask or None; the more `nones`, the more often."""
     recipes = _PADDINGS if is_padding else _MASKS
-    return _sampled_from((*[None] * (nones * len(recipes) // 4), *recipes))
+    return evenly((*[None] * (nones * len(recipes) // 4), *recipes))
 
 
 def attention_mask(draw, nones=2, is_padding=False):
     """An attention mask of any recipe and layout, or None."""
     recipe = draw(_optional(is_padding, nones))
-    layout = "contiguous" if recipe is None else draw(_sampled_from(_LAYOUTS))
+    layout = "contiguous" if recipe is None else draw(evenly(_LAYOUTS))
     return recipe if layout == "contiguous" else replace(recipe, layout=layout)
 
 
@@ -93,22 +93,22 @@ def hint(draw, mask):
 
 def common(draw, release, autograd=AUTOGRAD):
     """The fields of every case."""
-    dtype, layout = draw(_sampled_from(tuple(product(release.dtypes, _LAYOUTS))))
-    autograd, garbage = draw(_sampled_from(tuple(product(autograd, (False, False, True)))))
+    dtype, layout = draw(evenly(tuple(product(release.dtypes, _LAYOUTS))))
+    autograd, garbage = draw(evenly(tuple(product(autograd, (False, False, True)))))
     return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
 
 
 def length(draw):
     """A sequence length: mostly up to 5, sometimes at the edge of a kernel's tile, rarely 0."""
-    return draw(_sampled_from(_LENGTHS))
+    return draw(evenly(_LENGTHS))
 
 
 def lengths(draw, of_queries=_LENGTHS):
     """Of queries and of keys, equal half the time."""
-    queries = draw(_sampled_from(of_queries))
+    queries = draw(evenly(of_queries))
     if one_of(draw, True, False) and queries in _LENGTHS:
         return queries, queries
-    return queries, draw(_sampled_from(_KEYS if queries <= 5 else _LENGTHS))
+    return queries, draw(evenly(_KEYS if queries <= 5 else _LENGTHS))
 
 
 def variations(draw, *options):
@@ -119,7 +119,7 @@ def variations(draw, *options):
 @cache
 def _variations(options):
     pairs = [a + b for a, b in combinations(options, 2)]
-    return _sampled_from((*[()] * len(pairs), *options, *pairs))
+    return evenly((*[()] * len(pairs), *options, *pairs))
 
 
 # `inference` cases are in eval, batched, batch-first, and autograd sees no parameter: the native paths want all of it.
@@ -129,7 +129,7 @@ def _heads(draw, even, smallest=1):
     """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
     shapes += [(2, 17), (2, 33), (6, 1), (8, 2)] + ([] if even else [(5, 2), (1, 65)])
-    num_heads, head_dim = draw(_sampled_from(tuple(shapes)))
+    num_heads, head_dim = draw(evenly(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 
 
@@ -142,7 +142,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
     L, S = lengths(draw, _QUERIES)
     L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
-    D, Dv = draw(_sampled_from((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
+    D, Dv = draw(evenly((*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)))
     case = ScaledDotProduct(
         **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-2]),
         batch=batch,
@@ -174,7 +174,7 @@ def _batches(has_enable_gqa):
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
     plain += [(batch, None) for batch in ((3,), (2, 3, 2), (0, 2), (5, 1), (1, 8))]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
-    return _sampled_from((*plain, *grouped[::2]))
+    return evenly((*plain, *grouped[::2]))
 
 
 def _broadcastable(batch):
@@ -192,7 +192,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     case = MultiHead(
         **common(draw, release, (*UNRECORDED, "one_parameter") if inference else AUTOGRAD[:-1]),
         **_heads(draw, inference),
-        N=draw(_sampled_from(_SAMPLES)),
+        N=draw(evenly(_SAMPLES)),
         L=L,
         S=S,
         attention=attention,
@@ -253,9 +253,7 @@ def transformer_cases(draw, release, module, inference=False):
     if any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values()):
         T, S = one_of(draw, (T, S), *[(n, n) for n in (17, 33, 65)])  # a search for causality may stop early
     has_kink = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
-    dim_feedforward, activation = draw(
-        _sampled_from(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",))))
-    )
+    dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",)))))
     # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
     layers = (*(1, 2, 3) * 4, 5)
     if module == "Transformer" and shared["autograd"] in ("one_parameter", "last_layer"):
@@ -266,7 +264,7 @@ def transformer_cases(draw, release, module, inference=False):
         **_heads(draw, inference, smallest=4),
         **_hints(draw, release, module, masks),
         module=module,
-        N=draw(_sampled_from(_SAMPLES)),
+        N=draw(evenly(_SAMPLES)),
         S=S,
         T=T,
         num_layers=1 if module.endswith("Layer") else one_of(draw, *layers),

@@ -4,11 +4,12 @@ from collections import Counter
 
 import pytest
 from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
 
 from tests.harness import masks, session
 from tests.harness.arrays import inputs, parameters
-from tests.harness.cases import AUTOGRAD, masks_of
-from tests.harness.strategies import EDGES, any_cases, cases_of
+from tests.harness.cases import AUTOGRAD, is_padding, masks_of
+from tests.harness.strategies import EDGES, any_cases, cases_of, evenly
 
 RELEASE = session.start().release
 DRAWS = 1500
@@ -43,6 +44,14 @@ def share(drawn, condition):
     return sum(map(bool, map(condition, drawn))) / len(drawn)
 
 
+@pytest.mark.parametrize("number", [8, 256, 300, 5000])
+def test_every_part_of_a_table_is_drawn_alike(number):
+    table = evenly(tuple(range(number)))
+    places = [place for places in sample(st.tuples(*[table] * 4), 1000) for place in places]
+    quarters = Counter(place * 4 // number for place in places)
+    assert all(0.2 < quarters[quarter] / len(places) < 0.35 for quarter in range(4)), quarters
+
+
 @pytest.mark.parametrize("pattern", dict.fromkeys(masks.ATTENTION_PATTERNS + masks.PADDING_PATTERNS))
 def test_every_pattern_is_drawn(drawn, pattern):
     assert share(drawn, lambda case: any(mask.pattern == pattern for mask in masks_of(case).values())) > 0.01
@@ -74,7 +83,6 @@ def test_every_way_of_autograd_is_drawn(drawn, autograd):
         lambda case: not masks_of(case),
         lambda case: len(masks_of(case)) > 1,
         lambda case: len({mask.form for mask in masks_of(case).values()}) == 2,
-        lambda case: any(mask.per_head for mask in masks_of(case).values()),
         lambda case: getattr(case, "num_heads", 0) % 2 == 1,
         lambda case: getattr(case, "head_dim", 0) % 2 == 1,
         lambda case: getattr(case, "L", 1) != getattr(case, "S", 1),
@@ -95,7 +103,6 @@ def test_every_situation_is_drawn(drawn, condition):
         lambda case: getattr(case, "add_bias_kv", False),
         lambda case: getattr(case, "add_zero_attn", False),
         lambda case: getattr(case, "kdim", None),
-        lambda case: getattr(case, "static", False),
         lambda case: getattr(case, "is_causal", False),
         lambda case: not getattr(case, "fast_path", True),
         lambda case: not getattr(case, "bias", True),
@@ -132,6 +139,25 @@ def test_every_rare_option_is_drawn(drawn, condition):
 )
 def test_every_rare_option_of_scaled_dot_product_attention_is_drawn(drawn_for_sdpa, condition):
     assert share(drawn_for_sdpa, condition) > 0.01
+
+
+def test_static_keys_are_drawn():
+    functional = sample(cases_of(RELEASE, "multi_head_attention_forward"), DRAWS // 5)
+    assert share(functional, lambda case: case.static) > 0.05
+
+
+def test_masks_per_head_are_drawn_as_often_as_others(drawn):
+    nn = [mask for case in drawn if hasattr(case, "num_heads") for mask in masks_of(case).items()]
+    attention_masks = [mask for name, mask in nn if not is_padding(name)]
+    assert 0.3 < share(attention_masks, lambda mask: mask.per_head) < 0.5
+
+
+def test_long_masks_that_are_nearly_causal_are_drawn_where_a_stack_has_no_hint():
+    def may_be_taken_for_causal(case):
+        mask, hint, padding = case.tgt_mask, case.tgt_is_causal, case.tgt_key_padding_mask
+        return mask and mask.pattern == "nearly_causal" and case.T > 16 and hint is None and padding is None
+
+    assert share(sample(cases_of(RELEASE, "TransformerDecoder"), 800), may_be_taken_for_causal) > 0.003
 
 
 def test_no_pattern_of_a_module_dominates(drawn):
