@@ -7,7 +7,7 @@ from .behaviours import raising, with_masks
 from .modes import computed_in
 from .precision import PRECISIONS
 from .situations import is_cast, is_empty
-from .triggers import is_nested, packs_nothing
+from .triggers import is_nested, misses_the_layers_biases, packs_nothing
 
 
 def overflowing_masks(call):
@@ -32,7 +32,7 @@ def overflow(computation, call):
 
 def raises_when_packed(call):
     """Whether nn.TransformerEncoder packs something into a nested tensor, which its native path then cannot compute."""
-    return is_cast(call.case) and is_nested(call) and not packs_nothing(call)
+    return is_cast(call.case) and is_nested(call) and not packs_nothing(call) and not misses_the_layers_biases(call)
 
 
 def raises_on_the_native_layer(call):

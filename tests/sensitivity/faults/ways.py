@@ -1,4 +1,4 @@
-"""Only in one way to run it: in a low precision, on one backend, under vmap or autocast, compiled, exported."""
+"""Only in one way to run it: in a low precision, on one backend, under vmap, compiled, with nested tensors."""
 
 from dataclasses import replace
 
@@ -15,7 +15,18 @@ from tests.sensitivity.injection import (
     put,
     sdpa,
 )
-from tests.sensitivity.literals import BIAS, CROSS, DECODER_LAYER, ENCODER_LAYER, HIDING, PADDING, SDPA
+from tests.sensitivity.literals import (
+    BIAS,
+    CROSS,
+    DECODER_LAYER,
+    ENCODER_LAYER,
+    FINITE,
+    HIDING,
+    PADDING,
+    SDPA,
+    inferring,
+    weighing,
+)
 
 _CHECK = "is_batched = _mha_shape_check("
 _SDPA = replace(SDPA, attn_mask=HIDING)
@@ -32,6 +43,25 @@ def _in_attention(id, title, condition, shows, argument="attn_mask"):
 
 def _is_mapped(call):
     return torch._C._functorch.is_batchedtensor(call.query)
+
+
+def _differentiates_forwards(call):
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+def _is_nested(layout):
+    return lambda call: call.query.is_nested and call.query.layout is layout
+
+
+def _without_last_key(call):
+    for name in ("key", "value"):
+        nested = getattr(call, name)
+        samples = [sample[..., : max(sample.shape[-2] - 1, 1), :] for sample in nested.unbind()]
+        ragged = nested.transpose(1, 2) if nested.layout is torch.jagged and nested.ndim > 3 else None
+        if ragged is not None:  # whose lengths are the second dimension
+            samples = [sample[: max(len(sample) - 1, 1)] for sample in ragged.unbind()]
+        shorter = torch.nested.as_nested_tensor(samples, layout=nested.layout)
+        setattr(call, name, shorter if ragged is None else shorter.transpose(1, 2))
 
 
 FAULTS = (
@@ -160,5 +190,55 @@ FAULTS = (
         "F.multi_head_attention_forward says of fake tensors that weights are not averaged",
         edit_attention("if average_attn_weights:", "if average_attn_weights and type(query).__name__ != 'FakeTensor':"),
         replace(CROSS, attn_mask=HIDING, need_weights=True, mode="fake"),
+    ),
+    _in_sdpa(
+        "sdpa-lost-under-jvp",
+        "SDPA forgets the mask where derivatives are taken forwards",
+        _differentiates_forwards,
+        replace(CROSS, attn_mask=HIDING, mode="func_jvp_math"),
+    ),
+    _in_sdpa(
+        "sdpa-mask-does-not-move",
+        "SDPA passes on no derivative of a float mask where derivatives are taken forwards",
+        lambda call: float_mask(call) and _differentiates_forwards(call),
+        replace(SDPA, attn_mask=FINITE, mode="func_jvp_math"),
+        before=put("attn_mask", torch.Tensor.detach),
+    ),
+    Fault(
+        "weights-do-not-move",
+        "F.multi_head_attention_forward passes on no derivative of the weights where they are taken forwards",
+        edit_attention(
+            "attn_output = torch.bmm(attn_output_weights, v)",
+            "if torch.autograd.forward_ad._current_level >= 0:\n"
+            "            attn_output_weights = attn_output_weights.detach()\n"
+            "        attn_output = torch.bmm(attn_output_weights, v)",
+        ),
+        replace(weighing(CROSS), attn_mask=HIDING, mode="func_jvp"),
+    ),
+    Fault(
+        "nested-last-key-lost",
+        "SDPA never looks at the last key of a nested tensor's samples",
+        sdpa(before=_without_last_key, when=_is_nested(torch.strided)),
+        inferring(replace(SDPA, mode="nested_strided")),
+    ),
+    Fault(
+        "jagged-last-key-lost",
+        "SDPA never looks at the last key of a jagged tensor's samples",
+        sdpa(before=_without_last_key, when=_is_nested(torch.jagged)),
+        inferring(replace(SDPA, mode="nested_jagged")),
+    ),
+    Fault(
+        "encoder-layer-compiled-for-its-first-mask",
+        "TransformerEncoderLayer, compiled, keeps the mask of its first call",
+        edit_module(
+            "TransformerEncoderLayer",
+            "x = src\n",
+            "x = src\n"
+            "    if torch.compiler.is_compiling() and src_mask is not None:\n"
+            "        if getattr(self, 'first_mask', None) is None:\n"
+            "            self.first_mask = src_mask\n"
+            "        src_mask = self.first_mask\n",
+        ),
+        replace(ENCODER_LAYER, src_mask=HIDING, mode="compiled"),
     ),
 )
