@@ -1,6 +1,7 @@
 """What torch.compile builds with a C++ compiler (its backend "inductor"): whether it can, and where it leaves that."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import sys
@@ -16,9 +17,9 @@ def compiler():
 
 
 @cache
-def has_compiler():
-    """Whether there is one."""
-    return shutil.which(compiler()) is not None
+def can_build():
+    """Whether there is one, and setuptools, which torch imports for it and does not always bring."""
+    return shutil.which(compiler()) is not None and importlib.util.find_spec("setuptools") is not None
 
 
 @cache

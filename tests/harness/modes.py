@@ -76,7 +76,7 @@ class Mode:
             return False
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
             return False
-        if self.builds and not builds.has_compiler():
+        if self.builds and not builds.can_build():
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import ledger, session, wrong_masks_ledger
-from .builds import has_compiler
+from .builds import can_build
 from .vectors import extension
 from .verdict import NOT_APPLICABLE
 
@@ -39,7 +39,7 @@ def environment(run, profile, seed):
         **({"import": run.imported} if run.imported else {}),
         "cpu": extension(),
         "threads": torch.get_num_threads(),
-        "compiler": has_compiler(),
+        "compiler": can_build(),
         "profile": profile,
         "seed": seed,
         **({"model": run.model} if run.model else {}),

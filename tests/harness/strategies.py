@@ -360,6 +360,8 @@ def _cases_in(release, mode):
         return _lowered(case, "float32") if mode.lowers else case
 
     cases = st.one_of([kinds[kind] for kind in mode.calls if kind in kinds]).map(in_mode)
+    if mode.is_forward:
+        cases = st.tuples(cases, evenly((False, True, True, True))).map(_perhaps_in_training)
     if mode.is_for_small:
         cases = cases.filter(_is_small)
     return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
@@ -397,6 +399,12 @@ def _differentiating(case):
     if case.autograd not in _WITHOUT_GRADIENT:
         return case
     return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
+
+
+def _perhaps_in_training(drawn):
+    """The case, in training if that is drawn: a native path takes no tangent, and shows nothing but that."""
+    case, in_training = drawn
+    return replace(case, training=True, dropout=0.0) if in_training and hasattr(case, "training") else case
 
 
 def _is_small(case):

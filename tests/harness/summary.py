@@ -15,7 +15,7 @@ def header(environment):
         f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu {e['cpu']}, threads {e['threads']}",
         *([f"  subject: {e['subject']}, in the place of nn.MultiheadAttention"] if "subject" in e else []),
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
-        *(["  no C++ compiler: nothing is built by inductor"] if e.get("compiler") is False else []),
+        *(["  no C++ compiler, or no setuptools: nothing is built by inductor"] if e.get("compiler") is False else []),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
     ]

@@ -124,7 +124,8 @@ def hides_the_first_keys(call):
 
 def _hides_the_first_keys(case, block):
     bias = merged(case, block)
-    return bias is not None and bias.shape[-1] > 512 and bool(hides_first_block(bias).any())
+    keys = 0 if bias is None else bias.shape[-1]
+    return keys >= 512 and keys + appended(case) > 512 and bool(hides_first_block(bias).any())
 
 
 def computes_again(call):

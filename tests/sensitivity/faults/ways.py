@@ -234,7 +234,7 @@ FAULTS = (
             "TransformerEncoderLayer",
             "x = src\n",
             "x = src\n"
-            "    if torch.compiler.is_compiling() and src_mask is not None:\n"
+            "    if torch.compiler.is_dynamo_compiling() and src_mask is not None:\n"
             "        if getattr(self, 'first_mask', None) is None:\n"
             "            self.first_mask = src_mask\n"
             "        src_mask = self.first_mask\n",
