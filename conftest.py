@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
+from tests.harness.draws import INDEPENDENT
+
 # Workers share the machine, and what each computes is small: threads in each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What torch consists of lives as long as the run: to look through it less often saves 6 % of its time.
@@ -21,6 +23,7 @@ _HARNESS_ERROR = 3
 
 # A slow machine is no error of a test, so the health check for slowness is off.
 _COMMON = {
+    "backend": INDEPENDENT,
     "deadline": None,
     "database": None,
     "print_blob": False,

@@ -18,7 +18,7 @@ BUILT = [mode for mode in HERE if mode.builds]
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", [mode for mode in HERE if not mode.compiles], ids=lambda mode: mode.id)
-@share(1 / 3, least=25)
+@share(1 / 4, least=25)
 @given(data=st.data())
 def test_is_as_specified(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))

@@ -52,6 +52,10 @@ def test_every_part_of_a_table_is_drawn_alike(number):
     assert all(0.2 < quarters[quarter] / len(places) < 0.35 for quarter in range(4)), quarters
 
 
+def test_cases_are_drawn_independently(drawn):
+    assert len({case.seed for case in drawn}) > 0.95 * len(drawn)
+
+
 @pytest.mark.parametrize("pattern", dict.fromkeys(masks.ATTENTION_PATTERNS + masks.PADDING_PATTERNS))
 def test_every_pattern_is_drawn(drawn, pattern):
     assert share(drawn, lambda case: any(mask.pattern == pattern for mask in masks_of(case).values())) > 0.01
