@@ -10,10 +10,10 @@ INDEPENDENT = "independent"  # settings(backend=INDEPENDENT)
 
 
 class Independent(HypothesisProvider):
-    """Uniform integers; by itself Hypothesis draws those up to 256 more often. It shrinks as it always does."""
+    """Uniform integers; by itself Hypothesis draws small ones and bounds more often. It shrinks as it always does."""
 
     def draw_integer(self, min_value=None, max_value=None, **how):
-        if min_value is None or max_value is None or how.get("weights") is not None:
+        if min_value is None or max_value is None:
             return super().draw_integer(min_value, max_value, **how)
         return self._random.randint(min_value, max_value)
 
