@@ -92,6 +92,12 @@ def mask_before_scaling(computation, call):
     return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
 
+def sums_in_bfloat16(call):
+    """Whether there may be a sum of more terms than a number in bfloat16 can count one by one."""
+    longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
+    return computed_in(call.case) == "bfloat16" and longest > 256
+
+
 def garbles_gradients(call):
     """Whether the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
     case = call.case
@@ -294,8 +300,13 @@ def _sees_a_gradient(call, block):
     if is_nested(call):  # which reads the mask as a bool one
         learned = [name for name in learned if not name.startswith("src")]
     if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # nothing comes back without autograd
-        learned = [name for name in learned if mask_arrays(call.case)[name].size]
+        learned = [name for name in learned if _has_effect(call.case, name)]
     return any(name.startswith("src") or block == "tgt" for name in learned)
+
+
+def _has_effect(case, name):
+    """Whether there is a score to which the mask is added."""
+    return mask_arrays(case)[name].size > 0 and (name.startswith("src") or case.T > 0)
 
 
 def _views_nothing(case, block, views_padding):
