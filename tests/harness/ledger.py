@@ -669,6 +669,20 @@ ENTRIES = (
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="scripted"),
     ),
     Deviation(
+        id="exported-masks-out-of-order",
+        title="nn.MultiheadAttention with both masks cannot be exported with dynamic shapes",
+        affects=">=2.6,<2.8",
+        upstream="pytorch/pytorch#149528",
+        clause=3,
+        trigger="torch.export with dynamic_shapes, key_padding_mask given after attn_mask, which has further"
+        " dimensions, of a size other than 1",
+        instead="KeyError: keywords are taken in the order of the call, their shapes in that of the signature",
+        advice="give key_padding_mask before attn_mask, as the signature has them, or use 2.8",
+        applies=triggers.takes_a_mask_for_the_other,
+        change=lambda computation, call: raising(computation, "KeyError", r"^\d$"),
+        pinned=MultiHead(mode="exported_dynamic", L=2, S=2, attn_mask=Mask(), key_padding_mask=Mask(), batched=False),
+    ),
+    Deviation(
         id="fake-native-weights",
         title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
         affects=">=2.10",

@@ -98,6 +98,17 @@ def sums_in_bfloat16(call):
     return computed_in(call.case) == "bfloat16" and longest > 256
 
 
+def takes_a_mask_for_the_other(call):
+    """Whether an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
+    case = call.case
+    if case.mode != "exported_dynamic" or not isinstance(case, MultiHead):
+        return False
+    if not (case.attn_mask and case.key_padding_mask) or (case.batched and not case.attn_mask.per_head):
+        return False
+    further = (case.S,) if case.batched or not case.attn_mask.per_head else (case.L, case.S)
+    return max(further) > 1
+
+
 def garbles_gradients(call):
     """Whether the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
     case = call.case
