@@ -858,6 +858,27 @@ ENTRIES = (
         pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
     ),
     Deviation(
+        id="nested-sdpa-few-keys",
+        title="scaled_dot_product_attention raises for nested tensors with fewer keys than samples",
+        affects=">=2.5",
+        upstream="not found",
+        clause=4,
+        trigger="nested tensors in which some sequences of keys are empty, and so many that there are fewer scores than"
+        " queries, on the math backend",
+        instead="RuntimeError: what says which rows are hidden is given the memory of the scores, and needs more",
+        advice="leave out samples in which there is nothing to attend to",
+        applies=triggers.scores_less_than_it_asks,
+        change=lambda computation, call: raising(computation, "RuntimeError", "setStorage: sizes .* are out of bounds"),
+        pinned=ScaledDotProduct(
+            mode="nested_jagged",
+            batch=(2, 1),
+            L=2,
+            attn_mask=Mask("bool", "slice"),
+            mask_batch=(2, 1),
+            broadcast="L",
+        ),
+    ),
+    Deviation(
         id="nested-mha-no-keys",
         title="nn.MultiheadAttention raises for a nested tensor of empty sequences",
         affects=">=2.2",

@@ -451,6 +451,13 @@ def attends_to_nothing(call):
     )
 
 
+def scores_less_than_it_asks(call):
+    """Whether it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
+
+
 def weighs_nothing(call):
     """Whether nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
     return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
