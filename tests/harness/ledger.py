@@ -838,7 +838,7 @@ ENTRIES = (
         advice="use 2.1, or float32",
         applies=triggers.sums_in_bfloat16,
         change=lambda computation, call: undefined(computation),
-        pinned=MultiHead(dtype="bfloat16", seed=31, S=1025, head_dim=4, attention="cross", need_weights=False),
+        pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
     ),
     Deviation(
         id="nested-sdpa-no-keys",
