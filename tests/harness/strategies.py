@@ -16,10 +16,11 @@ from .modes import FUNCTIONAL, SDPA
 from .modes import MODULES as ANY_MODULE
 from .packing import NESTED
 
-# Past the boundaries of the kernels' tiles and vectors.
+# A sequence is mostly up to 5 long, sometimes past the boundaries of the kernels' tiles and vectors, rarely 0.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
 _SOURCES = (*_LENGTHS, 257)  # the native layers count in blocks, too
+_NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65) * 8)  # begins as the others do, to shrink in whichever is drawn from
 _SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
@@ -87,11 +88,6 @@ def common(draw, release, autograd=AUTOGRAD):
     dtype, layout = draw(evenly(tuple(product(release.dtypes, _LAYOUTS))))
     autograd, garbage = draw(evenly(tuple(product(autograd, (False, False, True)))))
     return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
-
-
-def length(draw):
-    """A sequence length: mostly up to 5, sometimes at the edge of a kernel's tile, rarely 0."""
-    return draw(evenly(_LENGTHS))
 
 
 def lengths(draw, of_queries=_LENGTHS):
@@ -178,7 +174,7 @@ def _broadcastable(batch):
 def multi_head_cases(draw, release, inference=False, functional=False):
     """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward; `inference` as one infers."""
     attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
-    L, S = lengths(draw) if attention in ("cross", "distinct") else (length(draw),) * 2
+    L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *_LENGTHS),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
         **common(draw, release, (*UNRECORDED, "one_parameter") if inference else AUTOGRAD[:-1]),
@@ -240,10 +236,7 @@ def transformer_cases(draw, release, module, inference=False):
     if has_decoder:
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
-    T, S = lengths(draw) if module.startswith("TransformerDecoder") else (length(draw), one_of(draw, *_SOURCES))
-    long = one_of(draw, None, 17, 33, 65)  # a search for causality may stop early
-    if long and any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values()):
-        T = S = long
+    T, S = _target_and_source(draw, module, masks)
     has_kink = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",)))))
     # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
@@ -275,6 +268,15 @@ def transformer_cases(draw, release, module, inference=False):
         options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += _coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
     return replace(case, **_without_contradictions(variations(draw, *options)))
+
+
+def _target_and_source(draw, module, masks):
+    """T and S; mostly long where a mask may be taken for causal, as a search for that may stop early."""
+    nearly = any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values())
+    if module.startswith("TransformerDecoder"):
+        return lengths(draw, _NEARLY_CAUSAL if nearly else _LENGTHS)
+    targets, sources = (_NEARLY_CAUSAL, _NEARLY_CAUSAL) if nearly else (_LENGTHS, _SOURCES)
+    return one_of(draw, *targets), one_of(draw, *sources)
 
 
 def _hints(draw, release, module, masks):
