@@ -1,7 +1,7 @@
 """How Hypothesis draws here: each case for itself, and each value of a table as often as any other.
 
 By itself it tries many variants of what it has drawn, with parts copied from one place to another. That pays where a
-coincidence is hard to come by; the strategies make those that matter. Of 67 calls of any module, 25 were independent.
+coincidence is hard to come by. Here the strategies make those that matter, and a copy costs as much as another case.
 """
 
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider

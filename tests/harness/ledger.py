@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import autocast, dispatch, forward, triggers
+from . import autocast, dispatch, forward, given_nested, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -461,7 +461,7 @@ ENTRIES = (
         instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
         " (2.0)",
         advice="enable_nested_tensor=False",
-        applies=lambda call: triggers.norms_a_packed_batch(call) or triggers.norms_a_nested_tensor(call),
+        applies=lambda call: triggers.norms_a_packed_batch(call) or given_nested.norms_a_nested_tensor(call),
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
         ),
@@ -820,7 +820,7 @@ ENTRIES = (
         upstream="not found",
         clause=1,
         trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 of 192 queries), on the"
-        " CPU's fused kernel",
+        " CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
         instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
         advice="use 2.11, or another dtype or head_dim",
         applies=triggers.garbles_gradients,
@@ -849,7 +849,7 @@ ENTRIES = (
         trigger="nested tensors, strided or jagged, in which all sequences of keys are empty",
         instead="RuntimeError from the conversion to a padded tensor, since 2.12 of a strided one an internal error",
         advice="leave out batches in which there is nothing to attend to",
-        applies=triggers.attends_to_nothing,
+        applies=given_nested.attends_to_nothing,
         change=lambda computation, call: raising(
             computation,
             "RuntimeError",
@@ -859,15 +859,15 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-sdpa-few-keys",
-        title="scaled_dot_product_attention raises for nested tensors with fewer keys than samples",
+        title="scaled_dot_product_attention raises for nested tensors with fewer scores than queries",
         affects=">=2.5",
         upstream="not found",
         clause=4,
-        trigger="nested tensors in which some sequences of keys are empty, and so many that there are fewer scores than"
+        trigger="nested tensors in which so many sequences of keys are empty that the samples have fewer scores than"
         " queries, on the math backend",
         instead="RuntimeError: what says which rows are hidden is given the memory of the scores, and needs more",
         advice="leave out samples in which there is nothing to attend to",
-        applies=triggers.scores_less_than_it_asks,
+        applies=given_nested.scores_less_than_it_asks,
         change=lambda computation, call: raising(computation, "RuntimeError", "setStorage: sizes .* are out of bounds"),
         pinned=ScaledDotProduct(
             mode="nested_jagged",
@@ -887,7 +887,7 @@ ENTRIES = (
         trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
         instead="RuntimeError from to_padded_tensor",
         advice="leave out such batches",
-        applies=triggers.weighs_nothing,
+        applies=given_nested.weighs_nothing,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
         ),
@@ -903,7 +903,7 @@ ENTRIES = (
         instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
         " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
         advice="pad, and give a mask; or add a dimension of one head",
-        applies=triggers.has_no_backend,
+        applies=given_nested.has_no_backend,
         change=lambda computation, call: raising(
             computation,
             "RuntimeError|AcceleratorError",

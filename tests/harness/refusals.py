@@ -13,10 +13,11 @@ from .cases import ScaledDotProduct, Transformer, masks_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import meets_what_takes_no_tangent
+from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
-from .triggers import has_no_backend, is_nested_sdpa, is_short_of_dimensions, meets_no_native_path, views_nothing
+from .triggers import is_short_of_dimensions, views_nothing
 
 
 @dataclass(frozen=True)

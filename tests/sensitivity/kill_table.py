@@ -61,7 +61,7 @@ def page(found):
         "a wrapper around an operator that spoils one condition. For each the suite was run, without shrinking",
         f"what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
-        "was not tried with default, which draws six times as much from the same strategies. Each fault shows itself",
+        "was not tried with default, which draws four times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
         f"Each run ended with the {'first' if found['first'] else 'second'} test function that noticed:",
         '"noticed by" is the test that took the fewest calls, "alone" where there was no second function.',

@@ -53,15 +53,18 @@ def _is_nested(layout):
     return lambda call: call.query.is_nested and call.query.layout is layout
 
 
-def _without_last_key(call):
-    for name in ("key", "value"):
-        nested = getattr(call, name)
-        samples = [sample[..., : max(sample.shape[-2] - 1, 1), :] for sample in nested.unbind()]
-        ragged = nested.transpose(1, 2) if nested.layout is torch.jagged and nested.ndim > 3 else None
-        if ragged is not None:  # whose lengths are the second dimension
-            samples = [sample[: max(len(sample) - 1, 1)] for sample in ragged.unbind()]
-        shorter = torch.nested.as_nested_tensor(samples, layout=nested.layout)
-        setattr(call, name, shorter if ragged is None else shorter.transpose(1, 2))
+def _without_last_key(nested):
+    """The nested tensor, each sample one shorter; where it has one key, that stays."""
+    is_turned = nested.layout is torch.jagged and nested.ndim > 3  # it is made with the lengths before the heads
+    turned, axis = (nested.transpose(1, 2), -3) if is_turned else (nested, -2)
+    samples = [sample.narrow(axis, 0, sample.shape[axis] - (sample.shape[axis] > 1)) for sample in turned.unbind()]
+    shorter = torch.nested.as_nested_tensor(samples, layout=nested.layout)
+    return shorter.transpose(1, 2) if is_turned else shorter
+
+
+def _lose_last_key(call):
+    put("key", _without_last_key)(call)
+    put("value", _without_last_key)(call)
 
 
 FAULTS = (
@@ -218,13 +221,13 @@ FAULTS = (
     Fault(
         "nested-last-key-lost",
         "SDPA never looks at the last key of a nested tensor's samples",
-        sdpa(before=_without_last_key, when=_is_nested(torch.strided)),
+        sdpa(before=_lose_last_key, when=_is_nested(torch.strided)),
         inferring(replace(SDPA, mode="nested_strided")),
     ),
     Fault(
         "jagged-last-key-lost",
         "SDPA never looks at the last key of a jagged tensor's samples",
-        sdpa(before=_without_last_key, when=_is_nested(torch.jagged)),
+        sdpa(before=_lose_last_key, when=_is_nested(torch.jagged)),
         inferring(replace(SDPA, mode="nested_jagged")),
     ),
     Fault(

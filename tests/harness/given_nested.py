@@ -1,0 +1,57 @@
+"""Where nested tensors that the caller gives meet what does not take them, or not so. A call is a situations.Call."""
+
+from . import dispatch
+from .arrays import directions, the_parameter
+from .cases import ScaledDotProduct, Transformer, masks_of
+from .dispatch import since
+from .triggers import misses_the_layers_biases
+
+
+def meets_no_native_path(call):
+    """Whether a module is given a nested tensor in a block that takes no native path, or masks besides."""
+    case = call.case
+    if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
+        return False
+    is_native = {"native_mha", "native_layer"}.issuperset(dispatch.paths(case, call.release).values())
+    return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+
+
+def norms_a_nested_tensor(call):
+    """Whether LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
+    case = call.case
+    if call.lengths is None or not isinstance(case, Transformer):
+        return False
+    if not case.norm and "native_mha" not in dispatch.paths(case, call.release).values():
+        return False
+    return not since(call.release, "2.0") or (
+        bool(directions(case)) and (case.norm or not case.norm_first or "norm" in the_parameter(case))
+    )
+
+
+def weighs_nothing(call):
+    """Whether nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
+    return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
+
+
+def is_nested_sdpa(call, *modes):
+    """Whether scaled_dot_product_attention is given nested tensors, in one of these modes."""
+    return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
+
+
+def has_no_backend(call):
+    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left on CPU."""
+    return is_nested_sdpa(call, "nested_jagged") and (call.case.is_causal or len(call.case.batch) == 1)
+
+
+def attends_to_nothing(call):
+    """Whether it is given nested tensors in which no sample has a key."""
+    return (
+        is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
+    )
+
+
+def scores_less_than_it_asks(call):
+    """Whether it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
