@@ -13,6 +13,7 @@ from packaging.version import Version
 from .arrays import mask_arrays, the_parameter
 from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of, mixes_types
 from .modes import BY_ID
+from .packing import packs
 
 
 def since(release, version):
@@ -88,8 +89,9 @@ def _is_unrecorded(case, block, part):
 
 def looks_for_missing_biases(case, release):
     """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
-    has_encoder = isinstance(case, Transformer) and case.has_encoder
-    return has_encoder and not case.bias and case.num_heads % 2 == 0 and _infers(case, release)
+    if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and case.src_mask is not None):
+        return False  # beside a nested tensor, a mask is what it finds first
+    return not case.bias and case.num_heads % 2 == 0 and _infers(case, release)
 
 
 def native_encoder_layer(case, release, block="src"):
