@@ -38,8 +38,9 @@ class Mode:
     CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and not
     done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made.
     is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen
-    which path serves the call. everywhere: whether it can be asked of a device of which nothing is known. needs, since:
-    what torch must have, such as "func", and the first release that can be asked.
+    which path serves the call. copies: whether query, key and value are copied for it, so that they are contiguous.
+    everywhere: whether it can be asked of a device of which nothing is known. needs, since: what torch must have, such
+    as "func", and the first release that can be asked.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Mode:
     builds: bool = False
     is_for_small: bool = False
     is_watched: bool = True
+    copies: bool = False
     everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
@@ -189,6 +191,7 @@ _MAPPED = Mode(
     since="2.3",  # before, it cannot call the fused kernel
     differentiates=False,
     is_watched=False,
+    copies=True,
     warns=_UNBATCHED,
 )
 

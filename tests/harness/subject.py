@@ -66,7 +66,8 @@ def observe(case, device="cpu", adopted=None):
             return Observation(error=(type(error).__name__, str(error)))
     served = []
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
-        served += observe(replace(case, mode=EAGER.id), device, adopted).served
+        layout = "contiguous" if BY_ID[case.mode].copies else case.layout
+        served += observe(replace(case, mode=EAGER.id, layout=layout), device, adopted).served
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
