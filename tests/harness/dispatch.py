@@ -36,6 +36,11 @@ def blocks(case):
     return tuple(f"{name}{part}" for name in names for part in parts)
 
 
+def every_block(case):
+    """The same, and "sdpa" for scaled_dot_product_attention on its own."""
+    return blocks(case) if isinstance(case, (MultiHead, Transformer)) else ("sdpa",)
+
+
 def source(block):
     """Where the keys of a block come from: its name without the part of the stack."""
     return block.partition(".")[0]

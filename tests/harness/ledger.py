@@ -35,7 +35,7 @@ class Deviation:
 
     affects: the releases, as a version specifier. trigger, instead: in words. applies: Call -> bool, for a release
     that is affected. change: (computation, call) -> computation. pinned: a least case that shows it. upstream:
-    "pytorch/pytorch#N", or "not found".
+    "pytorch/pytorch#N" or of another repository, or "not found".
     """
 
     id: str
@@ -839,6 +839,21 @@ ENTRIES = (
         applies=triggers.sums_in_bfloat16,
         change=lambda computation, call: undefined(computation),
         pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
+    ),
+    Deviation(
+        id="bfloat16-nan-spreads",
+        title="In bfloat16 a query that sees no key makes others NaN, on CPUs with AMX",
+        affects=">=2.7",
+        upstream="uxlfoundation/oneDNN#5717",
+        clause=5,
+        trigger="bfloat16 on a CPU with AMX, more than 16 rows of a width that is no multiple of 32, and NaN where the"
+        " next row in memory begins: that of a query that sees no key, a padded position whose content is NaN or"
+        " overflows, or what surrounds a slice",
+        instead="oneDNN multiplies what lies behind a row by 0, so that NaN there makes it NaN, whatever the masks",
+        advice="let every query see a key and fill padded positions with numbers, or take multiples of 32 as widths",
+        applies=triggers.reads_past_a_row,
+        change=lambda computation, call: replace(computation, may_be_nan=True),
+        pinned=MultiHead(dtype="bfloat16", L=17, S=17, head_dim=33, attn_mask=Mask("bool", "row")),
     ),
     Deviation(
         id="nested-sdpa-no-keys",

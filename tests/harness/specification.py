@@ -31,7 +31,7 @@ class Computation:
 
     error: regular expressions of (type name, message) of what is raised instead.
     warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess;
-    undefined_gradient: those of the gradients.
+    undefined_gradient: those of the gradients. may_be_nan: any number, or derivative, may have become NaN.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
     lost: the results that the call does not return. dtype: of the results, in torch.
     """
@@ -43,6 +43,7 @@ class Computation:
     warnings: tuple[str, ...] = ()
     undefined: bool = False
     undefined_gradient: bool = False
+    may_be_nan: bool = False
     ignores_garbage: bool = False
     lost: tuple[str, ...] = ()
 

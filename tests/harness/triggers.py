@@ -1,6 +1,7 @@
 """Where the deviations of the ledger apply, and the changes that depend on it. A call is a situations.Call."""
 
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from .situations import (
     gives_float,
     has_empty_row,
     has_nonzero_finite,
+    is_cast,
     is_empty,
     keys,
     mask_names,
@@ -96,6 +98,18 @@ def sums_in_bfloat16(call):
     """Whether there may be a sum of more terms than a number in bfloat16 can count one by one."""
     longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
     return computed_in(call.case) == "bfloat16" and longest > 256
+
+
+def reads_past_a_row(call):
+    """Whether a tile of bfloat16 may take in what lies in memory behind a row, and that may be NaN."""
+    case = call.case
+    samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
+    longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
+    if computed_in(case) != "bfloat16" or samples * longest <= 16:
+        return False
+    if case.garbage or case.nan_query or (case.layout == "sliced" and not is_cast(case)):
+        return True
+    return any(has_empty_row(case, block) for block in dispatch.every_block(case))
 
 
 def takes_a_mask_for_the_other(call):

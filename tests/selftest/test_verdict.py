@@ -9,7 +9,7 @@ from tests.harness.cases import MultiHead, Transformer
 from tests.harness.ledger import Applied
 from tests.harness.masks import Mask
 from tests.harness.subject import Observation, observe
-from tests.harness.verdict import CONFORMS, FAILS, judge
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
 
 CASE = MultiHead(
     N=2, L=3, S=4, num_heads=2, head_dim=2, autograd="grad", attn_mask=Mask("float", "random", "bias"), seed=5
@@ -87,6 +87,15 @@ def test_rows_that_are_garbage_themselves_are_compared_by_class():
     assert judge(case, observation).status == CONFORMS
     wrong = np.full_like(observation.outputs["output"], np.nan)
     assert judge(case, replace(observation, outputs={"output": wrong})).status == FAILS
+
+
+@pytest.mark.parametrize("value, status", [(float("nan"), DEVIATES), (float("inf"), FAILS), (1e-6, FAILS)])
+def test_where_a_number_may_be_nan_it_may_be_nothing_else(value, status):
+    def change(array):
+        array[-1, -1, -1] += value
+
+    spreading = Applied("spreading", lambda computation: replace(computation, may_be_nan=True))
+    assert judge(CASE, tampered("output", change), [spreading]).status == status
 
 
 def test_a_case_that_raises_shows_only_the_deviation_that_raises():

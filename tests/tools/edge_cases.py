@@ -102,8 +102,8 @@ class EdgeCase:
     @property
     def link(self):
         """The thread upstream, or None."""
-        number = self.upstream.removeprefix("pytorch/pytorch#")
-        return f"https://github.com/pytorch/pytorch/issues/{number}" if number != self.upstream else None
+        repository, _, number = self.upstream.partition("#")
+        return f"https://github.com/{repository}/issues/{number}" if number else None
 
 
 @dataclass(frozen=True)
