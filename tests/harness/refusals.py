@@ -17,7 +17,7 @@ from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID
 from .situations import needs_mask_gradient
 from .subject import lay_out
-from .triggers import is_short_of_dimensions, views_nothing
+from .triggers import is_short_of_dimensions, looks_at_no_position, packs_no_sample, views_nothing
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def _looks_at_values(call):
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
     looking = {source(block) for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)}
+    if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
+        return False  # the encoder packs before it looks
     raises_before = "src" not in looking and "src" in map(source, views_nothing(call))
     return bool(looking) and not raises_before
 
