@@ -5,6 +5,7 @@ from hypothesis import given
 
 from tests.harness import session
 from tests.harness.checking import check_contents
+from tests.harness.shares import share
 from tests.harness.strategies import multi_head_cases, nan_query_cases
 
 RELEASE = session.current.release
@@ -12,6 +13,7 @@ RELEASE = session.current.release
 
 @pytest.mark.subject
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
+@share(3)  # a call costs little
 @given(case=multi_head_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
     check_contents(case)
@@ -19,12 +21,14 @@ def test_inference_is_as_specified(case):
 
 @pytest.mark.subject
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
+@share(3)
 @given(case=multi_head_cases(RELEASE, inference=False))
 def test_training_and_other_calls_are_as_specified(case):
     check_contents(case)
 
 
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
+@share(3)
 @given(case=multi_head_cases(RELEASE, inference=False, functional=True))
 def test_functional_form_is_as_specified(case):
     check_contents(case)

@@ -5,6 +5,7 @@ from hypothesis import given
 
 from tests.harness import session
 from tests.harness.checking import check_contents
+from tests.harness.shares import share
 from tests.harness.strategies import nan_query_cases, scaled_dot_product_cases
 
 RELEASE = session.current.release
@@ -15,12 +16,14 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.clause(1, 2, 4, 5, 6, 10)
+@share(3)  # a call costs little
 @given(case=scaled_dot_product_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
     check_contents(case)
 
 
 @pytest.mark.clause(1, 2, 4, 5, 6, 10)
+@share(3)
 @given(case=scaled_dot_product_cases(RELEASE))
 def test_output_and_gradients_are_as_specified(case):
     check_contents(case)

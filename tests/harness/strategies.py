@@ -165,9 +165,10 @@ def _batches(has_enable_gqa):
 
 
 def _broadcastable(batch):
-    """All batch dimensions of a mask that broadcast to `batch`, the fewest first."""
+    """All batch dimensions of a mask that broadcast to `batch`; most often none, as most people have it."""
     tails = [batch[len(batch) - kept :] for kept in range(len(batch) + 1)]
-    return tuple(dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail))))
+    shapes = dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail)))
+    return (*[()] * 3, *shapes)
 
 
 @st.composite

@@ -38,6 +38,16 @@ def _gradient(name, change):
     return before
 
 
+def _detach_but_in_the_last_sample(call):
+    per_sample = call.attn_mask[None, None]
+    others = per_sample.detach().expand(len(call.query) - 1, -1, -1, -1)
+    call.attn_mask = torch.cat([others, per_sample])
+
+
+def _learns_one_mask(call):
+    return float_mask(call) and call.attn_mask.ndim == 2 and call.query.ndim == 4 and len(call.query) > 1
+
+
 def _of_sdpa(id, title, name, change, shows, when=masked):
     return Fault(id, title, sdpa(before=_gradient(name, change), when=when), shows)
 
@@ -59,6 +69,12 @@ FAULTS = (
         "sdpa-mask-detached",
         "SDPA gives a float mask no gradient",
         sdpa(before=put("attn_mask", torch.Tensor.detach), when=float_mask),
+        _LEARNED,
+    ),
+    Fault(
+        "sdpa-mask-gradient-of-the-last-sample",
+        "SDPA gives a 2-D float mask the gradient of the last sample alone",
+        sdpa(before=_detach_but_in_the_last_sample, when=_learns_one_mask),
         _LEARNED,
     ),
     Fault(
