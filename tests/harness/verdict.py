@@ -113,7 +113,7 @@ class _Prediction:
     def _nearby(self, computation, rng, size):
         """The computation with its inputs moved by up to so much, relative to what they are."""
         arguments = dict(computation.arguments)
-        for name in inputs(self.case).keys() & arguments.keys():
+        for name in filter(arguments.__contains__, inputs(self.case)):  # in one order, or each process has other bounds
             arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
         return replace(computation, arguments=arguments)
 
