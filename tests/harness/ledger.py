@@ -833,7 +833,8 @@ ENTRIES = (
         affects=">=2.0,<2.1",
         upstream="pytorch/pytorch#83863",
         clause=1,
-        trigger="bfloat16, and a length above 256 (1.13 does it too, but is not asked in bfloat16)",
+        trigger="bfloat16, and a length above 256, on a CPU with AVX2 (not seen on one with AMX; 1.13 does it too, but"
+        " is not asked in bfloat16)",
         instead="sums are kept in bfloat16: of 1,024 equal keys a quarter of what is right comes back",
         advice="use 2.1, or float32",
         applies=triggers.sums_in_bfloat16,
@@ -845,7 +846,7 @@ ENTRIES = (
         title="In bfloat16 a query that sees no key makes others NaN, on CPUs with AMX",
         affects=">=2.7",
         upstream="uxlfoundation/oneDNN#5717",
-        clause=5,
+        clause=1,
         trigger="bfloat16 on a CPU with AMX, more than 16 rows of a width that is no multiple of 32, and NaN where the"
         " next row in memory begins: that of a query that sees no key, a padded position whose content is NaN or"
         " overflows, or what surrounds a slice",
