@@ -38,9 +38,9 @@ class Mode:
     CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and not
     done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made.
     is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen
-    which path serves the call. copies: whether query, key and value are copied for it, so that they are contiguous.
-    everywhere: whether it can be asked of a device of which nothing is known. needs, since: what torch must have, such
-    as "func", and the first release that can be asked.
+    which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key and
+    value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known. needs,
+    since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Mode:
     builds: bool = False
     is_for_small: bool = False
     is_watched: bool = True
-    copies: bool = False
+    copies: str = ""
     everywhere: bool = True
     needs: str | None = None
     since: str = "1.13"
@@ -191,7 +191,7 @@ _MAPPED = Mode(
     since="2.3",  # before, it cannot call the fused kernel
     differentiates=False,
     is_watched=False,
-    copies=True,
+    copies="all",
     warns=_UNBATCHED,
 )
 
@@ -273,6 +273,7 @@ MODES = (
         _MAPPED,
         id="vmap_of_sequences",
         kin="vmap",
+        copies="sequences",
         made=mode_text.VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
     ),
     _COMPILED,

@@ -66,8 +66,7 @@ def observe(case, device="cpu", adopted=None):
             return Observation(error=(type(error).__name__, str(error)))
     served = []
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
-        layout = "contiguous" if BY_ID[case.mode].copies else case.layout
-        served += observe(replace(case, mode=EAGER.id, layout=layout), device, adopted).served
+        served += observe(_as_eager(case), device, adopted).served
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -145,6 +144,15 @@ def lay_out(array, layout, dtype):
     around = np.full([*(size + 2 for size in rows), step * columns + 2], poison, array.dtype)
     around[window] = array
     return tensor(around)[window]
+
+
+def _as_eager(case):
+    """The eager call, of what the case's mode makes of its layouts."""
+    copied = BY_ID[case.mode].copies
+    layouts = {"layout": "contiguous"} if copied else {}
+    if copied == "all":
+        layouts |= {name: replace(mask, layout="contiguous") for name, mask in masks_of(case).items()}
+    return replace(case, mode=EAGER.id, **layouts)
 
 
 def _parameters(case, device):
