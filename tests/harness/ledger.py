@@ -35,7 +35,7 @@ class Deviation:
 
     affects: the releases, as a version specifier. trigger, instead: in words. applies: Call -> bool, for a release
     that is affected. change: (computation, call) -> computation. pinned: a least case that shows it. upstream:
-    "pytorch/pytorch#N" or of another repository, or "not found".
+    "pytorch/pytorch#N" or of another repository, or "not found". every_cpu: whether each CPU shows it.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Deviation:
     change: Callable
     pinned: Case
     devices: tuple[str, ...] = MEASURED_ON
+    every_cpu: bool = True
 
     def concerns(self, release):
         """Whether this release and device are affected."""
@@ -826,6 +827,7 @@ ENTRIES = (
         applies=triggers.garbles_gradients,
         change=lambda computation, call: replace(computation, undefined_gradient=True),
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
+        every_cpu=False,
     ),
     Deviation(
         id="bfloat16-long-sums",
@@ -840,6 +842,7 @@ ENTRIES = (
         applies=triggers.sums_in_bfloat16,
         change=lambda computation, call: undefined(computation),
         pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
+        every_cpu=False,
     ),
     Deviation(
         id="bfloat16-nan-spreads",
@@ -855,6 +858,7 @@ ENTRIES = (
         applies=triggers.reads_past_a_row,
         change=lambda computation, call: replace(computation, may_be_nan=True),
         pinned=MultiHead(dtype="bfloat16", L=17, S=33, head_dim=8, attn_mask=Mask("bool", "row")),
+        every_cpu=False,
     ),
     Deviation(
         id="nested-sdpa-no-keys",
