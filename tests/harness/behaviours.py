@@ -57,6 +57,15 @@ class HidingNonzero:
         return self.kernel(query, key, value, hides, scale)
 
 
+def overflowing(query, key, value, bias, scale):
+    """Scores are added to the mask in float16: what is below its least number is -inf, and may leave a row nothing."""
+    with np.errstate(over="ignore"):
+        scaled, keys = (np.asarray(array.real, "float16").astype("float32") for array in (scale * query, key))
+        sums = scaled @ np.swapaxes(keys, -1, -2) + np.asarray(_finite(bias).real)
+        overflows = np.isneginf(np.asarray(sums, "float16"))
+    return multiplying(query, key, value, np.where(overflows, -np.inf, bias), scale)
+
+
 @dataclass(frozen=True)
 class LosingTheNormaliser:
     """A backward pass that recovers softmax as exp(score - log-sum-exp), where the score swallows the logarithm.

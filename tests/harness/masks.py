@@ -127,6 +127,7 @@ def _attention(pattern, shape, rng):
             "block": lambda: i // width != j // width,
             "random": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
             "anti_causal": lambda: j <= i,
+            "lower_right": lambda: j > i + S - L,  # causal, aligned at the last query and the last key
             "right": lambda: j >= rng.integers(min(1, S), S + 1, size=(B, 1, 1)),  # of samples as long as they like
             "slice": lambda: b == one_b,
             "all": lambda: True,

@@ -156,6 +156,24 @@ def faked(*given, **options):
     return results
 """
 
+_BIASED = """\
+from torch.nn.attention import bias
+
+def biased(*given, **options):
+    L, S = given[0].shape[-2], given[-1].shape[-2]
+    attn_mask, is_causal = options.get("attn_mask"), options.get("is_causal", False)
+    if CONDITION:
+        options = {**options, "attn_mask": bias.BIAS(L, S)}
+        options.pop("is_causal", None)
+    return module(*given, **options)
+"""
+UPPER_LEFT = _BIASED.replace("BIAS", "causal_upper_left").replace("CONDITION", "is_causal")
+LOWER_RIGHT = _BIASED.replace("BIAS", "causal_lower_right").replace(
+    "CONDITION",
+    "(is_causal if L == S else attn_mask is not None and attn_mask.shape == (L, S)\n"
+    "            and (attn_mask == torch.ones_like(attn_mask).tril(S - L)).all())",
+)
+
 _DIFFERENTIATED = """\
 def differentiated(*given, **options):
     sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity

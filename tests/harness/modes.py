@@ -205,6 +205,16 @@ _NESTED = Mode(
     everywhere=False,
 )
 
+_BIASED = Mode(
+    "causal_upper_left",
+    mode_text.UPPER_LEFT,
+    "biased",
+    calls=(SDPA,),
+    since="2.3",
+    is_watched=False,  # the bias knows scaled_dot_product_attention only where nothing stands in its place
+    everywhere=False,
+)
+
 _AUTOCAST = Mode(
     "autocast",
     within='torch.autocast("cpu", dtype=torch.bfloat16)',
@@ -311,6 +321,8 @@ MODES = (
         made=mode_text.JAGGED,
         since="2.3",  # before, no kernel on CPU takes it
     ),
+    _BIASED,
+    replace(_BIASED, id="causal_lower_right", kin="causal_upper_left", made=mode_text.LOWER_RIGHT),
     _AUTOCAST,
     replace(
         _AUTOCAST,

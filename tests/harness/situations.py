@@ -136,15 +136,18 @@ def has_nonzero_finite(case, block):
     return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
 
 
-def absorbs_everything(case, block):
-    """Whether all that some query sees is masked by a number beside which a score is nothing, like finfo.min."""
+def absorbs_everything(case, block, than=1e30):
+    """Whether all that some query sees is masked by a number beside which a score is nothing, like finfo.min.
+
+    than: how far below 0 it is.
+    """
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = merged(case, block)
     if bias is None:
         return False
     top = bias.max(axis=-1).astype("float64")
-    return bool((np.isfinite(top) & (top < -1e30)).any())
+    return bool((np.isfinite(top) & (top < -than)).any())
 
 
 def needs_mask_gradient(case, block):

@@ -336,6 +336,8 @@ def cases_in(release, *modes):
 
 
 def _cases_in(release, mode):
+    if mode.family == "causal_upper_left":
+        return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.family == NESTED:
         return _nested_cases(release, mode).filter(_has_something)
     kinds = {ANY_MODULE: module_cases(release), FUNCTIONAL: multi_head_cases(release, functional=True)}
@@ -387,6 +389,13 @@ def _nested_cases(draw, release, mode):
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
     return replace(case, mode=mode.id, attn_mask=mask, mask_batch=mask_batch, broadcast="L" if padding else "")
+
+
+def _causally(case, mode):
+    """The case with a causal mask as the mode aligns it, which can then be a bias."""
+    is_hinted = mode.id == "causal_upper_left" or case.L == case.S
+    mask = None if is_hinted else Mask("bool", "lower_right")
+    return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="")
 
 
 def _differentiating(case):

@@ -13,6 +13,7 @@ from .behaviours import (
     SummingTheQuery,
     hides_first_block,
     multiplying,
+    overflowing,
     packed,
     raising,
     truncated,
@@ -71,6 +72,20 @@ def absorbing_flash_blocks(call):
     if call.case.autograd not in ("inputs", "one_parameter", "last_layer"):
         return ()
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
+
+
+def overflowing_blocks(call):
+    """The blocks that add scores to a mask in float16 where all that some query sees is masked by finfo.min."""
+    if computed_in(call.case) != "float16":
+        return ()
+    exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks("sdpa")
+    blocks = call.blocks("explicit") + tuple(block for block in call.blocks("sdpa") if block not in exact)
+    return tuple(block for block in blocks if absorbs_everything(call.case, block, than=1e4))
+
+
+def overflow(computation, call):
+    """What is less than finfo.min is -inf."""
+    return with_kernel(computation, lambda _: overflowing, overflowing_blocks(call))
 
 
 def scales_the_causal_mask(call):
@@ -222,6 +237,12 @@ def forget_nan(computation, call):
         beside_inf = _vectors(call, block)[1] == 0
         computation = with_kernel(computation, partial(ForgettingNaN, beside_inf=beside_inf), (block,))
     return computation
+
+
+def is_biased_past_its_keys(call):
+    """Whether a causal bias that is aligned at the last key is made for more queries than keys."""
+    case = call.case
+    return case.mode == "causal_lower_right" and case.L > case.S
 
 
 def is_broadcast_over_keys(call):

@@ -136,6 +136,7 @@ class Fault:
 
     shape: (rows, keys) -> shape, or None where no mask is given. inputs: the dtype of the inputs. elsewhere: the mask
     is on another device than these. hint: is_causal=True is given too. beside: a right padding mask is given too.
+    bias: the function of torch.nn.attention.bias that makes it, for which it has no dtype. samples: of the inputs.
     """
 
     name: str
@@ -145,6 +146,8 @@ class Fault:
     elsewhere: bool = False
     hint: bool = False
     beside: bool = False
+    bias: str = ""
+    samples: int = N
 
 
 _SIZES = (
@@ -182,6 +185,7 @@ _ATTENTION_MASK = (
     *_TYPES,
     Fault("hint_without_mask", lambda rows, keys: None, hint=True),
     Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
+    Fault("causal_bias", bias="causal_lower_right", samples=1),  # which is for scaled_dot_product_attention alone
 )
 _PADDING_MASK = (
     *(*_SIZES, *_ONE_KEY),
@@ -198,6 +202,11 @@ _SDPA_MASK = (
     Fault("five_dimensions", lambda rows, keys: (1, 1, 1, rows, keys)),
     *_TYPES,
     Fault("mask_with_hint", hint=True),
+    Fault("bias_with_hint", bias="causal_upper_left", hint=True),
+    Fault("upper_left_too_few_queries", lambda rows, keys: (rows - 1, keys), bias="causal_upper_left"),
+    Fault("upper_left_too_few_keys", lambda rows, keys: (rows, keys - 1), bias="causal_upper_left"),
+    Fault("lower_right_too_few_keys", lambda rows, keys: (rows, keys - 1), bias="causal_lower_right"),
+    Fault("lower_right_square", lambda rows, keys: (keys, keys), bias="causal_lower_right"),
 )
 
 
@@ -287,6 +296,8 @@ def not_applicable(call, release):
         return f"there is no {call.fault.inputs} on this device"
     if call.fault.hint and not call.callee.takes(call.hint):
         return f"this release has no {call.hint}"
+    if call.fault.bias and not since(release, "2.3"):
+        return "this release has no torch.nn.attention.bias"
     if call.fault.dtype == "uint8" and not since(release, "2.0"):
         return "this release documents byte masks"
     return None
@@ -326,8 +337,7 @@ def _calling(call, device):
     given = {}
     if call.shape is not None:
         place = ("meta" if device == "cpu" else "cpu") if call.fault.elsewhere else device
-        # it hides nothing, so that nothing else is wrong with it; scaled_dot_product_attention keeps what is True
-        lines.append(_tensor("mask", "ones" if call.module == _SDPA else "zeros", call.shape, call.fault.dtype, place))
+        lines += _mask(call, place)
         given[call.argument] = "mask"
     if call.fault.beside:
         lines.append(_tensor("padding", "zeros", dict(call.callee.masks)[call.padding], "bool", device))
@@ -335,6 +345,15 @@ def _calling(call, device):
     if call.fault.hint:
         given[call.hint] = "True"
     return lines + _invocation(call, given)
+
+
+def _mask(call, place):
+    """Statements that make the mask: it hides nothing, or what is causal, so that nothing else is wrong with it."""
+    if call.fault.bias:
+        sizes = ", ".join(map(str, call.shape))
+        return ["import torch.nn.attention.bias", f"mask = torch.nn.attention.bias.{call.fault.bias}({sizes})"]
+    content = "ones" if call.module == _SDPA else "zeros"  # scaled_dot_product_attention keeps what is True
+    return [_tensor("mask", content, call.shape, call.fault.dtype, place)]
 
 
 def _tensor(name, content, shape, dtype, device):
@@ -350,7 +369,8 @@ def _shape(call, name):
         return (*((N, HEADS) if call.callee.variant == "4d" else (N * HEADS,)), length, E // HEADS)
     features = call.callee.features if name == "key" else E
     is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
-    return (N, length, features) if is_batch_first else (length, N, features)
+    samples = call.fault.samples
+    return (samples, length, features) if is_batch_first else (length, samples, features)
 
 
 def _invocation(call, given):
@@ -398,5 +418,5 @@ def _made(text):
 
 def names_mask(message, argument="mask"):
     """Whether a message says that a mask is the matter: by its name or as a mask, not by the name of an operator."""
-    names = rf"masks?|attn_mask|key_padd(ing|ed)_mask|{argument}"
+    names = rf"masks?|attn_mask|key_padd(ing|ed)_mask|CausalBias|{argument}"
     return re.search(rf"(?<![\w:])({names})(?!\w)", message, re.IGNORECASE) is not None

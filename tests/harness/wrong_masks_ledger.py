@@ -162,6 +162,17 @@ def _is_compared(call, release):
     return is_stack and call.argument in names and since(release, "2.0")
 
 
+def _is_native_layer(call, release):
+    """Whether that is the native encoder layer."""
+    return _is_native(call, release) and call.argument in ("mask", "src_mask")
+
+
+def _is_taken_for_a_hint(call):
+    """Whether a bias becomes is_causal=True, whatever its size is."""
+    is_square = call.fault.bias and call.shape[0] == call.shape[1]
+    return call.module == _SDPA and bool(is_square or call.fault.bias == "causal_upper_left") and not call.fault.hint
+
+
 def _is_viewed(call, release):
     """Whether a native path views the mask as (1, 1, length, length), or a 3-D one as (N, any, length, length)."""
     return _is_native(call, release) and not is_padding(call.argument) and call.shape is not None
@@ -300,7 +311,34 @@ ENTRIES = (
         message=r"The size of tensor a \(\d+\) must match the size of tensor b|doesn't match the broadcast shape",
         advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
         applies=lambda call, release: (
-            call.module == _SDPA and call.shape != call.right_shape and not _has_no_rows(call, release)
+            call.module == _SDPA
+            and call.shape != call.right_shape
+            and not _has_no_rows(call, release)
+            and not _is_taken_for_a_hint(call)
+        ),
+    ),
+    WrongMaskDeviation(
+        id="causal-bias-size-ignored",
+        title="scaled_dot_product_attention takes a CausalBias of any size that is upper left or square",
+        affects=">=2.3",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="it becomes is_causal=True: a square causal_lower_right, kept from the prompt while keys are cached, "
+        "lets the next query see the first key alone",
+        advice="make the bias for each call: causal_lower_right(query.size(-2), key.size(-2))",
+        applies=lambda call, release: _is_taken_for_a_hint(call) and call.shape != call.right_shape,
+    ),
+    WrongMaskDeviation(
+        id="causal-bias-as-memory",
+        title="nn.MultiheadAttention and the native encoder layer read a CausalBias as memory that nobody has written",
+        affects=">=2.8",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="the mask is as many slices as the number of its variant (upper left 1, lower right 2), of whatever the "
+        "memory holds; where N * num_heads is that number it is added to the scores",
+        advice="give modules the mask itself: torch.ones(L, L, dtype=torch.bool).triu(1)",
+        applies=lambda call, release: (
+            call.fault.name == "causal_bias" and (_is_explicit(call, release) or _is_native_layer(call, release))
         ),
     ),
     WrongMaskDeviation(

@@ -146,6 +146,27 @@ def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
     assert judged(case)[1].status == FAILS
 
 
+@pytest.mark.parametrize("id", ["causal_upper_left", "causal_lower_right"])
+@pytest.mark.parametrize(("L", "S"), [(3, 3), (2, 3), (3, 2)])
+def test_a_causal_mask_is_given_as_a_bias(id, L, S, monkeypatch):
+    if not BY_ID[id].is_in():
+        pytest.skip("this release has no such biases")
+    from torch.nn.attention.bias import CausalBias  # which is not in every release
+
+    is_causal = id == "causal_upper_left" or L == S
+    case = ScaledDotProduct(
+        L=L, S=S, D=2, is_causal=is_causal, attn_mask=None if is_causal else Mask("bool", "lower_right"), mode=id
+    )
+    assert judged(case)[1].status in (CONFORMS, DEVIATES)
+    assert_can_be_typed(case, BY_ID[id])
+
+    def forgetting(query, key, value, attn_mask, **options):
+        return nn.functional.scaled_dot_product_attention(query, key, value, **options)
+
+    monkeypatch.setattr(CausalBias, "_dispatch", staticmethod(forgetting))
+    assert judged(case)[1].status == FAILS
+
+
 @pytest.mark.parametrize("id", ["func_vjp", "func_jvp_math", "checkpoint", "vmap", "traced"])
 def test_a_mode_can_be_typed_where_there_are_no_weights(id):
     if not BY_ID[id].is_in():

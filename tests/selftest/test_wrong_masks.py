@@ -84,7 +84,7 @@ def test_ids_are_unique_and_read_like_the_call():
 
 def test_every_wrong_shape_is_wrong():
     for call in CALLS:
-        if call.fault in _TYPES or call.fault.name in ("hint_without_mask", "mask_with_hint"):
+        if call.fault in _TYPES or call.fault.name in _OF_THE_RIGHT_SHAPE:
             continue
         if call.module == "scaled_dot_product_attention":
             scores = (N, HEADS, L, S) if call.callee.variant == "4d" else (N * HEADS, L, S)
@@ -93,6 +93,7 @@ def test_every_wrong_shape_is_wrong():
             assert call.shape not in (call.right_shape, (N * HEADS, *call.right_shape)), call
 
 
+_OF_THE_RIGHT_SHAPE = ("hint_without_mask", "mask_with_hint", "bias_with_hint", "causal_bias")
 _TYPES = {call.fault for call in CALLS if call.fault.dtype != "bool" or call.fault.elsewhere}
 
 
@@ -154,6 +155,7 @@ def test_the_mask_alone_is_elsewhere():
         "Mask shape should match input",
         "Need attn_mask if specifying the is_causal hint.",
         "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True",
+        "CausalBias only supports scaled_dot_product_attention",
     ],
 )
 def test_a_message_that_names_the_mask(message):

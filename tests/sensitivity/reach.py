@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.sensitivity.injection import standing_in
+
 
 def target(patch):
     """The name of the function that a patch replaces."""
@@ -38,6 +40,7 @@ class Recorder:
         if isinstance(original, staticmethod):
             return staticmethod(self._noting(original.__func__, its_target))
 
+        @standing_in
         @functools.wraps(original)
         def noting(*args, **kwargs):
             self._called.add(its_target)
