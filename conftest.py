@@ -191,16 +191,24 @@ def _prepare_paths(config, torch):
 
 
 @pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item):
+    if item.config.stash[_MEASURES]:
+        from tests.harness import session
+
+        session.current.tally = session.Tally()  # or one that is skipped tells what the one before it counted
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     if item.config.stash[_MEASURES]:
         from tests.harness import session
 
         if hasattr(item.obj, "hypothesis"):  # else tests that draw from one strategy would all draw the same cases
             seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}")(item.obj)
-        tally = session.current.tally = session.Tally()
         started = time.process_time()
         yield
-        tally.seconds = round(time.process_time() - started, 3)
+        session.current.tally.seconds = round(time.process_time() - started, 3)
     else:
         yield
 

@@ -11,6 +11,7 @@ from tests.harness.setting import Setting
 from tests.harness.situations import Call
 from tests.harness.wrong_masks import CALLS, source
 
+from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
 from .ranges import in_words, minor, on_device
 from .records import Record
@@ -83,6 +84,7 @@ class EdgeCase:
     devices: tuple[str, ...]
     modules: tuple[str, ...]
     paths: tuple[str, ...]
+    ways: tuple[str, ...]
     seen: str
     code: str
     cells: tuple[Cell, ...]
@@ -191,6 +193,7 @@ def _edge_case(entry, exemplify, columns):
         devices=tuple(dict.fromkeys(record.device for record in showing)),
         modules=_sorted(showing, entry.id, "modules"),
         paths=_sorted(showing, entry.id, "paths"),
+        ways=tuple(sorted({way for record in showing for way in record.shown.get(entry.id, ())}, key=ways.ORDER.index)),
         cells=tuple(_cell(entry.id, column) for column in columns),
         **example,
     )

@@ -49,6 +49,7 @@ def _section(case, catalogue):
         "Releases": case.releases,
         "Modules": ", ".join(f"`{module}`" for module in case.modules),
         "Paths": ", ".join(f"`{path}`" for path in case.paths),
+        "Ways": ", ".join(f"`{way}`" for way in case.ways),
         "Seen in": case.seen,
         "Upstream": f"[{case.upstream}]({case.link})" if case.link else "not found upstream: [notes](upstream.md)",
         "Id": f"`{case.id}`",

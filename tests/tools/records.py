@@ -18,7 +18,8 @@ class Record:
     """What one run found.
 
     is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
-    tests: {id: (outcome, message)}. ways: {mode or low precision: {verdict: number of calls}}.
+    tests: {id: (outcome, message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which
+    of these ways it was seen, or "eager"}.
     """
 
     version: Version
@@ -27,6 +28,7 @@ class Record:
     statuses: dict[str, int]
     tests: dict[str, tuple[str, str]]
     ways: dict[str, dict[str, int]]
+    shown: dict[str, set[str]]
     ledger: dict
     seconds: float
     cpu_seconds: float
@@ -91,6 +93,7 @@ def as_record(plain, path):
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
             tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
             ways=dict(_ways(plain["tests"])),
+            shown=_shown(plain["tests"]),
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
@@ -99,13 +102,26 @@ def as_record(plain, path):
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
-_WAY = re.compile(r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled)?\[(\w+)\]$")
+_WAY = re.compile(r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled|_when_built)?\[(?!NOTSET)(\w+)\]$")
 
 
 def _ways(tests):
     for id, test in tests.items():
         if (match := _WAY.search(id)) and test.get("statuses"):
             yield match[1], test["statuses"]
+
+
+_EAGER = re.compile(r"test_(?:equivalences|hidden_content|transformer|multihead_attention|scaled_\w+|wrong_masks)\.py")
+
+
+def _shown(tests):
+    shown = {}
+    for id, test in tests.items():
+        match = _WAY.search(id)
+        if match or _EAGER.search(id):
+            for entry in test.get("deviations", ()):
+                shown.setdefault(entry, set()).add(match[1] if match else "eager")
+    return shown
 
 
 def _in_one_line(error):

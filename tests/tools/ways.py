@@ -7,6 +7,7 @@ from tests.harness.release import Release
 from tests.harness.verdict import DEVIATES
 
 TITLE = "Every way to run it"
+ORDER = (EAGER.id, *LOW, *(mode.id for mode in MODES if mode is not EAGER))
 
 
 def about():
