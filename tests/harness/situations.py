@@ -146,7 +146,7 @@ def absorbs_everything(case, block, than=1e30):
     bias = merged(case, block)
     if bias is None:
         return False
-    top = bias.max(axis=-1).astype("float64")
+    top = bias.max(axis=-1, initial=-np.inf).astype("float64")
     return bool((np.isfinite(top) & (top < -than)).any())
 
 

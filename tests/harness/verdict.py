@@ -137,8 +137,11 @@ class _Prediction:
         """The errors to allow, the cheap bound first (see comparison.py)."""
         exact, ignore = part(self.exact[name]), self.garbage[name]
         dtype, terms = computed_in(self.case), comparison.terms(self.case)
-        yield comparison.bound(exact, exact, dtype, terms, ignore)
-        yield max(comparison.bound(exact, part(its[name]), dtype, terms, ignore) for its in self.rough)
+        moved = 0.0  # what cancels in a derivative is as large as the result
+        if part is derivative:
+            moved = comparison.bound(*[np.real(self.exact[name])] * 2, dtype, terms, ignore)
+        yield moved + comparison.bound(exact, exact, dtype, terms, ignore)
+        yield moved + max(comparison.bound(exact, part(its[name]), dtype, terms, ignore) for its in self.rough)
 
 
 def bounds(case, name, part=np.real):
@@ -212,6 +215,7 @@ def _compared(name, got, prediction, part=np.real):
         expected, ignore = part(prediction.exact[name]), prediction.garbage[name]
         # what sums up to 0 by chance does so no more if the inputs move
         is_zero = kind == BOUNDS[0] or np.all([part(its[name]) == 0 for its in prediction.rough], axis=0)
+        is_zero &= part is np.real or np.real(prediction.exact[name]) == 0
         mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
         if mismatch is None:
             return [], [(kind, ratio)]

@@ -228,6 +228,18 @@ def test_fused_and_native_kernels_refuse_tangents(case, meets_one):
     assert bool(observation.tangents) != meets_one
 
 
+def test_a_tangent_that_cancels_may_round():
+    """What is added to all scores of a row alike moves nothing: exactly, in the reference."""
+    mask = {"attn_mask": Mask("float"), "mask_batch": (1, 3), "broadcast": "S"}
+    case = ScaledDotProduct(batch=(1, 3), L=2, S=2, autograd="mask", mode="func_jvp_math", **mask)
+    if not BY_ID[case.mode].is_in():
+        pytest.skip("this release does not have the mode")
+    observation, verdict = judged(case)
+    assert verdict.status == CONFORMS
+    moved = replace(observation, tangents={"output": observation.tangents["output"] + 1e-12})
+    assert judge(case, moved).status == FAILS
+
+
 def test_a_wrong_tangent_fails():
     case = MultiHead(S=2, autograd="grad", mode="func_jvp", key_padding_mask=Mask("float", "one", "finite"))
     if not BY_ID["func_jvp"].is_in():

@@ -70,7 +70,8 @@ def edit(owner, name, old, new):
         if source.count(old) != 1:
             raise ValueError(f"{name} has {source.count(old)} times: {old}")
         scope = {}
-        exec(compile(source.replace(old, new), f"<{name} with a fault>", "exec"), original.__globals__, scope)
+        names = getattr(original, "__func__", original).__globals__  # of a static method, those of its function
+        exec(compile(source.replace(old, new), f"<{name} with a fault>", "exec"), names, scope)
         return scope[name]
 
     return Patch(owner, name, make)

@@ -102,7 +102,9 @@ def as_record(plain, path):
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
-_WAY = re.compile(r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled|_when_built)?\[(?!NOTSET)(\w+)\]$")
+_WAY = re.compile(
+    r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled|_when_built)?\[(?!NOTSET)(\w+)\]$"
+)
 
 
 def _ways(tests):

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import torch
+from torch.nn.attention.bias import CausalBias
 
 from tests.harness.masks import Mask
-from tests.sensitivity.injection import Fault, drop_mask, edit_attention, edit_helper, edit_module, sdpa
+from tests.sensitivity.injection import Fault, drop_mask, edit, edit_attention, edit_helper, edit_module, sdpa
 from tests.sensitivity.literals import (
     ATTENTION,
     CAUSAL,
@@ -181,5 +182,28 @@ FAULTS = (
             ),
         ),
         replace(SDPA, attn_mask=_CAUSAL_FLOAT),
+    ),
+    Fault(
+        "lower-right-bias-at-the-start",
+        "causal_lower_right is aligned at the first key where there are fewer queries than keys",
+        edit(CausalBias, "_dispatch", "attn_mask.seq_len_q == attn_mask", "attn_mask.seq_len_q <= attn_mask"),
+        replace(SDPA, mode="causal_lower_right", attn_mask=Mask("bool", "lower_right")),
+    ),
+    Fault(
+        "lower-right-bias-hides-itself",
+        "causal_lower_right hides the last key from the last of an odd number of queries",
+        edit(CausalBias, "_lower_right", "diagonal=diagonal_offset", "diagonal=diagonal_offset - self.seq_len_q % 2"),
+        replace(SDPA, mode="causal_lower_right", attn_mask=Mask("bool", "lower_right")),
+    ),
+    Fault(
+        "upper-left-bias-forgets-its-scale",
+        "causal_upper_left forgets the scale",
+        edit(
+            CausalBias,
+            "_dispatch",
+            "is_causal=True,\n            scale=scale,\n            enable_gqa",
+            "is_causal=True,\n            scale=None,\n            enable_gqa",
+        ),
+        replace(SDPA, mode="causal_upper_left", is_causal=True, scale=2.0),
     ),
 )
