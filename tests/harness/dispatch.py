@@ -152,10 +152,10 @@ def prepares_masks(case, release, block):
 
 
 def is_compiled_whole(case, release):
-    """Whether nn.MultiheadAttention sees that it is compiled, and leaves its native path since 2.10.
+    """Whether the modules see that they are compiled, and leave some of their native paths since 2.10.
 
-    Where the graph breaks, the whole call is run as if it were not compiled: the native encoder layer breaks it, to
-    ask what a mask holds, and to warn of masks of two types, which a strict export passes over.
+    Where the graph breaks, the whole call is run as if it were not compiled: a stack breaks it to ask whether a mask is
+    causal, and a layer to warn of masks of two types, which a strict export passes over.
     """
     is_compiled = BY_ID[case.mode].family == "compiled"
     if not (is_compiled or case.mode == "exported_strict") or not since(release, "2.10"):
@@ -164,11 +164,7 @@ def is_compiled_whole(case, release):
         return True
     if is_compiled and mixes_types(case):
         return False
-    return not any(
-        asks_whether_causal(case, release, block)
-        or (source(block) == "src" and native_encoder_layer(case, release, block))
-        for block in blocks(case)
-    )
+    return not any(asks_whether_causal(case, release, block) for block in blocks(case))
 
 
 def asks_whether_causal(case, release, block):
@@ -196,8 +192,12 @@ def nested(case, release):
         and not case.norm_first
         and case.src_mask is None
         and case.src_key_padding_mask is not None
-        and (not case.mask_check or is_left_aligned(nested_lengths(case)[1]))
+        and (not case.mask_check or _is_seen_to_be_aligned(case, release))
     )
+
+
+def _is_seen_to_be_aligned(case, release):
+    return not is_compiled_whole(case, release) and is_left_aligned(nested_lengths(case)[1])
 
 
 def asks_for_alignment(case, release):
@@ -205,6 +205,7 @@ def asks_for_alignment(case, release):
     return (
         case.module in ("TransformerEncoder", "Transformer")
         and _infers(case, release)
+        and not is_compiled_whole(case, release)
         and case.enable_nested_tensor
         and case.mask_check
         and not case.norm_first

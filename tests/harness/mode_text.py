@@ -66,7 +66,7 @@ def exported(*given, **options):
     return torch.export.export(module, given, options, strict=False).module()(*given, **options)
 """
 
-EXPORT_STRICT = EXPORT.replace("strict=False", "strict=True")
+EXPORT_STRICT = "torch._dynamo.reset()\n" + EXPORT.replace("strict=False", "strict=True")
 
 EXPORT_DYNAMIC = """\
 def exported(*given, **options):

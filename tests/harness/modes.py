@@ -10,6 +10,7 @@ import io
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from operator import attrgetter
 
 import torch
@@ -103,6 +104,8 @@ class Mode:
 
     def prepare(self, module, parameters):
         """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
+        if self is not EAGER:
+            _settle()
         if self.builds:
             builds.settle()
         names = {**_NAMES, "module": module}
@@ -111,6 +114,17 @@ class Mode:
             exec(self.made, names)
             called = eval(self.called, names)
         return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
+
+
+@cache
+def _settle():
+    """Let TorchDynamo look up torch's functions, which it does once and by name, before others stand in their places."""
+    if hasattr(torch, "compiler"):
+        torch.compiler.allow_in_graph(_nothing)
+
+
+def _nothing():
+    """What it never meets."""
 
 
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
@@ -308,7 +322,7 @@ MODES = (
         id="exported_strict",
         kin="exported",
         made=mode_text.EXPORT_STRICT,
-        since="2.15",  # before, it takes whole modules of torch.nn for one operation, then their native paths
+        since="2.10",  # before, it takes a whole module of torch.nn for one operation
     ),
     replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
     replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
