@@ -118,7 +118,7 @@ class Mode:
 
 @cache
 def _settle():
-    """Let TorchDynamo look up torch's functions, which it does once and by name, before others stand in their places."""
+    """Let TorchDynamo look up torch's functions, which it does once and by name, before others take their places."""
     if hasattr(torch, "compiler"):
         torch.compiler.allow_in_graph(_nothing)
 
