@@ -297,7 +297,7 @@ def not_applicable(call, release):
     if call.fault.hint and not call.callee.takes(call.hint):
         return f"this release has no {call.hint}"
     if call.fault.bias and not since(release, "2.3"):
-        return "this release has no torch.nn.attention.bias"
+        return "this release has no torch.nn.attention"
     if call.fault.dtype == "uint8" and not since(release, "2.0"):
         return "this release documents byte masks"
     return None

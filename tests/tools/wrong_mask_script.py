@@ -18,7 +18,8 @@ def wrong_mask_script(call, setting=CPU, head=()):
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
     # "mask" as a word, not in the name of an operator
-    is_named = r're.search(r"(?<![\w:])(\w+_)?masks?(?!\w)", str(error), re.IGNORECASE)'
+    names = r"((\w+_)?masks?|CausalBias)" if call.fault.bias else r"(\w+_)?masks?"
+    is_named = rf're.search(r"(?<![\w:]){names}(?!\w)", str(error), re.IGNORECASE)'
     refused = ('print("got", type(error).__name__, error)', f"sys.exit(not {is_named})")
     blocks = (
         *((statement,) for statement in _needs(call, setting)),
@@ -38,3 +39,6 @@ def _needs(call, setting):
         yield needs("torch.nn.functional", call.module)
     elif call.fault.hint:
         yield needs_argument(called, call.hint)
+    if call.fault.bias:
+        yield needs("torch.nn", "attention")
+        yield "import torch.nn.attention.bias"
