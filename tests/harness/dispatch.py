@@ -164,7 +164,15 @@ def is_compiled_whole(case, release):
         return True
     if is_compiled and mixes_types(case):
         return False
+    takes_sizes = case.mode != "compiled_dynamic" or since(release, "2.13")  # that are left open
+    if not takes_sizes and _has_native_layer(case, release):
+        return False
     return not any(asks_whether_causal(case, release, block) for block in blocks(case))
+
+
+def _has_native_layer(case, release):
+    sources = [block for block in blocks(case) if source(block) == "src"]
+    return any(native_encoder_layer(case, release, block) for block in sources)
 
 
 def asks_whether_causal(case, release, block):

@@ -99,7 +99,7 @@ def _looks_at_values(call):
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
     asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
-    if case.mode == "exported_strict" and since(release, "2.10"):  # what is never used may stay open
+    if case.mode == "exported_strict" and since(release, "2.11"):  # what is never used may stay open
         asking = [block for block in asking if not dispatch.native_encoder_layer(case, release, block)]
     looking = set(map(source, asking))
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
