@@ -616,8 +616,8 @@ ENTRIES = (
         affects=">=2.3",
         upstream="not found",
         clause=4,
-        trigger="float16, a query for which every visible key is masked by about finfo.min and has"
-        " a score below -16, and the call returns weights (or, before 2.5, its mask requires a gradient)",
+        trigger="float16, a query for which every visible key is masked by about finfo.min and has a score below -16,"
+        " and the call returns weights (or, before 2.5, its mask requires a gradient)",
         instead="score and mask add up to -inf, so that the row sees no key, and is NaN",
         advice="mask with -1e4 in float16, or with bool, and let every query see at least one key",
         applies=lambda call: bool(triggers.overflowing_blocks(call)),

@@ -228,6 +228,16 @@ def test_fused_and_native_kernels_refuse_tangents(case, meets_one):
     assert bool(observation.tangents) != meets_one
 
 
+def test_graphs_break_for_nobody_but_torch():
+    """TorchDynamo knows the native operators, although others have stood in their places in this process."""
+    case = replace(LAYER, autograd="no_grad", src_mask=None, mode="exported_strict")
+    if not BY_ID[case.mode].is_in():
+        pytest.skip("this release does not have the mode")
+    observation, verdict = judged(case)
+    assert observation.error is None
+    assert verdict.status == CONFORMS
+
+
 def test_a_tangent_that_cancels_may_round():
     """What is added to all scores of a row alike moves nothing: exactly, in the reference."""
     mask = {"attn_mask": Mask("float"), "mask_batch": (1, 3), "broadcast": "S"}

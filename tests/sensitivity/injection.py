@@ -119,7 +119,7 @@ def wrap(owner, name, before=None, after=None, when=lambda call: True):
     """
 
     def make(original):
-        @standing_in
+        @standing_in(original)
         def faulty(*args, **kwargs):
             given = dict(zip(_POSITIONAL[name], args, strict=False)) | kwargs
             call = _Arguments(**given)
@@ -135,17 +135,23 @@ def wrap(owner, name, before=None, after=None, when=lambda call: True):
     return Patch(owner, name, make)
 
 
-def standing_in(function):
-    """A function that is put in the place of one of torch's: a mask with a class of its own comes before it, too."""
+def standing_in(original):
+    """A decorator of what takes the place of this function of torch's.
 
-    @functools.wraps(function)
-    def asking(*args, **kwargs):
-        masks = [value for value in (*args, *kwargs.values()) if type(value).__name__ == "CausalBias"]
-        if masks:
-            return type(masks[0]).__torch_function__(F.scaled_dot_product_attention, (), args, kwargs)
-        return function(*args, **kwargs)
+    A CausalBias is a mask that comes before scaled_dot_product_attention itself; elsewhere it is one like any other.
+    """
 
-    return asking
+    def decorate(function):
+        @functools.wraps(function)
+        def asking(*args, **kwargs):
+            masks = [value for value in (*args, *kwargs.values()) if type(value).__name__ == "CausalBias"]
+            if masks:
+                return type(masks[0]).__torch_function__(F.scaled_dot_product_attention, (), args, kwargs)
+            return function(*args, **kwargs)
+
+        return asking if original.__name__ == "scaled_dot_product_attention" else function
+
+    return decorate
 
 
 class _Arguments(SimpleNamespace):

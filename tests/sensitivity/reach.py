@@ -40,7 +40,7 @@ class Recorder:
         if isinstance(original, staticmethod):
             return staticmethod(self._noting(original.__func__, its_target))
 
-        @standing_in
+        @standing_in(original)
         @functools.wraps(original)
         def noting(*args, **kwargs):
             self._called.add(its_target)
