@@ -1,5 +1,6 @@
 """Where the deviations of the ledger apply, and the changes that depend on it. A call is a situations.Call."""
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -127,6 +128,12 @@ def reads_past_a_row(call):
     return any(has_empty_row(case, block) for block in dispatch.every_block(case))
 
 
+def spread_nan(computation, call):
+    """Any number may be NaN; where the fused kernel forgets a query that has become so, any other number."""
+    is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(_forgetful_blocks(call))
+    return replace(computation, may_be_nan=True, undefined=computation.undefined or is_forgotten)
+
+
 def takes_a_mask_for_the_other(call):
     """Whether an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
     case = call.case
@@ -197,16 +204,23 @@ def _needs_nothing_saved(case):
 
 
 def forgets_nan(call):
-    """The blocks on the fused kernel whose NaN is lost: without a mask, and since 2.6 with fewer keys than a vector."""
+    """The blocks on the fused kernel whose NaN is lost."""
+    return _forgetful_blocks(call) if call.case.nan_query else ()
+
+
+def _forgetful_blocks(call):
+    """Those that take NaN for a row without a key: without a mask, and since 2.6 with fewer keys than a vector."""
     case = call.case
-    if not case.nan_query:
-        return ()
     return tuple(
         block
         for block in call.flash_blocks()
         if (_vectors(call, block)[0] == 0 or not since(call.release, "2.6"))
-        and (not masks_of(case) or (isinstance(case, MultiHead) and drops_the_mask(case, call.release, block)))
+        and (_has_no_mask(case, block) or (isinstance(case, MultiHead) and drops_the_mask(case, call.release, block)))
     )
+
+
+def _has_no_mask(case, block):
+    return not any(getattr(case, name) for name in mask_names(case, block))
 
 
 def gives_no_weights_natively(call, mode):
@@ -228,7 +242,7 @@ def _vectors(call, block):
     """(how many vector registers the keys fill, how many keys are left)"""
     case = call.case
     width = 64 if call.vectors == "AVX512" else 32
-    return divmod(keys(case, block) + appended(case), width // PRECISIONS[case.dtype].size)
+    return divmod(keys(case, block) + appended(case), width // PRECISIONS[computed_in(case)].size)
 
 
 def forget_nan(computation, call):
