@@ -80,10 +80,13 @@ def pytest_configure(config):
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tests.harness import session
+    from tests.harness.last_call import LastCall, path_of
 
     model, imported = _model(config.getoption("model")), config.getoption("imported")
-    session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
-    if not hasattr(config, "workerinput"):
+    run = session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
+    if hasattr(config, "workerinput"):
+        run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
+    else:
         config.pluginmanager.register(Measurement(config), "measurement")
 
 
@@ -262,15 +265,28 @@ class Measurement:
         if hasattr(report, "measured"):
             self.tests[report.nodeid] = report.measured
         elif report.failed:  # xdist's own report: the worker is gone
-            crashed = {"clauses": [], "seconds": 0, "tally": {}, "message": str(report.longrepr)[:2000]}
+            message = f"{str(report.longrepr)[:2000]}{self._last_call(report)}"
+            crashed = {"clauses": [], "seconds": 0, "tally": {}, "message": message}
             self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
+
+    def _last_call(self, report):
+        """How to make the call again that the worker was making."""
+        from tests.harness.last_call import path_of, taken
+        from tests.harness.session import current
+
+        case = taken(path_of(self.config.option.report, report.node.gateway.id))
+        again = " ".join([f'python -m tests.harness.again "{case}"', *current.setting.options])
+        return f"\n\nIts last call was that of\n\n    {again}" if case else ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
         from tests.harness import record
         from tests.harness.dispatch import reachable
+        from tests.harness.last_call import path_of
         from tests.harness.session import current
 
+        for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
+            path.unlink()
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         seconds = time.monotonic() - self.started
         self.record = record.assemble(current, self.environment, self.tests, complete, seconds)

@@ -11,6 +11,8 @@ from tests.harness.verdict import FAILS
 @pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 def test_pinned_case_does_what_the_ledger_says(entry, request):
     finding = session.current.findings.get(entry.id)
+    if entry.ends and entry in session.current.entries:
+        finding = session.find_apart(entry)
     if finding is None or finding.status == session.NOT_APPLICABLE:
         pytest.skip("this release cannot be asked" if finding else "--no-ledger, or not in --model")
     if finding.status == session.ABSENT:
@@ -18,7 +20,7 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         assert not (finding.expected and strict), f"{entry.id} is absent: fixed in this release?"
         return
     case = session.current.release.held(entry.pinned)
-    observation, verdict = judged(case)
+    observation, verdict = judged(case, apart=entry.ends)
     if verdict.status == FAILS:
         news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
         text = explain(case, observation, verdict, session.current.setting)

@@ -10,7 +10,7 @@ import numpy as np
 
 from reference import masks as meaning
 from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
-from reference.transformer import Encoder
+from reference.transformer import Encoder, EncoderLayer, gelu
 from reference.transformer import Transformer as WholeTransformer
 
 from . import dispatch
@@ -164,6 +164,27 @@ def hides_first_block(bias):
     return meaning.hidden(bias[..., :512]).all(axis=-1)
 
 
+def hiding_by_a_number(query, key, value, bias, scale):
+    """Hidden keys are those with the least number of float16 in place of -inf, added to scores in float32."""
+    scores = scale * (query.real @ np.swapaxes(key, -1, -2).real)
+    added = np.where(meaning.hidden(bias), -65504.0, bias.real)
+    sums = (np.asarray(scores, "float32") + np.asarray(added, "float32")).astype("float64")
+    rounded = sums - np.asarray(scores, "float64")
+    return multiplying(query, key, value, rounded - rounded.max(axis=-1, keepdims=True, initial=-np.inf), scale)
+
+
+def multiplying_by_log2e(query, key, value, bias, scale):
+    """Powers of 2 take the place of those of e: what overflows where it is multiplied by log2(e) hides."""
+    overflows = bias.real < -np.finfo("float32").max / np.log2(np.e)
+    return multiplying_safely(query, key, value, np.where(overflows, -np.inf, bias), scale)
+
+
+def nowhere_a_number(query, key, value, bias, scale):
+    """Everything is NaN."""
+    context, weights = multiplying(query, key, value, bias, scale)
+    return context * np.nan, weights
+
+
 def causal_over_all_keys(query, key, value, bias, scale):
     """The mask is forgotten: a query sees the keys up to its own position, whatever was appended to them."""
     return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
@@ -211,6 +232,33 @@ def multiplied(computation):
         return replace(former, kernel=multiplying_safely) if getattr(former, "kernel", None) is attend else former
 
     return with_kernel(computation, kernel, ("self", "src", "tgt", "memory"))
+
+
+@dataclass(frozen=True)
+class GeluByTanh:
+    """x * (1 + tanh(root * (x + 0.044715 * x ** 3))) / 2, off by up to 5e-4. root: sqrt(2 / pi), to some digits."""
+
+    root: float
+
+    def __call__(self, x):
+        return 0.5 * x * (1 + np.tanh(self.root * (x + 0.044715 * x * x * x)))
+
+
+def with_gelu(computation, activation, blocks):
+    """The computation with another GELU in the encoder layers of these blocks."""
+
+    def changed(node, part=""):
+        if isinstance(node, EncoderLayer):
+            is_meant = {"src", "src" + part} & set(blocks) and node.feed_forward.activation is gelu
+            feed_forward = replace(node.feed_forward, activation=activation)
+            return replace(node, feed_forward=feed_forward) if is_meant else node
+        if isinstance(node, tuple):
+            *early, last = node
+            return (*(changed(layer, ".early") for layer in early), changed(last, ".last"))
+        name = next((name for name in ("encoder", "layers") if hasattr(node, name)), None)
+        return replace(node, **{name: changed(getattr(node, name))}) if name else node
+
+    return replace(computation, function=changed(computation.function))
 
 
 @dataclass(frozen=True)

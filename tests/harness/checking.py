@@ -11,6 +11,7 @@ from .adopted import DECLINED
 from .behaviours import with_kernel
 from .comparison import Mismatch, bound, compare_arrays, terms
 from .comparison import rough as rough_dtype
+from .dangers import end_if_lost
 from .dispatch import since
 from .failure import Nonconformance, explain
 from .modes import BY_ID
@@ -18,16 +19,18 @@ from .refusals import refusal
 from .results import as_held, garbage_rows
 from .situations import Call
 from .specification import specification
-from .subject import observe
+from .subject import is_withheld, observe, observe_apart
 from .verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
 
 
-def judged(case):
-    """(observation, verdict) of the case in this session, counted."""
+def judged(case, apart=False):
+    """(observation, verdict) of the case in this session, counted. apart: whether to run it in another process."""
     run = session.current
-    observation = observe(case, run.device, run.adopted)
+    observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
-    if refused := refusal(call):
+    if is_withheld(observation):
+        verdict = Verdict(NOT_APPLICABLE)
+    elif refused := refusal(call):
         verdict = Verdict(FAILS if (found := tuple(refused.mismatches(observation))) else CONFORMS, (), found)
     else:
         deviations = ledger.applying(call, run.entries)
@@ -39,6 +42,22 @@ def judged(case):
     return observation, verdict
 
 
+def _observed(case, apart=False):
+    """What was seen of the case, which is written down before: it may be the last."""
+    run = session.current
+    run.last_call.note(case)
+    if apart:
+        return observe_apart(case, run.device, run.adopted)
+    try:
+        observation = observe(case, run.device, run.adopted)
+    except Exception as raised:
+        end_if_lost(run.device, str(raised))
+        raise
+    if observation.error:
+        end_if_lost(run.device, observation.error[1])
+    return observation
+
+
 def _announces(call):
     """Whether the release warns of masks of two types, and the mode lets it."""
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
@@ -46,7 +65,7 @@ def _announces(call):
 
 def _judge_leniently(case, observation, deviations):
     """What has no ledger of its own may be right where torch on CPU deviates, or deviate as that does."""
-    if _is_declined(observation):
+    if _is_not_made(observation):
         return Verdict(NOT_APPLICABLE)
     verdict = judge(case, observation)
     if verdict.status == CONFORMS or not deviations:
@@ -55,8 +74,10 @@ def _judge_leniently(case, observation, deviations):
     return verdict if alike.status == FAILS else alike
 
 
-def _is_declined(observation):
-    return session.current.adopted is not None and observation.error is not None and observation.error[0] == DECLINED
+def _is_not_made(observation):
+    """Whether the call was not made: by what is measured in the place of torch, or by the harness."""
+    declined = session.current.adopted is not None and observation.error is not None
+    return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
 
 
 def check(case):
@@ -130,7 +151,7 @@ def check_same_without_garbage(case):
     for garbage in (False, True):
         torch.manual_seed(case.seed)
         its_case = replace(case, garbage=garbage)
-        observation = observe(its_case, session.current.device, session.current.adopted)
+        observation = _observed(its_case)
         call = Call(its_case, session.current.release, observation.served)
         if observation.error or ledger.applying(call, session.current.entries):
             return  # what such a call does is predicted, and compared, elsewhere
@@ -149,9 +170,9 @@ def check_dropped_weights(case):
     """Fail unless dropped weights are 0 or w / (1 - p), hidden ones 0, and the output is what these weights give."""
     __tracebackhide__ = True
     torch.manual_seed(case.seed)
-    observation = observe(case, session.current.device, session.current.adopted)
+    observation = _observed(case)
     call = Call(case, session.current.release, observation.served)
-    if ledger.applying(call, session.current.entries) or _is_declined(observation):
+    if ledger.applying(call, session.current.entries) or _is_not_made(observation):
         return
     session.current.tally.add(case, observation, Verdict(CONFORMS))
     if observation.error:

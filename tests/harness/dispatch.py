@@ -71,7 +71,8 @@ def fast_path_is_open(case, release, block, part="layer"):
     mode = BY_ID[case.mode]
     is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
     is_exported = mode.family == "exported" and case.mode != "exported_strict"
-    return _infers(case, release) and is_unseen and not is_exported
+    is_cast = mode.lowers and release.device_type == "cuda"  # autocast on a CPU they don't see
+    return _infers(case, release) and is_unseen and not is_exported and not is_cast
 
 
 def is_given_what_moves(case, block, part):

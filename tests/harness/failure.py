@@ -88,7 +88,7 @@ def call_text(case, setting=CPU):
         made = f"{begins}  # before torch is imported\n{made}"
     if isinstance(case, ScaledDotProduct):
         arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
-        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)")
+        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)", setting)
     if isinstance(case, MultiHead):
         sequences = {
             "self": "x, x, x",
@@ -101,7 +101,7 @@ def call_text(case, setting=CPU):
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
-    return made + _in_context(case, f"{name}(\n{body}\n)")
+    return made + _in_context(case, f"{name}(\n{body}\n)", setting)
 
 
 def _dtype(case, array):
@@ -123,9 +123,9 @@ def _mode(mode):
     return "".join(f"{line}\n" for line in lines)
 
 
-def _in_context(case, call):
+def _in_context(case, call, setting):
     """The call in the context that the case asks for, or with what is differentiated."""
-    if within := BY_ID[case.mode].within:
+    if within := BY_ID[case.mode].around(setting.device):
         call = f"with {within}:\n" + indent(call, "    ")
     if case.autograd in ("no_grad", "inference_mode"):
         return f"with torch.{case.autograd}():\n" + indent(call, "    ")

@@ -14,9 +14,9 @@ from .triggers import appended, blocks_without_a_bias, dropped_masks, is_nested,
 
 
 def moves_an_expanded_tensor(call):
-    """Whether an argument that has a tangent holds the same memory in several elements."""
+    """Whether an argument that has a tangent holds the same memory in several elements, not on CUDA."""
     case = call.case
-    if not BY_ID[case.mode].is_forward or not directions(case):
+    if not BY_ID[case.mode].is_forward or not directions(case) or call.release.device_type == "cuda":
         return False
     return any(_shares_memory(tensor) for name, tensor in arguments(case).items() if name in directions(case))
 
@@ -47,7 +47,7 @@ def meets_what_takes_no_tangent(call):
 
 def _taking_none(call):
     """The blocks that are served by a kernel without a forward-mode derivative."""
-    fused = call.flash_blocks()
+    fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
     if since(call.release, "2.12"):  # where there is nothing to be done, none is called
         fused = tuple(block for block in fused if not _is_empty(call.case, block))
     return {*fused, *call.blocks("native_layer"), *call.blocks("native_mha")}

@@ -2,6 +2,7 @@
 
 from . import dispatch
 from .arrays import directions, the_parameter
+from .behaviours import raising, warning
 from .cases import ScaledDotProduct, Transformer, masks_of
 from .dispatch import since
 from .triggers import misses_the_layers_biases
@@ -39,8 +40,22 @@ def is_nested_sdpa(call, *modes):
 
 
 def has_no_backend(call):
-    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left on CPU."""
-    return is_nested_sdpa(call, "nested_jagged") and (call.case.is_causal or len(call.case.batch) == 1)
+    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left."""
+    case = call.case
+    if not is_nested_sdpa(call, "nested_jagged"):
+        return False
+    is_fit = call.release.device_type == "cuda" and case.dtype == "float32" and case.D % 4 == case.Dv % 4 == 0
+    return len(case.batch) == 1 or (case.is_causal and not is_fit)
+
+
+def find_no_backend(computation, call):
+    """The error, and on CUDA the reasons of each kernel, which come as warnings."""
+    reasons = "Flash attention requires|requires last dimension|requires query, key and|Expected query, key and value"
+    return raising(
+        warning(computation, reasons),
+        "RuntimeError|AcceleratorError",
+        "No viable backend|CUDA|split_with_sizes expects|expected to contain only concrete integers",
+    )
 
 
 def attends_to_nothing(call):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import autocast, dispatch, forward, given_nested, triggers
+from . import autocast, cuda, cuda_ledger, dispatch, forward, given_nested, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -22,39 +22,12 @@ from .behaviours import (
     without_gradient,
     without_weights,
 )
-from .cases import Case, MultiHead, ScaledDotProduct, Transformer
+from .cases import MultiHead, ScaledDotProduct, Transformer
+from .deviation import Deviation
 from .masks import Mask
 from .modes import computed_in
-from .setting import MEASURED_ON
+from .setting import ON_BOTH
 from .situations import has_nonzero_finite
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One entry.
-
-    affects: the releases, as a version specifier. trigger, instead: in words. applies: Call -> bool, for a release
-    that is affected. change: (computation, call) -> computation. pinned: a least case that shows it. upstream:
-    "pytorch/pytorch#N" or of another repository, or "not found". every_cpu: whether each CPU shows it.
-    """
-
-    id: str
-    title: str
-    affects: str
-    upstream: str
-    clause: int
-    trigger: str
-    instead: str
-    advice: str
-    applies: Callable
-    change: Callable
-    pinned: Case
-    devices: tuple[str, ...] = MEASURED_ON
-    every_cpu: bool = True
-
-    def concerns(self, release):
-        """Whether this release and device are affected."""
-        return release.is_among(self.affects, self.devices)
 
 
 @dataclass(frozen=True)
@@ -74,6 +47,11 @@ def applying(call, entries):
     return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in entries if entry.applies(met))
 
 
+_NO_ELEMENTS = (
+    "RuntimeError|AcceleratorError",
+    "at least one constituent tensor should have non-zero numel|CUDA error: invalid argument",
+)
+
 ENTRIES = (
     Deviation(
         id="empty-row-nan-explicit",
@@ -87,6 +65,7 @@ ENTRIES = (
         applies=triggers.sees_nothing_on("explicit"),
         change=triggers.computes_plainly_on("explicit"),
         pinned=MultiHead(attn_mask=Mask("bool", "all")),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="empty-row-nan-native",
@@ -100,6 +79,7 @@ ENTRIES = (
         applies=triggers.sees_nothing_on("native_mha", "native_layer"),
         change=triggers.computes_plainly_on("native_mha", "native_layer"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("bool", "all"), need_weights=False),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="empty-row-nan-sdpa",
@@ -128,6 +108,7 @@ ENTRIES = (
             computation, lambda _: HidingNonzero(), call.blocks("native_layer")
         ),
         pinned=Transformer(S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("float", "one", "finite")),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="native-mha-float-mask",
@@ -171,6 +152,7 @@ ENTRIES = (
         pinned=Transformer(
             autograd="mask", S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("float", "one", "inf")
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="native-mha-mask-gradient",
@@ -189,6 +171,7 @@ ENTRIES = (
             autograd="mask", L=2, S=2, num_heads=2, attention="self", key_padding_mask=Mask("float", "one", "inf")
         ),
     ),
+    *cuda_ledger.ENTRIES,  # what raises on the way back comes before what raises on the way there
     Deviation(
         id="native-mha-bias",
         title="nn.MultiheadAttention with bias=False raises in eval",
@@ -229,6 +212,7 @@ ENTRIES = (
         pinned=Transformer(
             module="TransformerEncoder", autograd="grad", S=2, head_dim=4, src_mask=Mask("float", "causal")
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="causal-hint-hides-appended-keys",
@@ -242,6 +226,7 @@ ENTRIES = (
         applies=triggers.hides_appended_keys,
         change=lambda computation, call: with_kernel(computation, lambda _: causal_over_all_keys, ("self",)),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True, need_weights=False, add_zero_attn=True),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="flash-gradient-finfo-min",
@@ -314,6 +299,7 @@ ENTRIES = (
         pinned=Transformer(
             module="TransformerEncoder", N=2, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "sample")
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-float-padding",
@@ -336,6 +322,7 @@ ENTRIES = (
             head_dim=2,
             src_key_padding_mask=Mask("float", "sample", "large"),
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-unaligned",
@@ -357,6 +344,7 @@ ENTRIES = (
             src_key_padding_mask=Mask("bool", "left"),
             mask_check=False,
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-truncates",
@@ -392,6 +380,7 @@ ENTRIES = (
         pinned=Transformer(
             module="TransformerEncoder", N=2, S=3, num_heads=2, src_key_padding_mask=Mask("bool", "none")
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="float-mask-float-padding",
@@ -420,6 +409,7 @@ ENTRIES = (
             computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
         ),
         pinned=MultiHead(N=0, key_padding_mask=Mask("bool", "none"), need_weights=False),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="native-mha-empty-weights",
@@ -433,6 +423,7 @@ ENTRIES = (
         applies=triggers.loses_empty_weights,
         change=lambda computation, call: without_weights(computation),
         pinned=MultiHead(N=0, num_heads=2, attention="self"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-all-padding",
@@ -441,15 +432,14 @@ ENTRIES = (
         upstream="pytorch/pytorch#178677",
         clause=4,
         trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
-        instead="RuntimeError from to_padded_tensor",
+        instead="RuntimeError from to_padded_tensor; on CUDA, where the attention alone is native, AcceleratorError",
         advice="skip such batches, or enable_nested_tensor=False",
-        applies=triggers.packs_nothing,
-        change=lambda computation, call: raising(
-            computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
-        ),
+        applies=lambda call: triggers.packs_nothing(call) and not triggers.packs_no_sample(call),
+        change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
         pinned=Transformer(
             module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "all")
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-no-layer-norm",
@@ -480,8 +470,8 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-checkpoint",
-        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is trained"
-        " but its attention",
+        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is"
+        " trained but its attention",
         affects=">=2.1",
         upstream="not found",
         clause=3,
@@ -503,6 +493,7 @@ ENTRIES = (
             num_layers=2,
             src_key_padding_mask=Mask("bool", "sample"),
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-partly-frozen",
@@ -527,6 +518,7 @@ ENTRIES = (
             num_layers=2,
             src_key_padding_mask=Mask("bool", "sample"),
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="native-layer-bias",
@@ -552,9 +544,10 @@ ENTRIES = (
         trigger="N = 0 and a src_key_padding_mask, in eval, where the batch is packed into a nested tensor",
         instead="RuntimeError from the conversion to a nested tensor",
         advice="skip empty batches, or enable_nested_tensor=False",
-        applies=triggers.packs_no_sample,
+        applies=lambda call: triggers.packs_no_sample(call) and not cuda.packs_no_sample_fast(call),
         change=lambda computation, call: raising(computation, "RuntimeError", "stack expects a non-empty TensorList"),
         pinned=Transformer(module="TransformerEncoder", N=0, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-no-positions",
@@ -568,6 +561,7 @@ ENTRIES = (
         applies=triggers.looks_at_no_position,
         change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
         pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="sdpa-mask-of-few-dimensions",
@@ -575,12 +569,16 @@ ENTRIES = (
         affects=">=2.3",
         upstream="not found",
         clause=1,
-        trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, beside a query of four dimensions",
+        trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, beside a query of four dimensions; on"
+        " CUDA in bfloat16 and float16, of shape () also where head_dim is a multiple of 4",
         instead="IndexError: the choice of the kernel asks for the mask's second last dimension",
         advice="give the mask as (1, S)",
         applies=triggers.is_short_of_dimensions,
-        change=lambda computation, call: raising(computation, "IndexError", "Dimension (out of range|specified as -2)"),
-        pinned=ScaledDotProduct(S=2, attn_mask=Mask("bool", "one"), broadcast="1-D"),
+        change=lambda computation, call: raising(
+            computation, "IndexError", "Dimension (out of range|specified as -[12])"
+        ),
+        pinned=ScaledDotProduct(dtype="bfloat16", S=2, attn_mask=Mask("bool", "one"), broadcast="1-D"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="hint-excludes-mask",
@@ -632,6 +630,7 @@ ENTRIES = (
             attn_mask=Mask("float", "all", "min"),
             key_padding_mask=Mask("float", "one"),
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="lower-right-bias-warning",
@@ -645,6 +644,7 @@ ENTRIES = (
         applies=triggers.is_biased_past_its_keys,
         change=lambda computation, call: warning(computation, "Lower right causal bias will produce NaNs"),
         pinned=ScaledDotProduct(mode="causal_lower_right", L=2, attn_mask=Mask("bool", "lower_right")),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="checkpoint-autocast-warning",
@@ -689,6 +689,7 @@ ENTRIES = (
             computation, "RuntimeError", "'NoneType' object has no attribute or method 'dtype'|Can't redefine method"
         ),
         pinned=MultiHead(bias=False, mode="scripted"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="scripted-native-no-weights",
@@ -704,6 +705,7 @@ ENTRIES = (
             computation, "RuntimeError", r"strides\(\) called on an undefined Tensor"
         ),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="scripted"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="exported-masks-out-of-order",
@@ -732,6 +734,7 @@ ENTRIES = (
         applies=lambda call: triggers.gives_no_weights_natively(call, "fake"),
         change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="flash-scale-zero-forgets-nan",
@@ -760,6 +763,7 @@ ENTRIES = (
         applies=lambda call: bool(autocast.overflowing_masks(call)),
         change=autocast.overflow,
         pinned=ScaledDotProduct(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="autocast-native-layer-raises",
@@ -815,8 +819,8 @@ ENTRIES = (
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested tensor:"
-        " what is differentiated for is a mask, or the parameters of later layers",
+        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested"
+        " tensor: what is differentiated for is a mask, or the parameters of later layers",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
         advice="enable_nested_tensor=False",
         applies=triggers.packs_under_a_transform,
@@ -833,6 +837,7 @@ ENTRIES = (
             head_dim=2,
             src_key_padding_mask=Mask("float", "sample"),
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="func-jvp-expanded",
@@ -890,7 +895,8 @@ ENTRIES = (
         " next row in memory begins: that of a query that sees no key, a padded position whose content is NaN or"
         " overflows, or what surrounds a slice",
         instead="oneDNN multiplies what lies behind a row by 0, so that NaN there makes it NaN, whatever the masks; of"
-        " fewer keys than fill a vector (32), without a mask, the fused kernel then loses it: a wrong number comes back",
+        " fewer keys than fill a vector (32), without a mask, the fused kernel then loses it: a wrong number comes"
+        " back",
         advice="let every query see a key and fill padded positions with numbers, or take multiples of 32 as widths",
         applies=triggers.reads_past_a_row,
         change=triggers.spread_nan,
@@ -913,6 +919,7 @@ ENTRIES = (
             "at least one constituent tensor should have non-zero numel|NestedTensorImpl doesn't support sizes",
         ),
         pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-sdpa-few-keys",
@@ -934,6 +941,7 @@ ENTRIES = (
             mask_batch=(2, 1),
             broadcast="L",
         ),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-mha-no-keys",
@@ -942,30 +950,27 @@ ENTRIES = (
         upstream="pytorch/pytorch#178677",
         clause=4,
         trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
-        instead="RuntimeError from to_padded_tensor",
+        instead="RuntimeError from to_padded_tensor, on CUDA AcceleratorError: an invalid argument",
         advice="leave out such batches",
         applies=given_nested.weighs_nothing,
-        change=lambda computation, call: raising(
-            computation, "RuntimeError", "at least one constituent tensor should have non-zero numel"
-        ),
+        change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
         pinned=MultiHead(mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="jagged-sdpa-no-backend",
-        title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads, on CPU",
+        title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads",
         affects=">=2.3",
         upstream="pytorch/pytorch#156660",
         clause=6,
-        trigger="jagged nested tensors on CPU, and is_causal=True or tensors of three dimensions",
+        trigger="jagged nested tensors, and is_causal=True, on CUDA if no fused kernel takes them, or tensors of three"
+        " dimensions",
         instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
         " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
         advice="pad, and give a mask; or add a dimension of one head",
         applies=given_nested.has_no_backend,
-        change=lambda computation, call: raising(
-            computation,
-            "RuntimeError|AcceleratorError",
-            "No viable backend|CUDA|split_with_sizes expects|expected to contain only concrete integers",
-        ),
+        change=given_nested.find_no_backend,
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
+        devices=ON_BOTH,
     ),
 )

@@ -20,7 +20,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
 from . import builds, mode_text
-from .setting import MEASURED_ON
+from .setting import MEASURED
 from .vectors import VARIABLE, is_lesser
 
 NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out
@@ -29,19 +29,20 @@ MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_d
 
 @dataclass(frozen=True, repr=False)
 class Mode:
-    """made: statements after which `module` is another one. called: an expression for what is called in its place.
+    """made: statements after which `module` is another one.
 
-    within: an expression for the context of the call. kin: the mode of which it is a variant, with which it shares a
-    test. parameter: where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of.
-    warns: a regular expression of what the call may warn of. differentiates: whether it is asked for gradients.
-    is_forward: whether derivatives are taken forwards: results have a `tangent` if arguments have.
-    lowers: the dtype in which products are computed, if not in that of the inputs. vectors: the vector extension of the
-    CPU whose kernels compute, if not its best. compiles: whether the call is compiled first, which is slow, and not
-    done for what is empty. builds: whether that takes a C++ compiler, and so long that few calls are made.
-    is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen
-    which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key and
-    value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known. needs,
-    since: what torch must have, such as "func", and the first release that can be asked.
+    called: an expression for what is called in its place. within: an expression for the context of the call, with
+    DEVICE for the type of the device. kin: the mode of which it is a variant, with which it shares a test. parameter:
+    where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of. warns: a regular
+    expression of what the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether
+    derivatives are taken forwards: results have a `tangent` if arguments have. lowers: the dtype in which products
+    are computed, if not in that of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not
+    its best. compiles: whether the call is compiled first, which is slow, and not done for what is empty. builds:
+    whether that takes a C++ compiler, and so long that few calls are made. only_on: the type of device that alone has
+    it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it can be
+    seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key
+    and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
+    needs, since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Mode:
     vectors: str | None = None
     compiles: bool = False
     builds: bool = False
+    only_on: str | None = None
     is_for_small: bool = False
     is_watched: bool = True
     copies: str = ""
@@ -77,9 +79,9 @@ class Mode:
         """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
         if self.id in NOT_ASKED:
             return False
-        if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED_ON):
+        if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED):
             return False
-        if self.builds and not builds.can_build():
+        if self.only_on not in (None, device_type) or (self.builds and not builds.can_build()):
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False
@@ -98,9 +100,13 @@ class Mode:
         path, dot, leaf = name.rpartition(".")
         return self.parameter.format(path=path + dot, leaf=leaf)
 
-    def context(self):
+    def around(self, device="cpu"):
+        """An expression for the context of a call on the device; empty if it has none."""
+        return self.within.replace("DEVICE", f'"{device.partition(":")[0]}"')
+
+    def context(self, device="cpu"):
         """The context of the call."""
-        return eval(self.within, dict(_NAMES)) if self.within else nullcontext()
+        return eval(self.around(device), dict(_NAMES)) if self.within else nullcontext()
 
     def prepare(self, module, parameters):
         """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
@@ -130,11 +136,8 @@ def _nothing():
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
 
-MATH, _FLASH, _CHOOSES = (
-    "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
-    "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION)",
-    "nn.attention",
-)
+_BACKEND = "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.{}_ATTENTION)"
+MATH, _FLASH, _CHOOSES = _BACKEND.replace("{}_ATTENTION", "MATH"), _BACKEND.format("FLASH"), "nn.attention"
 if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
     MATH, _FLASH, _CHOOSES = (
         "torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)",
@@ -145,7 +148,7 @@ if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
 _TRACED = {
-    "warns": "Dynamo|Graph break|nested tensors is in prototype",
+    "warns": "Dynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",  # of the way back
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
@@ -231,7 +234,7 @@ _BIASED = Mode(
 
 _AUTOCAST = Mode(
     "autocast",
-    within='torch.autocast("cpu", dtype=torch.bfloat16)',
+    within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
     calls=(MODULES, FUNCTIONAL, SDPA),
     lowers="bfloat16",
     since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
@@ -343,7 +346,7 @@ MODES = (
         _AUTOCAST,
         id="autocast_float16",
         kin="autocast",
-        within='torch.autocast("cpu", dtype=torch.float16)',
+        within="torch.autocast(DEVICE, dtype=torch.float16)",
         lowers="float16",
         since="2.3",
     ),
@@ -353,6 +356,18 @@ MODES = (
     ),
     Mode("sdpa_math", within=MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
+    *(
+        Mode(
+            f"sdpa_{name.lower()}",
+            within=_BACKEND.format(name),
+            calls=(SDPA,),
+            needs=f"nn.attention.SDPBackend.{name}_ATTENTION",
+            since="2.5",
+            only_on="cuda",
+            everywhere=False,
+        )
+        for name in ("EFFICIENT", "CUDNN")
+    ),
 )
 BY_ID = {mode.id: mode for mode in MODES}
 

@@ -47,6 +47,11 @@ def refusal(call):
     return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
 
 
+def _refused_alone(call):
+    """Whether only one kernel may serve, and it takes no such call: on other devices than a CPU, as torch says."""
+    return _flash_alone(call) if call.release.device_type == "cpu" else "sdpa_none" in call.served
+
+
 def _flash_alone(call):
     """Whether only the CPU's fused kernel may serve, and it takes no such call."""
     case, release = call.case, call.release
@@ -100,7 +105,7 @@ def _looks_at_values(call):
         return False
     asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
     if case.mode == "exported_strict" and since(release, "2.11"):  # what is never used may stay open
-        asking = [block for block in asking if not dispatch.native_encoder_layer(case, release, block)]
+        asking = [block for block in asking if dispatch.paths(case, release)[block] != "native_layer"]
     looking = set(map(source, asking))
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
         return False  # the encoder packs before it looks
@@ -129,9 +134,10 @@ REFUSALS = (
         source="the pages of the modules say that nested tensors are for their fast path, and that masks keep off it",
         applies=meets_no_native_path,
         error=(
-            "AssertionError|ValueError|NotImplementedError",  # a norm that comes first meets it before
+            # a norm that comes first meets it before, and on CUDA what is empty
+            "AssertionError|ValueError|NotImplementedError|AcceleratorError",
             "does not support NestedTensor outside of its fast path|NestedTensor layer_norm requires weight and bias"
-            "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default",
+            "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default|CUDA error: invalid argument",
         ),
     ),
     Refusal(
@@ -177,7 +183,7 @@ REFUSALS = (
     Refusal(
         id="flash-alone",
         source="the page of scaled_dot_product_attention promises warnings that say why a fused kernel cannot serve",
-        applies=_flash_alone,
+        applies=_refused_alone,
         error=("RuntimeError", "No available kernel"),
         warning="Flash attention kernel not used because",
     ),
@@ -187,7 +193,7 @@ REFUSALS = (
         applies=meets_what_takes_no_tangent,
         error=(
             "NotImplementedError",
-            r"Trying to use forward AD with (_scaled_dot_product_flash_attention(_for_cpu)?"
+            r"Trying to use forward AD with (_scaled_dot_product_(flash|efficient|cudnn)_attention(_for_cpu)?"
             r"|aten::_(native_multi_head_attention|transformer_encoder_layer_fwd)|_nested_tensor_from_mask) that",
         ),
     ),

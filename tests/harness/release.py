@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .cases import MultiHead, ScaledDotProduct
 from .dispatch import since
 from .modes import BY_ID
 from .precision import FULL, LOW
-from .setting import MEASURED_ON, Setting
+from .setting import Setting, contains, is_measured
 
 OLDEST = Version("1.13")
 HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
@@ -42,8 +41,13 @@ class Release:
 
     def is_among(self, affected, devices):
         """Whether a version specifier has this version, and the devices this one; one that is not measured counts."""
-        is_there = self.device_type in devices or self.device_type not in MEASURED_ON
-        return is_there and SpecifierSet(affected, prereleases=True).contains(self.version.base_version)
+        is_there = self.device_type in devices or not self.is_measured
+        return is_there and contains(affected, self.version)
+
+    @property
+    def is_measured(self):
+        """Whether the ranges of the ledgers have been measured on this release and device."""
+        return is_measured(self.device_type, self.version)
 
     @cached_property
     def device_type(self):
@@ -130,7 +134,7 @@ class Release:
 
     def offers(self, case):
         """Whether the case can be called at all: its function exists and takes its arguments."""
-        if not BY_ID[case.mode].is_in():
+        if not BY_ID[case.mode].is_in(self.device_type):
             return False
         if isinstance(case, ScaledDotProduct):
             grouped, scaled = case.kv_heads is not None, case.scale is not None

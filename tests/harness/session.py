@@ -7,9 +7,9 @@ from math import ceil, isfinite, log10
 import torch
 
 from . import ledger, release, wrong_masks_ledger
-from .setting import MEASURED_ON
+from .last_call import LastCall
 from .situations import Call
-from .subject import observe
+from .subject import observe, observe_apart
 from .verdict import DEVIATES, FAILS, judge
 
 PRESENT, ABSENT, CHANGED, NOT_APPLICABLE = "present", "absent", "changed", "not applicable"
@@ -93,6 +93,7 @@ class Session:
     wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
     model: str | None = None
     imported: str | None = None
+    last_call: LastCall = field(default_factory=LastCall)
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -113,7 +114,7 @@ class Session:
 
         Another implementation, or another device, may conform where torch deviates on CPU, or deviate as it does.
         """
-        return self.adopted is None and self.release.device_type in MEASURED_ON
+        return self.adopted is None and self.release.is_measured
 
 
 current: Session | None = None
@@ -136,19 +137,22 @@ def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None
     concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
     known = ledger.ENTRIES if model is None else concerned
     findings = {entry.id: probe(entry, installed, concerned) for entry in known}
-    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT)
+    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.ends)
     wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
     current = Session(installed, findings, entries, wrong_masks, model, imported)
     return current
 
 
-def probe(entry, installed, concerned):
-    """The Finding on an entry, with the other entries that concern the release."""
+def probe(entry, installed, concerned, apart=False):
+    """The Finding on an entry, with the other entries that concern the release.
+
+    apart: whether to ask for one that may end the process, in another one, which takes seconds.
+    """
     expected = _expected(entry in concerned, installed)
-    if not installed.offers(entry.pinned):
+    if not installed.offers(entry.pinned) or (entry.ends and not apart):
         return Finding(NOT_APPLICABLE, expected)
     case = installed.held(entry.pinned)
-    observation = observe(case, installed.device)
+    observation = (observe_apart if apart else observe)(case, installed.device)
     call = Call(case, installed, observation.served)
     others = tuple(other for other in concerned if other is not entry)
     status = CHANGED
@@ -160,7 +164,14 @@ def probe(entry, installed, concerned):
 
 
 def _expected(is_in_range, installed):
-    return is_in_range if installed.device_type in MEASURED_ON else None
+    return is_in_range if installed.is_measured else None
+
+
+def find_apart(entry):
+    """The Finding on an entry that may end the process, which joins the others."""
+    finding = probe(entry, current.release, current.entries, apart=True)
+    current.tally.findings[entry.id] = finding
+    return finding
 
 
 def find_wrong_mask(entry):

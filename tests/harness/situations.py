@@ -53,12 +53,16 @@ class Call:
         return tuple(block for block, its_path in paths.items() if its_path == path)
 
     def flash_blocks(self):
-        """Those that scaled_dot_product_attention gives to its fused kernel."""
+        """Those that scaled_dot_product_attention gives to the kernel that is called flash."""
+        return self.sdpa_blocks("sdpa_flash")
+
+    def sdpa_blocks(self, *kernels):
+        """Those that scaled_dot_product_attention gives to one of these kernels (subject.PATHS)."""
         backends = [path for path in self.served if path.startswith("sdpa")]
         blocks = self.blocks("sdpa")
         order = [block for block in self._order() if block in blocks]
-        on_flash = {block for block, backend in zip(order, backends, strict=False) if backend == "sdpa_flash"}
-        return tuple(block for block in blocks if block in on_flash)
+        served = {block for block, backend in zip(order, backends, strict=False) if backend in kernels}
+        return tuple(block for block in blocks if block in served)
 
     def _order(self):
         """The blocks in the order in which they are computed: all layers of the encoder, then those of the decoder."""

@@ -33,7 +33,8 @@ class Computation:
     warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess;
     undefined_gradient: those of the gradients. may_be_nan: any number, or derivative, may have become NaN.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
-    lost: the results that the call does not return. dtype: of the results, in torch.
+    lost: the results that the call does not return. dtype: of the results, in torch; weights_dtype: of the weights, if
+    another.
     """
 
     function: Callable
@@ -46,6 +47,7 @@ class Computation:
     may_be_nan: bool = False
     ignores_garbage: bool = False
     lost: tuple[str, ...] = ()
+    weights_dtype: str | None = None
 
     def __call__(self):
         """{"output": array} and, from a multi-head attention, {"weights": array}."""

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from . import dangers
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
 from .modes import BY_ID, EAGER
+from .processes import Died, run_alone
 from .results import as_given, as_held, cotangents
-from .vectors import Died, run_with
+from .vectors import run_with
 
 # (owner, attribute, path): calling it means that this path serves the call.
 _ENTRY_POINTS = (
@@ -28,7 +30,7 @@ _ENTRY_POINTS = (
 )
 _SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
 
-PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS)
+PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Observation:
     seconds: float = 0.0
 
 
-def observe(case, device="cpu", adopted=None):
+def observe(case, device="cpu", adopted=None, dares=False):
     """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised.
 
-    adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted).
+    adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted). dares: whether also to make a call
+    that may end the process (dangers.py).
     """
     if vectors := BY_ID[case.mode].vectors:
         try:
@@ -66,7 +69,10 @@ def observe(case, device="cpu", adopted=None):
             return Observation(error=(type(error).__name__, str(error)))
     served = []
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
-        served += observe(_as_eager(case), device, adopted).served
+        eager = observe(_as_eager(case), device, adopted, dares)
+        if is_withheld(eager):
+            return eager
+        served += eager.served
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -75,10 +81,10 @@ def observe(case, device="cpu", adopted=None):
     call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
     if is_forward := BY_ID[case.mode].is_forward:
         _move(case, tensors | weights)
-    with warnings.catch_warnings(record=True) as caught, _watching(served, case), _fast_path(case):
+    with warnings.catch_warnings(record=True) as caught, _watching(served, case, dares), _fast_path(case):
         warnings.simplefilter("always")
         try:
-            outputs = _call(case, call, tensors)
+            outputs = _call(case, call, tensors, device)
             if is_forward:
                 tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
             else:
@@ -100,6 +106,29 @@ def observe(case, device="cpu", adopted=None):
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
         seconds,
     )
+
+
+@lru_cache(maxsize=8)
+def observe_apart(case, device="cpu", adopted=None):
+    """Run the case in a process of its own, whatever may come of it: that it ends is an outcome, too."""
+    served = observe(case, device, adopted).served
+    try:
+        observation = run_alone(_outcome, case, device, adopted)
+    except Died as error:
+        observation = Observation(error=(type(error).__name__, str(error)))
+    return replace(observation, served=served)
+
+
+def _outcome(case, device, adopted):
+    try:
+        return observe(case, device, adopted, dares=True)
+    except Exception as raised:  # the device cannot be used any more
+        return Observation(error=(type(raised).__name__, str(raised)))
+
+
+def is_withheld(observation):
+    """Whether the call was not made, for what might have come of it."""
+    return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
 
 
 def _same(tensor, before):
@@ -147,7 +176,9 @@ def lay_out(array, layout, dtype):
 
 
 def _as_eager(case):
-    """The eager call, of what the case's mode makes of its layouts."""
+    """The eager call, of what the case's mode makes of its layouts and paths."""
+    if BY_ID[case.mode].family == "exported" and case.mode != "exported_strict" and hasattr(case, "fast_path"):
+        case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
     layouts = {"layout": "contiguous"} if copied else {}
     if copied == "all":
@@ -197,9 +228,9 @@ def _raise(error, _):
     raise error
 
 
-def _call(case, call, tensors):
+def _call(case, call, tensors, device):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
-    with context(), BY_ID[case.mode].context():
+    with context(), BY_ID[case.mode].context(device):
         result = call(tensors)
     results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
@@ -331,8 +362,8 @@ def _gradients(case, outputs, tensors):
 
 
 @contextmanager
-def _watching(served, case):
-    """Append to `served` the path of each entry point that is called, where that can be seen."""
+def _watching(served, case, dares):
+    """Append to `served` the path of each entry point that is called, where that can be seen, and withhold dangers."""
     if not BY_ID[case.mode].is_watched:
         yield
         return
@@ -342,7 +373,7 @@ def _watching(served, case):
     if hasattr(F, "scaled_dot_product_attention"):
         originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
     for owner, name, function, path in originals:
-        setattr(owner, name, _noting(function, path, served, BY_ID[case.mode].lowers))
+        setattr(owner, name, _noting(function, path, served, BY_ID[case.mode].lowers, dares))
     try:
         yield
     finally:
@@ -350,9 +381,11 @@ def _watching(served, case):
             setattr(owner, name, function)
 
 
-def _noting(function, path, served, lowers):
+def _noting(function, path, served, lowers, dares):
     def noting(*args, **kwargs):
         served.append(path or _sdpa_backend(lowers, *args, **kwargs))
+        if not dares:
+            dangers.withhold(served[-1], *args, **kwargs)
         return function(*args, **kwargs)
 
     return noting
@@ -366,7 +399,11 @@ def _sdpa_backend(lowers, *args, **kwargs):
         with warnings.catch_warnings():  # the call itself will give those that are due
             warnings.simplefilter("ignore")
             choice = torch._fused_sdp_choice(*args, **kwargs)
-    except (RuntimeError, IndexError):  # that, too
+    except IndexError:  # that, too
+        choice = 0
+    except RuntimeError as error:
+        if "No available kernel" in str(error):
+            return "sdpa_none"
         choice = 0
     return _SDPA_BACKENDS[int(choice)]
 

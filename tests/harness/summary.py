@@ -1,8 +1,10 @@
 """What a person reads: the header of a run and its summary."""
 
+from packaging.version import Version
+
 from .record import CRASH, FAILED, HARNESS_ERROR, titles
 from .session import ABSENT, CHANGED, PRESENT
-from .setting import MEASURED_ON
+from .setting import is_measured
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 
 
@@ -44,7 +46,9 @@ def summary(record, path):
 
 def _is_lent(environment):
     """Whether the ledger was measured on something else."""
-    return "subject" in environment or environment["device"].partition(":")[0] not in MEASURED_ON
+    return "subject" in environment or not is_measured(
+        environment["device"].partition(":")[0], Version(environment["torch"])
+    )
 
 
 def _known(record):

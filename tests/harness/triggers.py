@@ -402,11 +402,25 @@ def is_short_of_dimensions(call):
     mode = BY_ID[case.mode]
     if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or mode.within == MATH:
         return False
+    if call.release.device_type == "cuda":
+        return _is_looked_at_by_cuda(call)
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
         return False  # nothing is to be done
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
         return False  # groups of heads are not for the fused kernel
     return len(case.batch) == 2 and (mode.is_forward or not needs_mask_gradient(case, "sdpa"))
+
+
+def _is_looked_at_by_cuda(call):
+    """Whether a kernel of CUDA that might serve looks for a dimension that the mask lacks: cuDNN's is asked first."""
+    case, is_low = call.case, computed_in(call.case) in LOW
+    if len(case.batch) != 2 or case.mode == "sdpa_flash":
+        return False
+    if is_low and case.mode != "sdpa_efficient" and not needs_mask_gradient(case, "sdpa"):
+        return True
+    unit = 8 if is_low else 4
+    is_fit = case.Dv % unit == case.D % unit == 0
+    return case.broadcast == "0-D" and is_fit and case.mode != "sdpa_cudnn"
 
 
 def unpacks_too_late(call):

@@ -12,7 +12,7 @@ from math import prod
 from .cases import is_padding
 from .dispatch import since
 from .failure import Nonconformance
-from .setting import CPU, MEASURED_ON
+from .setting import CPU, ON_BOTH, ON_CPU, ON_CUDA
 from .verdict import CONFORMS, DEVIATES, FAILS
 from .wrong_masks import ACCEPTS, CALLS, UNHELPFUL, N, not_applicable, observe, source
 
@@ -35,7 +35,7 @@ class WrongMaskDeviation:
     advice: str
     applies: Callable
     message: str = ""
-    devices: tuple[str, ...] = MEASURED_ON
+    devices: tuple[str, ...] = ON_CPU
 
     def concerns(self, release):
         """Whether this release and device are affected."""
@@ -67,7 +67,7 @@ def judge(call, outcome, release, entries):
     if entry is not None and entry.shows(outcome):
         return Judgement(DEVIATES, entry)
     conforms = outcome.kind in call.conforming
-    if entry is None or release.adopted or release.device_type not in MEASURED_ON:
+    if entry is None or release.adopted or not release.is_measured:
         return Judgement(CONFORMS if conforms else FAILS)
     # fixed as a whole, or is this one row that the entry is wrong about?
     is_fixed = conforms and not is_present(entry, release)
@@ -193,7 +193,15 @@ def _drops_the_mask(call, release):
 
 def _has_no_rows(call, release):
     """Whether the CPU's fused kernel, which takes masks from 2.3 on, is given a 1-D mask."""
-    return call.fault.name == "flat" and call.callee.variant == "4d" and since(release, "2.3")
+    is_flat = call.fault.name == "flat" and call.callee.variant == "4d"
+    return is_flat and since(release, "2.3") and release.device_type != "cuda"
+
+
+def _is_on_another_device(call, release):
+    """Whether the mask is on the CPU, as that of a CausalBias always is, and no native path asks for its device."""
+    if call.fault.name == "causal_bias":
+        return _is_explicit(call, release)
+    return call.fault.elsewhere and not _is_native(call, release)
 
 
 def _is_elsewhere_unnoticed(call, release):
@@ -233,6 +241,7 @@ ENTRIES = (
         effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
         advice="check the mask's shape yourself, or try the call in training mode, which checks it",
         applies=lambda call, release: _is_viewed(call, release) and call.fault.name in _HELD_RIGHT,
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="native-mask-per-sample",
@@ -245,6 +254,7 @@ ENTRIES = (
         applies=lambda call, release: (
             _is_viewed(call, release) and call.fault.name == "slice_per_sample_beside_padding"
         ),
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="native-mask-size-unnamed",
@@ -256,6 +266,7 @@ ENTRIES = (
         message=r"shape '\[\d+, -?\d+, \d+, \d+\]' is invalid for input of size \d+",
         advice="compare the mask's shape with (L, L); the call in training mode names it",
         applies=_cannot_be_viewed,
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="native-hint-without-mask",
@@ -266,6 +277,7 @@ ENTRIES = (
         effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
         advice="always give the causal mask together with the hint",
         applies=lambda call, release: call.fault.name == "hint_without_mask" and _is_native(call, release),
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="hint-hides-mask",
@@ -276,6 +288,7 @@ ENTRIES = (
         effect="a causal mask, aligned at the first query and the first key, is applied instead of the one given",
         advice="check the mask's shape yourself before you give the hint",
         applies=_drops_the_mask,
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="explicit-mask-precision-unnamed",
@@ -287,6 +300,7 @@ ENTRIES = (
         message="Input dtypes must be the same, got: input",
         advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=lambda call, release: call.fault.name.endswith("_precision") and _is_explicit(call, release),
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="decoder-integer-mask-unnamed",
@@ -300,6 +314,7 @@ ENTRIES = (
         applies=lambda call, release: (
             call.fault.dtype in ("int64", "uint8") and call.argument == "tgt_mask" and _is_compared(call, release)
         ),
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="sdpa-mask-shape-unnamed",
@@ -316,6 +331,7 @@ ENTRIES = (
             and not _has_no_rows(call, release)
             and not _is_taken_for_a_hint(call)
         ),
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="causal-bias-size-ignored",
@@ -327,6 +343,7 @@ ENTRIES = (
         "lets the next query see the first key alone",
         advice="make the bias for each call: causal_lower_right(query.size(-2), key.size(-2))",
         applies=lambda call, release: _is_taken_for_a_hint(call) and call.shape != call.right_shape,
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="causal-bias-as-memory",
@@ -371,6 +388,7 @@ ENTRIES = (
         effect="the mask is converted; documented is a float mask of the query's own type",
         advice="give the mask as mask.to(query.dtype): not every backend converts it",
         applies=lambda call, release: call.fault.name == "lower_precision" and call.module == _SDPA,
+        devices=ON_BOTH,
     ),
     WrongMaskDeviation(
         id="meta-mask-undefined",
@@ -404,5 +422,18 @@ ENTRIES = (
         "|Tensor on device meta is not on the expected device",
         advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_noticed,
+    ),
+    WrongMaskDeviation(
+        id="cpu-mask-unnamed",
+        title="A mask on the CPU beside inputs on CUDA is refused without naming it",
+        affects=">=2.11",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of an addition, or a product, of which the user knows nothing; a CausalBias, whose"
+        " memory is on the CPU, meets it too",
+        message="Expected all tensors to be on the same device",
+        advice="move the mask to the device of the inputs",
+        applies=_is_on_another_device,
+        devices=ON_CUDA,
     ),
 )

@@ -117,7 +117,7 @@ class _CaseScript:
             body += self.backward()
         body += self.guarded("output.sum().backward()") * backward
         contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
-        contexts += [self.typed.mode.within] * bool(self.typed.mode.within)
+        contexts += filter(None, [self.typed.mode.around(self.typed.device)])
         if WARNINGS in self.about:
             body.insert(0, 'warnings.simplefilter("always")')
             contexts += ["warnings.catch_warnings(record=True) as caught"]
