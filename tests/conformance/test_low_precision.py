@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.harness import session
 from tests.harness.checking import check
+from tests.harness.shares import share
 from tests.harness.strategies import low_precision_cases
 
 RELEASE = session.current.release
@@ -13,6 +14,7 @@ RELEASE = session.current.release
 
 @pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 8, 10)
 @pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
+@share(1 if RELEASE.device_type == "cpu" else 3)  # a GPU has kernels for these alone
 @given(data=st.data())
 def test_is_as_specified(dtype, data):
     check(data.draw(low_precision_cases(RELEASE, dtype)))

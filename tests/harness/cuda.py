@@ -69,7 +69,7 @@ def learns_masks_alone(call):
         learned = [block for block in learned if block != "src"]
     if len(learned) > 1:  # a decoder's memory and its queries depend on the masks before
         learned = [block for block in learned if block != "memory"]
-    return tuple(block for block in call.sdpa_blocks(EFFICIENT) if block in learned)
+    return tuple(block for block in learned if call.kernel_of_first(block) == EFFICIENT)
 
 
 def _drops(call, block):
@@ -184,6 +184,14 @@ def unpacks_slowly(call):
         return False
     is_given = bool(call.lengths) and any(call.lengths) and not isinstance(case, ScaledDotProduct)
     return is_nested(call) or (is_given and not meets_no_native_path(call))
+
+
+def views_no_sample(call):
+    """Whether the native path of an attention without weights or masks is given a batch of no samples."""
+    case = call.case
+    if isinstance(case, ScaledDotProduct) or case.N > 0 or getattr(case, "need_weights", False):
+        return False
+    return any(not any(_masks(case, block)) for block in call.blocks("native_mha"))
 
 
 def packs_no_sample_fast(call):

@@ -214,6 +214,22 @@ ENTRIES = (
         devices=ON_CUDA,
     ),
     Deviation(
+        id="native-mha-empty-batch",
+        title="nn.MultiheadAttention raises for an empty batch in eval on CUDA",
+        affects=">=2.11",
+        upstream="pytorch/pytorch#192651",
+        clause=1,
+        trigger="N = 0, no mask, and need_weights=False, as in decoder layers, on the native path of self-attention",
+        instead="RuntimeError: the size of a tensor without elements cannot be inferred",
+        advice="skip empty batches",
+        applies=cuda.views_no_sample,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
+        ),
+        pinned=MultiHead(N=0, num_heads=2, attention="self", need_weights=False),
+        devices=ON_CUDA,
+    ),
+    Deviation(
         id="nested-no-sample-segfault",
         title="nn.TransformerEncoder ends the process for an empty batch with padding on CUDA",
         affects=">=2.11",

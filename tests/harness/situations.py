@@ -58,11 +58,20 @@ class Call:
 
     def sdpa_blocks(self, *kernels):
         """Those that scaled_dot_product_attention gives to one of these kernels (subject.PATHS)."""
-        backends = [path for path in self.served if path.startswith("sdpa")]
+        served = {block for block, kernel in self._kernels() if kernel in kernels}
+        return tuple(block for block in self.blocks("sdpa") if block in served)
+
+    def kernel_of_first(self, block):
+        """The kernel that serves the block in its first layer."""
+        return next((kernel for its, kernel in self._kernels() if its == block), None)
+
+    def _kernels(self):
+        """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
+        kernels = [path for path in self.served if path.startswith("sdpa")]
         blocks = self.blocks("sdpa")
         order = [block for block in self._order() if block in blocks]
-        served = {block for block, backend in zip(order, backends, strict=False) if backend in kernels}
-        return tuple(block for block in blocks if block in served)
+        # what a native layer makes of a learned mask has a gradient, which keeps later layers off their native path
+        return list(zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False))
 
     def _order(self):
         """The blocks in the order in which they are computed: all layers of the encoder, then those of the decoder."""
