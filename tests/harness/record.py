@@ -36,6 +36,7 @@ def environment(run, profile, seed):
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": run.device,
+        **_accelerator(run.release.device_type, run.device),
         **({"import": run.imported} if run.imported else {}),
         "cpu": extension(),
         "threads": torch.get_num_threads(),
@@ -47,6 +48,15 @@ def environment(run, profile, seed):
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _accelerator(device_type, device):
+    """What a device says of itself, and on CUDA the library that serves part of the calls."""
+    try:
+        described = {"accelerator": getattr(torch, device_type).get_device_name(device)}
+    except Exception:  # a device can lack it in any way
+        return {}
+    return described | ({"cudnn": torch.backends.cudnn.version()} if device_type == "cuda" else {})
 
 
 def assemble(run, environment, tests, complete, seconds):
