@@ -11,6 +11,7 @@ from .behaviours import (
     hiding_by_a_number,
     multiplying_by_log2e,
     nowhere_a_number,
+    raising,
     undefined,
     with_gelu,
     with_kernel,
@@ -187,11 +188,25 @@ def unpacks_slowly(call):
 
 
 def views_no_sample(call):
-    """Whether the native path of an attention without weights or masks is given a batch of no samples."""
+    """Whether the native path of an attention without weights looks for a fused kernel, for no samples."""
     case = call.case
     if isinstance(case, ScaledDotProduct) or case.N > 0 or getattr(case, "need_weights", False):
         return False
-    return any(not any(_masks(case, block)) for block in call.blocks("native_mha"))
+    return case.head_dim % 8 == 0 and bool(call.blocks("native_mha"))
+
+
+def attends_for_no_sample(call):
+    """Whether cuDNN's kernel is given a batch of no samples."""
+    case = call.case
+    is_empty = 0 in case.batch if isinstance(case, ScaledDotProduct) else case.N == 0
+    return is_empty and bool(call.sdpa_blocks(CUDNN))
+
+
+def return_nothing(computation, call):
+    """The function returns None, of which a module asks for what None has not."""
+    if isinstance(call.case, ScaledDotProduct):
+        return replace(computation, lost=("output",))
+    return raising(computation, "AttributeError", "'NoneType' object has no attribute")
 
 
 def packs_no_sample_fast(call):

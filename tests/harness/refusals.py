@@ -158,7 +158,10 @@ REFUSALS = (
         id="nested-groups",
         source="the page of scaled_dot_product_attention: enable_gqa does not support nested tensors",
         applies=_groups_nested_heads,
-        error=("RuntimeError", "NestedTensorImpl doesn't support sizes|batch dimensions must have the same sizes"),
+        error=(
+            "RuntimeError",
+            "NestedTensorImpl doesn't support sizes|batch dimensions must have the same|not implemented for jagged",
+        ),
     ),
     Refusal(
         id="graph-break",

@@ -420,7 +420,7 @@ def _is_looked_at_by_cuda(call):
         return True
     unit = 8 if is_low else 4
     is_fit = case.Dv % unit == case.D % unit == 0
-    return case.broadcast == "0-D" and is_fit and case.mode != "sdpa_cudnn"
+    return case.broadcast == "0-D" and is_fit and case.mode != "sdpa_cudnn" and 0 not in (case.L, case.S)
 
 
 def unpacks_too_late(call):
