@@ -97,6 +97,22 @@ def test_a_crash_keeps_what_was_found(conformance_test, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
 
 
+def test_a_crash_tells_the_call_that_was_being_made(conformance_test, tmp_path):
+    body = """
+import os
+from tests.harness import session
+from tests.harness.cases import MultiHead
+
+def test_it():
+    session.current.last_call.note(MultiHead(N=3))
+    os.abort()
+"""
+    run("-n1", f"--report={tmp_path / 'r.json'}", path=conformance_test(body))
+    (test,) = json.loads((tmp_path / "r.json").read_text())["tests"].values()
+    assert 'python -m tests.harness.again "MultiHead(N=3)"' in test["message"]
+    assert not list(tmp_path.glob("*.call"))
+
+
 def test_a_hang_ends_its_test_and_keeps_what_was_found(conformance_test, tmp_path):
     path = conformance_test("import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n")
     result = run("-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}", path=path)

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from tests.harness import vectors
+from tests.harness import processes, vectors
 from tests.harness.cases import ScaledDotProduct
 from tests.harness.checking import judged
 from tests.harness.modes import MODES
@@ -41,6 +41,6 @@ def test_a_process_that_dies_is_an_outcome():
     mode, case = HERE[0], ScaledDotProduct(S=2, Dv=2, mode=HERE[0].id)
     if not installed().offers(case):
         pytest.skip("this release has no such function")
-    with pytest.raises(vectors.Died):
+    with pytest.raises(processes.Died):
         vectors.run_with(mode.vectors, os.abort)
     assert judged(case)[1].status == CONFORMS

@@ -1,0 +1,155 @@
+"""The model of CUDA, held against calls that were made on an H100 with torch 2.11, wherever this runs."""
+
+import json
+import lzma
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from packaging.version import Version
+from torch._subclasses import FakeTensorMode
+
+from tests.harness import cuda_ledger, dangers, ledger
+from tests.harness.again import parse
+from tests.harness.modes import BY_ID
+from tests.harness.refusals import refusal
+from tests.harness.release import Release
+from tests.harness.situations import Call
+from tests.harness.subject import Observation
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+
+SEEN = Path(__file__).parent / "seen" / "cuda_2.11.jsonl.xz"
+RELEASE = Release(Version("2.11.0"), "cuda")
+ENTRIES = tuple(entry for entry in ledger.ENTRIES if entry.concerns(RELEASE))
+REFUSED = "refused"
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.nn.functional, "scaled_dot_product_attention"), reason="whose calls this release cannot describe"
+)
+
+
+@cache
+def seen():
+    """(case, Observation) of each call."""
+    lines = lzma.decompress(SEEN.read_bytes()).decode().splitlines()
+    return [(parse(line["case"]), _observation(line)) for line in map(json.loads, lines)]
+
+
+def _observation(line):
+    arrays = {
+        kind: {name: None if array is None else _array(array) for name, array in line[kind].items()}
+        for kind in ("outputs", "gradients", "tangents")
+    }
+    tuples = {name: tuple(line[name]) for name in ("warnings", "served", "mutated")}
+    error = line["error"] and tuple(line["error"])
+    return Observation(**arrays, **tuples, dtypes=line["dtypes"], error=error)
+
+
+def _array(plain):
+    numbers = [np.nan if number is None else float(number) for number in plain["values"]]
+    return np.array(numbers, plain["dtype"]).reshape(plain["shape"])
+
+
+def judged(case, observation, entries=ENTRIES):
+    """(status, ids of the deviations)"""
+    call = Call(case, RELEASE, observation.served)
+    if refused := refusal(call):
+        return (FAILS if list(refused.mismatches(observation)) else REFUSED), ()
+    verdict = judge(case, observation, ledger.applying(call, entries), BY_ID[case.mode].is_watched)
+    return verdict.status, verdict.deviations
+
+
+@cache
+def judgements():
+    return [judged(case, observation) for case, observation in seen()]
+
+
+def test_what_was_seen_is_what_the_model_says():
+    wrong = [case for (case, _), (status, _) in zip(seen(), judgements(), strict=True) if status == FAILS]
+    assert wrong == []
+    assert Counter(status for status, _ in judgements()).keys() == {CONFORMS, DEVIATES, REFUSED}
+
+
+def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
+    shown = Counter(id for status, ids in judgements() if status == DEVIATES for id in ids)
+    for entry in cuda_ledger.ENTRIES:
+        if entry.ends or not shown[entry.id]:
+            continue
+        others = tuple(other for other in ENTRIES if other is not entry)
+        without = [
+            judged(case, observation, others)[0]
+            for (case, observation), (status, ids) in zip(seen(), judgements(), strict=True)
+            if status == DEVIATES and entry.id in ids
+        ]
+        assert FAILS in without, entry.id
+    unseen = {entry.id for entry in cuda_ledger.ENTRIES if not entry.ends and not shown[entry.id]}
+    assert unseen <= {"native-mha-empty-batch", "cudnn-empty-batch"}  # met by the run whose record is committed
+
+
+def test_a_number_that_is_off_is_noticed():
+    """In calls that conform, and in such that deviate, but where a row of garbage or an undefined number may differ."""
+    noticed = Counter()
+    for (case, observation), (status, ids) in zip(seen()[::3], judgements()[::3], strict=True):
+        output = observation.outputs.get("output")
+        is_plain = status in (CONFORMS, DEVIATES) and not case.garbage and not _UNDEFINED.intersection(ids)
+        if is_plain and output is not None and output.size and np.isfinite(output).all():
+            changed = output + (np.arange(output.size) == 0).reshape(output.shape) * 4.0
+            moved = replace(observation, outputs=observation.outputs | {"output": changed})
+            noticed[status, judged(case, moved)[0] == FAILS] += 1
+    assert noticed[CONFORMS, True] > 50
+    assert noticed[DEVIATES, True] > 50
+    assert noticed[CONFORMS, False] == noticed[DEVIATES, False] == 0
+
+
+_UNDEFINED = {"efficient-lower-right", "fused-scale-not-positive"}
+
+
+# ---- what is not done ----------------------------------------------------------------------------------------------
+
+
+def withheld(path, *shapes, mask=None, learned=False, dtype=torch.float16, device="cuda"):
+    """The id of the danger for which a call of these shapes, of tensors that are none, is not made."""
+    with FakeTensorMode():
+        tensors = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
+        more = {} if mask is None else {"attn_mask": torch.empty(mask, dtype=dtype, device=device)}
+        for tensor in more.values():
+            tensor.requires_grad_(learned)
+        try:
+            dangers.withhold(path, *tensors, **more)
+        except dangers.Withheld as reason:
+            return str(reason)
+    return None
+
+
+QUERY, KEY = (1, 1, 5, 64), (1, 1, 8, 64)
+
+
+def test_a_mask_of_one_element_for_all_keys_is_kept_from_cudnn():
+    assert withheld("sdpa_cudnn", QUERY, KEY, KEY, mask=(5, 1)) == "cudnn-mask-one-key"
+    assert withheld("sdpa_cudnn", QUERY, KEY, KEY, mask=(5, 8)) is None
+    assert withheld("sdpa_cudnn", QUERY, KEY, KEY) is None
+    assert withheld("sdpa_efficient", QUERY, KEY, KEY, mask=(5, 1)) is None
+    assert withheld("sdpa_cudnn", QUERY, KEY, KEY, mask=(5, 1), device="cpu") is None
+
+
+def test_a_mask_of_one_head_is_not_learned_alone():
+    assert withheld("sdpa_efficient", QUERY, KEY, KEY, mask=(5, 8), learned=True) == "efficient-mask-alone-one-head"
+    assert withheld("sdpa_efficient", QUERY, KEY, KEY, mask=(5, 8)) is None
+    assert withheld("sdpa_math", QUERY, KEY, KEY, mask=(5, 8), learned=True) is None
+    several = [(1, 2, *shape[2:]) for shape in (QUERY, KEY, KEY)]
+    assert withheld("sdpa_efficient", *several, mask=(5, 8), learned=True) is None
+
+
+def test_no_sample_is_packed_fast():
+    assert withheld("nested", (0, 2, 4), (0, 2), dtype=torch.float32) == "nested-no-sample-segfault"
+    assert withheld("nested", (1, 2, 4), (1, 2), dtype=torch.float32) is None
+    assert withheld("nested", (0, 2, 4), (0, 2), dtype=torch.float64) is None
+
+
+def test_what_is_withheld_is_an_entry_of_its_own():
+    ending = {entry.id for entry in ledger.ENTRIES if entry.ends}
+    assert ending == {id for id, *_ in dangers._DANGERS}
