@@ -214,7 +214,7 @@ ENTRIES = (
         devices=ON_CUDA,
     ),
     Deviation(
-        id="native-mha-empty-batch",
+        id="native-mha-no-sample",
         title="nn.MultiheadAttention raises for an empty batch in eval on CUDA",
         affects=">=2.11",
         upstream="pytorch/pytorch#192651",
@@ -231,7 +231,7 @@ ENTRIES = (
         devices=ON_CUDA,
     ),
     Deviation(
-        id="cudnn-empty-batch",
+        id="cudnn-no-sample",
         title="scaled_dot_product_attention returns None for an empty batch on cuDNN's kernel",
         affects=">=2.11",
         upstream="pytorch/pytorch#133780",

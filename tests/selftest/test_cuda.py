@@ -87,7 +87,7 @@ def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
         ]
         assert FAILS in without, entry.id
     unseen = {entry.id for entry in cuda_ledger.ENTRIES if not entry.ends and not shown[entry.id]}
-    assert unseen <= {"native-mha-empty-batch", "cudnn-empty-batch"}  # met by the run whose record is committed
+    assert unseen <= {"native-mha-no-sample", "cudnn-no-sample"}  # met by the run whose record is committed
 
 
 def test_a_number_that_is_off_is_noticed():
@@ -100,8 +100,8 @@ def test_a_number_that_is_off_is_noticed():
             changed = output + (np.arange(output.size) == 0).reshape(output.shape) * 4.0
             moved = replace(observation, outputs=observation.outputs | {"output": changed})
             noticed[status, judged(case, moved)[0] == FAILS] += 1
-    assert noticed[CONFORMS, True] > 50
-    assert noticed[DEVIATES, True] > 50
+    assert noticed[CONFORMS, True] > 30
+    assert noticed[DEVIATES, True] > 30
     assert noticed[CONFORMS, False] == noticed[DEVIATES, False] == 0
 
 
