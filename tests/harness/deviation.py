@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .cases import Case
+from .modes import BY_ID
 from .setting import ON_CPU
 
 
@@ -32,6 +33,11 @@ class Deviation:
     devices: tuple[str, ...] = ON_CPU
     every_cpu: bool = True
     ends: bool = False
+
+    @property
+    def is_asked_late(self):
+        """Whether its least case is not tried before the tests, for what may come of it, or how long it takes."""
+        return self.ends or BY_ID[self.pinned.mode].builds
 
     def concerns(self, release):
         """Whether this release and device are affected."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from . import autocast, cuda, cuda_ledger, dispatch, forward, given_nested, triggers
+from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -902,6 +902,20 @@ ENTRIES = (
         change=triggers.spread_nan,
         pinned=MultiHead(dtype="bfloat16", L=17, S=33, head_dim=8, attn_mask=Mask("bool", "row")),
         every_cpu=False,
+    ),
+    Deviation(
+        id="built-native-layer-transposed",
+        title="nn.TransformerEncoder raises in eval for a transposed src where inductor has built it",
+        affects=">=2.13",
+        upstream="pytorch/pytorch#193966",
+        clause=3,
+        trigger="torch.compile with its backend inductor, and a src that is transposed in memory, on the native path of"
+        " the encoder layer, where nothing breaks the graph",
+        instead="AssertionError: strides are not as expected, since on fake tensors the layer keeps those of src",
+        advice="src.contiguous()",
+        applies=compiled.strides_are_not_as_told,
+        change=lambda computation, call: raising(computation, "AssertionError", "expected size .* stride"),
+        pinned=Transformer(mode="compiled_inductor", layout="transposed", N=2, S=3, num_heads=2, head_dim=2),
     ),
     Deviation(
         id="nested-sdpa-no-keys",

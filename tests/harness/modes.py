@@ -320,6 +320,15 @@ MODES = (
         builds=True,
         differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
+    replace(
+        _COMPILED,
+        id="compiled_inductor_dynamic",
+        kin="compiled",
+        made=mode_text.compiled('backend="inductor", dynamic=True'),
+        since="2.6",
+        builds=True,
+        differentiates=False,
+    ),
     _EXPORTED,
     replace(
         _EXPORTED,

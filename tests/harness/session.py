@@ -137,22 +137,22 @@ def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None
     concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
     known = ledger.ENTRIES if model is None else concerned
     findings = {entry.id: probe(entry, installed, concerned) for entry in known}
-    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.ends)
+    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.is_asked_late)
     wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
     current = Session(installed, findings, entries, wrong_masks, model, imported)
     return current
 
 
-def probe(entry, installed, concerned, apart=False):
+def probe(entry, installed, concerned, late=False):
     """The Finding on an entry, with the other entries that concern the release.
 
-    apart: whether to ask for one that may end the process, in another one, which takes seconds.
+    late: whether to ask for one that takes seconds; where it may end the process, in another one.
     """
     expected = _expected(entry in concerned, installed)
-    if not installed.offers(entry.pinned) or (entry.ends and not apart):
+    if not installed.offers(entry.pinned) or (entry.is_asked_late and not late):
         return Finding(NOT_APPLICABLE, expected)
     case = installed.held(entry.pinned)
-    observation = (observe_apart if apart else observe)(case, installed.device)
+    observation = (observe_apart if entry.ends else observe)(case, installed.device)
     call = Call(case, installed, observation.served)
     others = tuple(other for other in concerned if other is not entry)
     status = CHANGED
@@ -167,9 +167,9 @@ def _expected(is_in_range, installed):
     return is_in_range if installed.is_measured else None
 
 
-def find_apart(entry):
-    """The Finding on an entry that may end the process, which joins the others."""
-    finding = probe(entry, current.release, current.entries, apart=True)
+def find_late(entry):
+    """The Finding on an entry that was not tried before the tests, which joins the others."""
+    finding = probe(entry, current.release, current.entries, late=True)
     current.tally.findings[entry.id] = finding
     return finding
 

@@ -102,6 +102,6 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):
-        is_asked = run.release.offers(entry.pinned) and not entry.ends
+        is_asked = run.release.offers(entry.pinned) and not entry.is_asked_late
         expected = session.ABSENT if is_asked else session.NOT_APPLICABLE
         assert session.probe(entry, run.release, (entry,)).status == expected

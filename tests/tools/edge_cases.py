@@ -242,7 +242,7 @@ def _call_of(entry, record):
         "trigger": entry.trigger,
         "instead": entry.instead,
         "seen": seen if finding["cases"] else "no call of the run but the one below,",
-        "code": script_of_entry(entry, Setting(release.device)),
+        "code": script_of_entry(entry, Setting(release.device if finding["cases"] else entry.devices[0])),
     }
 
 

@@ -1,0 +1,19 @@
+"""Where what inductor builds meets a tensor laid out otherwise than it was told. A call is a situations.Call."""
+
+from . import dispatch
+from .cases import Transformer
+from .modes import BY_ID
+from .subject import arguments
+
+
+def strides_are_not_as_told(call):
+    """Whether a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
+
+    On fake tensors its result is laid out as src is, in truth it is contiguous.
+    """
+    case = call.case
+    if not BY_ID[case.mode].builds or not isinstance(case, Transformer) or not case.has_encoder:
+        return False
+    is_first = dispatch.paths(case, call.release)[dispatch.blocks(case)[0]] == "native_layer"
+    is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()
+    return is_first and is_dense and dispatch.is_compiled_whole(case, call.release)
