@@ -121,7 +121,7 @@ def assert_can_be_typed(case, mode):
     text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
     assert code == 0, output
-    for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.within, mode.begins):
+    for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.around(), mode.begins):
         assert line in text
         assert line in call_text(case)
 
