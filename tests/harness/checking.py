@@ -50,7 +50,7 @@ def _observed(case, apart=False):
         return observe_apart(case, run.device, run.adopted)
     try:
         observation = observe(case, run.device, run.adopted)
-    except Exception as raised:
+    except Exception as raised:  # is raised again, unless there is nothing to go on with
         end_if_lost(run.device, str(raised))
         raise
     if observation.error:

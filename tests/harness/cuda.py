@@ -22,8 +22,7 @@ from .given_nested import meets_no_native_path
 from .modes import BY_ID, computed_in
 from .situations import absorbs_everything, drops_the_mask, is_cast, keys, mask_names, needs_mask_gradient
 from .subject import lay_out
-from .triggers import is_biased_past_its_keys as is_past_its_keys
-from .triggers import is_nested, packs_no_sample
+from .triggers import is_biased_past_its_keys, is_nested, packs_no_sample
 
 EFFICIENT, CUDNN, FLASH = "sdpa_efficient", "sdpa_cudnn", "sdpa_flash"
 
@@ -37,6 +36,7 @@ def overflowing_blocks(call):
 
 
 def overflow(computation, call):
+    """What overflows hides."""
     return with_kernel(computation, lambda _: multiplying_by_log2e, overflowing_blocks(call))
 
 
@@ -107,7 +107,7 @@ def scales_what_is_hidden(call):
     return bool(call.sdpa_blocks(FLASH, CUDNN))
 
 
-def scale(computation, call):
+def become_nan(computation, call):
     """Beside a mask gradients are NaN. Without, all is if keys don't fill a block, else what comes is undefined."""
     case = call.case
     if case.attn_mask is not None and case.mode != "causal_lower_right":
@@ -121,7 +121,7 @@ def scale(computation, call):
 def hides_whole_rows(call):
     """Whether the efficient kernel is given a causal bias, aligned at the last key, for more queries than keys."""
     case = call.case
-    if not is_past_its_keys(call) or not call.sdpa_blocks(EFFICIENT):
+    if not is_biased_past_its_keys(call) or not call.sdpa_blocks(EFFICIENT):
         return False
     return (case.L - case.S) % 64 > 0 or bool(directions(case))
 

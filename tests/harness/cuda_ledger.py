@@ -105,7 +105,7 @@ ENTRIES = (
         " behind the last is -inf before it is scaled; where they do, some is. With a mask gradients are NaN",
         advice="give the scale's sign to the query",
         applies=cuda.scales_what_is_hidden,
-        change=cuda.scale,
+        change=cuda.become_nan,
         pinned=ScaledDotProduct(dtype="float16", D=8, Dv=8, scale=-1.0),
         devices=ON_CUDA,
     ),

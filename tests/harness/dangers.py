@@ -4,6 +4,7 @@ Each is an entry of the ledger whose pinned case is run in a process of its own.
 """
 
 import os
+import sys
 
 import torch
 
@@ -19,7 +20,7 @@ def withhold(path, *args, **kwargs):
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     if not given or given[0].device.type != "cuda":
         return
-    for id, its_path, is_met in _DANGERS:
+    for id, its_path, is_met in DANGERS:
         if path == its_path and is_met(*args, **kwargs):
             raise Withheld(id)
 
@@ -30,7 +31,8 @@ def end_if_lost(device, message):
         return
     try:
         torch.zeros(1, device=device).sum().item()
-    except Exception:  # whatever is asked of it raises
+    except Exception:  # whatever is asked of it raises, and so would every call to come
+        print(f"{device} is lost: {message.splitlines()[0]}", file=sys.stderr, flush=True)
         os._exit(LOST)
 
 
@@ -50,7 +52,7 @@ def _packs_no_sample(tensor, *_, **__):
     return len(tensor) == 0 and tensor.dtype in (torch.float32, torch.float16)
 
 
-_DANGERS = (
+DANGERS = (
     ("cudnn-mask-one-key", "sdpa_cudnn", _reads_past_the_mask),
     ("efficient-mask-alone-one-head", "sdpa_efficient", _writes_past_the_sums),
     ("nested-no-sample-segfault", "nested", _packs_no_sample),
