@@ -10,7 +10,7 @@ import numpy as np
 
 from reference import masks as meaning
 from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
-from reference.transformer import Encoder, EncoderLayer, gelu
+from reference.transformer import DecoderLayer, Encoder, EncoderLayer
 from reference.transformer import Transformer as WholeTransformer
 
 from . import dispatch
@@ -234,29 +234,20 @@ def multiplied(computation):
     return with_kernel(computation, kernel, ("self", "src", "tgt", "memory"))
 
 
-@dataclass(frozen=True)
-class GeluByTanh:
-    """x * (1 + tanh(root * (x + 0.044715 * x ** 3))) / 2, off by up to 5e-4. root: sqrt(2 / pi), to some digits."""
-
-    root: float
-
-    def __call__(self, x):
-        return 0.5 * x * (1 + np.tanh(self.root * (x + 0.044715 * x * x * x)))
-
-
-def with_gelu(computation, activation, blocks):
-    """The computation with another GELU in the encoder layers of these blocks."""
+def with_activation(computation, activation, blocks):
+    """The computation with another activation in the layers of these blocks: "src", "tgt" or a part of them."""
 
     def changed(node, part=""):
-        if isinstance(node, EncoderLayer):
-            is_meant = {"src", "src" + part} & set(blocks) and node.feed_forward.activation is gelu
+        if isinstance(node, (EncoderLayer, DecoderLayer)):
+            name = "src" if isinstance(node, EncoderLayer) else "tgt"
+            is_meant = {name, name + part} & set(blocks)
             feed_forward = replace(node.feed_forward, activation=activation)
             return replace(node, feed_forward=feed_forward) if is_meant else node
         if isinstance(node, tuple):
             *early, last = node
             return (*(changed(layer, ".early") for layer in early), changed(last, ".last"))
-        name = next((name for name in ("encoder", "layers") if hasattr(node, name)), None)
-        return replace(node, **{name: changed(getattr(node, name))}) if name else node
+        names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
+        return replace(node, **{name: changed(getattr(node, name)) for name in names})
 
     return replace(computation, function=changed(computation.function))
 

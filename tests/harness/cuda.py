@@ -1,28 +1,27 @@
 """What CUDA's kernels make of a call, as measured with 2.11 on an H100. A call is a situations.Call."""
 
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
+from reference.transformer import gelu_tanh
 
-from . import dispatch
 from .arrays import directions, inputs
 from .behaviours import (
-    GeluByTanh,
     hiding_by_a_number,
     multiplying_by_log2e,
     nowhere_a_number,
     raising,
     undefined,
-    with_gelu,
+    with_activation,
     with_kernel,
 )
-from .cases import MultiHead, ScaledDotProduct, Transformer
+from .cases import MultiHead, ScaledDotProduct
 from .dispatch import every_block
 from .given_nested import meets_no_native_path
 from .modes import BY_ID, computed_in
 from .situations import absorbs_everything, drops_the_mask, is_cast, keys, mask_names, needs_mask_gradient
 from .subject import lay_out
-from .triggers import is_biased_past_its_keys, is_nested, packs_no_sample
+from .triggers import is_biased_past_its_keys, is_nested, native_layers, packs_no_sample
 
 EFFICIENT, CUDNN, FLASH = "sdpa_efficient", "sdpa_cudnn", "sdpa_flash"
 
@@ -166,16 +165,13 @@ def _is_of_each(case):
 
 def blocks_with_gelu(call):
     """The blocks of encoder layers whose native path computes a GELU."""
-    case = call.case
-    if not isinstance(case, Transformer) or case.activation != "gelu":
-        return ()
-    return tuple(block for block, path in dispatch.paths(case, call.release).items() if path == "native_layer")
+    return native_layers(call, "gelu", "gelu_tanh")
 
 
 def take_tanh(computation, call):
     """The GELU that comes with a product of matrices, or where that has one column only, torch's own."""
-    root = 0.79788456 if call.case.dim_feedforward > 1 else (2 / np.pi) ** 0.5
-    return with_gelu(computation, GeluByTanh(root), blocks_with_gelu(call))
+    activation = partial(gelu_tanh, root=0.79788456) if call.case.dim_feedforward > 1 else gelu_tanh
+    return with_activation(computation, activation, blocks_with_gelu(call))
 
 
 def unpacks_slowly(call):

@@ -54,7 +54,7 @@ ENTRIES = (
         affects=">=2.11",
         upstream="not found",
         clause=3,
-        trigger="activation='gelu' on the native path of the encoder layer, on CUDA",
+        trigger="activation='gelu', or any nn.GELU, on the native path of the encoder layer, on CUDA",
         instead="the approximation by tanh takes the place of the exact one, in float64 too: off by up to 5e-4",
         advice="torch.backends.mha.set_fastpath_enabled(False)",
         applies=lambda call: bool(cuda.blocks_with_gelu(call)),

@@ -97,7 +97,7 @@ def looks_for_missing_biases(case, release):
     """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
     if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and case.src_mask is not None):
         return False  # beside a nested tensor, a mask is what it finds first
-    return not case.bias and case.num_heads % 2 == 0 and _infers(case, release)
+    return not case.bias and case.num_heads % 2 == 0 and has_native_activation(case) and _infers(case, release)
 
 
 def native_encoder_layer(case, release, block="src"):
@@ -116,8 +116,14 @@ def _may_be_native(case, release, block):
         and case.has_encoder
         and fast_path_is_open(case, release, block)
         and case.num_heads % 2 == 0
+        and has_native_activation(case)
         and (since(release, "2.0") or case.src_mask is None)
     )
+
+
+def has_native_activation(case):
+    """Whether the native path of nn.TransformerEncoderLayer has the activation, or takes it for one that it has."""
+    return case.activation in ("relu", "gelu", "gelu_tanh")
 
 
 def _native_mha(case, release, block):
@@ -220,6 +226,7 @@ def asks_for_alignment(case, release):
         and not case.norm_first
         and (case.num_heads % 2 == 0 or not since(release, "2.1"))
         and (case.bias or not since(release, "2.3"))
+        and has_native_activation(case)
         and case.src_key_padding_mask is not None
     )
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from reference.transformer import gelu
+
 from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, triggers
 from .behaviours import (
     HidingNonzero,
@@ -18,6 +20,7 @@ from .behaviours import (
     raising,
     undefined,
     warning,
+    with_activation,
     with_kernel,
     without_gradient,
     without_weights,
@@ -534,6 +537,34 @@ ENTRIES = (
             computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
         ),
         pinned=Transformer(S=2, num_heads=2, head_dim=2, bias=False),
+    ),
+    Deviation(
+        id="native-layer-gelu-tanh",
+        title="nn.TransformerEncoderLayer takes nn.GELU(approximate='tanh') for the exact GELU in eval",
+        affects=">=1.13",
+        upstream="not found",
+        clause=3,
+        trigger="activation=nn.GELU(approximate='tanh') on the native path of the encoder layer, on CPU",
+        instead="x times the normal distribution function: off by up to 5e-4 for each hidden feature",
+        advice="activation=lambda x: F.gelu(x, approximate='tanh'), which keeps the layer from that path",
+        applies=lambda call: bool(triggers.native_layers(call, "gelu_tanh")),
+        change=lambda computation, call: with_activation(computation, gelu, triggers.native_layers(call, "gelu_tanh")),
+        pinned=Transformer(num_heads=2, head_dim=2, activation="gelu_tanh"),
+    ),
+    Deviation(
+        id="decoder-activation-module",
+        title="nn.TransformerDecoder and nn.Transformer compute ReLU if their activation is a module",
+        affects=">=1.13",
+        upstream="not found",
+        clause=3,
+        trigger="activation=nn.GELU(), or any other module, in a decoder layer that is copied: by a stack, which copies"
+        " its layer, by nn.Transformer, by copy.deepcopy, or by torch.save and torch.load",
+        instead="the copy's activation is F.relu; torch.jit.script raises",
+        advice="give a function: activation=F.gelu, functools.partial(F.gelu, approximate='tanh')",
+        applies=triggers.loses_its_activation,
+        change=triggers.take_relu,
+        pinned=Transformer(module="TransformerDecoder", num_heads=2, head_dim=2, activation="gelu_tanh"),
+        devices=ON_BOTH,
     ),
     Deviation(
         id="nested-empty-batch",

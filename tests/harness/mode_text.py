@@ -11,7 +11,7 @@ for name, _ in list(module.named_parameters()):
     {}
 """
 
-VMAP = """\
+_VMAP = """\
 def twice(*given, **options):
     def pair(tensor):  # with other contents
         return torch.stack([tensor.roll(1), tensor])
@@ -22,10 +22,14 @@ def twice(*given, **options):
 
     mapped = {{name: pair(value) for name, value in options.items() if {}}}
     others = {{name: value for name, value in options.items() if name not in mapped}}
-    sequences = {{id(tensor): pair(tensor) for tensor in given}}  # self-attention is told by identity
-    results = torch.func.vmap(once)(mapped, sequences)
+    sequences = {{id(tensor): {} for tensor in given}}  # self-attention is told by identity
+    results = torch.func.vmap(once, in_dims=(0, {}))(mapped, sequences)
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
+
+VMAP = _VMAP.format("isinstance(value, torch.Tensor)", "pair(tensor)", 0)
+VMAP_OF_SEQUENCES = _VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name", "pair(tensor)", 0)
+VMAP_OF_MASKS = _VMAP.format("isinstance(value, torch.Tensor) and 'mask' in name", "tensor", None)
 
 _COMPILED = """\
 torch._dynamo.reset()

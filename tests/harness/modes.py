@@ -91,6 +91,11 @@ class Mode:
             return False
 
     @property
+    def copies_module(self):
+        """Whether what is called is a copy of the module."""
+        return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
+
+    @property
     def begins(self):
         """The statement that comes before torch is imported, if any."""
         return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
@@ -200,7 +205,7 @@ _JVP = Mode(
 
 _MAPPED = Mode(
     "vmap",
-    mode_text.VMAP.format("isinstance(value, torch.Tensor)"),
+    mode_text.VMAP,
     "twice",
     calls=(MODULES, FUNCTIONAL, SDPA),
     needs="func",
@@ -301,7 +306,14 @@ MODES = (
         id="vmap_of_sequences",
         kin="vmap",
         copies="sequences",
-        made=mode_text.VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name"),
+        made=mode_text.VMAP_OF_SEQUENCES,
+    ),
+    replace(
+        _MAPPED,
+        id="vmap_of_masks",
+        kin="vmap",
+        made=mode_text.VMAP_OF_MASKS,
+        only_on="cpu",  # where alone it has been measured
     ),
     _COMPILED,
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"')),

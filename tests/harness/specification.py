@@ -16,7 +16,9 @@ from reference.transformer import (
     LayerNorm,
     Transformer,
     gelu,
+    gelu_tanh,
     relu,
+    silu,
 )
 
 from .arrays import directions, inputs, mask_arrays, parameters
@@ -155,9 +157,12 @@ def _decoder_layer(case, weights):
     )
 
 
+_ACTIVATIONS = {activation.__name__: activation for activation in (relu, gelu, gelu_tanh, silu)}
+
+
 def _feed_forward(case, weights):
     linear = [weights.get(f"linear{i}.{kind}") for i in (1, 2) for kind in ("weight", "bias")]
-    return FeedForward(*linear, {"relu": relu, "gelu": gelu}[case.activation])
+    return FeedForward(*linear, _ACTIVATIONS[case.activation])
 
 
 def _norm(case, weights, name):

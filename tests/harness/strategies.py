@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
-from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer
+from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, SDPA
 from .modes import MODULES as ANY_MODULE
@@ -20,7 +20,7 @@ from .packing import NESTED
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
 _SOURCES = (*_LENGTHS, 257)  # the native layers count in blocks, too
-_NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65) * 8)  # begins as the others do, to shrink in whichever is drawn from
+_NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins as the others do, to shrink in whichever is drawn from
 _SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
@@ -163,7 +163,7 @@ _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) 
 def _batches(has_enable_gqa):
     """(batch dimensions, kv_heads or None)"""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (0, 2), (5, 1), (1, 8))]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8))]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return evenly((*plain, *grouped[::2]))
 
@@ -230,6 +230,10 @@ def _without_contradictions(chosen):
     return chosen
 
 
+_SMOOTH = (*["gelu"] * 4, "silu")  # with silu, encoder layers leave their native path
+_ACTIVATIONS = (*["relu"] * 5, *_SMOOTH, "gelu_tanh")
+
+
 @st.composite
 def transformer_cases(draw, release, module, inference=False):
     """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
@@ -242,8 +246,9 @@ def transformer_cases(draw, release, module, inference=False):
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
     T, S = _target_and_source(draw, module, masks)
-    has_kink = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
-    dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), ("relu", "gelu") if has_kink else ("gelu",)))))
+    may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
+    activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
+    dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
     # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
     layers = (*(1, 2, 3) * 4, 5)
     if module == "Transformer" and shared["autograd"] in ("one_parameter", "last_layer"):
@@ -365,6 +370,8 @@ def _cases_in(release, mode):
         cases = st.tuples(cases, evenly((False, True, True, True))).map(_perhaps_in_training)
     if mode.is_for_small:
         cases = cases.filter(_is_small)
+    if mode.id == "vmap_of_masks":
+        cases = cases.filter(masks_of)
     return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
 
 
@@ -433,7 +440,7 @@ def low_precision_cases(release, dtype):
 
 def _lowered(case, dtype):
     """The case in this dtype, without an activation whose derivative jumps: rounding could take it across."""
-    has_kink = getattr(case, "activation", "") == "relu" and case.autograd not in UNRECORDED[:-1]
+    has_kink = getattr(case, "activation", "") in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
     return replace(case, dtype=dtype, **{"activation": "gelu"} if has_kink else {})
 
 

@@ -278,7 +278,8 @@ def _call_transformer(case, module, tensors):
 @lru_cache(maxsize=1024)
 def _skeleton(module, arguments, stack, norm):
     """A module without its parameters' values, which every case brings along."""
-    arguments = dict(arguments) | {"device": "meta"}
+    arguments = {name: value.value if isinstance(value, Typed) else value for name, value in arguments}
+    arguments |= {"device": "meta"}
     if module not in ("TransformerEncoder", "TransformerDecoder"):
         return getattr(nn, module)(**arguments)
     layer = getattr(nn, f"{module}Layer")(**arguments)
@@ -303,6 +304,19 @@ def _hashable(arguments):
     return tuple(sorted(arguments.items()))
 
 
+class Typed(str):
+    """Text that is evaluated, where an argument is no plain value."""
+
+    __repr__ = str.__str__
+
+    @property
+    def value(self):
+        return eval(self, {"torch": torch})
+
+
+_CALLABLES = {"gelu_tanh": Typed('torch.nn.GELU(approximate="tanh")'), "silu": Typed("torch.nn.functional.silu")}
+
+
 def constructor(case):
     """The arguments that make the module, or the layer of a stack; those at their default are left out."""
     if isinstance(case, MultiHead):
@@ -311,7 +325,7 @@ def constructor(case):
     else:
         names = {"layer_norm_eps": 1e-5, "norm_first": False, "bias": True}
         given = {"d_model": case.E, "nhead": case.num_heads, "dim_feedforward": case.dim_feedforward}
-        given |= {"dropout": case.dropout, "activation": case.activation}
+        given |= {"dropout": case.dropout, "activation": _CALLABLES.get(case.activation, case.activation)}
         if case.module == "Transformer":
             given |= {"num_encoder_layers": case.num_layers, "num_decoder_layers": case.num_layers}
     names["batch_first"] = False

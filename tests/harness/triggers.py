@@ -6,6 +6,8 @@ from math import prod
 
 import numpy as np
 
+from reference.transformer import relu
+
 from . import dispatch
 from .arrays import directions, mask_arrays, the_parameter
 from .behaviours import (
@@ -19,6 +21,7 @@ from .behaviours import (
     raising,
     truncated,
     undefined,
+    with_activation,
     with_kernel,
     with_masks,
 )
@@ -282,6 +285,28 @@ def converts_masks(call):
 def blocks_without_a_bias(call):
     """The blocks whose native path is given no bias, which it takes from 2.1 on only if there is one."""
     return () if getattr(call.case, "bias", True) else call.blocks("native_mha")
+
+
+def native_layers(call, *activations):
+    """The blocks of encoder layers on their native path, if they have one of these activations."""
+    if getattr(call.case, "activation", None) not in activations:
+        return ()
+    paths = dispatch.paths(call.case, call.release)  # the nested path's, too
+    return tuple(block for block, path in paths.items() if path == "native_layer")
+
+
+def loses_its_activation(call):
+    """Whether a decoder layer that has been copied, as every stack copies its layer, had a module for activation."""
+    case = call.case
+    has_module = isinstance(case, Transformer) and case.has_decoder and case.activation == "gelu_tanh"
+    return has_module and (case.module != "TransformerDecoderLayer" or BY_ID[case.mode].copies_module)
+
+
+def take_relu(computation, call):
+    """The copy's activation, which TorchScript finds to be no module."""
+    if call.case.mode == "scripted":
+        return raising(computation, "AssertionError", "Expected Module but got")
+    return with_activation(computation, relu, ("tgt",))
 
 
 def misses_a_bias(computation, call):

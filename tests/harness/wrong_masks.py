@@ -184,6 +184,7 @@ _ATTENTION_MASK = (
     Fault("batch_and_heads", lambda rows, keys: (N, HEADS, rows, keys)),
     *_TYPES,
     Fault("hint_without_mask", lambda rows, keys: None, hint=True),
+    Fault("hint_without_mask_beside_padding", lambda rows, keys: None, hint=True, beside=True),
     Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
     Fault("causal_bias", bias="causal_lower_right", samples=1),  # which is for scaled_dot_product_attention alone
 )

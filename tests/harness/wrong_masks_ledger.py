@@ -276,7 +276,7 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
         advice="always give the causal mask together with the hint",
-        applies=lambda call, release: call.fault.name == "hint_without_mask" and _is_native(call, release),
+        applies=lambda call, release: call.fault.name.startswith("hint_without_mask") and _is_native(call, release),
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(

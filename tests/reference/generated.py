@@ -20,7 +20,9 @@ from reference.transformer import (
     LayerNorm,
     Transformer,
     gelu,
+    gelu_tanh,
     relu,
+    silu,
 )
 
 MASKS = ["bool", "finite", "infinite", "lowest"]
@@ -30,7 +32,7 @@ few = settings(deadline=None, max_examples=25)
 
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 booleans = st.booleans()
-activations = st.sampled_from([relu, gelu])
+activations = st.sampled_from([relu, gelu, gelu_tanh, silu])
 sizes = st.integers(1, 4)
 small = st.integers(1, 3)
 

@@ -128,7 +128,11 @@ def layer_norm(module, x):
 
 
 def activate(name, x):
-    return max(x, 0.0) if name == "relu" else x / 2 * math.erfc(-x / math.sqrt(2))
+    if name == "relu":
+        return max(x, 0.0)
+    if name == "gelu":
+        return x / 2 * math.erfc(-x / math.sqrt(2))
+    return x / (1 + math.exp(-x if name == "silu" else -math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def feed_forward(module, x):

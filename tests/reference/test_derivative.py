@@ -7,7 +7,7 @@ import pytest
 
 from reference.attention import scaled_dot_product_attention
 from reference.derivative import derivative, displaced
-from reference.transformer import LayerNorm, gelu, relu
+from reference.transformer import LayerNorm, gelu, gelu_tanh, relu, silu
 
 from . import generated
 from .comparing import close, near, same
@@ -154,6 +154,13 @@ def along(function, x, direction):
         (gelu, -1, -0.08331547058768627),
         (gelu, 40, 1),
         (gelu, -40, 0),
+        (gelu_tanh, 0, 0.5),
+        (gelu_tanh, 1, 1.0829640838457826),
+        (gelu_tanh, -1, -0.08296408384578256),
+        (gelu_tanh, 40, 1),
+        (silu, 0, 0.5),
+        (silu, 1, 0.9276705118714867),
+        (silu, -1, 0.07232948812851327),
     ],
 )
 def test_slopes_known_in_closed_form(function, x, slope):

@@ -18,7 +18,9 @@ from reference.transformer import (
     LayerNorm,
     Transformer,
     gelu,
+    gelu_tanh,
     relu,
+    silu,
 )
 
 from .comparing import near
@@ -66,6 +68,21 @@ def test_relu_is_zero_below_zero(x, y):
 )
 def test_gelu_is_x_times_the_exact_normal_distribution(x, y):
     near(gelu(pair(x)), [y])
+
+
+@pytest.mark.parametrize(
+    "x, y",
+    [(0, 0), (1, 0.8411919906082767), (-1, -0.1588080093917233), (2, 1.954597694087775), (9, 9), (-9, 0)],
+)
+def test_gelu_tanh_is_the_known_approximation(x, y):
+    near(gelu_tanh(pair(x)), [y])
+
+
+@pytest.mark.parametrize(
+    "x, y", [(0, 0), (1, 0.7310585786300049), (-1, -0.2689414213699951), (2, 1.761594155955765), (50, 50)]
+)
+def test_silu_is_x_times_the_logistic_function(x, y):
+    near(silu(pair(x)), [y])
 
 
 @pytest.mark.parametrize("x, y", [(3, 31), (-2, 201), (0, 1)])

@@ -122,6 +122,8 @@ def test_every_situation_is_drawn(drawn, condition):
         lambda case: getattr(case, "S", 0) == getattr(case, "num_heads", 1) > 2,
         lambda case: getattr(case, "S", 0) == getattr(case, "N", 1) > 3,
         lambda case: max(getattr(case, "D", 0), getattr(case, "head_dim", 0)) > 16,
+        lambda case: getattr(case, "activation", "") == "silu",
+        lambda case: getattr(case, "activation", "") == "gelu_tanh",
     ],
 )
 def test_every_rare_option_is_drawn(drawn, condition):
@@ -140,6 +142,7 @@ def test_every_rare_option_is_drawn(drawn, condition):
         lambda case: len(case.batch) != 2,
         lambda case: max(case.L, case.S) > 129,
         lambda case: len(case.batch) == 2 and 1 < case.batch[0] == case.L and len(case.mask_batch) == 0,
+        lambda case: len(case.batch) == 3 and case.batch[0] == case.batch[1],
     ],
 )
 def test_every_rare_option_of_scaled_dot_product_attention_is_drawn(drawn_for_sdpa, condition):

@@ -91,4 +91,4 @@ def listed(array, head=""):
 
 def quoted(value):
     """A value as it is typed."""
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if type(value) is str else repr(value)
