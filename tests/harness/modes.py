@@ -33,7 +33,7 @@ class Mode:
 
     called: an expression for what is called in its place. within: an expression for the context of the call, with
     DEVICE for the type of the device. kin: the mode of which it is a variant, with which it shares a test. parameter:
-    where a parameter is then, from its former name `path.leaf`. calls: what it can be asked of. warns: a regular
+    where a parameter is then, from its former name `path.leaf`. calls: what it is asked of, repeated for more. warns: a regular
     expression of what the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether
     derivatives are taken forwards: results have a `tangent` if arguments have. lowers: the dtype in which products
     are computed, if not in that of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not
@@ -293,7 +293,7 @@ MODES = (
         parameter="{path}{leaf}_orig",
     ),
     Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
-    Mode("reused", mode_text.REUSED, "reused", calls=(MODULES, FUNCTIONAL, SDPA), is_watched=False),
+    Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
         "stack_flag",
         "for part in module.modules():\n"
