@@ -106,6 +106,12 @@ FAULTS = (
         replace(ENCODER, src_mask=Mask("bool", "block"), seed=6),
     ),
     Fault(
+        "causal-found-by-its-beginning",
+        "a stack takes a mask for causal that is so in its first 64 rows and columns",
+        edit_helper("_detect_is_causal_mask", ".all()", "[..., :64, :64].all()"),
+        replace(ENCODER, S=129, src_mask=Mask("bool", "nearly_causal"), seed=1),
+    ),
+    Fault(
         "causal-found-by-its-infinities",
         "a stack takes a mask for causal that hides the future, whatever else it holds",
         edit_helper(

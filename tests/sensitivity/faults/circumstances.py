@@ -14,7 +14,9 @@ from tests.sensitivity.literals import (
     ATTENTION,
     CROSS,
     DECODER,
+    ENCODER,
     ENCODER_LAYER,
+    FINITE,
     HIDING,
     PADDING,
     SDPA,
@@ -50,6 +52,15 @@ def _is_bool(mask):
 def _is_unmapped(call):
     is_mapped = torch._C._functorch.is_batchedtensor
     return masked(call) and is_mapped(call.query) and not is_mapped(call.attn_mask)
+
+
+def _is_mapped_alone(call):
+    is_mapped = torch._C._functorch.is_batchedtensor
+    return masked(call) and is_mapped(call.attn_mask) and not is_mapped(call.query)
+
+
+def _first_of_mapped(mask):
+    return torch._C._functorch.get_unwrapped(mask).select(torch._C._functorch.maybe_get_bdim(mask), 0)
 
 
 def _is_expanded_over_heads(call):
@@ -96,10 +107,33 @@ FAULTS = (
         replace(ENCODER_LAYER, autograd="one_parameter", src_key_padding_mask=PADDING, seed=10),
     ),
     Fault(
+        "native-layer-for-any-activation",
+        "TransformerEncoderLayer takes its native path although it has another activation there",
+        edit_module("TransformerEncoderLayer", "not self.activation_relu_or_gelu", "False"),
+        inferring(replace(ENCODER_LAYER, activation="silu", src_key_padding_mask=PADDING)),
+    ),
+    Fault(
         "sdpa-unmapped-mask-lost",
         "under vmap SDPA forgets a mask that is not mapped",
         sdpa(before=drop_mask, when=_is_unmapped),
         inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_sequences")),
+    ),
+    Fault(
+        "sdpa-mapped-mask-of-the-first",
+        "under vmap over the mask alone the first mask serves all",
+        sdpa(before=put("attn_mask", _first_of_mapped), when=_is_mapped_alone),
+        inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_masks")),
+    ),
+    Fault(
+        "sdpa-batch-dimensions-exchanged",
+        "a 5-D mask's two batch dimensions are exchanged where they are equal",
+        sdpa(
+            before=put("attn_mask", lambda mask: mask.transpose(0, 1)),
+            when=lambda call: (
+                masked(call) and call.attn_mask.dim() == 5 and call.attn_mask.size(0) == call.attn_mask.size(1)
+            ),
+        ),
+        replace(SDPA, batch=(2, 2, 3), mask_batch=(2, 2, 1), attn_mask=HIDING),
     ),
     Fault(
         "sdpa-scale-zero-not-given",
@@ -112,6 +146,12 @@ FAULTS = (
         "where a mask is the same for all heads, that of the first sample serves all",
         sdpa(before=put("attn_mask", lambda mask: mask[:1].expand_as(mask)), when=_is_expanded_over_heads),
         replace(SDPA, mask_batch=(2, 2), attn_mask=Mask("bool", "random", over_heads=True)),
+    ),
+    Fault(
+        "causality-remembered",
+        "whether a mask is causal is remembered, and what is written into it is not seen",
+        Patch(transformer, "_detect_is_causal_mask", _keeping(lambda mask: mask is not None)),
+        replace(ENCODER, src_mask=FINITE, mode="reused"),
     ),
     Fault(
         "causality-within-tolerance",

@@ -123,6 +123,15 @@ FAULTS = (
         lambda: _attend(L=4, is_causal=True, need_weights=False),
     ),
     Fault(
+        "hint-without-mask-taken-beside-padding",
+        "a causal hint without a mask is no error where padding is given",
+        edit_attention(
+            'if is_causal and attn_mask is None:\n        raise RuntimeError(\n            "Need',
+            'if is_causal and attn_mask is key_padding_mask is None:\n        raise RuntimeError(\n            "Need',
+        ),
+        lambda: _attend(L=4, is_causal=True, key_padding_mask=_ones(2, 4, dtype=torch.bool)),
+    ),
+    Fault(
         "padding-dimensions-unchecked",
         "padding may have a dimension more",
         edit_attention(
