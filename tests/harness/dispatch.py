@@ -72,7 +72,12 @@ def fast_path_is_open(case, release, block, part="layer"):
     is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
     is_exported = mode.family == "exported" and case.mode != "exported_strict"
     is_cast = mode.lowers and release.device_type == "cuda"  # autocast on a CPU they don't see
-    return _infers(case, release) and is_unseen and not is_exported and not is_cast
+    return _infers(case, release) and is_unseen and not (is_exported or is_cast or is_overridden(case))
+
+
+def is_overridden(case):
+    """Whether torch's functions are overridden, which a default device does to them all."""
+    return case.mode == "default_device"
 
 
 def is_given_what_moves(case, block, part):
@@ -97,7 +102,8 @@ def looks_for_missing_biases(case, release):
     """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
     if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and case.src_mask is not None):
         return False  # beside a nested tensor, a mask is what it finds first
-    return not case.bias and case.num_heads % 2 == 0 and has_native_activation(case) and _infers(case, release)
+    may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
+    return not case.bias and may_be_native and _infers(case, release)
 
 
 def native_encoder_layer(case, release, block="src"):

@@ -11,6 +11,16 @@ for name, _ in list(module.named_parameters()):
     {}
 """
 
+THREADS = """\
+def threaded(*given, **options):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 2)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.set_num_threads(threads)
+"""
+
 _VMAP = """\
 def twice(*given, **options):
     def pair(tensor):  # with other contents

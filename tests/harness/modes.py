@@ -295,6 +295,14 @@ MODES = (
     Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
     Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False),
     Mode(
+        "default_device",  # where nothing that is given lies
+        within='torch.device("meta")',
+        calls=(MODULES, FUNCTIONAL, SDPA),
+        everywhere=False,
+        since="2.0",
+    ),
+    Mode("threads", mode_text.THREADS, "threaded", calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False),
+    Mode(
         "stack_flag",
         "for part in module.modules():\n"
         "    if hasattr(part, 'layers') or hasattr(part, 'decoder'):\n"
