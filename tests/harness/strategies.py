@@ -72,7 +72,7 @@ def padding_mask(draw, nones=2):
 
 
 def _is_causal(mask):
-    return mask is not None and mask.pattern == "causal" and mask.values == "inf" and not mask.per_head
+    return mask is not None and mask.pattern == "causal" and mask.values == "inf"
 
 
 def hint(draw, mask):
