@@ -128,7 +128,13 @@ def reads_past_a_row(call):
         return False
     if case.garbage or case.nan_query or (case.layout == "sliced" and not is_cast(case)):
         return True
-    return any(has_empty_row(case, block) for block in dispatch.every_block(case))
+    return any(has_empty_row(case, block) for block in dispatch.every_block(case)) or _reads_a_row_as_empty(call)
+
+
+def _reads_a_row_as_empty(call):
+    """Whether the native encoder layer, for which all that is not 0 hides, finds a row of a mask without a 0."""
+    biases = [merged(call.case, block) for block in call.blocks("native_layer")]
+    return any(bias is not None and (bias != 0).all(axis=-1).any() for bias in biases)
 
 
 def spread_nan(computation, call):
