@@ -935,6 +935,31 @@ ENTRIES = (
         every_cpu=False,
     ),
     Deviation(
+        id="compiled-nested-raises",
+        title="nn.TransformerEncoder cannot be compiled where it may pack a padded batch",
+        affects=">=2.1,<2.5",
+        upstream="pytorch/pytorch#126025",
+        clause=3,
+        trigger="torch.compile, and a src_key_padding_mask where the batch may be packed into a nested tensor,"
+        " wherever its padding is",
+        instead="TorchRuntimeError: fake tensors cannot be packed",
+        advice="enable_nested_tensor=False",
+        applies=compiled.packs_fake_tensors,
+        change=lambda computation, call: raising(
+            computation,
+            "TorchRuntimeError",
+            "NestedTensorImpl doesn't support|strided nested tensors are not supported|meta converter nyi"
+            "|cannot access free variable 'sizes'",
+        ),
+        pinned=Transformer(
+            mode="compiled",
+            module="TransformerEncoder",
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+    ),
+    Deviation(
         id="built-native-layer-transposed",
         title="nn.TransformerEncoder raises in eval for a transposed src where inductor has built it",
         affects=">=2.13",

@@ -165,7 +165,7 @@ _COMPILED = Mode(
     "compiled",
     calls=(MODULES, SDPA),
     needs="compile",
-    since="2.5",
+    since="2.1",  # before, not with Python 3.11
     **_TRACED,
 )
 
