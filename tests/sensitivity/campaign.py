@@ -20,8 +20,9 @@ from hypothesis import Phase, settings
 
 from tests.harness.command_line import BAD_INPUT, Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
-from tests.sensitivity.injection import injected, without_scripts
+from tests.sensitivity.injection import injected, without_translations
 from tests.sensitivity.kill_table import FOUND, PAGE, function_of, page, summarise
 from tests.sensitivity.reach import Only, Recorder, target
 
@@ -63,6 +64,9 @@ class _UntilNoticedBy:
     def pytest_sessionstart(self, session):
         self._session = session
 
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: "_when_" in item.name)  # what is compiled first takes longest, and is asked last
+
     def pytest_runtest_setup(self, item):
         if function_of(item.nodeid) in self._failed:
             pytest.skip("it has noticed")
@@ -94,14 +98,14 @@ def _arguments(profile, seed, report):
 def _faulty_run(fault, profile, seed, report, first, tests):
     """What `python -m pytest tests/conformance` does, on a torch with the fault. tests: only these, if not None."""
     plugins = [_WithoutShrinking(), _UntilNoticedBy(1 if first else 2), *([] if tests is None else [Only(tests)])]
-    with injected(FAULTS[fault]):
+    with injected((FAULTS | CONTROLS)[fault]):
         sys.exit(pytest.main(_arguments(profile, seed, report), plugins=plugins))
 
 
 def _recorded_run(profile, seed, report, path):
     """The same on a torch without a fault; `path` gets the functions that each test calls."""
     recorder = Recorder()
-    with without_scripts(), recorder.watching(fault.patch for fault in FAULTS.values()):
+    with without_translations(), recorder.watching(fault.patch for fault in FAULTS.values()):
         code = pytest.main(_arguments(profile, seed, report), plugins=[recorder])
     path.write_text(json.dumps(recorder.tests, indent=1))
     sys.exit(code)
@@ -181,7 +185,7 @@ def main(arguments=None):
         if not options.faults or {kind, fault.id} & set(options.faults)
     ]
     torch.set_num_threads(1)
-    results = {}
+    results, controls = {}, []
     for profile in (options.profile,) if options.profile else PROFILES:
         surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
         reach = None
@@ -194,13 +198,16 @@ def main(arguments=None):
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
                 print(_line(result), flush=True)
+        if profile == PROFILES[0] and not options.faults:
+            with ProcessPoolExecutor(options.workers, _FORK) as pool:
+                controls = list(pool.map(partial(run, reach=None), CONTROLS))
     if not options.faults and not options.profile:
         about = {"torch": torch.__version__.split("+")[0], "seed": options.seed, "first": options.first}
         found = summarise(results, about)
         FOUND.parent.mkdir(parents=True, exist_ok=True)
         FOUND.write_text(json.dumps(found, indent=1) + "\n")
         PAGE.write_text(page(found))
-    return _verdict(results)
+    return _verdict(results) or _verdict_on(controls)
 
 
 def _line(result):
@@ -210,6 +217,14 @@ def _line(result):
         return f"{result.fault} ({result.profile}): SURVIVES"
     test, calls = min(result.killed.items(), key=lambda item: item[1])
     return f"{result.fault} ({result.profile}): noticed by {_short(test)} after {calls} calls"
+
+
+def _verdict_on(controls):
+    """Of what changes nothing, nothing may be noticed."""
+    noticed = {result.fault: [*result.killed, *result.errors] for result in controls}
+    for id, tests in noticed.items():
+        print(f"{id}: {'noticed by ' + ', '.join(map(_short, tests)) if tests else 'not noticed, as it should be'}")
+    return 3 if any(noticed.values()) else 0
 
 
 def _short(test):

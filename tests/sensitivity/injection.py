@@ -36,12 +36,15 @@ class Fault:
     shows: Case | Callable
 
 
+_TRANSLATED = ("scripted", "exported_strict")
+
+
 @contextmanager
 def injected(fault):
     """While this lasts, torch has the fault."""
     patch = fault.patch
     original = vars(patch.owner)[patch.name]
-    with without_scripts():
+    with without_translations():
         setattr(patch.owner, patch.name, patch.make(original))
         try:
             yield
@@ -50,13 +53,16 @@ def injected(fault):
 
 
 @contextmanager
-def without_scripts():
-    """While this lasts, nothing is scripted: what stands in the place of a function, right or wrong, cannot be."""
-    NOT_ASKED.add("scripted")
+def without_translations():
+    """While this lasts, nothing is scripted or exported strictly.
+
+    What stands in the place of a function of torch's, right or wrong, cannot be: see controls.py.
+    """
+    NOT_ASKED.update(_TRANSLATED)
     try:
         yield
     finally:
-        NOT_ASKED.discard("scripted")
+        NOT_ASKED.difference_update(_TRANSLATED)
 
 
 # ---- the source with one change ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Each fault is one: there is a call on which its outcome differs."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 
 from tests.harness.cases import Case
 from tests.harness.subject import observe
+from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected
+from tests.sensitivity.literals import ATTENTION, CAUSAL, DECODER, ENCODER, PADDING, SDPA, inferring
 
 
 def outcome(shows):
@@ -51,3 +54,21 @@ def test_a_call_shows_the_fault(id):
     with injected(fault):
         assert differ(healthy, outcome(fault.shows))
     assert not differ(healthy, outcome(fault.shows)), "the fault is still there"
+
+
+@pytest.mark.parametrize("id", CONTROLS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        replace(SDPA, attn_mask=CAUSAL),
+        replace(ATTENTION, attn_mask=CAUSAL),
+        inferring(replace(ATTENTION, key_padding_mask=PADDING)),
+        inferring(replace(ENCODER, src_mask=CAUSAL)),
+        replace(DECODER, tgt_mask=CAUSAL),
+    ],
+    ids=lambda case: case.module,
+)
+def test_a_control_changes_nothing(id, case):
+    healthy = outcome(case)
+    with injected(CONTROLS[id]):
+        assert not differ(healthy, outcome(case))
