@@ -21,7 +21,8 @@ BUILT = [mode for mode in HERE if mode.builds]
 @share(1 / 4, least=25)
 @given(data=st.data())
 def test_is_as_specified(mode, data):
-    check(data.draw(cases_in(RELEASE, mode)))
+    for _ in range(mode.times):
+        check(data.draw(cases_in(RELEASE, mode)))
 
 
 @pytest.mark.clause(3)

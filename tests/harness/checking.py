@@ -178,6 +178,10 @@ def check_dropped_weights(case):
     if observation.error:
         raise _nonconformance(case, observation, Verdict(FAILS, (), (Mismatch("error", None, observation.error),)))
     got = _in_one_shape(case, observation.outputs)
+    for name, expected in specification(case)().items():
+        if got[name].shape != expected.shape:
+            mismatch = Mismatch(f"{name} shape", expected.shape, got[name].shape)
+            raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
     exact, rough = (_after_dropout(case, dtype, got["weights"]) for dtype in ("float64", rough_dtype(case.dtype)))
     garbage = _in_one_shape(case, _garbage(case, observation.outputs))
     for name in ("weights", "output"):

@@ -42,7 +42,8 @@ class Mode:
     alone has it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it
     can be seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query,
     key and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
-    needs, since: what torch must have, such as "func", and the first release that can be asked.
+    times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first release
+    that can be asked.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Mode:
     is_watched: bool = True
     copies: str = ""
     everywhere: bool = True
+    times: int = 1
     needs: str | None = None
     since: str = "1.13"
 
@@ -293,7 +295,7 @@ MODES = (
         parameter="{path}{leaf}_orig",
     ),
     Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
-    Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False),
+    Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False, times=4),
     Mode(
         "default_device",  # where nothing that is given lies
         within='torch.device("meta")',
