@@ -70,9 +70,19 @@ def fast_path_is_open(case, release, block, part="layer"):
     """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
     mode = BY_ID[case.mode]
     is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
-    is_exported = mode.family == "exported" and case.mode != "exported_strict"
     is_cast = mode.lowers and release.device_type == "cuda"  # autocast on a CPU they don't see
-    return _infers(case, release) and is_unseen and not (is_exported or is_cast or is_overridden(case))
+    is_closed = is_cast or is_overridden(case) or is_closed_by_export(case, release.version)
+    return _infers(case, release) and is_unseen and not is_closed
+
+
+def is_closed_by_export(case, version):
+    """Whether the case is exported, and a module of this version of torch sees it, and leaves its native path.
+
+    Before 2.4 it does not, but frozen parameters look as if they were not.
+    """
+    if BY_ID[case.mode].family != "exported" or case.mode == "exported_strict":
+        return False
+    return version.release >= (2, 4) or case.autograd == "frozen"
 
 
 def is_overridden(case):

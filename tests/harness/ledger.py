@@ -741,7 +741,7 @@ ENTRIES = (
     Deviation(
         id="exported-masks-out-of-order",
         title="nn.MultiheadAttention with both masks cannot be exported with dynamic shapes",
-        affects=">=2.6,<2.8",
+        affects=">=2.5,<2.8",
         upstream="pytorch/pytorch#149528",
         clause=3,
         trigger="torch.export with dynamic_shapes, key_padding_mask given after attn_mask, which has further"

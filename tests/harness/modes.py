@@ -171,13 +171,23 @@ _COMPILED = Mode(
     **_TRACED,
 )
 
-_EXPORTED = Mode("exported", mode_text.EXPORT, "exported", needs="export", since="2.6", differentiates=False, **_TRACED)
+_EXPORTED = Mode(
+    "exported",
+    mode_text.EXPORT,
+    "exported",
+    needs="export",
+    since="2.3",  # before, it takes no keyword arguments
+    differentiates=False,
+    **_TRACED,
+)
 
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
-    since="2.1",  # before, it warns of masks in its own way
-    **{**_TRACED, "warns": "TorchScript|torch.jit|ScriptModule|Converting a tensor|nested tensors is in prototype"},
+    **{
+        **_TRACED,
+        "warns": "TorchScript|torch.jit|ScriptModule|(Converting|Iterating over) a tensor|nested tensors is in proto",
+    },
 )
 
 _VJP = Mode("func_vjp", mode_text.VJP, "differentiated", needs="func", since="2.0")
@@ -185,7 +195,6 @@ _JACREV = replace(
     _VJP,
     id="func_jacrev",
     kin="func_vjp",
-    since="2.3",  # before, the way back through the fused kernel cannot be batched
     made=mode_text.JACREV,
     is_for_small=True,
     is_watched=False,
@@ -212,7 +221,7 @@ _MAPPED = Mode(
     calls=(MODULES, FUNCTIONAL, SDPA),
     needs="func",
     everywhere=False,
-    since="2.3",  # before, it cannot call the fused kernel
+    since="2.0",
     differentiates=False,
     is_watched=False,
     copies="all",
@@ -294,7 +303,7 @@ MODES = (
         mode_text.EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
-    Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.3"),
+    Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.0"),
     Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False, times=4),
     Mode(
         "default_device",  # where nothing that is given lies
@@ -324,6 +333,7 @@ MODES = (
         kin="vmap",
         made=mode_text.VMAP_OF_MASKS,
         only_on="cpu",  # where alone it has been measured
+        since="2.3",  # before, it cannot call the fused kernel
     ),
     _COMPILED,
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"')),
@@ -359,8 +369,20 @@ MODES = (
         made=mode_text.EXPORT_STRICT,
         since="2.10",  # before, it takes a whole module of torch.nn for one operation
     ),
-    replace(_EXPORTED, id="exported_dynamic", kin="exported", made=mode_text.EXPORT_DYNAMIC),
-    replace(_TORCHSCRIPT, id="scripted", made=mode_text.SCRIPTED, called="scripted"),
+    replace(
+        _EXPORTED,
+        id="exported_dynamic",
+        kin="exported",
+        made=mode_text.EXPORT_DYNAMIC,
+        since="2.5",  # before, the sizes that may vary cannot be left to it
+    ),
+    replace(
+        _TORCHSCRIPT,
+        id="scripted",
+        made=mode_text.SCRIPTED,
+        called="scripted",
+        since="2.1",  # before, what it raises and warns of depends on what has been scripted before
+    ),
     replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
     _NESTED,
     replace(

@@ -15,9 +15,9 @@ from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import meets_what_takes_no_tangent
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID
-from .situations import needs_mask_gradient
+from .situations import drops_the_mask, keys, mask_names, needs_mask_gradient, queries
 from .subject import lay_out
-from .triggers import is_short_of_dimensions, looks_at_no_position, packs_no_sample, views_nothing
+from .triggers import appended, is_short_of_dimensions, looks_at_no_position, packs_no_sample, views_nothing
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,19 @@ def _flash_alone(call):
         return False
     if since(release, "2.3") and is_short_of_dimensions(call):  # raises before: see the ledger
         return False
+    return not _suits_flash(case, release)
+
+
+def _suits_flash(case, release):
+    """Whether the CPU's fused kernel takes the call of scaled_dot_product_attention."""
     dimensions = (2, 1) if since(release, "2.14") else (2,)
     return (
-        len(case.batch) not in dimensions
-        or case.Dv != case.D
-        or 0 in (case.L, case.S)
-        or (case.kv_heads not in (None, case.batch[-1]) and not since(release, "2.9"))
-        or any(_last_stride(array, case.layout, case.dtype) != 1 for array in inputs(case).values())
-        or (bool(masks_of(case)) and not _fits_flash(case, release))
+        len(case.batch) in dimensions
+        and case.Dv == case.D
+        and 0 not in (case.L, case.S)
+        and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
+        and all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
+        and (not masks_of(case) or _fits_flash(case, release))
     )
 
 
@@ -88,6 +93,24 @@ def _last_stride(array, layout, dtype):
     return tensor.stride(-1) if tensor.ndim else 1
 
 
+def _cannot_be_batched(call):
+    """Whether vmap meets the CPU's fused kernel, which it can map since 2.3."""
+    case, release = call.case, call.release
+    if BY_ID[case.mode].family != "vmap" or not since(release, "2.1") or since(release, "2.3"):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        return _suits_flash(case, release)
+    return any(_is_plain(case, release, block) for block in call.blocks("sdpa")) and not views_nothing(call)
+
+
+def _is_plain(case, release, block):
+    """Whether an attention has keys and queries, and no mask."""
+    is_masked = any(getattr(case, name) is not None for name in mask_names(case, block))
+    if is_masked and not drops_the_mask(case, release, block):
+        return False
+    return queries(case, block) > 0 and keys(case, block) + appended(case) > 0
+
+
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case, release = call.case, call.release
@@ -97,10 +120,8 @@ def _looks_at_values(call):
     cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
     if cannot_look and asks_for_alignment(case, release):
         return True
-    # on fake tensors padding always seems to come last; to pack nothing is an error of its own: see the ledger
-    looked_at = replace(case, mask_check=False) if family == "fake" else case
-    if family != "exported" and dispatch.nested(looked_at, release) and case.N * case.S > 0:
-        return True
+    if not (family == "exported" and since(release, "2.5")) and _packs(case, release) and case.N * case.S > 0:
+        return True  # to pack nothing is an error of its own: see the ledger
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
     asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
@@ -111,6 +132,15 @@ def _looks_at_values(call):
         return False  # the encoder packs before it looks
     raises_before = "src" not in looking and "src" in map(source, views_nothing(call))
     return bool(looking) and not raises_before
+
+
+def _packs(case, release):
+    """Whether nn.TransformerEncoder packs, as it sees the call."""
+    if BY_ID[case.mode].family != "vmap":  # on fake tensors padding always seems to come last
+        case = replace(case, mask_check=False)
+    if BY_ID[case.mode].family == "exported" and since(release, "2.4"):  # only the layers see that they are exported
+        case = replace(case, mode="eager")
+    return dispatch.nested(case, release)
 
 
 def _groups_nested_heads(call):
@@ -177,11 +207,18 @@ REFUSALS = (
         source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
         applies=_looks_at_values,
         error=(
-            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported.*",
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported.*"
+            "|NameError",
             "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'|_local_scalar_dense"
             "|NestedTensorImpl doesn't support sizes|strided nested tensors are not supported"
-            "|_nested_tensor_from_mask_left_aligned",
+            "|_nested_tensor_from_mask_left_aligned|aten.equal.default|free variable 'sizes'|meta converter nyi",
         ),
+    ),
+    Refusal(
+        id="no-batching-rule",
+        source="torch.func.vmap: not all operators have a batching rule, and the error asks to file an issue",
+        applies=_cannot_be_batched,
+        error=("RuntimeError", "Batching rule not implemented for aten::_scaled_dot_product_flash_attention"),
     ),
     Refusal(
         id="flash-alone",

@@ -10,12 +10,14 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import nn
 from torch.utils._pytree import tree_map
 
 from . import dangers
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
+from .dispatch import is_closed_by_export
 from .modes import BY_ID, EAGER
 from .processes import Died, run_alone
 from .results import as_given, as_held, cotangents
@@ -177,7 +179,7 @@ def lay_out(array, layout, dtype):
 
 def _as_eager(case):
     """The eager call, of what the case's mode makes of its layouts and paths."""
-    if BY_ID[case.mode].family == "exported" and case.mode != "exported_strict" and hasattr(case, "fast_path"):
+    if hasattr(case, "fast_path") and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
     layouts = {"layout": "contiguous"} if copied else {}

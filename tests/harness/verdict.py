@@ -23,6 +23,8 @@ NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: 
 
 BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
 
+_GRADIENT = "gradient"  # of all that has one
+
 # Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
@@ -51,7 +53,7 @@ def judge(case, observation, deviations=(), announces=False):
     if announces and mixes_types(case) and not observation.error:
         mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
     if mismatches:
-        return Verdict(FAILS, ids, mismatches, margins)
+        return Verdict(FAILS, ids, tuple(_named(mismatches, observation, prediction)), margins)
     if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
         return Verdict(DEVIATES, prediction.shown, (), margins)
     return Verdict(CONFORMS, ids, (), margins)
@@ -256,12 +258,21 @@ def _gradients(case, observation, prediction):
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
         allowed = comparison.bound_of_gradient(error(), size, computed_in(case), comparison.terms(case))
-        mismatch, ratio = comparison.compare_numbers("gradient", expected, got, allowed)
+        mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
         if mismatch is None:
             return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]
-    wrong = [name for name in directions(case) if _gradient_is_wrong(observation, prediction, weights, name, allowed)]
-    what = "gradient of " + ", ".join(wrong or directions(case)) + ", in the drawn direction"
-    return [replace(mismatch, what=what)], []
+    return [mismatch], []
+
+
+def _named(mismatches, observation, prediction):
+    """The mismatches; one of the gradient tells of which arguments it is, for which each has to be differentiated."""
+    for mismatch in mismatches:
+        if mismatch.what == _GRADIENT:
+            of = directions(prediction.case)
+            wrong = [name for name in of if _gradient_is_wrong(observation, prediction, name, mismatch.bound)]
+            what = f"gradient of {', '.join(wrong or of)}, in the drawn direction"
+            mismatch = replace(mismatch, what=what)
+        yield mismatch
 
 
 def _weighted(weights, results, part):
@@ -273,9 +284,10 @@ def _norm(array):
     return np.linalg.norm(array[np.isfinite(array)])
 
 
-def _gradient_is_wrong(observation, prediction, weights, name, allowed):
+def _gradient_is_wrong(observation, prediction, name, allowed):
     """Whether the gradient of this one argument is."""
     case = prediction.case
+    weights = cotangents(case, {name: array.shape for name, array in prediction.exact.items()})
     results = present(case, predict(case, prediction.deviations, displace=(name,))())
     expected = _weighted(weights, results, derivative).sum()
     got, _ = comparison.contraction(observation.gradients, {name: directions(case)[name]})
