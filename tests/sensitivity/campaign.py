@@ -1,8 +1,8 @@
 """`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
 
 Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
-function notices: then none notices alone. All faults are tried with the quick profile, on the tests that call the
-function which has the fault; those that survive it with the default one, on all.
+function notices: then none notices alone. All faults are tried with the quick profile, on the tests in which they can
+show themselves; those that survive it with the default one, on all.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected, without_translations
 from tests.sensitivity.kill_table import FOUND, PAGE, function_of, page, summarise
-from tests.sensitivity.reach import Only, Recorder, target
+from tests.sensitivity.reach import Only, Recorder, sign
 
 ROOT = Path(__file__).parents[2]
 SEED = 20260101
@@ -103,24 +103,24 @@ def _faulty_run(fault, profile, seed, report, first, tests):
 
 
 def _recorded_run(profile, seed, report, path):
-    """The same on a torch without a fault; `path` gets the functions that each test calls."""
+    """The same on a torch without a fault; `path` gets the signs of faults in each test."""
     recorder = Recorder()
-    with without_translations(), recorder.watching(fault.patch for fault in FAULTS.values()):
+    with without_translations(), recorder.watching(FAULTS.values()):
         code = pytest.main(_arguments(profile, seed, report), plugins=[recorder])
     path.write_text(json.dumps(recorder.tests, indent=1))
     sys.exit(code)
 
 
-def tests_by_target(profile, seed, folder):
-    """{name of a function: the tests that call it in a run of this profile and seed}, measured once."""
+def tests_by_sign(profile, seed, folder):
+    """{sign of a fault: the tests that have it in a run of this profile and seed}, measured once."""
     path = folder / profile / "reach.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _in_a_process(_recorded_run, profile, seed, path.with_name("without.json"), path)
     found = {}
-    for test, targets in json.loads(path.read_text()).items():
-        for name in targets:
-            found.setdefault(name, set()).add(test)
+    for test, signs in json.loads(path.read_text()).items():
+        for its_sign in signs:
+            found.setdefault(its_sign, set()).add(test)
     return found
 
 
@@ -136,11 +136,11 @@ def _in_a_process(function, *args):
 
 
 def try_fault(fault, profile, seed, folder, first=False, reach=None):
-    """The Result of one run; of a former one, if the folder has its record. reach: as tests_by_target gives it."""
+    """The Result of one run; of a former one, if the folder has its record. reach: as tests_by_sign gives it."""
     report = folder / profile / f"{fault}.json"
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
-        tests = reach.get(target(FAULTS[fault].patch), set()) if reach else None
+        tests = reach.get(sign(FAULTS[fault]), set()) if reach else None
         code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
         if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
             return Result(fault, profile, {CRASH: 0})
@@ -190,7 +190,7 @@ def main(arguments=None):
         surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
         reach = None
         if profile == PROFILES[0] and not options.faults:  # to measure it takes as long as to try a fault or two
-            reach = tests_by_target(profile, options.seed, options.reports)
+            reach = tests_by_sign(profile, options.seed, options.reports)
         run = partial(
             try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first, reach=reach
         )

@@ -19,21 +19,29 @@ from tests.harness.modes import NOT_ASKED
 
 @dataclass(frozen=True)
 class Patch:
-    """owner.name is replaced by make(owner.name)."""
+    """owner.name is replaced by make(owner.name).
+
+    when: of a namespace of a call's arguments, whether it can make a difference there; None where that is not known.
+    """
 
     owner: object
     name: str
     make: Callable
+    when: Callable | None = None
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. title: what goes wrong, in words. shows: a call, on which it can be seen, as a case or a function."""
+    """One fault. title: what goes wrong, in words. shows: a call, on which it can be seen, as a case or a function.
+
+    lets_pass: whether all that goes wrong is that an error is not raised.
+    """
 
     id: str
     title: str
     patch: Patch
     shows: Case | Callable
+    lets_pass: bool = False
 
 
 _TRANSLATED = ("scripted", "exported_strict")
@@ -68,8 +76,8 @@ def without_translations():
 # ---- the source with one change ------------------------------------------------------------------------------------
 
 
-def edit(owner, name, old, new):
-    """The function with `old`, which its source has exactly once, replaced by `new`."""
+def edit(owner, name, old, new, when=None):
+    """The function with `old`, which its source has exactly once, replaced by `new`. when: see Patch."""
 
     def make(original):
         source = dedent(inspect.getsource(original))
@@ -80,11 +88,11 @@ def edit(owner, name, old, new):
         exec(compile(source.replace(old, new), f"<{name} with a fault>", "exec"), names, scope)
         return scope[name]
 
-    return Patch(owner, name, make)
+    return Patch(owner, name, make, when)
 
 
-def edit_attention(old, new):
-    return edit(F, "multi_head_attention_forward", old, new)
+def edit_attention(old, new, when=None):
+    return edit(F, "multi_head_attention_forward", old, new, when)
 
 
 def edit_module(module, old, new, method="forward"):
@@ -127,8 +135,7 @@ def wrap(owner, name, before=None, after=None, when=lambda call: True):
     def make(original):
         @standing_in(original)
         def faulty(*args, **kwargs):
-            given = dict(zip(_POSITIONAL[name], args, strict=False)) | kwargs
-            call = _Arguments(**given)
+            call = arguments_of(original, name, args, kwargs)
             if not when(call):
                 return original(*args, **kwargs)
             if before:
@@ -138,7 +145,7 @@ def wrap(owner, name, before=None, after=None, when=lambda call: True):
 
         return faulty
 
-    return Patch(owner, name, make)
+    return Patch(owner, name, make, when)
 
 
 def standing_in(original):
@@ -163,6 +170,12 @@ def standing_in(original):
 class _Arguments(SimpleNamespace):
     def __getattr__(self, name):
         return None
+
+
+def arguments_of(function, name, args, kwargs):
+    """A namespace of the arguments of a call of the function of that name, in which those not given are None."""
+    names = _POSITIONAL[name] if name in _POSITIONAL else inspect.signature(function).parameters
+    return _Arguments(**dict(zip(names, args, strict=False)) | kwargs)
 
 
 def sdpa(**how):

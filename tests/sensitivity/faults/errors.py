@@ -13,7 +13,12 @@ F = torch.nn.functional
 
 def _unchecked(id, title, function, condition, shows, new="False"):
     """A fault in which the function does not ask for a condition any more."""
-    return Fault(id, title, edit(F, function, f"if {condition}:", f"if {new}:"), shows)
+    return _passing(id, title, edit(F, function, f"if {condition}:", f"if {new}:"), shows)
+
+
+def _passing(*fault):
+    """A fault that is no more than that an error is not raised."""
+    return Fault(*fault, lets_pass=True)
 
 
 def _attend(L=3, S=4, **masks):
@@ -62,13 +67,13 @@ FAULTS = (
         lambda: _attend(attn_mask=_ones(1, 4)),
         new="attn_mask.shape[1] != src_len",
     ),
-    Fault(
+    _passing(
         "padding-samples-unchecked",
         "padding of one sample is taken for all",
         edit(F, "_check_key_padding_mask", "key_padding_mask.shape[0] == bsz", "key_padding_mask.shape[0] in (1, bsz)"),
         lambda: _attend(key_padding_mask=_ones(1, 4)),
     ),
-    Fault(
+    _passing(
         "padding-samples-broadcast",
         "padding of one sample is broadcast to all",
         edit_attention(
@@ -77,7 +82,7 @@ FAULTS = (
         ),
         lambda: _attend(key_padding_mask=_ones(1, 4)),
     ),
-    Fault(
+    _passing(
         "padding-longer-cropped",
         "padding longer than the keys is cropped",
         edit_attention(
@@ -86,7 +91,7 @@ FAULTS = (
         ),
         lambda: _attend(key_padding_mask=_ones(2, 5)),
     ),
-    Fault(
+    _passing(
         "padding-transposed-taken",
         "padding (S, N) is taken for (N, S)",
         edit(
@@ -113,7 +118,7 @@ FAULTS = (
         lambda: _attend(attn_mask=_ones(3, 4, dtype=torch.uint8)),
         new="_mask_dtype == torch.uint8:\n            mask = mask.bool()\n        elif _mask_dtype != torch.bool and not _mask_is_float",
     ),
-    Fault(
+    _passing(
         "hint-without-mask-taken",
         "a causal hint without a mask is no error where weights are not wanted",
         edit_attention(
@@ -122,7 +127,7 @@ FAULTS = (
         ),
         lambda: _attend(L=4, is_causal=True, need_weights=False),
     ),
-    Fault(
+    _passing(
         "hint-without-mask-taken-beside-padding",
         "a causal hint without a mask is no error where padding is given",
         edit_attention(
@@ -131,7 +136,7 @@ FAULTS = (
         ),
         lambda: _attend(L=4, is_causal=True, key_padding_mask=_ones(2, 4, dtype=torch.bool)),
     ),
-    Fault(
+    _passing(
         "padding-dimensions-unchecked",
         "padding may have a dimension more",
         edit_attention(
@@ -140,7 +145,7 @@ FAULTS = (
         ),
         lambda: _attend(key_padding_mask=_ones(2, 1, 4)),
     ),
-    Fault(
+    _passing(
         "flat-mask-taken",
         "a flat mask with the right number of elements is taken",
         edit_attention(
@@ -162,7 +167,9 @@ FAULTS = (
         "SDPA takes an integer mask for bool",
         sdpa(
             before=put("attn_mask", torch.Tensor.bool),
-            when=lambda call: masked(call) and not call.attn_mask.is_floating_point(),
+            when=lambda call: (
+                masked(call) and not (call.attn_mask.is_floating_point() or call.attn_mask.dtype == torch.bool)
+            ),
         ),
         lambda: F.scaled_dot_product_attention(
             _ones(1, 2, 2), _ones(1, 2, 2), _ones(1, 2, 2), _ones(2, 2, dtype=torch.int64)
@@ -171,7 +178,7 @@ FAULTS = (
     Fault(
         "sdpa-longer-mask-cropped",
         "SDPA crops a mask with too many keys",
-        sdpa(before=_crop, when=masked),
+        sdpa(before=_crop, when=lambda call: masked(call) and call.attn_mask.shape[-1:] > call.key.shape[-2:-1]),
         lambda: F.scaled_dot_product_attention(_ones(1, 2, 2), _ones(1, 2, 2), _ones(1, 2, 2), _ones(2, 3)),
     ),
     Fault(
@@ -179,7 +186,12 @@ FAULTS = (
         "SDPA casts a mask of another dtype",
         sdpa(
             before=lambda call: setattr(call, "attn_mask", call.attn_mask.to(call.query.dtype)),
-            when=lambda call: masked(call) and call.attn_mask.is_floating_point() and not call.attn_mask.requires_grad,
+            when=lambda call: (
+                masked(call)
+                and call.attn_mask.is_floating_point()
+                and call.attn_mask.dtype != call.query.dtype
+                and not call.attn_mask.requires_grad
+            ),
         ),
         lambda: F.scaled_dot_product_attention(
             _ones(1, 2, 2), _ones(1, 2, 2), _ones(1, 2, 2), _ones(2, 2, dtype=torch.float64)

@@ -38,7 +38,11 @@ def _in_sdpa(id, title, when, shows, before=drop_mask):
 
 def _in_attention(id, title, condition, shows, argument="attn_mask"):
     statement = f"{argument} = None if {condition} else {argument}\n    "
-    return Fault(id, title, edit_attention(_CHECK, statement + _CHECK), shows)
+
+    def when(call):
+        return getattr(call, argument) is not None and eval(condition, {"torch": torch}, vars(call))
+
+    return Fault(id, title, edit_attention(_CHECK, statement + _CHECK, when), shows)
 
 
 def _is_mapped(call):
