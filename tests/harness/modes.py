@@ -310,9 +310,17 @@ MODES = (
         within='torch.device("meta")',
         calls=(MODULES, FUNCTIONAL, SDPA),
         everywhere=False,
+        only_on="cpu",  # where alone it has been measured
         since="2.0",
     ),
-    Mode("threads", mode_text.THREADS, "threaded", calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False),
+    Mode(
+        "threads",
+        mode_text.THREADS,
+        "threaded",
+        calls=(MODULES, FUNCTIONAL, SDPA),
+        everywhere=False,
+        only_on="cpu",
+    ),
     Mode(
         "stack_flag",
         "for part in module.modules():\n"
