@@ -940,8 +940,8 @@ ENTRIES = (
         affects=">=2.1,<2.5",
         upstream="pytorch/pytorch#126025",
         clause=3,
-        trigger="torch.compile, and a src_key_padding_mask where the batch may be packed into a nested tensor,"
-        " wherever its padding is",
+        trigger="torch.compile, not with dynamic=True, and a src_key_padding_mask where the batch may be packed into a"
+        " nested tensor, wherever its padding is",
         instead="TorchRuntimeError: fake tensors cannot be packed",
         advice="enable_nested_tensor=False",
         applies=compiled.packs_fake_tensors,
