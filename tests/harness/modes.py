@@ -415,7 +415,15 @@ MODES = (
         Mode(f"vectors_{name.lower()}", vectors=name, calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False)
         for name in ("DEFAULT", "AVX2")
     ),
-    Mode("sdpa_math", within=MATH, calls=(MODULES, FUNCTIONAL, SDPA), needs=_CHOOSES, since="2.0", everywhere=False),
+    Mode(
+        "sdpa_math",
+        within=MATH,
+        calls=(MODULES, FUNCTIONAL, *[SDPA] * 2),
+        needs=_CHOOSES,
+        since="2.0",
+        everywhere=False,
+        times=2,
+    ),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
     *(
         Mode(

@@ -24,6 +24,7 @@ _NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins as the others 
 _SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 _QUERIES = (*_LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
+_LONG = ((520, 520), (769, 769), (520, 1025))  # rarely both, of one head: a causal diagonal crosses blocks there
 
 _WITHOUT_GRADIENT = ("no_grad", "inference_mode", "frozen")
 _SEEDS = st.integers(0, 2**16 - 1)
@@ -129,7 +130,8 @@ def _heads(draw, even, smallest=1):
 def scaled_dot_product_cases(draw, release, inference=False):
     """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
-    L, S = lengths(draw, _QUERIES)
+    is_long = batch == (1, 1) and one_of(draw, False, True)
+    L, S = draw(evenly(_LONG)) if is_long else lengths(draw, _QUERIES)
     L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
     D, Dv = draw(evenly(_FEATURES if release.device_type == "cpu" else (*_FEATURES, *_ALIGNED)))
     case = ScaledDotProduct(
@@ -140,7 +142,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
         S=S,
         D=D,
         Dv=Dv,
-        is_causal=one_of(draw, False, False, False, False, True),
+        is_causal=one_of(draw, *[False] * (1 if is_long else 4), True),
         scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
