@@ -152,7 +152,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
     mask_batch = () if broadcast.endswith("-D") else mask_batch
     has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1
-    attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True))
+    attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True, True))
     return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
 
 
@@ -174,7 +174,7 @@ def _broadcastable(batch):
     """All batch dimensions of a mask that broadcast to `batch`; most often none, as most people have it."""
     tails = [batch[len(batch) - kept :] for kept in range(len(batch) + 1)]
     shapes = dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail)))
-    return (*[()] * 3, *shapes)
+    return (*[()] * 3, *shapes, *[batch] * 2)
 
 
 @st.composite
@@ -438,8 +438,11 @@ def _has_something(case):
 
 
 def low_precision_cases(release, dtype):
-    """Calls of any of them in a low precision."""
-    return any_cases(release).map(lambda case: _lowered(case, dtype))
+    """Calls of any of them in a low precision, more of the function, which costs least."""
+    cases = [any_cases(release)]
+    if release.has_scaled_dot_product_attention and not release.adopted:
+        cases += [scaled_dot_product_cases(release)] * 2
+    return st.one_of(cases).map(lambda case: _lowered(case, dtype))
 
 
 def _lowered(case, dtype):
