@@ -100,7 +100,9 @@ def _cannot_be_batched(call):
         return False
     if isinstance(case, ScaledDotProduct):
         return _suits_flash(case, release)
-    return any(_is_plain(case, release, block) for block in call.blocks("sdpa")) and not views_nothing(call)
+    if views_nothing(call) or dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
+        return False
+    return any(_is_plain(case, release, block) for block in call.blocks("sdpa"))
 
 
 def _is_plain(case, release, block):
