@@ -99,7 +99,7 @@ def _cannot_be_batched(call):
     if BY_ID[case.mode].family != "vmap" or not since(release, "2.1") or since(release, "2.3"):
         return False
     if isinstance(case, ScaledDotProduct):
-        return _suits_flash(case, release)
+        return _suits_flash(replace(case, layout="contiguous"), release)  # as it is mapped
     if views_nothing(call) or dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
         return False
     return any(_is_plain(case, release, block) for block in call.blocks("sdpa"))
