@@ -61,18 +61,18 @@ def _flash_alone(call):
         return False
     if since(release, "2.3") and is_short_of_dimensions(call):  # raises before: see the ledger
         return False
-    return not _suits_flash(case, release)
+    is_dense = all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
+    return not (is_dense and _suits_flash(case, release))
 
 
 def _suits_flash(case, release):
-    """Whether the CPU's fused kernel takes the call of scaled_dot_product_attention."""
+    """Whether the CPU's fused kernel takes a call of scaled_dot_product_attention whose inputs are contiguous."""
     dimensions = (2, 1) if since(release, "2.14") else (2,)
     return (
         len(case.batch) in dimensions
         and case.Dv == case.D
         and 0 not in (case.L, case.S)
         and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
-        and all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
         and (not masks_of(case) or _fits_flash(case, release))
     )
 
@@ -99,7 +99,7 @@ def _cannot_be_batched(call):
     if BY_ID[case.mode].family != "vmap" or not since(release, "2.1") or since(release, "2.3"):
         return False
     if isinstance(case, ScaledDotProduct):
-        return _suits_flash(replace(case, layout="contiguous"), release)  # as it is mapped
+        return _suits_flash(case, release)  # what is mapped has been copied
     if views_nothing(call) or dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
         return False
     return any(_is_plain(case, release, block) for block in call.blocks("sdpa"))
@@ -132,7 +132,8 @@ def _looks_at_values(call):
     looking = set(map(source, asking))
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
         return False  # the encoder packs before it looks
-    raises_before = "src" not in looking and "src" in map(source, views_nothing(call))
+    lacks_a_bias = not since(release, "2.3") and dispatch.looks_for_missing_biases(case, release)
+    raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source, views_nothing(call)))
     return bool(looking) and not raises_before
 
 
