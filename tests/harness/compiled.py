@@ -1,7 +1,5 @@
 """Where what is compiled meets what it was not told, or cannot know. A call is a situations.Call."""
 
-from dataclasses import replace
-
 from . import dispatch
 from .cases import Transformer
 from .modes import BY_ID
@@ -15,11 +13,7 @@ def packs_fake_tensors(call):
     """
     mode = BY_ID[call.case.mode]
     is_fake = mode.family == "compiled" and not mode.id.endswith("_dynamic")
-    return is_fake and dispatch.nested(_unchecked(call.case), call.release)
-
-
-def _unchecked(case):
-    return replace(case, mask_check=False) if isinstance(case, Transformer) else case
+    return is_fake and dispatch.nested_on_fake_tensors(call.case, call.release)
 
 
 def strides_are_not_as_told(call):

@@ -5,6 +5,7 @@ An attention block of a module is named by its source of keys: "self" (a multi-h
 the names are "src.early", "src.last" and so on. A path is "native_layer", "native_mha", "sdpa" or "explicit".
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -227,6 +228,11 @@ def nested(case, release):
         and case.src_key_padding_mask is not None
         and (not case.mask_check or _is_seen_to_be_aligned(case, release))
     )
+
+
+def nested_on_fake_tensors(case, release):
+    """The same where the call is made on fake tensors, on which padding always seems to come last."""
+    return isinstance(case, Transformer) and nested(replace(case, mask_check=False), release)
 
 
 def _is_seen_to_be_aligned(case, release):

@@ -319,7 +319,7 @@ MODES = (
         "threaded",
         calls=(MODULES, FUNCTIONAL, SDPA),
         everywhere=False,
-        only_on="cpu",
+        only_on="cpu",  # whose kernels they share
     ),
     Mode(
         "stack_flag",

@@ -139,11 +139,12 @@ def _looks_at_values(call):
 
 def _packs(case, release):
     """Whether nn.TransformerEncoder packs, as it sees the call."""
-    if BY_ID[case.mode].family != "vmap":  # on fake tensors padding always seems to come last
-        case = replace(case, mask_check=False)
-    if BY_ID[case.mode].family == "exported" and since(release, "2.4"):  # only the layers see that they are exported
+    family = BY_ID[case.mode].family
+    if family == "vmap":
+        return dispatch.nested(case, release)
+    if family == "exported" and since(release, "2.4"):  # only the layers see that they are exported
         case = replace(case, mode="eager")
-    return dispatch.nested(case, release)
+    return dispatch.nested_on_fake_tensors(case, release)
 
 
 def _groups_nested_heads(call):

@@ -63,7 +63,7 @@ class Recorder:
             self._seen.update(fault.id for fault in conditional if _may_show(fault, call))
             try:
                 return original(*args, **kwargs)
-            except Exception:
+            except Exception:  # is noted, and raised again
                 self._seen.add(f"{target} raises")
                 raise
 
@@ -73,7 +73,7 @@ class Recorder:
 def _may_show(fault, call):
     try:
         return fault.patch.when(call)
-    except Exception:  # of a tensor without values: as it would, were the fault there
+    except Exception:  # of a fake tensor's values, say; the faulty function would raise the same, and be noticed
         return True
 
 
