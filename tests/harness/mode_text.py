@@ -24,22 +24,25 @@ def threaded(*given, **options):
 _VMAP = """\
 def twice(*given, **options):
     def pair(tensor):  # with other contents
-        return torch.stack([tensor.roll(1), tensor])
+        return torch.stack([tensor.roll(1), tensor], {axis})
 
     def once(mapped, sequences):
         results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
         return tuple(result for result in results if result is not None) if type(results) is tuple else results
 
-    mapped = {{name: pair(value) for name, value in options.items() if {}}}
+    mapped = {{name: pair(value) for name, value in options.items() if {is_mapped}}}
     others = {{name: value for name, value in options.items() if name not in mapped}}
-    sequences = {{id(tensor): {} for tensor in given}}  # self-attention is told by identity
-    results = torch.func.vmap(once, in_dims=(0, {}))(mapped, sequences)
+    sequences = {{id(tensor): {sequence} for tensor in given}}  # self-attention is told by identity
+    results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(mapped, sequences)
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
-VMAP = _VMAP.format("isinstance(value, torch.Tensor)", "pair(tensor)", 0)
-VMAP_OF_SEQUENCES = _VMAP.format("isinstance(value, torch.Tensor) and 'mask' not in name", "pair(tensor)", 0)
-VMAP_OF_MASKS = _VMAP.format("isinstance(value, torch.Tensor) and 'mask' in name", "tensor", None)
+_IS_MASK = "isinstance(value, torch.Tensor) and 'mask' in name"
+VMAP = _VMAP.format(is_mapped="isinstance(value, torch.Tensor)", sequence="pair(tensor)", sequences=0, axis=0)
+VMAP_OF_SEQUENCES = _VMAP.format(
+    is_mapped=_IS_MASK.replace("in name", "not in name"), sequence="pair(tensor)", sequences=0, axis=0
+)
+VMAP_OF_MASKS = _VMAP.format(is_mapped=_IS_MASK, sequence="tensor", sequences=None, axis=-1)
 
 _COMPILED = """\
 torch._dynamo.reset()

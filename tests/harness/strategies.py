@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
-from .modes import FUNCTIONAL, SDPA
+from .modes import FUNCTIONAL, MODES, SDPA
 from .modes import MODULES as ANY_MODULE
 from .packing import NESTED
 
@@ -471,6 +471,7 @@ def garbage_cases(release, dropout=0.0):
     return any_cases(release).map(with_garbage)
 
 
+_BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]
 _DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
 
 
@@ -482,6 +483,14 @@ def shows_dropped_weights(release):
 def dropout_cases(release):
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
     return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", training=True, **_DROPPED))
+
+
+def all_dropped_cases(release):
+    """Calls of the function, with a mask or a causal bias, and of nn.MultiheadAttention that drop every weight."""
+    kinds = [multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))]
+    if release.has_scaled_dot_product_attention and not release.adopted:
+        kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
+    return st.one_of(kinds).map(lambda case: replace(case, autograd="no_grad", dropout=1.0))
 
 
 def nan_query_cases(release, module):

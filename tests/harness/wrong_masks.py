@@ -124,6 +124,7 @@ CALLEES = (
     Callee("Transformer", (("src_mask", (S, S)), _ENCODER_PADDING, *_DECODER_MASKS), ("src", "tgt"), _TRANSFORMER),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),
+    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, options="enable_gqa=True", variant="grouped"),
 )
 
 
@@ -295,6 +296,8 @@ def not_applicable(call, release):
         return f"this release has no {call.module}"
     if not {call.fault.inputs, call.fault.dtype} & {"float32", "float64"} <= set(release.dtypes):
         return f"there is no {call.fault.inputs} on this device"
+    if call.callee.variant == "grouped" and not release.has_enable_gqa:
+        return "this release has no enable_gqa"
     if call.fault.hint and not call.callee.takes(call.hint):
         return f"this release has no {call.hint}"
     if call.fault.bias and not since(release, "2.3"):
@@ -367,7 +370,8 @@ def _shape(call, name):
     """The shape of an input."""
     length = _LENGTHS[name]
     if call.module == _SDPA:
-        return (*((N, HEADS) if call.callee.variant == "4d" else (N * HEADS,)), length, E // HEADS)
+        heads = 1 if call.callee.variant == "grouped" and name == "key" else HEADS
+        return (*((N * HEADS,) if call.callee.variant == "3d" else (N, heads)), length, E // HEADS)
     features = call.callee.features if name == "key" else E
     is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
     samples = call.fault.samples

@@ -191,10 +191,15 @@ def _drops_the_mask(call, release):
     return is_hinted and not _is_native(call, release) and not _is_explicit(call, release)
 
 
+def _is_fused(call, release):
+    """Whether the CPU's fused kernel would serve the call: it takes masks from 2.3 on, and groups of heads from 2.9."""
+    first = {"4d": "2.3", "grouped": "2.9"}.get(call.callee.variant)
+    return first is not None and since(release, first) and release.device_type != "cuda"
+
+
 def _has_no_rows(call, release):
-    """Whether the CPU's fused kernel, which takes masks from 2.3 on, is given a 1-D mask."""
-    is_flat = call.fault.name == "flat" and call.callee.variant == "4d"
-    return is_flat and since(release, "2.3") and release.device_type != "cuda"
+    """Whether the CPU's fused kernel is given a 1-D mask."""
+    return call.fault.name == "flat" and _is_fused(call, release)
 
 
 def _is_on_another_device(call, release):
@@ -226,7 +231,7 @@ def _is_elsewhere_noticed(call, release):
         return call.module.startswith("Transformer")  # adds the result to what is on another device
     if _is_explicit(call, release) or not since(release, "2.1"):
         return False
-    return not since(release, "2.14" if call.callee.variant == "3d" else "2.3")
+    return not since(release, {"3d": "2.14", "grouped": "2.9"}.get(call.callee.variant, "2.3"))
 
 
 # ---- entries -------------------------------------------------------------------------------------------------------
@@ -377,7 +382,7 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="both apply: a query sees what the mask and the causal mask let it see",
         advice="put the causal mask into attn_mask, and leave is_causal alone",
-        applies=lambda call, release: call.fault.name == "mask_with_hint" and call.callee.variant == "4d",
+        applies=lambda call, release: call.fault.name == "mask_with_hint" and _is_fused(call, release),
     ),
     WrongMaskDeviation(
         id="sdpa-float32-mask",

@@ -87,7 +87,7 @@ def test_every_wrong_shape_is_wrong():
         if call.fault in _TYPES or call.fault.name in _OF_THE_RIGHT_SHAPE:
             continue
         if call.module == "scaled_dot_product_attention":
-            scores = (N, HEADS, L, S) if call.callee.variant == "4d" else (N * HEADS, L, S)
+            scores = (N * HEADS, L, S) if call.callee.variant == "3d" else (N, HEADS, L, S)
             assert not _broadcasts(call.shape, scores), call
         else:
             assert call.shape not in (call.right_shape, (N * HEADS, *call.right_shape)), call

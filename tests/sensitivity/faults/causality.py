@@ -212,4 +212,15 @@ FAULTS = (
         ),
         replace(SDPA, mode="causal_upper_left", is_causal=True, scale=2.0),
     ),
+    Fault(
+        "upper-left-bias-forgets-dropout",
+        "causal_upper_left does not pass dropout_p on",
+        edit(
+            CausalBias,
+            "_dispatch",
+            "dropout_p=dropout_p,\n            is_causal=True,\n            scale",
+            "is_causal=True,\n            scale",
+        ),
+        replace(SDPA, mode="causal_upper_left", is_causal=True, dropout=1.0),
+    ),
 )

@@ -63,6 +63,19 @@ def _first_of_mapped(mask):
     return torch._C._functorch.get_unwrapped(mask).select(torch._C._functorch.maybe_get_bdim(mask), 0)
 
 
+def _is_mapped_elsewhere(call):
+    """Whether the mask is mapped over another dimension than its first, of the same size."""
+    if not (masked(call) and torch._C._functorch.is_batchedtensor(call.attn_mask)):
+        return False
+    whole, axis = torch._C._functorch.get_unwrapped(call.attn_mask), torch._C._functorch.maybe_get_bdim(call.attn_mask)
+    return axis > 0 and whole.size(0) == whole.size(axis)
+
+
+def _mapped_over_its_first(mask):
+    level = torch._C._functorch.maybe_get_level(mask)
+    return torch._C._functorch._add_batch_dim(torch._C._functorch.get_unwrapped(mask), 0, level)
+
+
 def _is_expanded_over_heads(call):
     mask = call.attn_mask
     return masked(call) and mask.dim() == 4 and mask.size(1) > 1 and (mask == mask[:, :1]).all()
@@ -123,6 +136,12 @@ FAULTS = (
         "under vmap over the mask alone the first mask serves all",
         sdpa(before=put("attn_mask", _first_of_mapped), when=_is_mapped_alone),
         inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_masks")),
+    ),
+    Fault(
+        "sdpa-mask-mapped-over-its-first",
+        "under vmap a mask that is mapped over another dimension is mapped over its first, where that is as large",
+        sdpa(before=put("attn_mask", _mapped_over_its_first), when=_is_mapped_elsewhere),
+        replace(SDPA, L=2, attn_mask=Mask("bool", "random"), mode="vmap_of_masks"),
     ),
     Fault(
         "sdpa-batch-dimensions-exchanged",

@@ -163,6 +163,17 @@ FAULTS = (
         ),
     ),
     Fault(
+        "sdpa-hint-beside-mask-of-groups",
+        "SDPA ignores is_causal beside a mask where query heads share keys, instead of refusing both",
+        sdpa(
+            before=put("is_causal", lambda hint: False),
+            when=lambda call: masked(call) and bool(call.is_causal and call.enable_gqa),
+        ),
+        lambda: F.scaled_dot_product_attention(
+            _ones(1, 2, 2, 2), *[_ones(1, 1, 2, 2)] * 2, _ones(2, 2), is_causal=True, enable_gqa=True
+        ),
+    ),
+    Fault(
         "sdpa-integer-mask-taken",
         "SDPA takes an integer mask for bool",
         sdpa(

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tests.sensitivity.injection import Fault, edit_attention, has_mask, native_attention
-from tests.sensitivity.literals import ATTENTION, CROSS, HIDING, PADDING, PER_HEAD, inferring, weighing
+from tests.sensitivity.injection import Fault, edit_attention, has_mask, masked, native_attention, sdpa
+from tests.sensitivity.literals import ATTENTION, CROSS, HIDING, PADDING, PER_HEAD, SDPA, inferring, weighing
 
 _SOFTMAX = "attn_output_weights = softmax(attn_output_weights, dim=-1)"
 _MEAN = "attn_output_weights.mean(dim=1)"
@@ -146,6 +146,12 @@ FAULTS = (
             "attn_output = torch.bmm(dropout(attn_output_weights, p=dropout_p) if training else attn_output_weights, v)",
         ),
         _DROPPING,
+    ),
+    Fault(
+        "dropout-of-all-beside-a-mask",
+        "where every weight is dropped SDPA with a mask divides 0 by 0",
+        sdpa(after=lambda result, call: result * float("nan"), when=lambda call: masked(call) and call.dropout_p == 1),
+        replace(SDPA, attn_mask=HIDING, dropout=1.0),
     ),
     Fault(
         "dropout-in-eval",
