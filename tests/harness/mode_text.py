@@ -11,6 +11,14 @@ for name, _ in list(module.named_parameters()):
     {}
 """
 
+OWN_CLASSES = """\
+module = copy.deepcopy(module)
+for part in module.modules():
+    is_stack = isinstance(part, (torch.nn.TransformerEncoder, torch.nn.TransformerDecoder))
+    base = torch.nn.Module if is_stack else type(part)
+    part.__class__ = type("Own", (base,), {"forward": type(part).forward})
+"""
+
 THREADS = """\
 def threaded(*given, **options):
     threads = torch.get_num_threads()
@@ -79,9 +87,16 @@ def compiled(options):
 
 
 EXPORT = """\
+class Call(torch.nn.Module):
+    def forward(self, *given, **options):
+        return module(*given, **options)
+
 def exported(*given, **options):
-    return torch.export.export(module, given, options, strict=False).module()(*given, **options)
+    what = module if isinstance(module, torch.nn.Module) else Call()
+    return torch.export.export(what, given, options, strict=False).module()(*given, **options)
 """
+
+EXPORT_DECOMPOSED = EXPORT.replace(".module()", ".run_decompositions().module()")
 
 EXPORT_STRICT = "torch._dynamo.reset()\n" + EXPORT.replace("strict=False", "strict=True")
 

@@ -25,6 +25,7 @@ from .vectors import VARIABLE, is_lesser
 
 NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
+_ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +166,7 @@ _COMPILED = Mode(
     "compiled",
     mode_text.compiled('backend="aot_eager"'),
     "compiled",
-    calls=(MODULES, SDPA),
+    calls=(*[MODULES] * 4, SDPA),
     needs="compile",
     since="2.1",  # before, not with Python 3.11
     **_TRACED,
@@ -175,6 +176,7 @@ _EXPORTED = Mode(
     "exported",
     mode_text.EXPORT,
     "exported",
+    calls=(*[MODULES] * 3, SDPA),
     needs="export",
     since="2.3",  # before, it takes no keyword arguments
     differentiates=False,
@@ -206,7 +208,7 @@ _JVP = Mode(
     "func_jvp",
     mode_text.JVP,
     "differentiated",
-    calls=(MODULES, FUNCTIONAL, SDPA),
+    calls=_ALL,
     is_forward=True,
     needs="func",
     everywhere=False,
@@ -218,7 +220,7 @@ _MAPPED = Mode(
     "vmap",
     mode_text.VMAP,
     "twice",
-    calls=(MODULES, FUNCTIONAL, SDPA),
+    calls=_ALL,
     needs="func",
     everywhere=False,
     since="2.0",
@@ -251,7 +253,7 @@ _BIASED = Mode(
 _AUTOCAST = Mode(
     "autocast",
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
-    calls=(MODULES, FUNCTIONAL, SDPA),
+    calls=_ALL,
     lowers="bfloat16",
     since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
     everywhere=False,
@@ -303,12 +305,13 @@ MODES = (
         mode_text.EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
     ),
+    Mode("own_classes", mode_text.OWN_CLASSES),  # subclasses of torch's; stacks that are none of its
     Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.0"),
     Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False, times=4),
     Mode(
         "default_device",  # where nothing that is given lies
         within='torch.device("meta")',
-        calls=(MODULES, FUNCTIONAL, SDPA),
+        calls=_ALL,
         everywhere=False,
         only_on="cpu",  # where alone it has been measured
         since="2.0",
@@ -317,7 +320,7 @@ MODES = (
         "threads",
         mode_text.THREADS,
         "threaded",
-        calls=(MODULES, FUNCTIONAL, SDPA),
+        calls=_ALL,
         everywhere=False,
         only_on="cpu",  # whose kernels they share
     ),
@@ -372,6 +375,13 @@ MODES = (
     _EXPORTED,
     replace(
         _EXPORTED,
+        id="exported_decomposed",
+        kin="exported",
+        made=mode_text.EXPORT_DECOMPOSED,
+        warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12
+    ),
+    replace(
+        _EXPORTED,
         id="exported_strict",
         kin="exported",
         made=mode_text.EXPORT_STRICT,
@@ -382,6 +392,7 @@ MODES = (
         id="exported_dynamic",
         kin="exported",
         made=mode_text.EXPORT_DYNAMIC,
+        calls=(MODULES,),
         since="2.5",  # before, the sizes that may vary cannot be left to it
     ),
     replace(
@@ -411,14 +422,11 @@ MODES = (
         lowers="float16",
         since="2.3",
     ),
-    *(
-        Mode(f"vectors_{name.lower()}", vectors=name, calls=(MODULES, FUNCTIONAL, SDPA), everywhere=False)
-        for name in ("DEFAULT", "AVX2")
-    ),
+    *(Mode(f"vectors_{name.lower()}", vectors=name, calls=_ALL, everywhere=False) for name in ("DEFAULT", "AVX2")),
     Mode(
         "sdpa_math",
         within=MATH,
-        calls=(MODULES, FUNCTIONAL, *[SDPA] * 2),
+        calls=(*[MODULES] * 3, FUNCTIONAL, *[SDPA] * 3),
         needs=_CHOOSES,
         since="2.0",
         everywhere=False,

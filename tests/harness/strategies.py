@@ -36,6 +36,11 @@ def one_of(draw, *values):
     return draw(evenly(values))
 
 
+def mixed(*strategies):
+    """One of the strategies, a repeated one more often: st.one_of takes each once, and apart what was mixed before."""
+    return evenly(range(len(strategies))).flatmap(strategies.__getitem__)
+
+
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
 _FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in VALUES))
@@ -335,10 +340,10 @@ def any_cases(release):
     """Calls of any of them."""
     if release.adopted:
         return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
-    kinds = [module_cases(release), cases_of(release, "multi_head_attention_forward")]
+    kinds = [*[module_cases(release)] * 6, cases_of(release, "multi_head_attention_forward")]
     if release.has_scaled_dot_product_attention:
-        kinds.append(scaled_dot_product_cases(release))
-    return st.one_of(kinds)
+        kinds += [scaled_dot_product_cases(release)] * 2
+    return mixed(*kinds)
 
 
 def cases_in(release, *modes):
@@ -367,7 +372,7 @@ def _cases_in(release, mode):
             case = replace(case, num_layers=2)
         return _lowered(case, "float32") if mode.lowers else case
 
-    cases = st.one_of([kinds[kind] for kind in mode.calls if kind in kinds]).map(in_mode)
+    cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(in_mode)
     if mode.is_forward:
         cases = st.tuples(cases, evenly((False, True, True, True))).map(_perhaps_in_training)
     if mode.is_for_small:
@@ -439,10 +444,10 @@ def _has_something(case):
 
 def low_precision_cases(release, dtype):
     """Calls of any of them in a low precision, more of the function, which costs least."""
-    cases = [any_cases(release)]
+    cases = [any_cases(release)] * 2
     if release.has_scaled_dot_product_attention and not release.adopted:
-        cases += [scaled_dot_product_cases(release)] * 2
-    return st.one_of(cases).map(lambda case: _lowered(case, dtype))
+        cases.append(scaled_dot_product_cases(release))
+    return mixed(*cases).map(lambda case: _lowered(case, dtype))
 
 
 def _lowered(case, dtype):
