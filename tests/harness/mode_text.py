@@ -176,13 +176,18 @@ def faked(*given, **options):
         results = results if type(results) is tuple else (results,)
         return [(result.shape, result.dtype, result.device) for result in results if result is not None]
 
-    parameters = dict(module.named_parameters())
+    is_module = isinstance(module, torch.nn.Module)
+    parameters = dict(module.named_parameters()) if is_module else {}
     with FakeTensorMode() as fakes:
         tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
         its = {id(tensor): fakes.from_tensor(tensor) for tensor in (*tensors, *parameters.values())}
         values = {name: its[id(tensor)] for name, tensor in parameters.items()}
         others = {name: its.get(id(value), value) for name, value in options.items()}
-        fake = torch.func.functional_call(module, values, tuple(its[id(tensor)] for tensor in given), others)
+        sequences = tuple(its[id(tensor)] for tensor in given)
+        if is_module:
+            fake = torch.func.functional_call(module, values, sequences, others)
+        else:
+            fake = module(*sequences, **others)
     results = module(*given, **options)
     assert described(fake) == described(results), f"{described(fake)} is not {described(results)}"
     return results

@@ -255,6 +255,7 @@ _AUTOCAST = Mode(
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
     calls=_ALL,
     lowers="bfloat16",
+    times=2,
     since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
     everywhere=False,
 )
@@ -306,7 +307,16 @@ MODES = (
         parameter="{path}{leaf}_orig",
     ),
     Mode("own_classes", mode_text.OWN_CLASSES),  # subclasses of torch's; stacks that are none of its
-    Mode("fake", mode_text.FAKE, "faked", is_watched=False, everywhere=False, needs="func", since="2.0"),
+    Mode(
+        "fake",
+        mode_text.FAKE,
+        "faked",
+        calls=(*[MODULES] * 3, SDPA),
+        is_watched=False,
+        everywhere=False,
+        needs="func",
+        since="2.0",
+    ),
     Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False, times=4),
     Mode(
         "default_device",  # where nothing that is given lies

@@ -216,6 +216,13 @@ FAULTS = (
         replace(TRANSFORMER, src_mask=HIDING),
     ),
     _transformer(
+        "transformer-foreign-encoder-padding-lost",
+        "nn.Transformer gives no padding to an encoder that is no nn.TransformerEncoder",
+        "        src_key_padding_mask=src_key_padding_mask,\n",
+        "        src_key_padding_mask=src_key_padding_mask if isinstance(self.encoder, TransformerEncoder) else None,\n",
+        replace(TRANSFORMER, src_key_padding_mask=PADDING, mode="own_classes"),
+    ),
+    _transformer(
         "transformer-source-padding-lost",
         "nn.Transformer forgets src_key_padding_mask where one is given for the memory",
         "src_key_padding_mask=src_key_padding_mask",
