@@ -178,27 +178,28 @@ def check_dropped_weights(case):
     if ledger.applying(call, session.current.entries) or _is_not_made(observation):
         return
     session.current.tally.add(case, observation, Verdict(CONFORMS))
+    for mismatch in _mismatches_under_dropout(case, observation):
+        raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
+
+
+def _mismatches_under_dropout(case, observation):
+    """What is not as it should be; what comes after the first does not count."""
     if observation.error:
-        raise _nonconformance(case, observation, Verdict(FAILS, (), (Mismatch("error", None, observation.error),)))
-    got = _in_one_shape(case, observation.outputs)
-    specified = specification(case)()
+        yield Mismatch("error", None, observation.error)
+    got, specified = _in_one_shape(case, observation.outputs), specification(case)()
     for name, array in got.items():
         if array.shape != specified[name].shape:
-            mismatch = Mismatch(f"{name} shape", specified[name].shape, array.shape)
-            raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
+            yield Mismatch(f"{name} shape", specified[name].shape, array.shape)
     exact, rough = (_after_dropout(case, dtype, got.get("weights")) for dtype in ("float64", rough_dtype(case.dtype)))
     garbage = _in_one_shape(case, _garbage(case, observation.outputs))
-    for name in got:
+    for name, array in got.items():
         allowed = bound(exact[name], rough[name], case.dtype, terms(case), garbage[name])
-        mismatch, _ = compare_arrays(f"{name} under dropout", exact[name], got[name], allowed, garbage[name])
+        mismatch, _ = compare_arrays(f"{name} under dropout", exact[name], array, allowed, garbage[name])
         if mismatch:
-            raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
-    if case.dropout == 1:
-        return
-    visible = exact["weights"][specified["weights"] > 0]
+            yield mismatch
+    visible = exact["weights"][specified["weights"] > 0] if case.dropout < 1 else np.empty(0)
     if visible.size > 60 and (visible.all() or not visible.any()):  # one chance in 2 ** 60
-        mismatch = Mismatch("dropped weights", f"about half of {visible.size}", "all or none")
-        raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
+        yield Mismatch("dropped weights", f"about half of {visible.size}", "all or none")
 
 
 def _after_dropout(case, dtype, dropped):

@@ -141,6 +141,8 @@ def try_fault(fault, profile, seed, folder, first=False, reach=None):
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
         tests = reach.get(sign(FAULTS[fault]), set()) if reach else None
+        if tests is not None and not tests:  # no test of this profile has a call in which it can show itself
+            return Result(fault, profile, {})
         code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
         if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
             return Result(fault, profile, {CRASH: 0})
