@@ -70,6 +70,15 @@ def test_modes_do_what_they_say():
     assert prepared("parametrized")[0].self_attn.parametrizations.in_proj_weight[0]
     assert prepared("functional_call")[0].__globals__["hollow"].linear1.weight.is_meta
     assert prepared("checkpoint")[0].func is torch.utils.checkpoint.checkpoint
+    assert type(prepared("own_classes")[0].self_attn) not in (nn.MultiheadAttention, nn.Module)
+
+
+def test_stacks_are_of_classes_of_which_torch_knows_nothing():
+    layer = nn.TransformerEncoderLayer(4, 2, 4, dropout=0.0, batch_first=True)
+    own, parameters = BY_ID["own_classes"].prepare(nn.TransformerEncoder(layer, 1), ["layers.0.linear1.weight"])
+    assert not isinstance(own, nn.TransformerEncoder) and isinstance(own.layers[0], nn.TransformerEncoderLayer)
+    assert parameters["layers.0.linear1.weight"] is own.layers[0].linear1.weight
+    assert own(torch.ones(1, 2, 4)).shape == (1, 2, 4)
 
 
 def asked(mode, case):
