@@ -2,7 +2,7 @@
 
 Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
 function notices: then none notices alone. All faults are tried with the quick profile, on the tests in which they can
-show themselves; those that survive it with the default one, on all.
+show themselves; those that survive it with the default one, on all, beginning with these, until the first notices.
 """
 
 import json
@@ -38,12 +38,14 @@ class Result:
     """What became of a fault.
 
     killed: {test: calls that it judged until it failed}, of the first tests that did. errors: the suite's own, by test.
+    first: whether the run ended with the first test function that noticed.
     """
 
     fault: str
     profile: str
     killed: dict[str, int]
     errors: tuple[str, ...] = ()
+    first: bool = False
 
 
 class _WithoutShrinking:
@@ -56,16 +58,24 @@ class _WithoutShrinking:
 
 
 class _UntilNoticedBy:
-    """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters."""
+    """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters.
 
-    def __init__(self, number):
-        self._number, self._failed = number, set()
+    What is compiled takes longest, and is asked last. likely: tests that are asked before all others, of these what is
+    compiled first, since that is little of a quick run, which then was not enough.
+    """
+
+    def __init__(self, number, likely=()):
+        self._number, self._likely, self._failed = number, likely, set()
 
     def pytest_sessionstart(self, session):
         self._session = session
 
     def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: "_when_" in item.name)  # what is compiled first takes longest, and is asked last
+        def place(item):
+            is_likely, is_compiled = item.nodeid in self._likely, "_when_" in item.name
+            return not is_likely, is_compiled != is_likely
+
+        items.sort(key=place)
 
     def pytest_runtest_setup(self, item):
         if function_of(item.nodeid) in self._failed:
@@ -96,8 +106,13 @@ def _arguments(profile, seed, report):
 
 
 def _faulty_run(fault, profile, seed, report, first, tests):
-    """What `python -m pytest tests/conformance` does, on a torch with the fault. tests: only these, if not None."""
-    plugins = [_WithoutShrinking(), _UntilNoticedBy(1 if first else 2), *([] if tests is None else [Only(tests)])]
+    """What `python -m pytest tests/conformance` does, on a torch with the fault.
+
+    tests: in which it can show itself in a quick run, which makes these only; None where that is not known.
+    """
+    only = [Only(tests)] if tests is not None and profile == PROFILES[0] else []
+    until = _UntilNoticedBy(1 if first else 2, () if only else tests or ())
+    plugins = [_WithoutShrinking(), until, *only]
     with injected((FAULTS | CONTROLS)[fault]):
         sys.exit(pytest.main(_arguments(profile, seed, report), plugins=plugins))
 
@@ -141,15 +156,15 @@ def try_fault(fault, profile, seed, folder, first=False, reach=None):
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
         tests = reach.get(sign(FAULTS[fault]), set()) if reach else None
-        if tests is not None and not tests:  # no test of this profile has a call in which it can show itself
-            return Result(fault, profile, {})
+        if tests is not None and not tests and profile == PROFILES[0]:
+            return Result(fault, profile, {}, first=first)
         code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
         if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
-            return Result(fault, profile, {CRASH: 0})
+            return Result(fault, profile, {CRASH: 0}, first=first)
         if not report.exists():
-            return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",))
+            return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",), first)
     record = json.loads(report.read_text())
-    result = _read(fault, profile, record)
+    result = replace(_read(fault, profile, record), first=first)
     if not record["complete"] and not result.killed:
         report.unlink()  # or it would count the next time
         return replace(result, errors=(f"interrupted, see {report.with_suffix('.txt')}",))
@@ -187,14 +202,14 @@ def main(arguments=None):
         if not options.faults or {kind, fault.id} & set(options.faults)
     ]
     torch.set_num_threads(1)
-    results, controls = {}, []
+    results, controls, reach = {}, [], None
     for profile in (options.profile,) if options.profile else PROFILES:
         surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
-        reach = None
         if profile == PROFILES[0] and not options.faults:  # to measure it takes as long as to try a fault or two
             reach = tests_by_sign(profile, options.seed, options.reports)
+        first = options.first or bool(results)  # of what a quick run did not notice one test is enough
         run = partial(
-            try_fault, profile=profile, seed=options.seed, folder=options.reports, first=options.first, reach=reach
+            try_fault, profile=profile, seed=options.seed, folder=options.reports, first=first, reach=reach
         )
         with ProcessPoolExecutor(options.workers, _FORK) as pool:  # what forks must have no threads
             for result in pool.map(run, surviving):

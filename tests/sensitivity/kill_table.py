@@ -18,18 +18,17 @@ _HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "pro
 def summarise(results, environment):
     """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
 
-    environment: {"torch", "seed", "first": whether each run ended with the first function that noticed}.
+    environment: {"torch", "seed", "first": whether all runs ended with the first function that noticed}.
     """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
-    is_known = not environment["first"]  # whether others would have noticed
-    return {**environment, "faults": {fault: _fault(its, is_known) for fault, its in sorted(deciding.items())}}
+    return {**environment, "faults": {fault: _fault(its) for fault, its in sorted(deciding.items())}}
 
 
-def _fault(result, is_known):
+def _fault(result):
     if not result.killed:
         return {"profile": None}
     first, calls = min(result.killed.items(), key=lambda item: item[1])
-    alone = len(set(map(function_of, result.killed))) == 1 if is_known else None
+    alone = None if result.first else len(set(map(function_of, result.killed))) == 1
     return {"profile": result.profile, "first": first, "calls": calls, "alone": alone}
 
 
@@ -64,8 +63,9 @@ def page(found):
         f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
         "was not tried with default, which draws four times as much from the same strategies. Each fault shows itself",
         "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
-        f"Each run ended with the {'first' if found['first'] else 'second'} test function that noticed:",
-        '"noticed by" is the test that took the fewest calls, "alone" where there was no second function.',
+        f"Each quick run ended with the {'first' if found['first'] else 'second'} test function that noticed, each of",
+        'default with the first: "noticed by" is the test that took the fewest calls, "alone" where there was no second',
+        "function, as far as that is known.",
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",

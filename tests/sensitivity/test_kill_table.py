@@ -21,14 +21,14 @@ def test_every_fault_was_tried():
 def test_what_is_summed_up():
     tries = {
         "one": [Result("one", "quick", {"t": 5, "u": 2})],
-        "two": [Result("two", "quick", {}), Result("two", "default", {"u[a]": 9, "u[b]": 12})],
+        "two": [Result("two", "quick", {"u[a]": 9, "u[b]": 12})],
+        "three": [Result("three", "quick", {}), Result("three", "default", {"u": 7}, first=True)],
     }
     found = kill_table.summarise(tries, {"torch": "0", "first": False})
     assert found["faults"]["one"] == {"profile": "quick", "first": "u", "calls": 2, "alone": False}
-    assert found["faults"]["two"] == {"profile": "default", "first": "u[a]", "calls": 9, "alone": True}
+    assert found["faults"]["two"] == {"profile": "quick", "first": "u[a]", "calls": 9, "alone": True}
+    assert found["faults"]["three"] == {"profile": "default", "first": "u", "calls": 7, "alone": None}
     assert kill_table.noticed_alone(found, "u") == ["two"]
-    unknown = kill_table.summarise(tries, {"torch": "0", "first": True})
-    assert unknown["faults"]["two"]["alone"] is None
 
 
 @pytest.mark.skipif(FOUND["first"], reason="the last campaign ended each run with the first test that noticed")

@@ -219,6 +219,7 @@ FAULTS = (
             "if torch.autograd.forward_ad._current_level >= 0:\n"
             "            attn_output_weights = attn_output_weights.detach()\n"
             "        attn_output = torch.bmm(attn_output_weights, v)",
+            when=lambda call: torch.autograd.forward_ad._current_level >= 0,
         ),
         replace(weighing(CROSS), attn_mask=HIDING, mode="func_jvp"),
     ),

@@ -24,6 +24,10 @@ def _of_results(change):
     return after
 
 
+def _drops(call):
+    return call.dropout_p != 0 and call.training is not False
+
+
 def _where_appended(id, title, option, mask, new, shows):
     """A fault in a mask, after the key of this option has been appended."""
     condition, place = {
@@ -135,7 +139,7 @@ FAULTS = (
     Fault(
         "dropout-not-scaled",
         "kept weights are not scaled up",
-        edit_attention(_DROPOUT, _DROPOUT + " * (1 - dropout_p)"),
+        edit_attention(_DROPOUT, _DROPOUT + " * (1 - dropout_p)", when=_drops),
         _DROPPING,
     ),
     Fault(
@@ -144,6 +148,7 @@ FAULTS = (
         edit_attention(
             "attn_output = torch.bmm(attn_output_weights, v)",
             "attn_output = torch.bmm(dropout(attn_output_weights, p=dropout_p) if training else attn_output_weights, v)",
+            when=_drops,
         ),
         _DROPPING,
     ),
