@@ -208,9 +208,7 @@ def main(arguments=None):
         if profile == PROFILES[0] and not options.faults:  # to measure it takes as long as to try a fault or two
             reach = tests_by_sign(profile, options.seed, options.reports)
         first = options.first or bool(results)  # of what a quick run did not notice one test is enough
-        run = partial(
-            try_fault, profile=profile, seed=options.seed, folder=options.reports, first=first, reach=reach
-        )
+        run = partial(try_fault, profile=profile, seed=options.seed, folder=options.reports, first=first, reach=reach)
         with ProcessPoolExecutor(options.workers, _FORK) as pool:  # what forks must have no threads
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
