@@ -177,7 +177,6 @@ _EXPORTED = Mode(
     mode_text.EXPORT,
     "exported",
     calls=(*[MODULES] * 3, SDPA),
-    times=2,
     needs="export",
     since="2.3",  # before, it takes no keyword arguments
     differentiates=False,

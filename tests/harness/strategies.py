@@ -330,10 +330,13 @@ def cases_of(release, module, inference=False):
     return transformer_cases(release, module, inference=inference)
 
 
-def module_cases(release):
-    """Calls of any module."""
-    modules = [module for module in MODULES if module != "multi_head_attention_forward"]
-    return st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
+_WITH_PARAMETERS = [module for module in MODULES if module != "multi_head_attention_forward"]
+_LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer")
+
+
+def module_cases(release, modules=_WITH_PARAMETERS, inferring=(False, True)):
+    """Calls of any module, or of these, in either way or in this one."""
+    return st.one_of([cases_of(release, module, inference) for module in modules for inference in inferring])
 
 
 def any_cases(release):
@@ -356,7 +359,10 @@ def _cases_in(release, mode):
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.family == NESTED:
         return _nested_cases(release, mode).filter(_has_something)
-    kinds = {ANY_MODULE: module_cases(release), FUNCTIONAL: multi_head_cases(release, functional=True)}
+    modules = module_cases(release)
+    if mode.compiles:  # stacks are more of the same, and take long; of a native path there is little to compile
+        modules = mixed(module_cases(release, _LAYERS, (False,)), module_cases(release, _LAYERS), modules)
+    kinds = {ANY_MODULE: modules, FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)
 
@@ -368,7 +374,7 @@ def _cases_in(release, mode):
             case = _differentiating(case)
         if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
             case = replace(case, fast_path=True)
-        if mode.compiles and getattr(case, "num_layers", 1) > 2:  # more layers are more of the same, and take long
+        if mode.compiles and getattr(case, "num_layers", 1) > 2:
             case = replace(case, num_layers=2)
         return _lowered(case, "float32") if mode.lowers else case
 
@@ -379,6 +385,8 @@ def _cases_in(release, mode):
         cases = cases.filter(_is_small)
     if mode.id == "vmap_of_masks":
         cases = cases.filter(masks_of)
+    if mode.compiles:  # which takes too long for calls that mask nothing
+        cases = cases.filter(lambda case: masks_of(case) or getattr(case, "is_causal", False))
     return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
 
 
