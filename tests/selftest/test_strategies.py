@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.harness import masks, session
 from tests.harness.arrays import inputs, parameters
 from tests.harness.cases import AUTOGRAD, is_padding, masks_of
-from tests.harness.strategies import EDGES, any_cases, cases_of, evenly
+from tests.harness.modes import BY_ID, SDPA
+from tests.harness.strategies import EDGES, any_cases, cases_in, cases_of, evenly, mixed
 
 RELEASE = session.start().release
 DRAWS = 1500
@@ -51,6 +52,23 @@ def test_every_part_of_a_table_is_drawn_alike(number):
     places = [place for places in sample(st.tuples(*[table] * 4), 1000) for place in places]
     quarters = Counter(place * 4 // number for place in places)
     assert all(0.2 < quarters[quarter] / len(places) < 0.35 for quarter in range(4)), quarters
+
+
+def test_a_mixture_is_mixed_as_it_is_written():
+    rare, usual = st.integers(0, 9), st.one_of(st.integers(10, 19), st.integers(20, 29))
+    assert 0.15 < share(sample(mixed(*[usual] * 3, rare), 1000), lambda number: number < 10) < 0.35
+
+
+@pytest.mark.parametrize("id", ["vmap", "sdpa_math", "autocast"])
+def test_ways_that_the_function_has_are_asked_of_it(id):
+    of_the_function = share(sample(cases_in(RELEASE, BY_ID[id]), 200), lambda case: case.module == SDPA)
+    assert 0.2 < of_the_function < 0.6
+
+
+def test_compiled_calls_mask_something_and_are_mostly_of_single_layers():
+    drawn = sample(cases_in(RELEASE, BY_ID["compiled"]), 200)
+    assert all(masks_of(case) or case.is_causal for case in drawn)
+    assert share(drawn, lambda case: case.module in ("TransformerEncoder", "TransformerDecoder", "Transformer")) < 0.35
 
 
 def test_cases_are_drawn_independently(drawn):
