@@ -43,8 +43,8 @@ class Mode:
     alone has it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it
     can be seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query,
     key and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
-    times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first release
-    that can be asked.
+    decomposes: whether kernels are taken apart. times: how many calls an example makes. needs, since: what torch must
+    have, such as "func", and the first release that can be asked.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Mode:
     is_watched: bool = True
     copies: str = ""
     everywhere: bool = True
+    decomposes: bool = False
     times: int = 1
     needs: str | None = None
     since: str = "1.13"
@@ -388,6 +389,8 @@ MODES = (
         id="exported_decomposed",
         kin="exported",
         made=mode_text.EXPORT_DECOMPOSED,
+        decomposes=True,
+        only_on="cpu",  # where alone it has been measured
         warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12
     ),
     replace(
