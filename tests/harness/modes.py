@@ -392,6 +392,7 @@ MODES = (
         decomposes=True,
         only_on="cpu",  # where alone it has been measured
         warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12
+        since="2.6",  # before, it fails at what attention of several samples, or a causal one, comes apart into
     ),
     replace(
         _EXPORTED,
