@@ -60,8 +60,8 @@ class _WithoutShrinking:
 class _UntilNoticedBy:
     """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters.
 
-    What is compiled takes longest, and is asked last. likely: tests that are asked before all others, of these what is
-    compiled first, since that is little of a quick run, which then was not enough.
+    What is compiled takes longest, and is asked last. likely: what a quick run, in which these tests could have noticed,
+    has missed: then what is compiled is asked first, of which such a run makes few calls, and these tests next.
     """
 
     def __init__(self, number, likely=()):
@@ -72,8 +72,8 @@ class _UntilNoticedBy:
 
     def pytest_collection_modifyitems(self, items):
         def place(item):
-            is_likely, is_compiled = item.nodeid in self._likely, "_when_" in item.name
-            return not is_likely, is_compiled != is_likely
+            is_compiled = "_when_" in item.name
+            return (not is_compiled, item.nodeid not in self._likely) if self._likely else is_compiled
 
         items.sort(key=place)
 
