@@ -60,8 +60,8 @@ class _WithoutShrinking:
 class _UntilNoticedBy:
     """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters.
 
-    What is compiled takes longest, and is asked last. likely: what a quick run, in which these tests could have noticed,
-    has missed: then what is compiled is asked first, of which such a run makes few calls, and these tests next.
+    What is compiled takes longest, and is asked last. likely: tests that could have noticed in a quick run, which has
+    missed it: then what is compiled is asked first, of which such a run makes few calls, and these tests next.
     """
 
     def __init__(self, number, likely=()):
