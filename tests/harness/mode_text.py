@@ -45,12 +45,11 @@ def twice(*given, **options):
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
-_IS_MASK = "isinstance(value, torch.Tensor) and 'mask' in name"
-VMAP = _VMAP.format(is_mapped="isinstance(value, torch.Tensor)", sequence="pair(tensor)", sequences=0, axis=0)
-VMAP_OF_SEQUENCES = _VMAP.format(
-    is_mapped=_IS_MASK.replace("in name", "not in name"), sequence="pair(tensor)", sequences=0, axis=0
-)
-VMAP_OF_MASKS = _VMAP.format(is_mapped=_IS_MASK, sequence="tensor", sequences=None, axis=-1)
+_IS_TENSOR = "isinstance(value, torch.Tensor)"
+_OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "axis": 0}
+VMAP = _VMAP.format(is_mapped=_IS_TENSOR, **_OF_SEQUENCES)
+VMAP_OF_SEQUENCES = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name", **_OF_SEQUENCES)
+VMAP_OF_MASKS = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, axis=-1)
 
 _COMPILED = """\
 torch._dynamo.reset()

@@ -2,7 +2,8 @@
 
 Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
 function notices: then none notices alone. All faults are tried with the quick profile, on the tests in which they can
-show themselves; those that survive it with the default one, on all, beginning with these, until the first notices.
+show themselves; those that survive it with the default one, on all, what is compiled and these tests first, until one
+notices.
 """
 
 import json
@@ -156,7 +157,7 @@ def try_fault(fault, profile, seed, folder, first=False, reach=None):
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
         tests = reach.get(sign(FAULTS[fault]), set()) if reach else None
-        if tests is not None and not tests and profile == PROFILES[0]:
+        if tests is not None and not tests and profile == PROFILES[0]:  # no quick call can show it
             return Result(fault, profile, {}, first=first)
         code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
         if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
