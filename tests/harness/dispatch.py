@@ -12,9 +12,9 @@ import numpy as np
 from packaging.version import Version
 
 from .arrays import mask_arrays, the_parameter
-from .cases import UNRECORDED, MultiHead, Transformer, is_padding, masks_of, mixes_types
+from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of, mixes_types
 from .modes import BY_ID
-from .packing import packs
+from .packing import packs, without_padding
 
 
 def since(release, version):
@@ -111,7 +111,7 @@ def _is_unrecorded(case, block, part):
 
 def looks_for_missing_biases(case, release):
     """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
-    if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and case.src_mask is not None):
+    if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
         return False  # beside a nested tensor, a mask is what it finds first
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
     return not case.bias and may_be_native and _infers(case, release)
@@ -119,6 +119,8 @@ def looks_for_missing_biases(case, release):
 
 def native_encoder_layer(case, release, block="src"):
     """Whether nn.TransformerEncoderLayer takes its native path in this block."""
+    if is_traced_within(case, release) and since(release, "2.4"):
+        return False
     return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
 
 
@@ -157,7 +159,7 @@ def prepares_masks(case, release, block):
         or not fast_path_is_open(case, release, block, "attention")
     ):
         return False
-    if is_compiled_whole(case, release):  # it is taken for an export
+    if is_compiled_whole(case, release) or is_traced_within(case, release):  # it is taken for an export
         return False
     if isinstance(case, MultiHead):
         masks = masks_of(case)
@@ -192,6 +194,16 @@ def is_compiled_whole(case, release):
     if not takes_sizes and _has_native_layer(case, release):
         return False
     return not any(asks_whether_causal(case, release, block) for block in blocks(case))
+
+
+def is_traced_within(case, release):
+    """Whether TorchDynamo leaves the module whole, as before 2.5 it does with torch's, and AOTAutograd traces it.
+
+    A layer sees in 2.4 alone that it is traced; its attention always does.
+    """
+    if case.mode != "compiled" or since(release, "2.5") or isinstance(case, ScaledDotProduct):
+        return False
+    return isinstance(case, MultiHead) or not any(asks_whether_causal(case, release, block) for block in blocks(case))
 
 
 def _has_native_layer(case, release):

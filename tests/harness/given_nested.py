@@ -4,7 +4,8 @@ from . import dispatch
 from .arrays import directions, the_parameter
 from .behaviours import raising, warning
 from .cases import ScaledDotProduct, Transformer, masks_of
-from .dispatch import since
+from .dispatch import asks_for_alignment, since
+from .packing import BESIDE
 from .triggers import misses_the_layers_biases
 
 
@@ -13,8 +14,16 @@ def meets_no_native_path(call):
     case = call.case
     if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
         return False
+    if is_asked_for_padding(call):
+        return False
     is_native = {"native_mha", "native_layer"}.issuperset(dispatch.paths(case, call.release).values())
     return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+
+
+def is_asked_for_padding(call):
+    """Whether nn.TransformerEncoder is given one, and padding besides, and asks whether that comes last."""
+    case = call.case
+    return case.mode == BESIDE and isinstance(case, Transformer) and asks_for_alignment(case, call.release)
 
 
 def norms_a_nested_tensor(call):

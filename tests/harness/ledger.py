@@ -1028,6 +1028,30 @@ ENTRIES = (
         devices=ON_BOTH,
     ),
     Deviation(
+        id="nested-beside-padding",
+        title="nn.TransformerEncoder asks a nested tensor where its padding is, which has none",
+        affects=">=1.13",
+        upstream="not found",
+        clause=9,
+        trigger="a nested src beside a src_key_padding_mask, in eval, where padding might be packed: norm_first=False,"
+        " enable_nested_tensor=True and mask_check=True",
+        instead="NotImplementedError from a function that is none of the documented ones, where the layer alone says"
+        " that it takes no masks beside nested tensors",
+        advice="give no padding mask: the sequences of a nested tensor have their lengths",
+        applies=given_nested.is_asked_for_padding,
+        change=lambda computation, call: raising(
+            computation, "NotImplementedError", "_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            mode="nested_beside_padding",
+            N=2,
+            S=2,
+            num_heads=2,
+            src_key_padding_mask=Mask("bool", "right"),
+        ),
+    ),
+    Deviation(
         id="jagged-sdpa-no-backend",
         title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads",
         affects=">=2.3",

@@ -291,7 +291,7 @@ _PACKED = """\
 def packed(*given, **options):
     size, padding = given[0].shape[-2], None
     if isinstance(module, torch.nn.Module):
-        padding = options.pop("key_padding_mask", options.pop("src_key_padding_mask", None))
+        padding = options.TAKE("key_padding_mask", options.TAKE("src_key_padding_mask", None))
     elif "attn_mask" in options and options["attn_mask"].ndim == given[0].ndim:
         padding = ~options.pop("attn_mask").flatten(1)
 
@@ -318,12 +318,13 @@ def packed(*given, **options):
 """
 
 
-def _packed(nest, unnest):
-    """Statements after which a module is given its samples as a nested tensor, without their padding."""
-    return _PACKED.replace("UNNEST", unnest).replace("NEST", nest)
+def _packed(nest, unnest, take="pop"):
+    """Statements after which a module is given its samples as a nested tensor, without their mask or beside it."""
+    return _PACKED.replace("UNNEST", unnest).replace("NEST", nest).replace("TAKE", take)
 
 
 STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
+BESIDE_PADDING = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()", take="get")
 JAGGED = _packed(  # sequences come first in it
     "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
     ".transpose(1, -2)",
@@ -332,3 +333,10 @@ JAGGED = _packed(  # sequences come first in it
     "            for sample in result.transpose(1, -2).values().split(lengths(given[0]))\n"
     "        ]",
 )
+
+# Where not the sequences are of different lengths, but of them the samples have different numbers.
+JAGGED_BATCH = """\
+def packed(*given, **options):
+    its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]
+    return module(*its, **options).values()
+"""

@@ -425,6 +425,24 @@ MODES = (
         made=mode_text.JAGGED,
         since="2.3",  # before, no kernel on CPU takes it
     ),
+    replace(
+        _NESTED,
+        id="nested_beside_padding",
+        kin="nested_strided",
+        made=mode_text.BESIDE_PADDING,
+        calls=(MODULES,),
+        only_on="cpu",  # where alone it has been measured
+    ),
+    Mode(
+        "jagged_batch",
+        mode_text.JAGGED_BATCH,
+        "packed",
+        calls=(SDPA,),
+        needs="nested",
+        since="2.5",  # before, there is no way back from it
+        everywhere=False,
+        only_on="cpu",
+    ),
     _BIASED,
     replace(_BIASED, id="causal_lower_right", kin="causal_upper_left", made=mode_text.LOWER_RIGHT),
     _AUTOCAST,

@@ -9,6 +9,7 @@ from .cases import MultiHead, ScaledDotProduct, Transformer
 from .modes import BY_ID
 
 NESTED = "nested_strided"  # the family of these modes
+BESIDE = "nested_beside_padding"  # the one that gives torch the padding besides, which it takes of no nested tensor
 
 
 def packs(case):
@@ -27,7 +28,8 @@ def padding_of(case):
 
 def without_padding(case):
     """The case as torch meets it."""
-    return replace(case, **{name: None}) if (name := padding_of(case)) else case
+    name = None if case.mode == BESIDE else padding_of(case)
+    return replace(case, **{name: None}) if name else case
 
 
 def lengths(case):

@@ -185,7 +185,7 @@ REFUSALS = (
     Refusal(
         id="jagged-mask",
         source="the message of scaled_dot_product_attention",
-        applies=lambda call: is_nested_sdpa(call, "nested_jagged") and call.case.attn_mask is not None,
+        applies=lambda call: is_nested_sdpa(call, "nested_jagged", "jagged_batch") and call.case.attn_mask is not None,
         error=("ValueError", "Masks are not yet supported"),
     ),
     Refusal(

@@ -14,7 +14,7 @@ from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transforme
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, MODES, SDPA
 from .modes import MODULES as ANY_MODULE
-from .packing import NESTED
+from .packing import BESIDE, NESTED
 
 # A sequence is mostly up to 5 long, sometimes past the boundaries of the kernels' tiles and vectors, rarely 0.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
@@ -357,6 +357,10 @@ def cases_in(release, *modes):
 def _cases_in(release, mode):
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
+    if mode.id == "jagged_batch":
+        cases = scaled_dot_product_cases(release).filter(lambda case: case.batch)
+        cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None))
+        return mixed(*[cases.map(_without_mask)] * 7, cases)  # which it refuses
     if mode.family == NESTED:
         return _nested_cases(release, mode).filter(_has_something)
     modules = module_cases(release)
@@ -402,9 +406,11 @@ def _nested_cases(draw, release, mode):
     modules = (*_PACKED, *[SDPA] * release.has_scaled_dot_product_attention)
     if mode.id == "nested_jagged":  # which no module takes
         modules = (*[SDPA] * 15, *_PACKED)
+    if mode.id == BESIDE:
+        modules = _PACKED
     module, without = one_of(draw, *modules), one_of(draw, *[True] * 7, False)
     if module != SDPA:
-        case, padding = draw(cases_of(release, module, inference=True)), one_of(draw, *_ENDS)
+        case, padding = draw(cases_of(release, module, inference=True)), one_of(draw, *_ENDS[mode.id == BESIDE :])
         if module == "MultiheadAttention":
             masks, none = {"key_padding_mask": padding}, {"attn_mask": None, "is_causal": False}
         else:
@@ -424,6 +430,10 @@ def _causally(case, mode):
     is_hinted = mode.id == "causal_upper_left" or case.L == case.S
     mask = None if is_hinted else Mask("bool", "lower_right")
     return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="")
+
+
+def _without_mask(case):
+    return replace(case, attn_mask=None, mask_batch=(), broadcast="")
 
 
 def _differentiating(case):

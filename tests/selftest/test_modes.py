@@ -13,7 +13,7 @@ from tests.harness.dispatch import since
 from tests.harness.failure import call_text
 from tests.harness.masks import Mask
 from tests.harness.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
-from tests.harness.packing import NESTED, lengths
+from tests.harness.packing import BESIDE, NESTED, lengths
 from tests.harness.refusals import refusal
 from tests.harness.release import installed
 from tests.harness.situations import Call
@@ -49,7 +49,9 @@ def prepared(id):
     return called, parameters, module
 
 
-@pytest.mark.parametrize("mode", [mode for mode in OTHERS if mode not in PACKING], ids=lambda mode: mode.id)
+@pytest.mark.parametrize(
+    "mode", [mode for mode in OTHERS if mode not in PACKING and mode.id != "jagged_batch"], ids=lambda mode: mode.id
+)
 def test_the_parameters_are_those_that_are_used(mode):
     called, parameters, module = prepared(mode.id)
     assert list(parameters) == [name for name, _ in module.named_parameters()]
@@ -136,7 +138,7 @@ def assert_can_be_typed(case, mode):
         assert line in call_text(case)
 
 
-@pytest.mark.parametrize("mode", PACKING, ids=lambda mode: mode.id)
+@pytest.mark.parametrize("mode", [mode for mode in PACKING if mode.id != BESIDE], ids=lambda mode: mode.id)
 @pytest.mark.parametrize("case", RAGGED, ids=lambda case: case.module)
 def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
     if not installed().offers(case):
@@ -153,6 +155,26 @@ def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
     made = mode.made.replace("(~padding).sum(-1)", "((~padding).sum(-1) - 1).clamp(1)")  # the last ones are lost
     assert made != mode.made
     monkeypatch.setitem(BY_ID, mode.id, replace(mode, made=made))
+    assert judged(case)[1].status == FAILS
+
+
+@pytest.mark.parametrize("case", RAGGED[1:], ids=lambda case: case.module)
+def test_padding_is_given_beside_nested_tensors(case, monkeypatch):
+    mode = BY_ID[BESIDE]
+    case = replace(case, mode=mode.id)
+    assert is_refused(case) or judged(case)[1].deviations == ("nested-beside-padding",)
+    monkeypatch.setitem(BY_ID, mode.id, replace(mode, made=mode.made.replace("options.get", "options.pop")))
+    assert judged(case)[1].status == FAILS
+
+
+def test_samples_may_differ_in_how_many_sequences_they_have(monkeypatch):
+    mode = BY_ID["jagged_batch"]
+    if not mode.is_in():
+        pytest.skip("this release does not serve it")
+    case = ScaledDotProduct(mode=mode.id, batch=(3, 2), L=3, S=3, D=2, autograd="grad", is_causal=True)
+    assert judged(case)[1].status == CONFORMS
+    assert_can_be_typed(case, mode)
+    monkeypatch.setitem(BY_ID, mode.id, replace(mode, made=mode.made.replace(", **options", "")))
     assert judged(case)[1].status == FAILS
 
 

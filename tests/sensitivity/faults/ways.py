@@ -16,6 +16,7 @@ from tests.sensitivity.injection import (
     sdpa,
 )
 from tests.sensitivity.literals import (
+    ATTENTION,
     BIAS,
     CROSS,
     DECODER_LAYER,
@@ -54,7 +55,12 @@ def _differentiates_forwards(call):
 
 
 def _is_nested(layout):
-    return lambda call: call.query.is_nested and call.query.layout is layout
+    """Whether the call is given nested tensors of that layout, of which the sequences differ in length."""
+    return lambda call: call.query.is_nested and call.query.layout is layout and not _is_of_ragged_batch(call)
+
+
+def _is_of_ragged_batch(call):
+    return call.query.is_nested and call.query.ndim > 3 and getattr(call.query, "_ragged_idx", 2) == 1
 
 
 def _without_last_key(nested):
@@ -234,6 +240,24 @@ FAULTS = (
         "SDPA never looks at the last key of a jagged tensor's samples",
         sdpa(before=_lose_last_key, when=_is_nested(torch.jagged)),
         inferring(replace(SDPA, mode="nested_jagged")),
+    ),
+    Fault(
+        "jagged-batch-loses-is-causal",
+        "SDPA ignores is_causal where jagged tensors differ in what comes before the sequences",
+        sdpa(
+            before=put("is_causal", lambda hint: False), when=lambda call: call.is_causal and _is_of_ragged_batch(call)
+        ),
+        inferring(replace(SDPA, mode="jagged_batch", is_causal=True)),
+    ),
+    Fault(
+        "padding-beside-nested-ignored",
+        "MultiheadAttention ignores a padding mask beside a nested tensor, instead of refusing both",
+        edit_module(
+            "MultiheadAttention",
+            'why_not_fast_path = ""\n',
+            'why_not_fast_path = ""\n    key_padding_mask = None if query.is_nested else key_padding_mask\n',
+        ),
+        replace(weighing(inferring(ATTENTION)), mode="nested_beside_padding", key_padding_mask=PADDING),
     ),
     Fault(
         "encoder-layer-compiled-for-its-first-mask",
