@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.harness import session
 from tests.harness.checking import check
-from tests.harness.modes import EAGER, MODES
+from tests.harness.modes import BY_ID, EAGER, MODES
 from tests.harness.shares import share
 from tests.harness.strategies import cases_in
 
@@ -30,7 +30,8 @@ def test_is_as_specified(mode, data):
 @share(1 / 15, least=5)  # each takes up to a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
-    check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
+    for _ in range(BY_ID[family].times):
+        check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
 
 
 @pytest.mark.clause(3)

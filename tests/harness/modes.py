@@ -187,6 +187,7 @@ _EXPORTED = Mode(
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
+    times=2,
     **{
         **_TRACED,
         "warns": "TorchScript|torch.jit|ScriptModule|(Converting|Iterating over) a tensor|nested tensors is in proto",
@@ -315,6 +316,7 @@ MODES = (
         calls=(*[MODULES] * 3, SDPA),
         is_watched=False,
         everywhere=False,
+        times=2,
         needs="func",
         since="2.0",
     ),
@@ -389,6 +391,7 @@ MODES = (
         id="exported_decomposed",
         kin="exported",
         made=mode_text.EXPORT_DECOMPOSED,
+        calls=(MODULES, SDPA),
         decomposes=True,
         only_on="cpu",  # where alone it has been measured
         warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12

@@ -366,6 +366,8 @@ def _cases_in(release, mode):
     modules = module_cases(release)
     if mode.compiles:  # stacks are more of the same, and take long; of a native path there is little to compile
         modules = mixed(module_cases(release, _LAYERS, (False,)), module_cases(release, _LAYERS), modules)
+    if mode.id == "fake":  # where native paths tell sizes of their own
+        modules = mixed(module_cases(release, _LAYERS, (True,)), modules)
     kinds = {ANY_MODULE: modules, FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)
