@@ -161,6 +161,7 @@ _TRACED = {
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
+    "times": 2,
 }
 
 _COMPILED = Mode(
@@ -187,7 +188,6 @@ _EXPORTED = Mode(
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
-    times=2,
     **{
         **_TRACED,
         "warns": "TorchScript|torch.jit|ScriptModule|(Converting|Iterating over) a tensor|nested tensors is in proto",

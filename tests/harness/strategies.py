@@ -364,8 +364,9 @@ def _cases_in(release, mode):
     if mode.family == NESTED:
         return _nested_cases(release, mode).filter(_has_something)
     modules = module_cases(release)
-    if mode.compiles:  # stacks are more of the same, and take long; of a native path there is little to compile
-        modules = mixed(module_cases(release, _LAYERS, (False,)), module_cases(release, _LAYERS), modules)
+    if mode.compiles:  # stacks are more of the same, and take long, as does the way back, which inference has not
+        layers = (module_cases(release, _LAYERS, (inferring,)) for inferring in (False, True, True))
+        modules = mixed(*layers, modules)
     if mode.id == "fake":  # where native paths tell sizes of their own
         modules = mixed(module_cases(release, _LAYERS, (True,)), modules)
     kinds = {ANY_MODULE: modules, FUNCTIONAL: multi_head_cases(release, functional=True)}
