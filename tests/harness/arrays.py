@@ -277,6 +277,12 @@ def the_parameter(case):
     return names[case.seed % len(names)]
 
 
+def the_input(case):
+    """The name of the only input that requires a gradient where one does."""
+    names = list(inputs(case))
+    return names[case.seed % len(names)]
+
+
 def is_trained(case, name):
     """Whether the parameter of this name requires a gradient."""
     if case.autograd == "last_layer":
@@ -289,8 +295,9 @@ def is_trained(case, name):
 @_cached
 def directions(case):
     """{name: array} for all that requires a gradient: the direction in which the derivative is taken."""
-    inputs_move = case.autograd in ("grad", "inputs")
-    moving = dict(inputs(case)) if inputs_move else {}
+    moving = dict(inputs(case)) if case.autograd in ("grad", "inputs") else {}
+    if case.autograd == "one_input":
+        moving = {the_input(case): inputs(case)[the_input(case)]}
     if case.autograd in ("grad", "mask"):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
     if case.autograd in ("grad", "last_layer", "one_parameter"):

@@ -17,7 +17,8 @@ UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no
 class Case:
     """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
 
-    autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do),
+    autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do), "one_input"
+    (one of an attention alone, which the seed chooses),
     "last_layer" (the parameters of each stack's last layer do, the others are frozen), "one_parameter" (only one of
     these does, which the seed chooses), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).

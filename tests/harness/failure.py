@@ -5,7 +5,7 @@ from textwrap import indent
 
 import numpy as np
 
-from .arrays import inputs, mask_arrays, the_parameter
+from .arrays import inputs, mask_arrays, the_input, the_parameter
 from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
 from .modes import BY_ID
 from .results import as_given
@@ -132,6 +132,8 @@ def _in_context(case, call, setting):
     gradient = {"grad": "all", "inputs": "inputs", "mask": "float masks", "last_layer": "the last layer"}
     if case.autograd == "one_parameter":
         gradient["one_parameter"] = the_parameter(case)
+    if case.autograd == "one_input":
+        gradient["one_input"] = the_input(case)
     what = "tangent" if BY_ID[case.mode].is_forward else "requires_grad"
     return f"{call}\n# {what}: {gradient.get(case.autograd, 'nothing')}"
 

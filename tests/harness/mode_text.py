@@ -214,14 +214,18 @@ _DIFFERENTIATED = """\
 def differentiated(*given, **options):
     sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
     tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
-    everything = {**sequences, **tensors, **dict(module.named_parameters())}
+    parameters = dict(getattr(module, "named_parameters", dict)())
+    everything = {**sequences, **tensors, **parameters}
     moving = {name: tensor for name, tensor in everything.items() if tensor.requires_grad}
 
     def call(moved):
         its = {**everything, **moved}
-        parameters = {name: its[name] for name, _ in module.named_parameters()}
+        sequences = tuple(its[id(tensor)] for tensor in given)
         others = {**options, **{name: its[name] for name in tensors}}
-        results = torch.func.functional_call(module, parameters, tuple(its[id(tensor)] for tensor in given), others)
+        if parameters:
+            results = torch.func.functional_call(module, {name: its[name] for name in parameters}, sequences, others)
+        else:
+            results = module(*sequences, **others)
         results = results if type(results) is tuple else (results,)
         return tuple(result for result in results if result is not None)
 
@@ -285,6 +289,20 @@ JACREV = _differentiated(
     "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
     "pairs = list(zip(cotangents, context.jacobians))\n"
     "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
+)
+BATCHED_GRADIENTS = _differentiated(
+    "context.leaves = [value.detach().requires_grad_() for value in values]\n"
+    "            with torch.enable_grad():\n"
+    "                context.results = call(dict(zip(moving, context.leaves)))\n"
+    "            results = tuple(result.detach() for result in context.results)",
+    "known = [result for result in context.results if result.requires_grad]\n"
+    "            cotangents = [by for by, result in zip(cotangents, context.results) if result.requires_grad]\n"
+    "            batches = [torch.stack([torch.zeros_like(by), by]) for by in cotangents]\n"
+    "            if not known:\n"
+    "                return (None,) * len(moving)\n"
+    '            how = {"is_grads_batched": True, "allow_unused": True}\n'
+    "            pairs = torch.autograd.grad(known, context.leaves, batches, **how)\n"
+    "            return tuple(None if pair is None else pair[1] for pair in pairs)",
 )
 
 _PACKED = """\

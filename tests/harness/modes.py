@@ -194,7 +194,7 @@ _TORCHSCRIPT = Mode(
     },
 )
 
-_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", needs="func", since="2.0")
+_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0")
 _JACREV = replace(
     _VJP,
     id="func_jacrev",
@@ -204,6 +204,15 @@ _JACREV = replace(
     is_watched=False,
     everywhere=False,
     warns=_UNBATCHED,
+)
+
+_BATCHED = replace(
+    _JACREV,
+    id="batched_gradients",  # as torch.autograd.functional.jacobian(vectorize=True) takes them
+    kin=None,
+    made=mode_text.BATCHED_GRADIENTS,
+    is_watched=True,
+    only_on="cpu",  # where alone it has been measured
 )
 
 _JVP = Mode(
@@ -292,6 +301,7 @@ MODES = (
     ),
     _VJP,
     _JACREV,
+    _BATCHED,
     _JVP,
     # the other backend has no forward mode; before 2.1 there is none
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),

@@ -123,7 +123,7 @@ def _variations(options):
 def _heads(draw, even, smallest=1):
     """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
-    shapes += [(2, 17), (2, 33), (6, 1), (8, 2)] + ([] if even else [(5, 2), (1, 65)])
+    shapes += [(2, 17), (2, 33), (6, 1), (8, 2), (18, 1)] + ([] if even else [(5, 2), (1, 65)])
     num_heads, head_dim = draw(evenly(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 
@@ -140,7 +140,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
     L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
     D, Dv = draw(evenly(_FEATURES if release.device_type == "cpu" else (*_FEATURES, *_ALIGNED)))
     case = ScaledDotProduct(
-        **common(draw, release, UNRECORDED if inference else AUTOGRAD[:-2]),
+        **common(draw, release, UNRECORDED if inference else (*AUTOGRAD[:-2], "one_input")),
         batch=batch,
         kv_heads=kv_heads,
         L=L,
@@ -170,7 +170,7 @@ _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) 
 def _batches(has_enable_gqa):
     """(batch dimensions, kv_heads or None)"""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8))]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17))]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return evenly((*plain, *grouped[::2]))
 
@@ -189,7 +189,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *_LENGTHS),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
-        **common(draw, release, (*UNRECORDED, "one_parameter") if inference else AUTOGRAD[:-1]),
+        **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
         **_heads(draw, inference),
         N=draw(evenly(_SAMPLES)),
         L=L,
@@ -381,6 +381,8 @@ def _cases_in(release, mode):
             case = _differentiating(case)
         if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
             case = replace(case, fast_path=True)
+        if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):
+            case = replace(case, autograd="grad")  # of the nested tensors between layers there are no batches
         if mode.compiles and getattr(case, "num_layers", 1) > 2:
             case = replace(case, num_layers=2)
         return _lowered(case, "float32") if mode.lowers else case

@@ -73,7 +73,7 @@ def reads_float_as_bool(call):
 def absorbing_flash_blocks(call):
     """The blocks on the fused kernel where a row is masked by finfo.min all along, and is differentiated."""
     # a float mask that requires a gradient is not for the fused kernel
-    if call.case.autograd not in ("inputs", "one_parameter", "last_layer"):
+    if call.case.autograd not in ("inputs", "one_input", "one_parameter", "last_layer"):
         return ()
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
 

@@ -183,7 +183,7 @@ class TypedCall:
 
     def freezing(self):
         """Statements that leave autograd the parameters that it shall see: all, none, or those of the last layers."""
-        if self.case.autograd in ("frozen", "inputs", "mask"):
+        if self.case.autograd in ("frozen", "inputs", "one_input", "mask"):
             return ["module.requires_grad_(False)"]
         if self.case.autograd == "one_parameter":
             return [
