@@ -27,7 +27,7 @@ def test_is_as_specified(mode, data):
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("family", dict.fromkeys(mode.family for mode in COMPILED))
-@share(1 / 15, least=5)  # each takes up to a second
+@share(1 / 20, least=5)  # each takes up to a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     for _ in range(BY_ID[family].times):

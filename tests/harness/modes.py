@@ -326,7 +326,6 @@ MODES = (
         calls=(*[MODULES] * 3, SDPA),
         is_watched=False,
         everywhere=False,
-        times=2,
         needs="func",
         since="2.0",
     ),

@@ -256,10 +256,10 @@ def transformer_cases(draw, release, module, inference=False):
     may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
-    # in nn.Transformer what the decoder's second layer sees has a gradient, frozen or not
     layers = (*(1, 2, 3) * 4, 5)
-    if module == "Transformer" and shared["autograd"] in ("one_parameter", "last_layer"):
-        layers = (1, 2) if shared["autograd"] == "last_layer" else (1,)
+    if module == "Transformer":  # its stacks are asked for more by themselves
+        # what the decoder's second layer sees has a gradient, frozen or not
+        layers = (1,) if shared["autograd"] == "one_parameter" else (1, 2)
     case = Transformer(
         **shared,
         **masks,
@@ -365,7 +365,7 @@ def _cases_in(release, mode):
         return _nested_cases(release, mode).filter(_has_something)
     modules = module_cases(release)
     if mode.compiles:  # stacks are more of the same, and take long, as does the way back, which inference has not
-        layers = (module_cases(release, _LAYERS, (inferring,)) for inferring in (False, True, True))
+        layers = (module_cases(release, _LAYERS, (inferring,)) for inferring in (False, True, True, True))
         modules = mixed(*layers, modules)
     if mode.id == "fake":  # where native paths tell sizes of their own
         modules = mixed(module_cases(release, _LAYERS, (True,)), modules)
