@@ -37,6 +37,14 @@ _ONE_SAMPLE = replace(SDPA, attn_mask=HIDING, mask_batch=(2, 1))
 _ONE_HEAD = replace(SDPA, attn_mask=HIDING, mask_batch=(2,))
 
 
+def _has_many_heads(call):
+    return masked(call) and call.attn_mask.ndim > 3 and call.attn_mask.shape[-3] > 16
+
+
+def _repeat_after_sixteen(mask):
+    return mask[..., [head % 16 for head in range(mask.shape[-3])], :, :]
+
+
 def _is_square(call):
     return has_mask(call) and call.mask.dim() == 4
 
@@ -213,5 +221,11 @@ FAULTS = (
         "with grouped keys SDPA forgets a bool mask",
         sdpa(before=drop_mask, when=lambda call: bool(call.enable_gqa) and bool_mask(call)),
         replace(SDPA, batch=(1, 4), kv_heads=2, attn_mask=HIDING),
+    ),
+    Fault(
+        "sdpa-heads-past-sixteen",
+        "SDPA gives the heads past the sixteenth the masks of the first ones",
+        sdpa(before=put("attn_mask", _repeat_after_sixteen), when=_has_many_heads),
+        replace(SDPA, batch=(1, 17), attn_mask=HIDING, mask_batch=(1, 17)),
     ),
 )

@@ -1,5 +1,6 @@
 """The result is right, but not what autograd makes of it."""
 
+import re
 from dataclasses import replace
 
 import torch
@@ -50,6 +51,13 @@ def _learns_one_mask(call):
 
 def _of_sdpa(id, title, name, change, shows, when=masked):
     return Fault(id, title, sdpa(before=_gradient(name, change), when=when), shows)
+
+
+def _first_of_batch(gradient):
+    """What torch.autograd.grad makes of it with is_grads_batched=True: batched once, by the older vmap."""
+    if not re.search(r"\bBatched\b", str(torch._C._dispatch_keys(gradient))):
+        return gradient
+    return torch._remove_batch_dim(gradient, 1, 1, 0)[0]
 
 
 FAULTS = (
@@ -176,5 +184,11 @@ FAULTS = (
             "_mha_block",
         ),
         replace(DECODER_LAYER, memory_key_padding_mask=PADDING),
+    ),
+    Fault(
+        "batched-mask-gradient-of-the-first",
+        "of several cotangents at once a float mask gets the gradient of the first",
+        sdpa(before=_gradient("attn_mask", _first_of_batch), when=float_mask),
+        replace(_LEARNED, mode="batched_gradients"),
     ),
 )
