@@ -383,6 +383,7 @@ MODES = (
         made=mode_text.compiled('backend="inductor"'),
         since="2.6",  # before, it cannot build a decoder layer for a transposed target of as many samples as positions
         builds=True,
+        times=1,
         differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
     replace(
@@ -392,6 +393,7 @@ MODES = (
         made=mode_text.compiled('backend="inductor", dynamic=True'),
         since="2.6",
         builds=True,
+        times=1,
         differentiates=False,
     ),
     _EXPORTED,

@@ -358,18 +358,10 @@ def _cases_in(release, mode):
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.id == "jagged_batch":
-        cases = scaled_dot_product_cases(release).filter(lambda case: case.batch)
-        cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None))
-        return mixed(*[cases.map(_without_mask)] * 7, cases)  # which it refuses
+        return _ragged_batches(release, mode)
     if mode.family == NESTED:
         return _nested_cases(release, mode).filter(_has_something)
-    modules = module_cases(release)
-    if mode.compiles:  # stacks are more of the same, and take long, as does the way back, which inference has not
-        layers = (module_cases(release, _LAYERS, (inferring,)) for inferring in (False, True, True, True))
-        modules = mixed(*layers, modules)
-    if mode.id == "fake":  # where native paths tell sizes of their own
-        modules = mixed(module_cases(release, _LAYERS, (True,)), modules)
-    kinds = {ANY_MODULE: modules, FUNCTIONAL: multi_head_cases(release, functional=True)}
+    kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)
 
@@ -397,6 +389,24 @@ def _cases_in(release, mode):
     if mode.compiles:  # which takes too long for calls that mask nothing
         cases = cases.filter(lambda case: masks_of(case) or getattr(case, "is_causal", False))
     return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
+
+
+def _modules_in(release, mode):
+    """Calls of modules, of which a mode may ask more of some."""
+    modules = module_cases(release)
+    if mode.compiles:  # stacks are more of the same, and take long, as does the way back, which inference has not
+        layers = (module_cases(release, _LAYERS, (inferring,)) for inferring in (False, True, True, True))
+        return mixed(*layers, modules)
+    if mode.id == "fake":  # where native paths tell sizes of their own
+        return mixed(module_cases(release, _LAYERS, (True,)), modules)
+    return modules
+
+
+def _ragged_batches(release, mode):
+    """Calls of scaled_dot_product_attention that have samples, seldom with a mask, which the mode cannot have."""
+    cases = scaled_dot_product_cases(release).filter(lambda case: case.batch)
+    cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None))
+    return mixed(*[cases.map(_without_mask)] * 7, cases)
 
 
 # Where the samples end: nowhere, where they like, one at once, all alike.
