@@ -132,6 +132,15 @@ def pytest_collection_modifyitems(config, items):
     items[:] = chosen
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let a worker that is done take over from the others, for some tests take a hundred times as long as most."""
+    if config.stash[_MEASURES] and config.getoption("dist") == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+
+
 def _adopted(name):
     """The Adopted that --subject names, or None."""
     from tests.harness.adopted import Unusable, load

@@ -121,8 +121,6 @@ class Mode:
         """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
         if self is not EAGER:
             _settle()
-        if self.builds:
-            builds.settle()
         names = {**_NAMES, "module": module}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -134,6 +132,7 @@ class Mode:
 @cache
 def _settle():
     """Let TorchDynamo look up torch's functions, which it does once and by name, before others take their places."""
+    builds.settle()  # first, for TorchDynamo chooses a place as soon as it is imported
     if hasattr(torch, "compiler"):
         torch.compiler.allow_in_graph(_nothing)
 

@@ -1,5 +1,9 @@
 """Each mode is what its name says, is judged like any other call, and can be typed."""
 
+import os
+import subprocess
+import sys
+import tempfile
 import warnings
 from dataclasses import replace
 
@@ -73,6 +77,19 @@ def test_modes_do_what_they_say():
     assert prepared("functional_call")[0].__globals__["hollow"].linear1.weight.is_meta
     assert prepared("checkpoint")[0].func is torch.utils.checkpoint.checkpoint
     assert type(prepared("own_classes")[0].self_attn) not in (nn.MultiheadAttention, nn.Module)
+
+
+@pytest.mark.skipif(not BY_ID["compiled"].is_in(), reason="this release cannot compile")
+def test_what_is_built_lies_in_a_place_of_its_own():
+    asks = (
+        "import os; import torch; from tests.harness.modes import BY_ID; BY_ID['compiled'].prepare(torch.nn.ReLU(), {})"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    command = [sys.executable, "-c", f"{asks}; print(os.environ['TORCHINDUCTOR_CACHE_DIR'])"]
+    place = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    assert os.path.dirname(place) == tempfile.gettempdir()
+    assert not os.path.basename(place).startswith("torchinductor")  # where every process of the user's leaves it
+    assert not os.path.exists(place)
 
 
 def test_stacks_are_of_classes_of_which_torch_knows_nothing():
