@@ -139,6 +139,7 @@ def pytest_xdist_make_scheduler(config, log):
         from xdist.scheduler import WorkStealingScheduling
 
         return WorkStealingScheduling(config, log)
+    return None
 
 
 def _adopted(name):

@@ -19,6 +19,7 @@ from .release import takes
 from .setting import CPU
 
 RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
+UNBATCHED = "unbatched"  # so begins a variant whose inputs are no batch
 
 # N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
@@ -38,12 +39,17 @@ class Callee:
     """
 
     module: str
-    masks: tuple[tuple[str, tuple[int, int]], ...]
+    masks: tuple[tuple[str, tuple[int, ...]], ...]
     inputs: tuple[str, ...]
     made: str = ""
     options: str = ""
     variant: str = ""
     features: int = E
+
+    @property
+    def is_batched(self):
+        """Whether inputs have samples; without them a padding mask has one dimension."""
+        return not self.variant.startswith(UNBATCHED)
 
     @property
     def modes(self):
@@ -84,44 +90,65 @@ _DECODER_MASKS = (
 )
 
 
-def _either(layer):
-    """(variant, how it is made): with its norms last, and first."""
-    return ("", layer), ("norm_first", layer.replace("batch_first", "norm_first=True, batch_first"))
+def _each(layer):
+    """(variant, how it is made): with its norms last, and first; for no batch."""
+    return ("", layer), ("norm_first", layer.replace("batch_first", "norm_first=True, batch_first")), (UNBATCHED, layer)
 
+
+def _masks(variant, masks):
+    """Those of the variant, from those for a batch."""
+    if not variant.startswith(UNBATCHED):
+        return masks
+    return tuple((name, shape[1:] if is_padding(name) else shape) for name, shape in masks)
+
+
+_ENCODER_MASKS = (("src_mask", (S, S)), _ENCODER_PADDING)
+_ENCODER, _DECODER = (
+    f"torch.nn.{stack}({layer}, 1)"
+    for stack, layer in (("TransformerEncoder", _ENCODER_LAYER), ("TransformerDecoder", _DECODER_LAYER))
+)
+# (module, masks, inputs, ((variant, how it is made), ...))
+_TRANSFORMERS = (
+    ("TransformerEncoderLayer", _ENCODER_MASKS, ("src",), _each(_ENCODER_LAYER)),
+    ("TransformerEncoder", (("mask", (S, S)), _ENCODER_PADDING), ("src",), (("", _ENCODER), (UNBATCHED, _ENCODER))),
+    ("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), _each(_DECODER_LAYER)),
+    ("TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), (("", _DECODER), (UNBATCHED, _DECODER))),
+    (
+        "Transformer",
+        (*_ENCODER_MASKS, *_DECODER_MASKS),
+        ("src", "tgt"),
+        (("", _TRANSFORMER), (UNBATCHED, _TRANSFORMER)),
+    ),
+)
 
 CALLEES = (
     Callee("MultiheadAttention", (("attn_mask", (S, S)), _PADDING), ("src",) * 3, _ATTENTION, variant="self"),
-    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _ATTENTION, variant="cross"),
-    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _PROJECTED, variant="kdim", features=E + 1),
-    Callee("MultiheadAttention", _CROSS_MASKS, _CROSS_INPUTS, _SEQUENCE_FIRST, variant="sequence_first"),
+    *(
+        Callee(
+            "MultiheadAttention", _masks(variant, _CROSS_MASKS), _CROSS_INPUTS, made, variant=variant, features=features
+        )
+        for variant, made, features in (
+            ("cross", _ATTENTION, E),
+            ("kdim", _PROJECTED, E + 1),
+            ("sequence_first", _SEQUENCE_FIRST, E),
+            (UNBATCHED, _ATTENTION, E),
+        )
+    ),
     *(
         Callee(
             "multi_head_attention_forward",
-            _CROSS_MASKS,
+            _masks(variant, _CROSS_MASKS),
             _CROSS_INPUTS,
-            options=f"{_WEIGHTS}, need_weights={need_weights}",
+            options=f"{_WEIGHTS}, need_weights={not variant.endswith('no_weights')}",
             variant=variant,
         )
-        for variant, need_weights in (("weights", True), ("no_weights", False))
+        for variant in ("weights", "no_weights", f"{UNBATCHED}_weights", f"{UNBATCHED}_no_weights")
     ),
     *(
-        Callee("TransformerEncoderLayer", (("src_mask", (S, S)), _ENCODER_PADDING), ("src",), made, variant=variant)
-        for variant, made in _either(_ENCODER_LAYER)
+        Callee(module, _masks(variant, masks), inputs, made, variant=variant)
+        for module, masks, inputs, ways in _TRANSFORMERS
+        for variant, made in ways
     ),
-    Callee(
-        "TransformerEncoder",
-        (("mask", (S, S)), _ENCODER_PADDING),
-        ("src",),
-        f"torch.nn.TransformerEncoder({_ENCODER_LAYER}, 1)",
-    ),
-    *(
-        Callee("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), made, variant=variant)
-        for variant, made in _either(_DECODER_LAYER)
-    ),
-    Callee(
-        "TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), f"torch.nn.TransformerDecoder({_DECODER_LAYER}, 1)"
-    ),
-    Callee("Transformer", (("src_mask", (S, S)), _ENCODER_PADDING, *_DECODER_MASKS), ("src", "tgt"), _TRANSFORMER),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, options="enable_gqa=True", variant="grouped"),
@@ -135,13 +162,14 @@ CALLEES = (
 class Fault:
     """What is wrong with a mask whose right shape is (rows, keys), or with what is given together with it.
 
-    shape: (rows, keys) -> shape, or None where no mask is given. inputs: the dtype of the inputs. elsewhere: the mask
-    is on another device than these. hint: is_causal=True is given too. beside: a right padding mask is given too.
-    bias: the function of torch.nn.attention.bias that makes it, for which it has no dtype. samples: of the inputs.
+    shape: (rows, keys) -> shape, of a padding mask without samples (keys) -> shape, or None where no mask is given.
+    inputs: the dtype of the inputs. elsewhere: the mask is on another device than these. hint: is_causal=True is given
+    too. beside: a right padding mask is given too. bias: the function of torch.nn.attention.bias that makes it, for
+    which it has no dtype. samples: of the inputs.
     """
 
     name: str
-    shape: Callable = lambda rows, keys: (rows, keys)
+    shape: Callable = lambda *right: right
     dtype: str = "bool"
     inputs: str = "float32"
     elsewhere: bool = False
@@ -180,6 +208,7 @@ _ATTENTION_MASK = (
     Fault("one_slice", lambda rows, keys: (1, rows, keys)),
     Fault("slice_per_sample", lambda rows, keys: (N, rows, keys)),
     Fault("slice_per_sample_beside_padding", lambda rows, keys: (N, rows, keys), beside=True),
+    Fault("too_many_slices", lambda rows, keys: (N * HEADS + 1, rows, keys)),
     Fault("slices_reshaped", lambda rows, keys: (N, HEADS * rows, keys)),
     Fault("four_dimensions", lambda rows, keys: (1, 1, rows, keys)),
     Fault("batch_and_heads", lambda rows, keys: (N, HEADS, rows, keys)),
@@ -195,6 +224,17 @@ _PADDING_MASK = (
     Fault("too_many_samples", lambda rows, keys: (rows + 1, keys)),
     Fault("three_dimensions", lambda rows, keys: (rows, 1, keys)),
     Fault("four_dimensions", lambda rows, keys: (rows, 1, 1, keys)),
+    *_TYPES,
+)
+_UNBATCHED_PADDING_MASK = (
+    Fault("no_dimension", lambda keys: ()),
+    Fault("too_few_keys", lambda keys: (keys - 1,)),
+    Fault("too_many_keys", lambda keys: (keys + 1,)),
+    Fault("one_key", lambda keys: (1,)),
+    Fault("one_sample", lambda keys: (1, keys)),
+    Fault("too_many_samples", lambda keys: (N, keys)),
+    Fault("transposed", lambda keys: (keys, 1)),
+    Fault("reshaped", lambda keys: (2, keys // 2)),
     *_TYPES,
 )
 # Here every shape that broadcasts is right, and any mask beside is_causal is wrong.
@@ -216,11 +256,12 @@ def faults(callee, argument):
     """Those that a mask of this name can have."""
     if callee.module == _SDPA:
         return _SDPA_MASK
+    if is_padding(argument):
+        return _PADDING_MASK if callee.is_batched else _UNBATCHED_PADDING_MASK
     rows, keys = dict(callee.masks)[argument]
+    is_right = {"transposed": rows == keys, "slice_per_sample": not callee.is_batched}  # as many samples as heads
     return tuple(
-        fault
-        for fault in (_PADDING_MASK if is_padding(argument) else _ATTENTION_MASK)
-        if fault.name != "transposed" or rows != keys
+        fault for fault in _ATTENTION_MASK if not is_right.get(fault.name.removesuffix("_beside_padding"), False)
     )
 
 
@@ -374,6 +415,8 @@ def _shape(call, name):
         return (*((N * HEADS,) if call.callee.variant == "3d" else (N, heads)), length, E // HEADS)
     features = call.callee.features if name == "key" else E
     is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
+    if not call.callee.is_batched:
+        return length, features
     samples = call.fault.samples
     return (samples, length, features) if is_batch_first else (length, samples, features)
 
@@ -421,7 +464,7 @@ def _made(text):
     return names.get("module")
 
 
-def names_mask(message, argument="mask"):
-    """Whether a message says that a mask is the matter: by its name or as a mask, not by the name of an operator."""
-    names = rf"masks?|attn_mask|key_padd(ing|ed)_mask|CausalBias|{argument}"
-    return re.search(rf"(?<![\w:])({names})(?!\w)", message, re.IGNORECASE) is not None
+def names_mask(message, argument):
+    """Whether a message says that this mask is the matter: by its name or as a mask, not by that of an operator."""
+    names = "key_padd(ing|ed)_mask" if is_padding(argument) else "attn_mask|CausalBias"
+    return re.search(rf"(?<![\w:])(masks?|{names}|{argument})(?!\w)", message, re.IGNORECASE) is not None

@@ -146,12 +146,12 @@ def _is_self_attention(call):
 def _is_native(call, release):
     """Whether a native path serves the attention that the mask is for; a float mask keeps some of them closed."""
     takes_it = since(release, "2.0") or is_padding(call.argument)
-    return call.mode == "inference" and _is_self_attention(call) and takes_it
+    return call.mode == "inference" and call.callee.is_batched and _is_self_attention(call) and takes_it
 
 
 def _is_explicit(call, release):
     """Whether softmax and its products are called one by one, where no native path serves."""
-    wants_weights = call.module == "MultiheadAttention" or call.callee.variant == "weights"
+    wants_weights = call.module == "MultiheadAttention" or call.callee.variant in ("weights", "unbatched_weights")
     return call.module != _SDPA and (wants_weights or not since(release, "2.0"))
 
 
@@ -165,6 +165,18 @@ def _is_compared(call, release):
 def _is_native_layer(call, release):
     """Whether that is the native encoder layer."""
     return _is_native(call, release) and call.argument in ("mask", "src_mask")
+
+
+def _is_nesting(call):
+    """Whether the mask says which positions an encoder leaves out of a nested tensor."""
+    is_in_encoder = call.argument == "src_key_padding_mask" and call.module != "TransformerEncoderLayer"
+    return is_in_encoder and call.mode == "inference" and call.callee.is_batched
+
+
+def _is_native_padding(call, release):
+    """Whether a native path gets it as a padding mask of two dimensions."""
+    is_native = _is_native(call, release) and is_padding(call.argument) and not _is_nesting(call)
+    return is_native and len(call.shape) == 2
 
 
 def _is_taken_for_a_hint(call):
@@ -202,6 +214,16 @@ def _has_no_rows(call, release):
     return call.fault.name == "flat" and _is_fused(call, release)
 
 
+def _is_refused_as_attn_mask(call, release):
+    """Whether a float padding mask reaches scaled_dot_product_attention, which has another type, as its attn_mask."""
+    is_refused = call.fault.name == "higher_precision" or (
+        call.fault.name == "lower_precision" and not since(release, "2.4")
+    )
+    is_open = not (call.argument.startswith("tgt_") and since(release, "2.1"))  # a decoder's, for a float mask
+    is_native = _is_native(call, release) and is_open
+    return is_refused and is_padding(call.argument) and not is_native and not _is_explicit(call, release)
+
+
 def _is_on_another_device(call, release):
     """Whether the mask is on the CPU, as that of a CausalBias always is, and no native path asks for its device."""
     if call.fault.name == "causal_bias":
@@ -218,12 +240,7 @@ def _is_elsewhere_noticed(call, release):
     """Whether something that a mask on the meta device meets raises."""
     if not call.fault.elsewhere:
         return False
-    nests = (
-        call.mode == "inference"
-        and call.argument == "src_key_padding_mask"
-        and call.module != "TransformerEncoderLayer"
-    )
-    if nests or _is_compared(call, release):
+    if _is_nesting(call) or _is_compared(call, release):
         return True
     if _is_native(call, release):  # from then on a kernel for the meta device makes an empty result
         return not since(release, "2.13" if call.module == "TransformerEncoderLayer" else "2.10")
@@ -306,6 +323,29 @@ ENTRIES = (
         advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=lambda call, release: call.fault.name.endswith("_precision") and _is_explicit(call, release),
         devices=ON_BOTH,
+    ),
+    WrongMaskDeviation(
+        id="padding-precision-as-attn-mask",
+        title="A float padding mask of another precision is refused as an attn_mask",
+        affects=">=2.0",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of scaled_dot_product_attention, and speaks of an attn_mask, which nobody gave",
+        message="Expected attn_mask dtype to be bool or .*to match query dtype",
+        advice="give the mask as bool, or as mask.to(query.dtype)",
+        applies=_is_refused_as_attn_mask,
+        devices=ON_BOTH,
+    ),
+    WrongMaskDeviation(
+        id="native-padding-size-as-attn-mask",
+        title="The native paths refuse a padding mask of a wrong size as an attn_mask",
+        affects="<2.0",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error speaks of an attn_mask, which nobody gave",
+        message=r"Expected attn_mask->sizes\(\)\[\d\] == (batch_size|seq_len) to be true",
+        advice="compare the mask's shape with (N, L)",
+        applies=lambda call, release: _is_native_padding(call, release) and call.shape != call.right_shape,
     ),
     WrongMaskDeviation(
         id="decoder-integer-mask-unnamed",
