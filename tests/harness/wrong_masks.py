@@ -465,6 +465,11 @@ def _made(text):
 
 
 def names_mask(message, argument):
-    """Whether a message says that this mask is the matter: by its name or as a mask, not by that of an operator."""
-    names = "key_padd(ing|ed)_mask" if is_padding(argument) else "attn_mask|CausalBias"
-    return re.search(rf"(?<![\w:])(masks?|{names}|{argument})(?!\w)", message, re.IGNORECASE) is not None
+    """Whether a message says that this mask is the matter."""
+    return re.search(name_of_mask(argument), message, re.IGNORECASE) is not None
+
+
+def name_of_mask(argument):
+    """A pattern of what a message may call this mask: by its name or as a mask, not by the name of an operator."""
+    names = ("key_padd(ing|ed)_mask",) if is_padding(argument) else ("attn_mask", "CausalBias")
+    return rf"(?<![\w:])({'|'.join(dict.fromkeys(['masks?', *names, argument]))})(?!\w)"

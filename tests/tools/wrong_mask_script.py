@@ -3,7 +3,7 @@
 import re
 
 from tests.harness.setting import CPU
-from tests.harness.wrong_masks import ACCEPTS, source
+from tests.harness.wrong_masks import ACCEPTS, name_of_mask, source
 
 from .python_text import Suite, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, needs, needs_argument
@@ -17,9 +17,7 @@ def wrong_mask_script(call, setting=CPU, head=()):
     statement = split_call(invocation)
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
-    # "mask" as a word, not in the name of an operator
-    names = r"((\w+_)?masks?|CausalBias)" if call.fault.bias else r"(\w+_)?masks?"
-    is_named = rf're.search(r"(?<![\w:]){names}(?!\w)", str(error), re.IGNORECASE)'
+    is_named = f're.search(r"{name_of_mask(call.argument)}", str(error), re.IGNORECASE)'
     refused = ('print("got", type(error).__name__, error)', f"sys.exit(not {is_named})")
     blocks = (
         *((statement,) for statement in _needs(call, setting)),
