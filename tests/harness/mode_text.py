@@ -128,8 +128,11 @@ def traced(*given, **options):
 
     call = Call()
     call.module = module
-    tensors = (*sequences, *masks.values())
-    return torch.jit.trace(call.train(module.training), tensors, check_trace=False)(*tensors)
+    # what it is traced with hides nothing: no choice may depend on that
+    is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
+    hides_nothing = [torch.full_like(mask, is_kept).requires_grad_(mask.requires_grad) for mask in masks.values()]
+    call = torch.jit.trace(call.train(module.training), (*sequences, *hides_nothing), check_trace=False)
+    return call(*sequences, *masks.values())
 """
 
 REUSED = """\
