@@ -11,6 +11,16 @@ for name, _ in list(module.named_parameters()):
     {}
 """
 
+PARAMETRIZED = """\
+class Shifted(torch.nn.Module):
+    def forward(self, values):
+        return values + 1
+
+    def right_inverse(self, values):
+        return values - 1
+
+""" + EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Shifted())")
+
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
 for part in module.modules():

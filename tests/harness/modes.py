@@ -307,9 +307,7 @@ MODES = (
     Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
     Mode(
         "parametrized",
-        mode_text.EACH.format(
-            "parametrize.register_parametrization(module.get_submodule(path), leaf, torch.nn.Identity())"
-        ),
+        mode_text.PARAMETRIZED,
         parameter="{path}parametrizations.{leaf}.original",
     ),
     Mode(

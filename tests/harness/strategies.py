@@ -53,7 +53,7 @@ _MASKS = (
         for pattern in ATTENTION_PATTERNS
         for form, values in _FORMS
     )
-    + (Mask("bool", "causal"), Mask("float", "causal")) * 40  # what most people use, and what hints speak of
+    + (Mask("bool", "causal"), Mask("float", "causal")) * 64  # what most people use, and what hints speak of
     + (Mask("bool", "nearly_causal"), Mask("float", "nearly_causal")) * 12  # and what may be taken for it
 )
 

@@ -96,6 +96,12 @@ def _mask_of_the_default_dtype():
         torch.set_default_dtype(before)
 
 
+_NATIVE_WEIGHT = "    self.in_proj_weight,\n                    self.in_proj_bias,"  # not of the list of all parameters
+_UNPARAMETRIZED_WEIGHT = _NATIVE_WEIGHT.replace(
+    "in_proj_weight,",
+    "parametrizations.in_proj_weight.original if hasattr(self, 'parametrizations') else self.in_proj_weight,",
+)
+
 FAULTS = (
     Fault(
         "converted-mask-kept",
@@ -108,6 +114,12 @@ FAULTS = (
         "MultiheadAttention takes its native path although the bias of its output is trained",
         edit_module("MultiheadAttention", "for x in tensor_args\n", "for x in tensor_args[:-1]\n"),
         replace(ATTENTION, autograd="one_parameter", key_padding_mask=PADDING, seed=3),
+    ),
+    Fault(
+        "native-parametrization-passed-over",
+        "the native path of MultiheadAttention takes a parametrized weight as it was before",
+        edit_module("MultiheadAttention", _NATIVE_WEIGHT, _UNPARAMETRIZED_WEIGHT),
+        inferring(replace(ATTENTION, key_padding_mask=PADDING, mode="parametrized")),
     ),
     Fault(
         "norms-not-trained",

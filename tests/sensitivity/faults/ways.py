@@ -54,6 +54,11 @@ def _differentiates_forwards(call):
     return torch.autograd.forward_ad._current_level >= 0
 
 
+def _is_traced_without_effect(call):
+    mask = call.attn_mask
+    return torch.jit.is_tracing() and bool((mask if mask.dtype is torch.bool else mask == 0).all())
+
+
 def _is_nested(layout):
     """Whether the call is given nested tensors of that layout, of which the sequences differ in length."""
     return lambda call: call.query.is_nested and call.query.layout is layout and not _is_of_ragged_batch(call)
@@ -196,6 +201,12 @@ FAULTS = (
         "sdpa-lost-in-a-trace",
         "SDPA forgets the mask while it is traced",
         lambda call: torch.jit.is_tracing(),
+        replace(CROSS, attn_mask=HIDING, need_weights=False, mode="traced"),
+    ),
+    _in_sdpa(
+        "sdpa-example-hides-nothing",
+        "SDPA leaves a mask out of a trace that is made with one that hides nothing",
+        _is_traced_without_effect,
         replace(CROSS, attn_mask=HIDING, need_weights=False, mode="traced"),
     ),
     Fault(
