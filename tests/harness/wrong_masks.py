@@ -350,7 +350,8 @@ def not_applicable(call, release):
 
 def _asks(call):
     """The arguments that nn.MultiheadAttention and its call are given."""
-    return {*re.findall(r"(\w+)=", call.callee.made), call.argument, *([call.hint] if call.fault.hint else [])}
+    given = [call.argument, *[call.hint] * call.fault.hint, *[call.padding] * call.fault.beside]
+    return {*re.findall(r"(\w+)=", call.callee.made), *given}
 
 
 # ---- the call as one could type it ---------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
+from .adopted import DECLINED
 from .cases import is_padding
 from .dispatch import since
 from .failure import Nonconformance
 from .setting import CPU, ON_BOTH, ON_CPU, ON_CUDA
-from .verdict import CONFORMS, DEVIATES, FAILS
+from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from .wrong_masks import ACCEPTS, CALLS, UNHELPFUL, N, not_applicable, observe, source
 
 
@@ -63,6 +64,8 @@ def predicted(call, release, entries):
 
 def judge(call, outcome, release, entries):
     """Compare what happened with clause 9, or with the entry that applies."""
+    if release.adopted and outcome.error.startswith(DECLINED):
+        return Judgement(NOT_APPLICABLE)
     entry = predicted(call, release, entries)
     if entry is not None and entry.shows(outcome):
         return Judgement(DEVIATES, entry)

@@ -109,6 +109,8 @@ def test_wrong_masks_are_asked_of_it(name, measuring):
     calls = calls_of(run)
     assert {call.module for call in calls} == {"MultiheadAttention"}
     check_all(calls, run)
+    declined = [call for call in calls if name == "Port" and not call.callee.is_batched]
+    assert run.tally.statuses[NOT_APPLICABLE] == len(declined)
 
 
 def test_wrong_masks_that_it_takes_are_failures(measuring):
