@@ -24,7 +24,10 @@ def can_build():
 
 @cache
 def settle():
-    """Let it leave its files in a place of this process, which goes with it."""
+    """Let it leave its files in a place of this process, which goes with it.
+
+    Headers that it compiles beforehand it keeps in a place of the user's all the same; they decide nothing.
+    """
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = place = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, place, ignore_errors=True)
