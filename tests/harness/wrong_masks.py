@@ -90,9 +90,10 @@ _DECODER_MASKS = (
 )
 
 
-def _each(layer):
-    """(variant, how it is made): with its norms last, and first; for no batch."""
-    return ("", layer), ("norm_first", layer.replace("batch_first", "norm_first=True, batch_first")), (UNBATCHED, layer)
+def _ways(made):
+    """(variant, how it is made) of a transformer: of a layer with its norms last, and first; given no batch."""
+    first = ("norm_first", made.replace("batch_first", "norm_first=True, batch_first"))
+    return (("", made), *[first] * (made in (_ENCODER_LAYER, _DECODER_LAYER)), (UNBATCHED, made))
 
 
 def _masks(variant, masks):
@@ -103,22 +104,18 @@ def _masks(variant, masks):
 
 
 _ENCODER_MASKS = (("src_mask", (S, S)), _ENCODER_PADDING)
-_ENCODER, _DECODER = (
-    f"torch.nn.{stack}({layer}, 1)"
-    for stack, layer in (("TransformerEncoder", _ENCODER_LAYER), ("TransformerDecoder", _DECODER_LAYER))
-)
-# (module, masks, inputs, ((variant, how it is made), ...))
+# (module, masks, inputs, how it is made)
 _TRANSFORMERS = (
-    ("TransformerEncoderLayer", _ENCODER_MASKS, ("src",), _each(_ENCODER_LAYER)),
-    ("TransformerEncoder", (("mask", (S, S)), _ENCODER_PADDING), ("src",), (("", _ENCODER), (UNBATCHED, _ENCODER))),
-    ("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), _each(_DECODER_LAYER)),
-    ("TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), (("", _DECODER), (UNBATCHED, _DECODER))),
+    ("TransformerEncoderLayer", _ENCODER_MASKS, ("src",), _ENCODER_LAYER),
     (
-        "Transformer",
-        (*_ENCODER_MASKS, *_DECODER_MASKS),
-        ("src", "tgt"),
-        (("", _TRANSFORMER), (UNBATCHED, _TRANSFORMER)),
+        "TransformerEncoder",
+        (("mask", (S, S)), _ENCODER_PADDING),
+        ("src",),
+        f"torch.nn.TransformerEncoder({_ENCODER_LAYER}, 1)",
     ),
+    ("TransformerDecoderLayer", _DECODER_MASKS, ("tgt", "memory"), _DECODER_LAYER),
+    ("TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), f"torch.nn.TransformerDecoder({_DECODER_LAYER}, 1)"),
+    ("Transformer", (*_ENCODER_MASKS, *_DECODER_MASKS), ("src", "tgt"), _TRANSFORMER),
 )
 
 CALLEES = (
@@ -145,9 +142,9 @@ CALLEES = (
         for variant in ("weights", "no_weights", f"{UNBATCHED}_weights", f"{UNBATCHED}_no_weights")
     ),
     *(
-        Callee(module, _masks(variant, masks), inputs, made, variant=variant)
-        for module, masks, inputs, ways in _TRANSFORMERS
-        for variant, made in ways
+        Callee(module, _masks(variant, masks), inputs, way, variant=variant)
+        for module, masks, inputs, made in _TRANSFORMERS
+        for variant, way in _ways(made)
     ),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
     Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),

@@ -154,7 +154,7 @@ def _is_native(call, release):
 
 def _is_explicit(call, release):
     """Whether softmax and its products are called one by one, where no native path serves."""
-    wants_weights = call.module == "MultiheadAttention" or call.callee.variant in ("weights", "unbatched_weights")
+    wants_weights = call.module == "MultiheadAttention" or "need_weights=True" in call.callee.options
     return call.module != _SDPA and (wants_weights or not since(release, "2.0"))
 
 
@@ -218,13 +218,12 @@ def _has_no_rows(call, release):
 
 
 def _is_refused_as_attn_mask(call, release):
-    """Whether a float padding mask reaches scaled_dot_product_attention, which has another type, as its attn_mask."""
-    is_refused = call.fault.name == "higher_precision" or (
-        call.fault.name == "lower_precision" and not since(release, "2.4")
-    )
-    is_open = not (call.argument.startswith("tgt_") and since(release, "2.1"))  # a decoder's, for a float mask
-    is_native = _is_native(call, release) and is_open
-    return is_refused and is_padding(call.argument) and not is_native and not _is_explicit(call, release)
+    """Whether scaled_dot_product_attention gets a float padding mask, as its attn_mask, of a type that it refuses."""
+    refused = ("higher_precision",) if since(release, "2.4") else ("higher_precision", "lower_precision")
+    if call.fault.name not in refused or not is_padding(call.argument) or _is_explicit(call, release):
+        return False
+    is_closed = call.argument.startswith("tgt_") and since(release, "2.1")  # a float mask keeps a decoder off it
+    return is_closed or not _is_native(call, release)
 
 
 def _is_on_another_device(call, release):
