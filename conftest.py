@@ -217,13 +217,24 @@ def pytest_runtest_call(item):
     if item.config.stash[_MEASURES]:
         from tests.harness import session
 
-        if hasattr(item.obj, "hypothesis"):  # else tests that draw from one strategy would all draw the same cases
-            seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}")(item.obj)
+        if hasattr(item.obj, "hypothesis"):
+            _seed(item)(item.obj)
         started = time.process_time()
         yield
         session.current.tally.seconds = round(time.process_time() - started, 3)
     else:
         yield
+
+
+def _seed(item, part=""):
+    """A decorator for what asks Hypothesis: the run's seed, made the test's own, or two would draw the same cases."""
+    return seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}{part}")
+
+
+@pytest.fixture
+def seeded(request):
+    """The same decorator, for one part of a test that asks Hypothesis several times."""
+    return lambda part: _seed(request.node, f" {part}")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,10 +1,11 @@
 """However it is come by and called, it computes the same (clause 3): copied, loaded, on a chosen backend, and so on."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.harness import session
+from tests.harness.aims import aimed, aims, met
 from tests.harness.checking import check
 from tests.harness.modes import BY_ID, EAGER, MODES
 from tests.harness.shares import share
@@ -14,6 +15,29 @@ RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
 COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
 BUILT = [mode for mode in HERE if mode.builds]
+IS_QUICK = settings.default.max_examples < 200  # when what is compiled is asked little, and what is built nothing
+
+
+@pytest.mark.clause(3)
+@pytest.mark.parametrize(
+    ("mode", "path"),
+    [(mode, path) for mode in HERE if not (IS_QUICK and mode.compiles) for path in aims(RELEASE, mode)],
+    ids=str,
+)
+def test_every_kind_of_mask_on_every_path(mode, path, seeded):
+    seen = set()
+    for kind, places in aims(RELEASE, mode)[path].items():
+        if (path, kind) in seen:  # it came along with another
+            continue
+
+        @seeded(kind)
+        @settings(share(1 / 200), suppress_health_check=list(HealthCheck))  # most draws may go other ways
+        @given(aimed(RELEASE, mode, path, kind, places))
+        def ask(case):
+            check(case)
+            seen.update(met(case, RELEASE))
+
+        ask()
 
 
 @pytest.mark.clause(3)
@@ -27,7 +51,7 @@ def test_is_as_specified(mode, data):
 
 @pytest.mark.clause(3)
 @pytest.mark.parametrize("family", dict.fromkeys(mode.family for mode in COMPILED))
-@share(1 / 20, least=5)  # each takes up to a second
+@share(1 / 40, least=5)  # each takes up to a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(family, data):
     for _ in range(BY_ID[family].times):
@@ -35,8 +59,8 @@ def test_is_as_specified_when_compiled(family, data):
 
 
 @pytest.mark.clause(3)
-@pytest.mark.parametrize("mode", BUILT if share(1 / 100).max_examples > 1 else [], ids=lambda mode: mode.id)
-@share(1 / 100)  # each takes four seconds, and the first as long again
+@pytest.mark.parametrize("mode", [] if IS_QUICK else BUILT, ids=lambda mode: mode.id)
+@share(1 / 200)  # each takes four seconds, and the first as long again
 @given(data=st.data())
 def test_is_as_specified_when_built(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))

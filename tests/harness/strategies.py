@@ -365,30 +365,35 @@ def _cases_in(release, mode):
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = scaled_dot_product_cases(release)
 
-    def in_mode(case):
-        is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
-        autograd = case.autograd if is_allowed else "no_grad"
-        case = replace(case, mode=mode.id, autograd=autograd)
-        if mode.is_forward:
-            case = _differentiating(case)
-        if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
-            case = replace(case, fast_path=True)
-        if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):
-            case = replace(case, autograd="grad")  # of the nested tensors between layers there are no batches
-        if mode.compiles and getattr(case, "num_layers", 1) > 2:
-            case = replace(case, num_layers=2)
-        return _lowered(case, "float32") if mode.lowers else case
-
-    cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(in_mode)
+    cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(lambda case: adapted(case, mode))
     if mode.is_forward:
         cases = st.tuples(cases, evenly((False, True, True, True))).map(_perhaps_in_training)
-    if mode.is_for_small:
-        cases = cases.filter(_is_small)
-    if mode.id == "vmap_of_masks":
-        cases = cases.filter(masks_of)
-    if mode.compiles:  # which takes too long for calls that mask nothing
-        cases = cases.filter(lambda case: masks_of(case) or getattr(case, "is_causal", False))
-    return cases.filter(_has_something) if mode.compiles or mode.is_for_small else cases
+    return cases.filter(lambda case: suits(case, mode))
+
+
+def adapted(case, mode):
+    """The case as the mode can be asked of it."""
+    is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
+    autograd = case.autograd if is_allowed else "no_grad"
+    case = replace(case, mode=mode.id, autograd=autograd)
+    if mode.is_forward:
+        case = _differentiating(case)
+    if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
+        case = replace(case, fast_path=True)
+    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):
+        case = replace(case, autograd="grad")  # of the nested tensors between layers there are no batches
+    if mode.compiles and getattr(case, "num_layers", 1) > 2:
+        case = replace(case, num_layers=2)
+    return _lowered(case, "float32") if mode.lowers else case
+
+
+def suits(case, mode):
+    """Whether the mode is asked of the case: neither of one that takes too long, nor where nothing is to be seen."""
+    if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
+        return False
+    if not (mode.compiles or mode.is_for_small):
+        return True
+    return _has_something(case) and bool(not mode.compiles or masks_of(case) or getattr(case, "is_causal", False))
 
 
 def _modules_in(release, mode):

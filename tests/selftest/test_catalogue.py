@@ -97,6 +97,10 @@ def _record(version, device="cpu", statuses=None):
                 "outcome": "passed",
                 "statuses": {"conforms": 3, "deviates as predicted": 1},
             },
+            "tests/conformance/test_modes.py::test_every_kind_of_mask_on_every_path[vmap_of_masks-sdpa]": {
+                "outcome": "passed",
+                "statuses": {"deviates as predicted": 4},
+            },
         },
         "ledger": {
             entry.id: finding | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
@@ -172,7 +176,7 @@ def test_the_ways_have_the_share_that_deviates(made):
     head, _, *lines = [line.split(" | ") for line in re.findall(r"^\| (.*) \|$", markdown, re.MULTILINE)]
     (line,) = lines
     assert line[0] == "`vmap`"
-    assert line[head.index("2.15")] == "25%"
+    assert line[head.index("2.15")] == "62%"  # 5 of 8, with a variant's
     section = re.search(r'<section class="runs" aria-labelledby="ways".*?</section>', made[HTML], re.DOTALL)[0]
     assert re.findall(r"<td>(.*?)</td>", section) == line[1:]
 

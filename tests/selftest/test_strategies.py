@@ -4,7 +4,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import find, settings
 from hypothesis import strategies as st
 
 from tests.harness import masks, session
@@ -13,21 +13,10 @@ from tests.harness.cases import AUTOGRAD, is_padding, masks_of
 from tests.harness.modes import BY_ID, SDPA
 from tests.harness.strategies import EDGES, any_cases, cases_in, cases_of, evenly, mixed
 
+from .sampling import sample
+
 RELEASE = session.start().release
 DRAWS = 1500
-
-
-def sample(strategy, number):
-    """Cases that the strategy draws, always the same ones: a reach is a fact, not a matter of luck."""
-    cases = []
-
-    @settings(max_examples=number, deadline=None, database=None, phases=[Phase.generate], derandomize=True)
-    @given(strategy)
-    def collect(case):
-        cases.append(case)
-
-    collect()
-    return cases
 
 
 @pytest.fixture(scope="module")

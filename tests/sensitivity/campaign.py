@@ -73,7 +73,8 @@ class _UntilNoticedBy:
 
     def pytest_collection_modifyitems(self, items):
         def place(item):
-            is_compiled = "_when_" in item.name
+            mode = item.callspec.params.get("mode") if hasattr(item, "callspec") else None
+            is_compiled = "_when_" in item.name or getattr(mode, "compiles", False)
             return (not is_compiled, item.nodeid not in self._likely) if self._likely else is_compiled
 
         items.sort(key=place)

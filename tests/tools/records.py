@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ class Record:
     is_whole: bool
     statuses: dict[str, int]
     tests: dict[str, tuple[str, str]]
-    ways: dict[str, dict[str, int]]
+    ways: dict[str, Counter]
     shown: dict[str, set[str]]
     ledger: dict
     seconds: float
@@ -92,7 +93,7 @@ def as_record(plain, path):
             is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
             tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
-            ways=dict(_ways(plain["tests"])),
+            ways=_ways(plain["tests"]),
             shown=_shown(plain["tests"]),
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
@@ -103,14 +104,19 @@ def as_record(plain, path):
 
 
 _WAY = re.compile(
-    r"test_(?:modes|low_precision)\.py::test_is_as_specified(?:_when_compiled|_when_built)?\[(?!NOTSET)(\w+)\]$"
+    r"test_(?:modes|low_precision)\.py::"
+    r"test_(?:is_as_specified(?:_when_compiled|_when_built)?|every_kind_of_mask_on_every_path)"
+    r"\[(?!NOTSET)(\w+)(?:-\w+)?\]$"
 )
 
 
 def _ways(tests):
+    """{mode or low precision: Counter of the verdicts on its calls}"""
+    ways = {}
     for id, test in tests.items():
         if (match := _WAY.search(id)) and test.get("statuses"):
-            yield match[1], test["statuses"]
+            ways.setdefault(match[1], Counter()).update(test["statuses"])
+    return ways
 
 
 _EAGER = re.compile(r"test_(?:equivalences|hidden_content|transformer|multihead_attention|scaled_\w+|wrong_masks)\.py")

@@ -1,5 +1,7 @@
 """The table of the ways to run a call (modes, low precisions): which share of the calls deviates in each release."""
 
+from collections import Counter
+
 from tests.harness.dispatch import since
 from tests.harness.modes import BY_ID, EAGER, MODES
 from tests.harness.precision import LOW
@@ -13,8 +15,8 @@ ORDER = (EAGER.id, *LOW, *(mode.id for mode in MODES if mode is not EAGER))
 def about():
     """What the cells mean: a paragraph."""
     return (
-        "Of the calls that a run makes in this way, the share that deviates as predicted; none fails. – where the "
-        "release cannot be asked, nothing where it was not measured.",
+        "Of the calls that a run makes in this way and its variants, the share that deviates as predicted; none fails. "
+        "– where the release cannot be asked, nothing where it was not measured.",
     )
 
 
@@ -30,11 +32,17 @@ def rows(columns):
 
 
 def _cell(way, column):
-    measured = [record.ways[way] for record in column.records if way in record.ways]
+    measured = [verdicts for record in column.records if (verdicts := _verdicts(way, record))]
     if measured:
-        return f"{measured[-1].get(DEVIATES, 0) / max(sum(measured[-1].values()), 1):.0%}"
+        return f"{measured[-1][DEVIATES] / measured[-1].total():.0%}"
     newest = Release(column.records[-1].version, column.device)
     return "" if since(newest, _first(way)) else "–"
+
+
+def _verdicts(way, record):
+    """How often each was given on calls of the way, and of the modes that are variants of it."""
+    kin = {mode.id for mode in MODES if mode.family == way} | {way}
+    return sum((record.ways[way] for way in kin & record.ways.keys()), Counter())
 
 
 def _first(way):

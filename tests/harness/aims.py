@@ -1,0 +1,147 @@
+"""Every kind of mask on every path, at least once in each mode: what is drawn without an aim misses the rare ones.
+
+A kind is a form and a role, such as "bool key_padding_mask", or a hint, "is_causal". A path is one of dispatch.py, or
+"nested".
+"""
+
+from dataclasses import replace
+from itertools import product
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from . import dispatch
+from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
+from .masks import Mask
+from .modes import FUNCTIONAL, MODULES, SDPA
+from .packing import NESTED
+from .strategies import adapted, attention_mask, cases_of, one_of, padding_mask, suits
+
+_CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
+KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")))
+
+# Where a path is looked for: in what is least that has it, for some modes take long. Stacks come last.
+_PLACES = {
+    "native_layer": ("TransformerEncoderLayer",),
+    "nested": ("TransformerEncoder",),
+    "native_mha": ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
+    "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", SDPA),
+    "explicit": ("MultiheadAttention", FUNCTIONAL),
+}
+_STACKS = ("TransformerEncoder", "TransformerDecoder")
+
+
+def met(case, release):
+    """{(path, kind)} that the call meets."""
+    if isinstance(case, ScaledDotProduct):
+        return {("sdpa", kind) for kind in _kinds(case.attn_mask, None, case.is_causal)}
+    its = {}
+    for block, path in dispatch.paths(case, release).items():
+        is_nested = dispatch.source(block) == "src" and dispatch.nested(case, release)
+        its[block] = "nested" if is_nested else path
+    return {(path, kind) for block, path in its.items() for kind in _kinds(*_given(case, dispatch.source(block)))}
+
+
+def _given(case, source):
+    return (getattr(case, name) for name in _names(source))
+
+
+def _names(source):
+    """Of an attention's masks, and its hint."""
+    prefix = "" if source == "self" else f"{source}_"
+    return (f"{source}_mask" if prefix else _ATTENTION), f"{prefix}{_PADDING}", f"{prefix}{_CAUSAL}"
+
+
+def _kinds(attn_mask, key_padding_mask, is_causal):
+    roles = {_ATTENTION: attn_mask, _PADDING: key_padding_mask}
+    return {f"{mask.form} {role}" for role, mask in roles.items() if mask} | ({_CAUSAL} if is_causal else set())
+
+
+def aims(release, mode):
+    """{path: {kind: places, as (module, whether in inference)}} of all that the mode can meet in this release."""
+    if mode.family in (NESTED, "causal_upper_left") or mode.id == "jagged_batch":
+        return {}  # they say in their own way what is hidden, and have few paths
+    found = {}
+    for path, kind in product(_PLACES, KINDS):
+        asked = [
+            (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
+        ]
+        its = [place for place in asked if _meets(path, kind, place, release, mode)]
+        its = [place for place in its if place[0] not in _STACKS] or its
+        if mode.builds:  # in the first place alone, which takes a second where others take five
+            its = its[:1]
+        if its:
+            found.setdefault(path, {})[kind] = its
+    return found
+
+
+def _meets(path, kind, place, release, mode):
+    """Whether the least call of the place does, with a mask of the kind."""
+    case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
+    return release.offers(case) and (path, kind) in met(case, release)
+
+
+def _is_asked(module, mode):
+    return (module if module in (FUNCTIONAL, SDPA) else MODULES) in mode.calls
+
+
+def _least(module, inferring, need_weights):
+    """A call of the module that may go one way or the other; the function has but one."""
+    if module == SDPA:
+        return ScaledDotProduct(L=2, S=2)
+    sizes = {"num_heads": 2, "head_dim": 2, "S": 2, "training": not inferring}
+    if module in ("MultiheadAttention", FUNCTIONAL):
+        is_functional = module == FUNCTIONAL
+        return MultiHead(L=2, attention="self", need_weights=need_weights, functional=is_functional, **sizes)
+    masks = {"tgt_mask": Mask()} if module == "TransformerDecoder" else {}  # at which, compiled, its graph breaks
+    return Transformer(module=module, T=2, **masks, **sizes)
+
+
+def _with(kind, case, mask):
+    """The case with a mask of this kind, made of `mask` and put wherever the case takes one, or with such a hint."""
+    if isinstance(case, ScaledDotProduct):
+        return _function_with(kind, case, mask)
+    form, _, role = kind.partition(" ")
+    changes = {}
+    for source in dict.fromkeys(map(dispatch.source, dispatch.blocks(case))):
+        attn_mask, padding, hint = _names(source)
+        if kind == _CAUSAL:
+            changes |= {attn_mask: Mask(mask.form, "causal"), hint: True}
+        elif role == _PADDING:
+            changes[padding] = _of_form(mask, form)
+        else:
+            changes |= {attn_mask: _of_form(mask, form), hint: False if hint == _CAUSAL else None}
+    return replace(case, **changes)
+
+
+def _function_with(kind, case, mask):
+    form, _, role = kind.partition(" ")
+    if kind == _CAUSAL:
+        return replace(case, is_causal=True, attn_mask=None, mask_batch=(), broadcast="")
+    if role == _PADDING:
+        return case
+    return replace(case, is_causal=False, attn_mask=_of_form(replace(mask, per_head=False), form))
+
+
+def _of_form(mask, form):
+    return replace(mask, form=form, values=mask.values if form == "float" else "inf")
+
+
+@st.composite
+def aimed(draw, release, mode, path, kind, places):
+    """Calls in one of the places that meet the kind on the path, and can show it."""
+    case = draw(cases_of(release, *one_of(draw, *places)))
+    mask = padding_mask(draw, nones=0) if kind.endswith(_PADDING) else attention_mask(draw, nones=0)
+    case = adapted(_with(kind, case, mask), mode)
+    assume((path, kind) in met(case, release) and suits(case, mode) and _can_show(case))
+    return case
+
+
+def _can_show(case):
+    """Whether there is something to choose from, and to hide."""
+    sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
+    return min(sizes) > 1 and any(mask.pattern != "none" for mask in (*masks_of(case).values(), *_hint(case)))
+
+
+def _hint(case):
+    return [Mask("bool", "causal")] if getattr(case, _CAUSAL, False) else []

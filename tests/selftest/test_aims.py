@@ -1,0 +1,101 @@
+"""What a mode is asked of for certain is all that it can meet, and is met."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, find, settings
+
+from tests.harness import session
+from tests.harness.aims import aimed, aims, met
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.checking import judged
+from tests.harness.dispatch import since
+from tests.harness.masks import Mask
+from tests.harness.modes import BY_ID, EAGER, MODES
+from tests.harness.refusals import refusal
+from tests.harness.situations import Call
+from tests.harness.strategies import cases_in
+
+from .sampling import sample
+
+RELEASE = session.start().release
+HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
+_IDS = ("deepcopy", "func_jvp", "pruned", "default_device", "scripted", "traced", "sdpa_flash")
+_COMPILED = ("compiled", "compiled_dynamic", "exported", "exported_strict")
+DIFFERENT = [mode for mode in HERE if mode.id in (*_IDS, *_COMPILED)]  # in which paths they take
+SEEN_AS = {
+    "native_layer": "native_encoder_layer",
+    "nested": "nested",
+    "native_mha": "native_mha",
+    "sdpa": "sdpa_",
+    "explicit": "explicit",
+}
+FUSED = "sdpa" if since(RELEASE, "2.0") else "explicit"
+LAYER = Transformer(S=2, T=2, num_heads=2, src_key_padding_mask=Mask("float"))
+PADDED = MultiHead(S=2, num_heads=2, attention="self", key_padding_mask=Mask())
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (PADDED, {("native_mha", "bool key_padding_mask")}),
+        (replace(PADDED, training=True), {("explicit", "bool key_padding_mask")}),
+        (replace(PADDED, training=True, need_weights=False), {(FUSED, "bool key_padding_mask")}),
+        (MultiHead(S=2), set()),
+        (LAYER, {("native_layer", "float key_padding_mask")}),
+        (replace(LAYER, module="TransformerEncoder"), {("nested", "float key_padding_mask")}),
+        (
+            replace(LAYER, module="Transformer", memory_mask=Mask(), tgt_mask=Mask("float"), num_heads=3),
+            {(FUSED, "float key_padding_mask"), (FUSED, "bool attn_mask"), (FUSED, "float attn_mask")},
+        ),
+    ],
+)
+def test_what_a_call_meets(case, expected):
+    assert met(case, RELEASE) == expected
+
+
+def test_what_a_call_of_the_function_meets():
+    assert met(ScaledDotProduct(is_causal=True), RELEASE) == {("sdpa", "is_causal")}
+    assert met(ScaledDotProduct(attn_mask=Mask("float")), RELEASE) == {("sdpa", "float attn_mask")}
+
+
+def calls(mode, path, number=1):
+    """As many of each kind that the mode can meet on the path."""
+    kinds = aims(RELEASE, mode)[path]
+    return {kind: sample(aimed(RELEASE, mode, path, kind, places), number) for kind, places in kinds.items()}
+
+
+@pytest.mark.parametrize("mode", HERE, ids=str)
+def test_calls_meet_what_they_are_drawn_for(mode):
+    for path in aims(RELEASE, mode):
+        for kind, (case,) in calls(mode, path).items():
+            assert (path, kind) in met(case, RELEASE)
+            assert case.mode == mode.id
+
+
+@pytest.mark.parametrize("path", SEEN_AS)
+def test_calls_are_served_by_the_path_that_they_are_drawn_for(path):
+    mode = BY_ID["deepcopy"]
+    if path not in aims(RELEASE, mode):
+        pytest.skip("this release has no such path")
+    for case in [case for cases in calls(mode, path, 4).values() for case in cases]:
+        observation, _ = judged(case)
+        assert observation.error or any(served.startswith(SEEN_AS[path]) for served in observation.served)
+
+
+@pytest.mark.parametrize("mode", DIFFERENT, ids=str)
+def test_nothing_that_is_drawn_is_left_out(mode):
+    """But for hints of calls that are compiled, and whose graph breaks over something else."""
+    served = (case for case in sample(cases_in(RELEASE, mode), 400) if refusal(Call(case, RELEASE)) is None)
+    drawn = set().union(*(met(case, RELEASE) for case in served))
+    asked = {(path, kind) for path, kinds in aims(RELEASE, mode).items() for kind in kinds}
+    assert drawn - asked <= ({("native_mha", "is_causal")} if mode.compiles else set())
+
+
+@pytest.mark.parametrize("path", ["native_layer", "nested", "explicit"])
+def test_what_a_failure_shrinks_to_hides_something(path):
+    mode, kind = BY_ID["deepcopy"], "float key_padding_mask"
+    strategy = aimed(RELEASE, mode, path, kind, aims(RELEASE, mode)[path][kind])
+    least = find(strategy, lambda case: True, settings=settings(database=None, suppress_health_check=list(HealthCheck)))
+    assert min(getattr(least, name, 2) for name in ("L", "S", "T")) == 2
+    assert "one" in {mask.pattern for mask in masks_of(least).values()}
