@@ -140,8 +140,5 @@ def aimed(draw, release, mode, path, kind, places):
 def _can_show(case):
     """Whether there is something to choose from, and to hide."""
     sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
-    return min(sizes) > 1 and any(mask.pattern != "none" for mask in (*masks_of(case).values(), *_hint(case)))
-
-
-def _hint(case):
-    return [Mask("bool", "causal")] if getattr(case, _CAUSAL, False) else []
+    hides = getattr(case, _CAUSAL, False) or any(mask.pattern != "none" for mask in masks_of(case).values())
+    return min(sizes) > 1 and hides

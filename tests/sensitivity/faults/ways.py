@@ -18,10 +18,12 @@ from tests.sensitivity.injection import (
 from tests.sensitivity.literals import (
     ATTENTION,
     BIAS,
+    CAUSAL,
     CROSS,
     DECODER_LAYER,
     ENCODER_LAYER,
     FINITE,
+    FLOAT_PADDING,
     HIDING,
     PADDING,
     SDPA,
@@ -190,6 +192,25 @@ FAULTS = (
             "x = tgt\n    memory_key_padding_mask = None if torch.compiler.is_exporting() else memory_key_padding_mask\n",
         ),
         replace(DECODER_LAYER, memory_key_padding_mask=PADDING, mode="exported", autograd="no_grad"),
+    ),
+    Fault(
+        "hinted-mask-lost-when-exported",
+        "F.multi_head_attention_forward forgets a causal mask that a hint speaks of when it is exported",
+        edit_attention(
+            _CHECK,
+            "attn_mask, is_causal = (None, False) if torch.compiler.is_exporting() and is_causal else"
+            f" (attn_mask, is_causal)\n    {_CHECK}",
+            when=lambda call: call.is_causal and torch.compiler.is_exporting(),
+        ),
+        replace(CROSS, attn_mask=CAUSAL, is_causal=True, mode="exported", autograd="no_grad"),
+    ),
+    _in_attention(
+        "padding-beside-weights-lost-when-compiled",
+        "F.multi_head_attention_forward forgets a float padding mask when it is compiled with weights",
+        "need_weights and key_padding_mask is not None and key_padding_mask.is_floating_point()"
+        " and torch.compiler.is_compiling()",
+        replace(weighing(CROSS), key_padding_mask=FLOAT_PADDING, mode="compiled"),
+        "key_padding_mask",
     ),
     _in_sdpa(
         "sdpa-lost-under-autocast-to-float16",
