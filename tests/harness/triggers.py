@@ -480,10 +480,23 @@ def norms_a_packed_batch(call):
 
 def saves_a_packed_batch(call):
     """Whether that happens within a checkpoint, which asks all that autograd saves for its shape."""
+    return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not _unpacks_in_time(call)
+
+
+def _unpacks_in_time(call):
+    """Whether the attention that alone is native unpacks the batch first, as it does where all is padding."""
+    return packs_nothing(call) and (since(call.release, "2.2") or call.case.N * call.case.S == 0)
+
+
+def adds_packed_batches(call):
+    """Whether TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
+
+    Nothing that comes before the last norm is to be gone back through where only that is trained.
+    """
     case = call.case
-    if packs_nothing(call) and (since(call.release, "2.2") or case.N * case.S == 0):  # the attention unpacks it first
-        return False
-    return case.mode == "checkpoint" and norms_a_packed_batch(call)
+    is_last = case.autograd == "one_parameter" and ".norm2." in the_parameter(case)
+    is_optimized = case.mode in ("scripted", "traced") and not is_last
+    return is_optimized and norms_a_packed_batch(call) and not _unpacks_in_time(call)
 
 
 def packs_under_a_transform(call):
