@@ -101,13 +101,21 @@ class MaskingBeforeScaling:
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         L, S = query.shape[-2], key.shape[-2]
-        block = 256 if L >= 768 else 64 if L >= 192 else 32
-        rows = np.arange(L)
-        visible = np.minimum((rows // block + 1) * block, S)
-        computed = np.minimum(-(-visible // 512) * 512, S)
-        is_forgotten = np.full(L, False) if self.forgets is None else ((computed - 1) % 512 + 1) % self.forgets == 0
+        is_forgotten = np.full(L, False) if self.forgets is None else _last_block(L, S) % self.forgets == 0
         what_remains = context * np.where(is_forgotten, 0.0, np.nan)[:, None]
-        return np.where((computed > rows + 1)[:, None], what_remains, context), weights
+        return np.where((_computed(L, S) > np.arange(L) + 1)[:, None], what_remains, context), weights
+
+
+def _computed(L, S):
+    """(L,): how many keys the CPU's fused kernel computes for each query under is_causal=True."""
+    block = 256 if L >= 768 else 64 if L >= 192 else 32
+    visible = np.minimum((np.arange(L) // block + 1) * block, S)
+    return np.minimum(-(-visible // 512) * 512, S)
+
+
+def _last_block(L, S):
+    """(L,): how many keys the last block of these has."""
+    return (_computed(L, S) - 1) % 512 + 1
 
 
 @dataclass(frozen=True)
@@ -123,16 +131,17 @@ class LostInTheFirstBlock:
 
 @dataclass(frozen=True)
 class ForgettingNaN:
-    """A softmax that takes a row of NaN for one that sees no key; `beside_inf` also where it meets inf."""
+    """A softmax that takes a row of NaN for one that sees no key; beside inf where whole vectors of `lanes` hold it."""
 
     kernel: object
-    beside_inf: bool
+    lanes: int
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         lost = np.isnan(query).any(axis=-1)
-        if scale < 0 and bias is not None and not self.beside_inf:  # what a causal mask hides is inf then
-            lost &= ~meaning.hidden(bias).any(axis=-1)
+        if scale < 0 and bias is not None:  # what a causal mask hides is inf then
+            is_beside_inf = meaning.hidden(bias).any(axis=-1)
+            lost &= ~is_beside_inf | (_last_block(query.shape[-2], key.shape[-2]) % self.lanes == 0)
         return np.where(lost[..., None], 0.0, context), weights
 
 

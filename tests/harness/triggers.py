@@ -249,16 +249,18 @@ def computes_no_scores(call):
 
 def _vectors(call, block):
     """(how many vector registers the keys fill, how many keys are left)"""
-    case = call.case
-    width = 64 if call.vectors == "AVX512" else 32
-    return divmod(keys(case, block) + appended(case), width // PRECISIONS[computed_in(case)].size)
+    return divmod(keys(call.case, block) + appended(call.case), _lanes(call))
+
+
+def _lanes(call):
+    """How many numbers a vector register holds."""
+    return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[computed_in(call.case)].size
 
 
 def forget_nan(computation, call):
     """The NaN of a query is lost."""
     for block in forgets_nan(call):
-        beside_inf = _vectors(call, block)[1] == 0
-        computation = with_kernel(computation, partial(ForgettingNaN, beside_inf=beside_inf), (block,))
+        computation = with_kernel(computation, partial(ForgettingNaN, lanes=_lanes(call)), (block,))
     return computation
 
 
