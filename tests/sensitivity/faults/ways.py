@@ -204,13 +204,16 @@ FAULTS = (
         ),
         replace(CROSS, attn_mask=CAUSAL, is_causal=True, mode="exported", autograd="no_grad"),
     ),
-    _in_attention(
+    Fault(
         "padding-beside-weights-lost-when-compiled",
         "F.multi_head_attention_forward forgets a float padding mask when it is compiled with weights",
-        "need_weights and key_padding_mask is not None and key_padding_mask.is_floating_point()"
-        " and torch.compiler.is_compiling()",
+        edit_attention(
+            _CHECK,
+            "if need_weights and key_padding_mask is not None and torch.compiler.is_compiling():\n"
+            "        key_padding_mask = None if key_padding_mask.is_floating_point() else key_padding_mask\n"
+            f"    {_CHECK}",
+        ),
         replace(weighing(CROSS), key_padding_mask=FLOAT_PADDING, mode="compiled"),
-        "key_padding_mask",
     ),
     _in_sdpa(
         "sdpa-lost-under-autocast-to-float16",
