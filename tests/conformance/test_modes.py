@@ -31,7 +31,8 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
             continue
 
         @seeded(kind)
-        @settings(share(1 / 200), suppress_health_check=list(HealthCheck))  # most draws may go other ways
+        # most draws may go other ways; where none goes this one, it is an error all the same
+        @settings(share(1 / 200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
         @given(aimed(RELEASE, mode, path, kind, places))
         def ask(case):
             check(case)

@@ -15,6 +15,7 @@ from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .masks import Mask
 from .modes import FUNCTIONAL, MODULES, SDPA
 from .packing import NESTED
+from .situations import mask_names
 from .strategies import adapted, attention_mask, cases_of, one_of, padding_mask, suits
 
 _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
@@ -33,28 +34,20 @@ _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
 def met(case, release):
     """{(path, kind)} that the call meets."""
-    if isinstance(case, ScaledDotProduct):
-        return {("sdpa", kind) for kind in _kinds(case.attn_mask, None, case.is_causal)}
-    its = {}
-    for block, path in dispatch.paths(case, release).items():
-        is_nested = dispatch.source(block) == "src" and dispatch.nested(case, release)
-        its[block] = "nested" if is_nested else path
-    return {(path, kind) for block, path in its.items() for kind in _kinds(*_given(case, dispatch.source(block)))}
+    paths = {"sdpa": "sdpa"} if isinstance(case, ScaledDotProduct) else dispatch.paths(case, release)
+    packs = dispatch.nested(case, release)
+    its = {block: "nested" if packs and dispatch.source(block) == "src" else path for block, path in paths.items()}
+    return {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
 
 
-def _given(case, source):
-    return (getattr(case, name) for name in _names(source))
+def _kinds(case, block):
+    masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # the function takes no padding
+    kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
+    return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set())
 
 
-def _names(source):
-    """Of an attention's masks, and its hint."""
-    prefix = "" if source == "self" else f"{source}_"
-    return (f"{source}_mask" if prefix else _ATTENTION), f"{prefix}{_PADDING}", f"{prefix}{_CAUSAL}"
-
-
-def _kinds(attn_mask, key_padding_mask, is_causal):
-    roles = {_ATTENTION: attn_mask, _PADDING: key_padding_mask}
-    return {f"{mask.form} {role}" for role, mask in roles.items() if mask} | ({_CAUSAL} if is_causal else set())
+def _hint_name(case, block):
+    return f"{dispatch.source(block)}_{_CAUSAL}" if isinstance(case, Transformer) else _CAUSAL
 
 
 def aims(release, mode):
@@ -103,8 +96,8 @@ def _with(kind, case, mask):
         return _function_with(kind, case, mask)
     form, _, role = kind.partition(" ")
     changes = {}
-    for source in dict.fromkeys(map(dispatch.source, dispatch.blocks(case))):
-        attn_mask, padding, hint = _names(source)
+    for block in dispatch.blocks(case):
+        (attn_mask, padding), hint = mask_names(case, block), _hint_name(case, block)
         if kind == _CAUSAL:
             changes |= {attn_mask: Mask(mask.form, "causal"), hint: True}
         elif role == _PADDING:
