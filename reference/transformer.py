@@ -1,6 +1,7 @@
-"""Encoder, decoder and the whole Transformer, batch-first, without dropout: "Attention Is All You Need", section 3.1.
+"""Encoder, decoder and the whole Transformer, batch-first: "Attention Is All You Need", section 3.1.
 
-Each class computes what the nn module of its name must; masks are passed on as the module documents it.
+Each class computes what the nn module of its name must; masks are passed on as the module documents it. What dropout
+drops is random, so that a layer is given it as a function (section 5.4); by default it drops nothing.
 """
 
 import math
@@ -40,6 +41,11 @@ def silu(x):
     return 0.5 * x * (1 + np.tanh(0.5 * x))
 
 
+def kept(x):
+    """All of x: a dropout that drops nothing."""
+    return x
+
+
 @dataclass(frozen=True)
 class LayerNorm:
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; a bias may be None."""
@@ -57,7 +63,7 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """linear, activation, linear."""
+    """linear, activation, dropout, linear."""
 
     weight1: np.ndarray
     bias1: np.ndarray | None
@@ -65,19 +71,25 @@ class FeedForward:
     bias2: np.ndarray | None
     activation: Callable
 
-    def __call__(self, x):
-        return linear(self.activation(linear(x, self.weight1, self.bias1)), self.weight2, self.bias2)
+    def __call__(self, x, dropout=kept):
+        features = dropout(self.activation(linear(x, self.weight1, self.bias1)))
+        return linear(features, self.weight2, self.bias2)
 
 
 @dataclass(frozen=True)
 class EncoderLayer:
-    """Self-attention and feed-forward, each with a residual; `norm_first` normalises before instead of after."""
+    """Self-attention and feed-forward, each with a residual; `norm_first` normalises before instead of after.
+
+    dropout: what becomes of what each of them adds, and of the features of the feed-forward, in the order of the
+    computation; that of the attention's weights is in its kernel.
+    """
 
     self_attn: MultiHeadAttention
     feed_forward: FeedForward
     norm1: LayerNorm
     norm2: LayerNorm
     norm_first: bool = False
+    dropout: Callable = kept
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
         """src (N, S, E), src_mask (S, S) or (N * H, S, S), src_key_padding_mask (N, S) -> (N, S, E)."""
@@ -85,13 +97,13 @@ class EncoderLayer:
         def attention(x):
             return self.self_attn(x, x, x, src_mask, src_key_padding_mask)[0]
 
-        x = _residual(src, attention, self.norm1, self.norm_first)
-        return _residual(x, self.feed_forward, self.norm2, self.norm_first)
+        x = _residual(self, src, attention, self.norm1)
+        return _residual(self, x, _feed_forward(self), self.norm2)
 
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """Self-attention, attention to the memory and feed-forward, each with a residual."""
+    """Self-attention, attention to the memory and feed-forward, each with a residual; all else as in EncoderLayer."""
 
     self_attn: MultiHeadAttention
     multihead_attn: MultiHeadAttention
@@ -100,6 +112,7 @@ class DecoderLayer:
     norm2: LayerNorm
     norm3: LayerNorm
     norm_first: bool = False
+    dropout: Callable = kept
 
     def __call__(
         self,
@@ -118,13 +131,17 @@ class DecoderLayer:
         def attention_to_memory(x):
             return self.multihead_attn(x, memory, memory, memory_mask, memory_key_padding_mask)[0]
 
-        x = _residual(tgt, attention, self.norm1, self.norm_first)
-        x = _residual(x, attention_to_memory, self.norm2, self.norm_first)
-        return _residual(x, self.feed_forward, self.norm3, self.norm_first)
+        x = _residual(self, tgt, attention, self.norm1)
+        x = _residual(self, x, attention_to_memory, self.norm2)
+        return _residual(self, x, _feed_forward(self), self.norm3)
 
 
-def _residual(x, block, norm, norm_first):
-    return x + block(norm(x)) if norm_first else norm(x + block(x))
+def _feed_forward(layer):
+    return lambda x: layer.feed_forward(x, layer.dropout)
+
+
+def _residual(layer, x, block, norm):
+    return x + layer.dropout(block(norm(x))) if layer.norm_first else norm(x + layer.dropout(block(x)))
 
 
 @dataclass(frozen=True)

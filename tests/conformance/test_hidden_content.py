@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from tests.harness import session
-from tests.harness.checking import check_dropped_weights, check_same_without_garbage
+from tests.harness.checking import check, check_same_without_garbage
 from tests.harness.shares import share
 from tests.harness.strategies import all_dropped_cases, dropout_cases, garbage_cases, shows_dropped_weights
 
@@ -30,7 +30,7 @@ def test_hidden_content_does_not_change_a_bit_under_dropout(case):
 @pytest.mark.clause(7)
 @given(case=dropout_cases(RELEASE))
 def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
-    check_dropped_weights(case)
+    check(case)
 
 
 @pytest.mark.subject
@@ -41,4 +41,4 @@ def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
 @share(1 / 4)
 @given(case=all_dropped_cases(RELEASE))
 def test_nothing_is_left_where_every_weight_is_dropped(case):
-    check_dropped_weights(case)
+    check(case)

@@ -246,19 +246,24 @@ def multiplied(computation):
 def with_activation(computation, activation, blocks):
     """The computation with another activation in the layers of these blocks: "src", "tgt" or a part of them."""
 
-    def changed(node, part=""):
-        if isinstance(node, (EncoderLayer, DecoderLayer)):
-            name = "src" if isinstance(node, EncoderLayer) else "tgt"
-            is_meant = {name, name + part} & set(blocks)
-            feed_forward = replace(node.feed_forward, activation=activation)
-            return replace(node, feed_forward=feed_forward) if is_meant else node
-        if isinstance(node, tuple):
-            *early, last = node
-            return (*(changed(layer, ".early") for layer in early), changed(last, ".last"))
-        names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
-        return replace(node, **{name: changed(getattr(node, name)) for name in names})
+    def change(layer, part):
+        name = "src" if isinstance(layer, EncoderLayer) else "tgt"
+        if not {name, name + part} & set(blocks):
+            return layer
+        return replace(layer, feed_forward=replace(layer.feed_forward, activation=activation))
 
-    return replace(computation, function=changed(computation.function))
+    return replace(computation, function=with_layers(computation.function, change))
+
+
+def with_layers(node, change, part=""):
+    """The stack or layer with change(layer, ".early", ".last" or "") in the place of each layer."""
+    if isinstance(node, (EncoderLayer, DecoderLayer)):
+        return change(node, part)
+    if isinstance(node, tuple):
+        *early, last = node
+        return (*(with_layers(layer, change, ".early") for layer in early), with_layers(last, change, ".last"))
+    names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
+    return replace(node, **{name: with_layers(getattr(node, name), change) for name in names})
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 from hypothesis import event
 
 from . import ledger, session
 from .adopted import DECLINED
-from .behaviours import with_kernel
-from .comparison import Mismatch, bound, compare_arrays, terms
-from .comparison import rough as rough_dtype
+from .comparison import Mismatch, compare_arrays
 from .dangers import end_if_lost
 from .dispatch import since
 from .failure import Nonconformance, explain
@@ -18,7 +15,6 @@ from .modes import BY_ID
 from .refusals import refusal
 from .results import as_held, garbage_rows
 from .situations import Call
-from .specification import specification
 from .subject import is_withheld, observe, observe_apart
 from .verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
 
@@ -149,7 +145,6 @@ def check_same_without_garbage(case):
     __tracebackhide__ = True
     outputs = []
     for garbage in (False, True):
-        torch.manual_seed(case.seed)
         its_case = replace(case, garbage=garbage)
         observation = _observed(its_case)
         call = Call(its_case, session.current.release, observation.served)
@@ -164,53 +159,3 @@ def check_same_without_garbage(case):
             what = f"{name} with large numbers where nobody may look"
             mismatch = Mismatch(what, float(expected[where]), float(got[where]), where)
             raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
-
-
-def check_dropped_weights(case):
-    """Fail unless weights are 0 or w / (1 - p), hidden ones 0, and the output is what these weights give.
-
-    Where p is 1 all of them are 0, whether or not they are returned.
-    """
-    __tracebackhide__ = True
-    torch.manual_seed(case.seed)
-    observation = _observed(case)
-    call = Call(case, session.current.release, observation.served)
-    if ledger.applying(call, session.current.entries) or _is_not_made(observation):
-        return
-    session.current.tally.add(case, observation, Verdict(CONFORMS))
-    for mismatch in _mismatches_under_dropout(case, observation):
-        raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
-
-
-def _mismatches_under_dropout(case, observation):
-    """What is not as it should be; what comes after the first does not count."""
-    if observation.error:
-        yield Mismatch("error", None, observation.error)
-    got, specified = _in_one_shape(case, observation.outputs), specification(case)()
-    for name, array in got.items():
-        if array.shape != specified[name].shape:
-            yield Mismatch(f"{name} shape", specified[name].shape, array.shape)
-    exact, rough = (_after_dropout(case, dtype, got.get("weights")) for dtype in ("float64", rough_dtype(case.dtype)))
-    garbage = _in_one_shape(case, _garbage(case, observation.outputs))
-    for name, array in got.items():
-        allowed = bound(exact[name], rough[name], case.dtype, terms(case), garbage[name])
-        mismatch, _ = compare_arrays(f"{name} under dropout", exact[name], array, allowed, garbage[name])
-        if mismatch:
-            yield mismatch
-    visible = exact["weights"][specified["weights"] > 0] if case.dropout < 1 else np.empty(0)
-    if visible.size > 60 and (visible.all() or not visible.any()):  # one chance in 2 ** 60
-        yield Mismatch("dropped weights", f"about half of {visible.size}", "all or none")
-
-
-def _after_dropout(case, dtype, dropped):
-    """The specification's results, given which weights torch has dropped: all of them where it drops with certainty."""
-
-    def kernel(former):
-        def attend(query, key, value, bias, scale):
-            _, weights = former(query, key, value, bias, scale)
-            weights = 0 * weights if case.dropout == 1 else np.where(dropped == 0, 0, weights / (1 - case.dropout))
-            return weights @ value, weights
-
-        return attend
-
-    return with_kernel(specification(case, dtype), kernel, ("self",))()

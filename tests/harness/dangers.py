@@ -16,7 +16,7 @@ class Withheld(Exception):
 
 
 def withhold(path, *args, **kwargs):
-    """Raise if the entry point that serves by this path (subject.PATHS) is in danger with these arguments."""
+    """Raise if the entry point that serves by this path (watching.PATHS) is in danger with these arguments."""
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     if not given or given[0].device.type != "cuda":
         return

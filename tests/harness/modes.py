@@ -43,8 +43,9 @@ class Mode:
     alone has it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it
     can be seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query,
     key and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
-    decomposes: whether kernels are taken apart. times: how many calls an example makes. needs, since: what torch must
-    have, such as "func", and the first release that can be asked.
+    decomposes: whether kernels are taken apart. drops: whether dropout is asked of it, for what is dropped can be
+    seen. times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first
+    release that can be asked.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Mode:
     copies: str = ""
     everywhere: bool = True
     decomposes: bool = False
+    drops: bool = False
     times: int = 1
     needs: str | None = None
     since: str = "1.13"
@@ -265,24 +267,27 @@ _AUTOCAST = Mode(
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
     calls=_ALL,
     lowers="bfloat16",
+    drops=True,
     times=2,
     since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
     everywhere=False,
 )
 
-EAGER = Mode("eager")
+EAGER = Mode("eager", drops=True)
 MODES = (
     EAGER,
-    Mode("deepcopy", "module = copy.deepcopy(module)"),
+    Mode("deepcopy", "module = copy.deepcopy(module)", drops=True),
     Mode(
         "saved",
         "file = io.BytesIO()\ntorch.save(module, file)\nfile.seek(0)\nmodule = torch.load(file, weights_only=False)",
+        drops=True,
     ),
     Mode(
         "state_dict",
         "state = module.state_dict()\n"
         "module = copy.deepcopy(module).to_empty(device=next(module.parameters()).device)\n"
         "module.load_state_dict(state)",
+        drops=True,
     ),
     Mode(
         "materialised",
@@ -290,6 +295,7 @@ MODES = (
         "device = next(module.parameters()).device\n"
         "module = copy.deepcopy(module).to('meta').to_empty(device=device)\n"
         "module.load_state_dict(state)",
+        drops=True,
     ),
     Mode(
         "functional_call",
@@ -297,6 +303,7 @@ MODES = (
         "lambda *given, **options: torch.func.functional_call(hollow, dict(module.named_parameters()), given, options)",
         needs="func",
         since="2.0",
+        drops=True,
     ),
     _VJP,
     _JACREV,
@@ -304,18 +311,24 @@ MODES = (
     _JVP,
     # the other backend has no forward mode; before 2.1 there is none
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
-    Mode("checkpoint", called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)"),
+    Mode(
+        "checkpoint",
+        called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
+        drops=True,  # the second time, on the way back, the same as the first
+    ),
     Mode(
         "parametrized",
         mode_text.PARAMETRIZED,
         parameter="{path}parametrizations.{leaf}.original",
+        drops=True,
     ),
     Mode(
         "pruned",
         mode_text.EACH.format("prune.identity(module.get_submodule(path), leaf)"),
         parameter="{path}{leaf}_orig",
+        drops=True,
     ),
-    Mode("own_classes", mode_text.OWN_CLASSES),  # subclasses of torch's; stacks that are none of its
+    Mode("own_classes", mode_text.OWN_CLASSES, drops=True),  # subclasses of torch's; stacks that are none of its
     Mode(
         "fake",
         mode_text.FAKE,
@@ -348,6 +361,7 @@ MODES = (
         "for part in module.modules():\n"
         "    if hasattr(part, 'layers') or hasattr(part, 'decoder'):\n"
         "        part.training = not part.training",
+        drops=True,
     ),
     _MAPPED,
     replace(
@@ -465,7 +479,10 @@ MODES = (
         lowers="float16",
         since="2.3",
     ),
-    *(Mode(f"vectors_{name.lower()}", vectors=name, calls=_ALL, everywhere=False) for name in ("DEFAULT", "AVX2")),
+    *(
+        Mode(f"vectors_{name.lower()}", vectors=name, calls=_ALL, everywhere=False, drops=True)
+        for name in ("DEFAULT", "AVX2")
+    ),
     Mode(
         "sdpa_math",
         within=MATH,
@@ -473,6 +490,7 @@ MODES = (
         needs=_CHOOSES,
         since="2.0",
         everywhere=False,
+        drops=True,
         times=2,
     ),
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),

@@ -128,6 +128,11 @@ class Release:
     def has_fast_path_switch(self):
         return hasattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled")
 
+    @property
+    def shows_dropout(self):
+        """Whether it can be seen what is dropped: the own kernels of a GPU, and what is adopted, drop as they like."""
+        return self.device_type == "cpu" and self.adopted is None
+
     def adapt(self, case):
         """The nearest case of nn.MultiheadAttention that can be asked of what is measured."""
         return self.adopted.adapt(case) if self.adopted else case

@@ -57,7 +57,7 @@ class Call:
         return self.sdpa_blocks("sdpa_flash")
 
     def sdpa_blocks(self, *kernels):
-        """Those that scaled_dot_product_attention gives to one of these kernels (subject.PATHS)."""
+        """Those that scaled_dot_product_attention gives to one of these kernels (watching.PATHS)."""
         served = {block for block, kernel in self._kernels() if kernel in kernels}
         return tuple(block for block in self.blocks("sdpa") if block in served)
 

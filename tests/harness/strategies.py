@@ -11,6 +11,7 @@ from itertools import combinations, product
 from hypothesis import strategies as st
 
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
+from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, MODES, SDPA
 from .modes import MODULES as ANY_MODULE
@@ -149,6 +150,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
         Dv=Dv,
         is_causal=one_of(draw, *[False] * (1 if is_long else 4), True),
         scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
+        dropout=one_of(draw, *[0.0] * 10, 0.5, 0.1) if release.shows_dropout else 0.0,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
     if attn_mask is None:
@@ -202,6 +204,8 @@ def multi_head_cases(draw, release, inference=False, functional=False):
         **draw(_WEIGHTS),
     )
     options = [{"dropout": 0.5}, {"bias": False}, {"add_bias_kv": True}, {"add_zero_attn": True}]
+    if not inference and release.shows_dropout:
+        options += _DROPOUTS
     options += [{"fast_path": False}] if release.has_fast_path_switch else []
     if attention == "distinct":
         options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 3
@@ -211,9 +215,10 @@ def multi_head_cases(draw, release, inference=False, functional=False):
         options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
     options += _coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
     chosen = variations(draw, *options)
-    return release.adapt(replace(case, **_without_contradictions(chosen)))
+    return release.adapt(replace(case, **_without_contradictions(chosen, release)))
 
 
+_DROPOUTS = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
 _ATTENTIONS = ("self", "copies", "cross", "distinct")
 _WEIGHTS = st.sampled_from(
     [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
@@ -226,11 +231,11 @@ def _coincidences(case, length, equal_lengths):
     return [{"N": case.num_heads}, equal_lengths, *[{"N": samples}] * (samples <= 9)]
 
 
-def _without_contradictions(chosen):
-    """One sample is no batch; dropout in training has properties of its own; static keys exclude appended ones."""
+def _without_contradictions(chosen, release):
+    """One sample is no batch; what is dropped must be seen; static keys exclude appended ones."""
     if not chosen.get("batched", True):
         chosen["N"] = 1
-    if chosen.get("training"):
+    if chosen.get("training") and not release.shows_dropout:
         chosen.pop("dropout", None)
     if chosen.get("static"):
         chosen.pop("add_bias_kv", None)
@@ -275,6 +280,8 @@ def transformer_cases(draw, release, module, inference=False):
         norm=module == "Transformer",
     )
     options = [{"dropout": 0.5}, {"norm_first": True}, {"layer_norm_eps": 1e-2}]
+    if not inference and release.shows_dropout:
+        options += _DROPOUTS
     options += [{"fast_path": False}] if release.has_fast_path_switch else []
     options += [{"bias": False}] if release.has_layer_bias else []
     if module in ("TransformerEncoder", "TransformerDecoder"):
@@ -284,7 +291,7 @@ def transformer_cases(draw, release, module, inference=False):
     if not inference:
         options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += _coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
-    return replace(case, **_without_contradictions(variations(draw, *options)))
+    return replace(case, **_without_contradictions(variations(draw, *options), release))
 
 
 def _target_and_source(draw, module, masks):
@@ -376,6 +383,8 @@ def adapted(case, mode):
     is_allowed = mode.differentiates or case.autograd in _WITHOUT_GRADIENT
     autograd = case.autograd if is_allowed else "no_grad"
     case = replace(case, mode=mode.id, autograd=autograd)
+    if drops(case) and not mode.drops:
+        case = replace(case, dropout=0.0)
     if mode.is_forward:
         case = _differentiating(case)
     if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
@@ -410,7 +419,7 @@ def _modules_in(release, mode):
 def _ragged_batches(release, mode):
     """Calls of scaled_dot_product_attention that have samples, seldom with a mask, which the mode cannot have."""
     cases = scaled_dot_product_cases(release).filter(lambda case: case.batch)
-    cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None))
+    cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None, dropout=0.0))
     return mixed(*[cases.map(_without_mask)] * 7, cases)
 
 
@@ -442,14 +451,15 @@ def _nested_cases(draw, release, mode):
     padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
-    return replace(case, mode=mode.id, attn_mask=mask, mask_batch=mask_batch, broadcast="L" if padding else "")
+    changes = {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": "L" if padding else ""}
+    return replace(case, mode=mode.id, dropout=0.0, **changes)
 
 
 def _causally(case, mode):
     """The case with a causal mask as the mode aligns it, which can then be a bias."""
     is_hinted = mode.id == "causal_upper_left" or case.L == case.S
     mask = None if is_hinted else Mask("bool", "lower_right")
-    return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="")
+    return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="", dropout=0.0)
 
 
 def _without_mask(case):
@@ -501,7 +511,8 @@ def cases_under(release, law):
     modules = [
         m for m in law.modules if m != "scaled_dot_product_attention" or release.has_scaled_dot_product_attention
     ]
-    return st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
+    cases = st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
+    return cases.map(lambda case: replace(case, dropout=0.0) if drops(case) else case)  # twins may drop differently
 
 
 def garbage_cases(release, dropout=0.0):
@@ -525,7 +536,7 @@ def shows_dropped_weights(release):
 
 def dropout_cases(release):
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
-    return multi_head_cases(release).map(lambda case: replace(case, autograd="no_grad", training=True, **_DROPPED))
+    return multi_head_cases(release).map(lambda case: replace(case, training=True, **_DROPPED))
 
 
 def all_dropped_cases(release):
@@ -533,7 +544,7 @@ def all_dropped_cases(release):
     kinds = [multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))]
     if release.has_scaled_dot_product_attention and not release.adopted:
         kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
-    return st.one_of(kinds).map(lambda case: replace(case, autograd="no_grad", dropout=1.0))
+    return st.one_of(kinds).map(lambda case: replace(case, dropout=1.0))
 
 
 def nan_query_cases(release, module):

@@ -12,27 +12,17 @@ import torch
 import torch.nn.functional as F
 from packaging.version import Version
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from . import dangers
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
 from .dispatch import is_closed_by_export
+from .dropping import drops
 from .modes import BY_ID, EAGER
 from .processes import Died, run_alone
 from .results import as_given, as_held, cotangents
 from .vectors import run_with
-
-# (owner, attribute, path): calling it means that this path serves the call.
-_ENTRY_POINTS = (
-    (torch, "_native_multi_head_attention", "native_mha"),
-    (torch, "_transformer_encoder_layer_fwd", "native_encoder_layer"),
-    (torch, "_nested_tensor_from_mask", "nested"),
-    (F, "softmax", "explicit"),
-)
-_SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
-
-PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
+from .watching import Seen, watching
 
 
 @dataclass(frozen=True)
@@ -42,8 +32,9 @@ class Observation:
     outputs: {"output": array, "weights": array}, as torch shapes them. dtypes: of these, in torch. gradients: {name:
     array or None}, in the shapes of arrays.py, None where autograd found no dependence; empty if the case does not
     differentiate. tangents: of the outputs, where it does so forwards. error: (type name, message) or None. warnings:
-    messages in order. served: the path of each attention, in order (PATHS). mutated: arguments that the call changed.
-    seconds: CPU time spent in torch.
+    messages in order. served: the path of each attention, in order (PATHS). kept: where the case drops, for each
+    dropout in order, a bool array of what was not dropped. mutated: arguments that the call changed. seconds: CPU time
+    spent in torch.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -53,6 +44,7 @@ class Observation:
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
     served: tuple[str, ...] = ()
+    kept: tuple[np.ndarray, ...] = ()
     mutated: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -69,24 +61,26 @@ def observe(case, device="cpu", adopted=None, dares=False):
             return replace(observation, seconds=0.0)  # not of this process
         except Died as error:
             return Observation(error=(type(error).__name__, str(error)))
-    served = []
+    seen = Seen()
     if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
         if is_withheld(eager):
             return eager
-        served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
+        seen.served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
-    outputs, gradients, tangents, error = {}, {}, {}, None
+    outputs, gradients, tangents, kept, error = {}, {}, {}, (), None
     call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
     if is_forward := BY_ID[case.mode].is_forward:
         _move(case, tensors | weights)
-    with warnings.catch_warnings(record=True) as caught, _watching(served, case, dares), _fast_path(case):
+    with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
         warnings.simplefilter("always")
         try:
             outputs = _call(case, call, tensors, device)
+            # before the way back, which may compute it all again
+            kept = tuple(seen.kept) if adopted is None else _kept_by_another(case, outputs)
             if is_forward:
                 tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
             else:
@@ -104,7 +98,8 @@ def observe(case, device="cpu", adopted=None, dares=False):
         {name: _to_numpy(tangent) for name, tangent in tangents.items()},
         error,
         tuple(str(warning.message) for warning in caught),
-        tuple(served),
+        tuple(seen.served),
+        kept,
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
         seconds,
     )
@@ -237,14 +232,21 @@ def _raise(error, _):
 
 def _call(case, call, tensors, device):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
+    if drops(case):
+        torch.manual_seed(case.seed)
     with context(), BY_ID[case.mode].context(device):
         result = call(tensors)
     results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
 
 
+def _kept_by_another(case, outputs):
+    """What an implementation that is not torch's keeps under dropout, where it tells the weights of each head."""
+    return ((outputs["weights"] != 0).detach().cpu().numpy(),) if drops(case) and "weights" in outputs else ()
+
+
 def _scaled_dot_product_attention(*given, **options):
-    return F.scaled_dot_product_attention(*given, **options)  # looked up when it is called: see _watching
+    return F.scaled_dot_product_attention(*given, **options)  # looked up when it is called: see watching.py
 
 
 def _call_scaled_dot_product(case, function, tensors):
@@ -359,6 +361,19 @@ def options(case):
     return {name: value for name, value in given.items() if value is not None}
 
 
+@contextmanager
+def _fast_path(case):
+    switch = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", None)
+    if switch is None or getattr(case, "fast_path", True):
+        yield
+        return
+    switch(False)
+    try:
+        yield
+    finally:
+        switch(True)
+
+
 # ---- gradients -----------------------------------------------------------------------------------------------------
 
 
@@ -377,70 +392,3 @@ def _gradients(case, outputs, tensors):
     weights = [torch.tensor(weights[name]).to(tensor) for name, tensor in results.items()]
     gradients = torch.autograd.grad(list(results.values()), list(moving.values()), weights, allow_unused=True)
     return dict(zip(moving, gradients, strict=True))
-
-
-# ---- watching ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _watching(served, case, dares):
-    """Append to `served` the path of each entry point that is called, where that can be seen, and withhold dangers."""
-    if not BY_ID[case.mode].is_watched:
-        yield
-        return
-    originals = [
-        (owner, name, getattr(owner, name), path) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)
-    ]
-    if hasattr(F, "scaled_dot_product_attention"):
-        originals.append((F, "scaled_dot_product_attention", F.scaled_dot_product_attention, None))
-    for owner, name, function, path in originals:
-        setattr(owner, name, _noting(function, path, served, BY_ID[case.mode].lowers, dares))
-    try:
-        yield
-    finally:
-        for owner, name, function, _ in originals:
-            setattr(owner, name, function)
-
-
-def _noting(function, path, served, lowers, dares):
-    def noting(*args, **kwargs):
-        served.append(path or _sdpa_backend(lowers, *args, **kwargs))
-        if not dares:
-            dangers.withhold(served[-1], *args, **kwargs)
-        return function(*args, **kwargs)
-
-    return noting
-
-
-def _sdpa_backend(lowers, *args, **kwargs):
-    """The backend that torch itself says it chooses, for what autocast makes of the arguments."""
-    if lowers:
-        args, kwargs = tree_map(lambda given: _lowered(given, getattr(torch, lowers)), (args, kwargs))
-    try:
-        with warnings.catch_warnings():  # the call itself will give those that are due
-            warnings.simplefilter("ignore")
-            choice = torch._fused_sdp_choice(*args, **kwargs)
-    except IndexError:  # that, too
-        choice = 0
-    except RuntimeError as error:
-        if "No available kernel" in str(error):
-            return "sdpa_none"
-        choice = 0
-    return _SDPA_BACKENDS[int(choice)]
-
-
-def _lowered(given, dtype):
-    return given.to(dtype) if torch.is_tensor(given) and given.dtype is torch.float32 else given
-
-
-@contextmanager
-def _fast_path(case):
-    switch = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", None)
-    if switch is None or getattr(case, "fast_path", True):
-        yield
-        return
-    switch(False)
-    try:
-        yield
-    finally:
-        switch(True)

@@ -27,6 +27,7 @@ from .behaviours import (
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
+from .dropping import drops
 from .modes import BY_ID, MATH, computed_in
 from .precision import LOW, PRECISIONS
 from .situations import (
@@ -439,6 +440,8 @@ def is_short_of_dimensions(call):
         return _is_looked_at_by_cuda(call)
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
         return False  # nothing is to be done
+    if drops(case):
+        return False  # which the fused kernel does not do
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
         return False  # groups of heads are not for the fused kernel
     return len(case.batch) == 2 and (mode.is_forward or not needs_mask_gradient(case, "sdpa"))

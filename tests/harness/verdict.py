@@ -13,6 +13,7 @@ from .arrays import directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, mixes_types
 from .comparison import Mismatch
+from .dropping import UnlikeDropout, dropping, drops
 from .modes import BY_ID, computed_in
 from .precision import LOW
 from .results import cotangents, garbage_rows, present
@@ -48,34 +49,42 @@ def judge(case, observation, deviations=(), announces=False):
     announces: whether masks of two types must be warned of; else they may.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations)
+    prediction = _Prediction(case, deviations, observation.kept)
     mismatches, margins = _against(case, observation, prediction)
     if announces and mixes_types(case) and not observation.error:
         mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
     if mismatches:
         return Verdict(FAILS, ids, tuple(_named(mismatches, observation, prediction)), margins)
-    if deviations and (prediction.cannot_conform or _against(case, observation, _Prediction(case))[0]):
+    if deviations and (prediction.cannot_conform or _against(case, observation, replace(prediction, deviations=()))[0]):
         return Verdict(DEVIATES, prediction.shown, (), margins)
     return Verdict(CONFORMS, ids, (), margins)
 
 
-def predict(case, deviations=(), dtype="float64", displace=()):
-    """The computation of the release: the specification, changed by each deviation in turn."""
+def predict(case, deviations=(), dtype="float64", displace=(), kept=()):
+    """The computation of the release: the specification, changed by each deviation in turn.
+
+    kept: what was not dropped, where the case drops (dropping.py).
+    """
     computation = specification(case, dtype, displace)
     for deviation in deviations:
         computation = deviation.change(computation)
-    return multiplied(computation) if deviations else computation
+    computation = multiplied(computation) if deviations else computation
+    return dropping(computation, case, kept) if drops(case) else computation
 
 
 @dataclass(frozen=True)
 class _Prediction:
-    """What the deviations make of a case. Results are complex where the case differentiates: see derivative.py."""
+    """What the deviations make of a case. Results are complex where the case differentiates: see derivative.py.
+
+    kept: see Observation.
+    """
 
     case: Case
     deviations: tuple = ()
+    kept: tuple = ()
 
     def _computation(self, dtype):
-        return predict(self.case, self.deviations, dtype, tuple(directions(self.case)))
+        return predict(self.case, self.deviations, dtype, tuple(directions(self.case)), self.kept)
 
     @cached_property
     def computation(self):
@@ -157,7 +166,10 @@ def _against(case, observation, prediction):
     found = [*_side_effects(case, observation, model), *_errors(case, observation, model)]
     if model.error or observation.error:
         return tuple(found), ()
-    more, margins = _results(observation, prediction)
+    try:
+        more, margins = _results(observation, prediction)
+    except UnlikeDropout as unlike:
+        return (*found, Mismatch(unlike.what, unlike.expected, unlike.got)), ()
     found += more
     if directions(case) and not found and not (model.undefined or model.undefined_gradient):
         is_forward = BY_ID[case.mode].is_forward
@@ -288,7 +300,7 @@ def _gradient_is_wrong(observation, prediction, name, allowed):
     """Whether the gradient of this one argument is."""
     case = prediction.case
     weights = cotangents(case, {name: array.shape for name, array in prediction.exact.items()})
-    results = present(case, predict(case, prediction.deviations, displace=(name,))())
+    results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
     expected = _weighted(weights, results, derivative).sum()
     got, _ = comparison.contraction(observation.gradients, {name: directions(case)[name]})
     return not abs(expected - got) <= allowed
