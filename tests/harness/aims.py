@@ -71,7 +71,15 @@ def aims(release, mode):
 def _meets(path, kind, place, release, mode):
     """Whether the least call of the place does, with a mask of the kind."""
     case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
+    case = _opened(path, case, release)
     return release.offers(case) and (path, kind) in met(case, release)
+
+
+def _opened(path, case, release):
+    """The case as the path can serve it: what is compiled as a whole cannot look where padding is, so it must not."""
+    if path == "nested" and dispatch.is_compiled_whole(case, release):
+        return replace(case, mask_check=False)
+    return case
 
 
 def _is_asked(module, mode):
@@ -125,7 +133,7 @@ def aimed(draw, release, mode, path, kind, places):
     """Calls in one of the places that meet the kind on the path, and can show it."""
     case = draw(cases_of(release, *one_of(draw, *places)))
     mask = padding_mask(draw, nones=0) if kind.endswith(_PADDING) else attention_mask(draw, nones=0)
-    case = adapted(_with(kind, case, mask), mode)
+    case = _opened(path, adapted(_with(kind, case, mask), mode), release)
     assume((path, kind) in met(case, release) and suits(case, mode) and _can_show(case))
     return case
 

@@ -155,9 +155,12 @@ class _Prediction:
         yield moved + max(comparison.bound(exact, part(its[name]), dtype, terms, ignore) for its in self.rough)
 
 
-def bounds(case, name, part=np.real):
-    """The errors that a result may have by the specification, or its tangent, the cheap bound first."""
-    return _Prediction(case).bounds(name, part)
+def bounds(case, name, part=np.real, kept=()):
+    """The errors that a result may have by the specification, or its tangent, the cheap bound first.
+
+    kept: see `predict`.
+    """
+    return _Prediction(case, kept=kept).bounds(name, part)
 
 
 def _against(case, observation, prediction):

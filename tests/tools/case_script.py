@@ -8,17 +8,19 @@ import numpy as np
 
 from reference.derivative import derivative
 from tests.harness import comparison
+from tests.harness.adopted import load
 from tests.harness.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead, mixes_types
+from tests.harness.dropping import drops
 from tests.harness.modes import computed_in
 from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
-from tests.harness.specification import specification
-from tests.harness.verdict import bounds
+from tests.harness.subject import observe
+from tests.harness.verdict import bounds, predict
 
 from .python_text import Bracketed, Suite, listed, number
-from .standalone import assembled
+from .standalone import assembled, drawn
 from .typed_call import TypedCall
 
 # What a script can look at.
@@ -31,26 +33,36 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
 
     about: what to look at, as far as the case can show it. of: the arguments whose gradients are compared, by name;
     all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
+    Where the case drops, it is run: what is kept depends on torch's random numbers. Raises UnlikeDropout.
     """
     leaves = tuple(name for name in directions(case) if of is None or name in of)
-    typed = TypedCall(case, setting)
-    return assembled(_CaseScript(case, typed, frozenset(about), leaves).blocks(), setting, head, typed.mode.begins)
+    typed, about, kept = TypedCall(case, setting), frozenset(about), ()
+    if drops(case):
+        observation = observe(case, setting.device, load(setting.subject) if setting.subject else None)
+        about, kept = about - ({RESULTS, GRADIENTS} if observation.error else set()), observation.kept
+    text = _CaseScript(case, typed, about, leaves, kept)
+    return assembled(text.blocks(), setting, head, typed.mode.begins)
 
 
 @dataclass(frozen=True)
 class _CaseScript:
-    """Makes the paragraphs of a script: each is a tuple of statements. leaves: names of what is differentiated for."""
+    """Makes the paragraphs of a script: each is a tuple of statements.
+
+    leaves: names of what is differentiated for. kept: of what is dropped, see Observation.
+    """
 
     case: Case
     typed: TypedCall
     about: frozenset
     leaves: tuple
+    kept: tuple = ()
 
     def blocks(self):
         results = self.expected if RESULTS in self.about else ()
         tangents = self.moved if self.is_forward and self.differentiates else ()
         return (
             *((statement,) for statement in self.typed.needs()),
+            drawn() if self.is_random else (),
             self.typed.switches(),
             self.typed.parameters(with_values=self.looks_at_numbers),
             tuple(self.typed.inputs()),
@@ -72,12 +84,16 @@ class _CaseScript:
         return self.typed.mode.is_forward and bool(self.leaves)
 
     @property
+    def is_random(self):
+        return drops(self.case) and self.case.dropout < 1
+
+    @property
     def looks_at_numbers(self):
         return RESULTS in self.about or self.differentiates
 
     @cached_property
     def specification(self):
-        return specification(self.case)
+        return predict(self.case, kept=self.kept)
 
     @cached_property
     def expected(self):
@@ -86,7 +102,7 @@ class _CaseScript:
     @cached_property
     def moved(self):
         """What is expected where the leaves are displaced, see derivative.py."""
-        return present(self.case, specification(self.case, displace=self.leaves)())
+        return present(self.case, predict(self.case, displace=self.leaves, kept=self.kept)())
 
     # ---- the call
 
@@ -110,7 +126,7 @@ class _CaseScript:
         """The call, with all that it is watched by."""
         backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
         names = self.names if self.looks_at_numbers or backward else ""
-        body = [self.typed.call(names)]
+        body = [*[f"torch.manual_seed({self.case.seed})"] * self.is_random, self.typed.call(names)]
         if names and self.may_return_one:
             body.append("output = output if torch.is_tensor(output) else output[0]")
         if self.differentiates and not self.is_forward:
@@ -160,7 +176,7 @@ class _CaseScript:
     @property
     def weights_depend(self):
         """Whether the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
-        return not all(name.startswith(("out_proj", "v_proj", "bias_v")) for name in self.leaves)
+        return not all(name.startswith(("value", "static_v", "out_proj", "v_proj", "bias_v")) for name in self.leaves)
 
     @property
     def depends(self):
@@ -173,7 +189,7 @@ class _CaseScript:
 
     def slope(self, names, dtype="float64", part=derivative):
         """What the derivative in the direction of these arguments is the sum of."""
-        results = present(self.case, specification(self.case, dtype, names)())
+        results = present(self.case, predict(self.case, (), dtype, names, self.kept)())
         with np.errstate(invalid="ignore"):
             return np.concatenate([(self.cotangents[name] * part(array)).ravel() for name, array in results.items()])
 
@@ -223,14 +239,15 @@ class _CaseScript:
 
     def result(self, name):
         """Statements that compare a result."""
-        error = max(bounds(self.case, name))
+        error = max(bounds(self.case, name, kept=self.kept))
         expected = "expected" if name == "output" else f"expected_{name}"
         begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
         return self.compared(name, name, self.expected[name], error, expected, begun)
 
     def tangent(self, name):
         """Statements that compare the tangent of a result."""
-        error, is_first = max(bounds(self.case, name, derivative)), RESULTS not in self.about and name == "output"
+        error = max(bounds(self.case, name, derivative, self.kept))
+        is_first = RESULTS not in self.about and name == "output"
         expected, begun = f"expected_tangent_of_{name}", "wrong =" if is_first else "wrong = wrong or"
         return self.compared(name, f"{name}.tangent", derivative(self.moved[name]), error, expected, begun)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.again import parse
+from tests.harness.dropping import UnlikeDropout
 from tests.harness.record import CRASH, FAILED
 from tests.harness.setting import Setting
 from tests.harness.wrong_masks import CALLS
@@ -47,7 +48,10 @@ class Failure:
     def script(self, setting):
         """The script that shows it in this Setting, or None if the message has no case."""
         if case := re.search(r'tests\.harness\.again "(.*)"', self.message):
-            return script(parse(case[1]), setting)
+            try:
+                return script(parse(case[1]), setting)
+            except UnlikeDropout:  # no script can tell what should have been kept
+                return None
         if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
             return wrong_mask_script(next(call for call in CALLS if call.id == row[1]), setting)
         return None

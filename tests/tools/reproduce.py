@@ -1,7 +1,8 @@
 """A case as a script that stands alone: it needs torch only, and says whether the release does what is specified.
 
 `python -m tests.tools.reproduce 'CASE' [DEVICE]` prints that of a case, `python -m tests.tools.reproduce LEDGER-ID`
-that of the pinned case of an entry. What a script expects comes from the reference, never from torch. It exits
+that of the pinned case of an entry. What a script expects comes from the reference, never from torch, except
+for which elements dropout keeps. It exits
 
     0  where the specification is met
     1  where it is not

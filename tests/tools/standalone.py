@@ -7,6 +7,8 @@ so that nothing can be said of it.
 import re
 from textwrap import wrap
 
+import torch
+
 from tests.harness.setting import CPU
 
 from .python_text import WIDTH, Suite, quoted, rendered
@@ -60,6 +62,14 @@ def needs_argument(function, name):
 def needs_release(version):
     """A statement that ends the script in a release before this one."""
     return _unable(f'torch.__version__ < "{version}"', f"such call; {version} has")
+
+
+def drawn():
+    """Statements that end the script where the same seed draws other random numbers than here."""
+    torch.manual_seed(0)
+    numbers = [int(number) for number in torch.empty(16).bernoulli_()]
+    differ = f"torch.empty(16).bernoulli_().tolist() != {numbers}"
+    return ("torch.manual_seed(0)", _unable(differ, "such random numbers"))
 
 
 def _unable(condition, what):

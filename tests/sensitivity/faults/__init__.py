@@ -5,6 +5,7 @@ from tests.sensitivity.faults import (
     causality,
     circumstances,
     combination,
+    dropping,
     errors,
     gradients,
     layouts,
@@ -34,6 +35,7 @@ CLASSES = {
         rare,
         ways,
         circumstances,
+        dropping,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

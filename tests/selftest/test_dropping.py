@@ -1,0 +1,108 @@
+"""Dropout: what torch drops is seen, and a call fails for whatever else differs, and for what dropout cannot do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.dropping import drops
+from tests.harness.masks import Mask
+from tests.harness.modes import MODES
+from tests.harness.release import installed
+from tests.harness.strategies import MODULES, any_cases, cases_in, cases_of
+from tests.harness.subject import observe
+from tests.harness.verdict import CONFORMS, FAILS, judge
+
+from .sampling import sample
+
+RELEASE = installed()
+CAUSAL, PADDING = Mask("bool", "causal"), Mask("float", "right", "finite")
+_SIZES = {"N": 2, "num_heads": 2, "head_dim": 4, "autograd": "grad", "training": True, "dropout": 0.5, "seed": 1}
+ATTENTION = MultiHead(**_SIZES, L=9, S=9, attention="self", attn_mask=CAUSAL, key_padding_mask=PADDING)
+_LAYER = {"S": 9, "T": 8, "dim_feedforward": 4, "activation": "gelu"}
+ENCODER = Transformer(**_SIZES, **_LAYER, module="TransformerEncoderLayer", src_mask=CAUSAL)
+DECODER = Transformer(**_SIZES, **_LAYER, module="TransformerDecoder", num_layers=2, memory_key_padding_mask=PADDING)
+CASES = [
+    ScaledDotProduct(batch=(2, 2), L=9, S=9, D=4, Dv=3, dropout=0.5, autograd="grad", attn_mask=CAUSAL),
+    ATTENTION,
+    replace(ATTENTION, need_weights=False, batched=False, N=1),
+    replace(ATTENTION, average_attn_weights=False, add_bias_kv=True, dropout=0.1),
+    ENCODER,
+    replace(ENCODER, batch_first=False, norm_first=True),
+    replace(ENCODER, module="Transformer", num_layers=2, norm=True, tgt_mask=CAUSAL),
+    DECODER,
+    replace(DECODER, dropout=1.0),
+]
+IDS = [f"{number}-{case.module}" for number, case in enumerate(CASES)]
+# attention; of an encoder layer, what it adds, features, what they add; of a decoder layer, two more for the memory
+TIMES = [1, 1, 1, 1, 4, 4, 4 * 2 + 6 * 2, 6 * 2, 6 * 2]
+SEEN = [case for case in CASES if case.dropout < 1]
+
+
+@pytest.fixture(autouse=True)
+def offered(request):
+    case = request.node.callspec.params.get("case") if hasattr(request.node, "callspec") else None
+    if case is not None and not RELEASE.offers(case):
+        pytest.skip("this release has no such function")
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_a_call_that_drops_conforms(case):
+    assert judge(case, observe(case)).status == CONFORMS
+
+
+@pytest.mark.parametrize("case, times", list(zip(CASES, TIMES, strict=True)), ids=IDS)
+def test_every_dropout_is_seen(case, times):
+    kept = observe(case).kept
+    assert len(kept) == times
+    if case.dropout < 1:
+        assert all(0 < its.mean() < 1 for its in kept)
+
+
+@pytest.mark.parametrize("case", SEEN, ids=IDS[: len(SEEN)])
+def test_the_same_is_dropped_again(case):
+    for one, other in zip(observe(case).kept, observe(case).kept, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", SEEN, ids=IDS[: len(SEEN)])
+@pytest.mark.parametrize("kind", ["outputs", "gradients"])
+def test_what_differs_by_more_than_what_is_dropped_fails(case, kind):
+    observation = observe(case)
+    arrays = getattr(observation, kind)
+    first = next(iter(arrays))
+    wrong = replace(observation, **{kind: {**arrays, first: arrays[first] * (1 + 1e-4)}})
+    assert judge(case, wrong).status == FAILS
+
+
+@pytest.mark.parametrize("case", SEEN, ids=IDS[: len(SEEN)])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda kept: kept[:-1], "dropout"),
+        (lambda kept: (*kept, kept[-1]), "dropout"),
+        (lambda kept: (kept[0][..., :-1], *kept[1:]), "dropout"),
+        (lambda kept: (*kept[:-1], np.full_like(kept[-1], True)), "share kept by dropout"),
+        (lambda kept: (*kept[:-1], ~kept[-1]), ""),
+    ],
+    ids=["one too few", "one too many", "of another size", "nothing dropped", "the opposite"],
+)
+def test_what_dropout_cannot_do_fails(case, change, told):
+    observation = observe(case)
+    verdict = judge(case, replace(observation, kept=change(observation.kept)))
+    assert verdict.status == FAILS
+    if told != "share kept by dropout" or case.dropout == 0.5:  # of one in ten a few may be kept by chance
+        assert told in verdict.mismatches[0].what
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_dropout_in_training_is_drawn_for_every_module(module):
+    cases = sample(cases_of(RELEASE, module), 300)
+    assert sum(drops(case) for case in cases) > 9
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.is_in()], ids=str)
+def test_dropout_is_drawn_in_the_modes_that_take_it(mode):
+    cases = sample(any_cases(RELEASE) if mode.id == "eager" else cases_in(RELEASE, mode), 200)
+    assert any(map(drops, cases)) == mode.drops
