@@ -49,6 +49,13 @@ def pytest_addoption(parser):
     group.addoption(
         "--subject", metavar="MODULE:FACTORY", help="measure what this makes, in the place of nn.MultiheadAttention"
     )
+    group.addoption(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=600.0,
+        help="once failures have taken so long, those of compiled calls are told as they are found (default: 600)",
+    )
     group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
     group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
@@ -93,6 +100,7 @@ def pytest_configure(config):
 _MEASURES = pytest.StashKey[bool]()
 _BASELINE = pytest.StashKey[object]()
 _SHARD = pytest.StashKey[tuple[int, int]]()
+_SPENT = pytest.StashKey[float]()
 
 
 def _measures(config):
@@ -245,6 +253,8 @@ def pytest_runtest_makereport(item, call):
     from tests.harness import record, session
     from tests.harness.failure import Nonconformance
 
+    if report.failed and call.when == "call":
+        _spend(item.config, report.duration)
     outcome = record.PASSED
     if call.excinfo is not None and not report.skipped:
         expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
@@ -258,6 +268,14 @@ def pytest_runtest_makereport(item, call):
         "tally": session.current.tally.as_dict(),
         "message": str(call.excinfo.value)[:20_000] if report.failed else "",
     }
+
+
+def _spend(config, seconds):
+    """Count what a failure has taken, which is mostly to make it smaller; tests that ask Hypothesis later may not."""
+    config.stash[_SPENT] = config.stash.get(_SPENT, 0.0) + seconds
+    if config.stash[_SPENT] > config.getoption("patience"):
+        settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("as found")
 
 
 # ---- in the process that was started by hand -----------------------------------------------------------------------

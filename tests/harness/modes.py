@@ -158,7 +158,8 @@ if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
 _TRACED = {
-    "warns": "Dynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",  # of the way back
+    # some of the way back, or of caches that the environment forbids
+    "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",
     "compiles": True,
     "is_watched": False,
     "everywhere": False,

@@ -1,6 +1,7 @@
 """The options and exit codes of a conformance run, as a person meets them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,29 @@ def test_a_failure_is_an_ordinary_one(conformance_test, tmp_path):
     result = run(f"--report={tmp_path / 'r.json'}", path=path)
     assert result.returncode == 1
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"failed": 1}
+
+
+def test_patience_ends(conformance_test, tmp_path):
+    """Of tests like those of compiled calls, which ask Hypothesis when they are run."""
+    text = """
+import pytest
+from hypothesis import given, strategies as st
+
+@pytest.mark.parametrize("number", range(2))
+def test_it(number):
+    @given(st.integers(0, 10**6))
+    def ask(n):
+        assert n < 1000, f"of {number}: {n}"
+
+    ask()
+"""
+    path = conformance_test(text)
+    told = {}
+    for patience in ("0", "60"):
+        run(f"--report={tmp_path}/record.json", f"--patience={patience}", path=path)
+        results = json.loads((tmp_path / "record.json").read_text())["tests"].values()
+        told[patience] = [re.search(r"of \d: (\d+)", result["message"])[1] == "1000" for result in results]
+    assert told == {"0": [True, False], "60": [True, True]}
 
 
 def test_a_crash_keeps_what_was_found(conformance_test, tmp_path):
