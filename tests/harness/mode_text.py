@@ -76,7 +76,7 @@ def compiled(*given, **options):
             other.copy_(torch.full_like(other, float("-inf")).triu(1))
         return other.requires_grad_(tensor.requires_grad)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         for is_causal in (True, False):  # it must not be compiled for what its first tensors hold
             with torch.inference_mode(False):
@@ -121,7 +121,7 @@ def exported(*given, **options):
 
 _OPTIMIZED = """\
 def optimized(function, *given, **options):
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             function(*given, **options)  # of this call TorchScript makes a profile, and of that what serves the next
@@ -158,7 +158,8 @@ def traced(*given, **options):
     # what it is traced with hides nothing: no choice may depend on that
     is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
     hides_nothing = [torch.full_like(mask, is_kept).requires_grad_(mask.requires_grad) for mask in masks.values()]
-    call = torch.jit.trace(call.train(module.training), (*sequences, *hides_nothing), check_trace=False)
+    with torch.random.fork_rng(devices=[]):
+        call = torch.jit.trace(call.train(module.training), (*sequences, *hides_nothing), check_trace=False)
     return optimized(call, *sequences, *masks.values())
 """
 )
@@ -188,7 +189,7 @@ def reused(*given, **options):
 
     training = getattr(module, "training", None)
     plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         write(causal)
         with torch.set_grad_enabled(not torch.is_grad_enabled()):

@@ -43,9 +43,9 @@ class Mode:
     alone has it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it
     can be seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query,
     key and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
-    decomposes: whether kernels are taken apart. drops: whether dropout is asked of it, for what is dropped can be
-    seen. times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first
-    release that can be asked.
+    decomposes: whether kernels are taken apart. drops: whether dropout is asked of it, where it can be seen, or is as
+    that of the eager call. times: how many calls an example makes. needs, since: what torch must have, such as "func",
+    and the first release that can be asked.
     """
 
     id: str
@@ -173,6 +173,7 @@ _COMPILED = Mode(
     calls=(*[MODULES] * 4, SDPA),
     needs="compile",
     since="2.1",  # before, not with Python 3.11
+    drops=True,
     **_TRACED,
 )
 
@@ -183,6 +184,7 @@ _EXPORTED = Mode(
     calls=(*[MODULES] * 3, SDPA),
     needs="export",
     since="2.3",  # before, it takes no keyword arguments
+    drops=True,
     differentiates=False,
     **_TRACED,
 )
@@ -190,6 +192,7 @@ _EXPORTED = Mode(
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
+    drops=hasattr(torch, "func"),  # before 2.0 its own derivative of dropout has random numbers of its own
     **{
         **_TRACED,
         "warns": "TorchScript|torch.jit|ScriptModule|(Converting|Iterating over) a tensor|nested tensors is in proto",
@@ -214,6 +217,7 @@ _BATCHED = replace(
     kin=None,
     made=mode_text.BATCHED_GRADIENTS,
     is_watched=True,
+    drops=True,
     only_on="cpu",  # where alone it has been measured
 )
 
@@ -339,8 +343,17 @@ MODES = (
         everywhere=False,
         needs="func",
         since="2.0",
+        drops=True,
     ),
-    Mode("reused", mode_text.REUSED, "reused", calls=(*[MODULES] * 4, FUNCTIONAL, SDPA), is_watched=False, times=4),
+    Mode(
+        "reused",
+        mode_text.REUSED,
+        "reused",
+        calls=(*[MODULES] * 4, FUNCTIONAL, SDPA),
+        is_watched=False,
+        drops=True,
+        times=4,
+    ),
     Mode(
         "default_device",  # where nothing that is given lies
         within='torch.device("meta")',
@@ -395,6 +408,7 @@ MODES = (
         made=mode_text.compiled('backend="inductor"'),
         since="2.6",  # before, it cannot build a decoder layer for a transposed target of as many samples as positions
         builds=True,
+        drops=False,  # what it builds has random numbers of its own
         times=1,
         differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
@@ -405,6 +419,7 @@ MODES = (
         made=mode_text.compiled('backend="inductor", dynamic=True'),
         since="2.6",
         builds=True,
+        drops=False,  # what it builds has random numbers of its own
         times=1,
         differentiates=False,
     ),

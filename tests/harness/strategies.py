@@ -56,6 +56,7 @@ _MASKS = (
     )
     + (Mask("bool", "causal"), Mask("float", "causal")) * 64  # what most people use, and what hints speak of
     + (Mask("bool", "nearly_causal"), Mask("float", "nearly_causal")) * 12  # and what may be taken for it
+    + (Mask("float", "causal", "bias"), Mask("float", "causal", "bias", per_head=True)) * 16  # biases of positions
 )
 
 

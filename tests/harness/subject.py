@@ -62,11 +62,12 @@ def observe(case, device="cpu", adopted=None, dares=False):
         except Died as error:
             return Observation(error=(type(error).__name__, str(error)))
     seen = Seen()
-    if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call
+    if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call, and drops the same
         eager = observe(_as_eager(case), device, adopted, dares)
         if is_withheld(eager):
             return eager
         seen.served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
+        seen.kept += eager.kept
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
