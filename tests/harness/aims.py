@@ -1,7 +1,8 @@
 """Every kind of mask on every path, at least once in each mode: what is drawn without an aim misses the rare ones.
 
-A kind is a form and a role, such as "bool key_padding_mask", or a hint, "is_causal". A path is one of dispatch.py, or
-"nested".
+A kind is a form and a role, such as "bool key_padding_mask", a hint, "is_causal", or "weights of each head", which show
+what is hidden. A path is one of dispatch.py, "nested", or "detection": a stack looks whether its mask is causal, or
+whether padding comes last.
 """
 
 from dataclasses import replace
@@ -19,7 +20,8 @@ from .situations import mask_names
 from .strategies import adapted, attention_mask, cases_of, one_of, padding_mask, suits
 
 _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
-KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")))
+_WEIGHTS = "weights of each head"
+KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")), _WEIGHTS)
 
 # Where a path is looked for: in what is least that has it, for some modes take long. Stacks come last.
 _PLACES = {
@@ -28,6 +30,7 @@ _PLACES = {
     "native_mha": ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
     "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", SDPA),
     "explicit": ("MultiheadAttention", FUNCTIONAL),
+    "detection": ("TransformerEncoder", "TransformerDecoder"),
 }
 _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
@@ -37,13 +40,26 @@ def met(case, release):
     paths = {"sdpa": "sdpa"} if isinstance(case, ScaledDotProduct) else dispatch.paths(case, release)
     packs = dispatch.nested(case, release)
     its = {block: "nested" if packs and dispatch.source(block) == "src" else path for block, path in paths.items()}
-    return {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
+    found = {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
+    return found | {("detection", kind) for kind in _detected(case, its, release)}
+
+
+def _detected(case, blocks, release):
+    """The kinds of mask that a stack looks at, to go by what it sees."""
+    if not isinstance(case, Transformer):
+        return
+    for block in blocks:
+        if dispatch.asks_whether_causal(case, release, block):
+            yield f"{getattr(case, mask_names(case, block)[0]).form} {_ATTENTION}"
+    if case.src_key_padding_mask and not case.src_mask and dispatch.asks_for_alignment(case, release):
+        yield f"{case.src_key_padding_mask.form} {_PADDING}"
 
 
 def _kinds(case, block):
     masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # the function takes no padding
     kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
-    return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set())
+    tells = getattr(case, "need_weights", False) and not case.average_attn_weights
+    return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
 
 
 def _hint_name(case, block):
@@ -56,6 +72,8 @@ def aims(release, mode):
         return {}  # they say in their own way what is hidden, and have few paths
     found = {}
     for path, kind in product(_PLACES, KINDS):
+        if path == "detection" and mode.builds:  # what is built is compiled before, and takes four seconds
+            continue
         asked = [
             (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
         ]
@@ -102,6 +120,8 @@ def _with(kind, case, mask):
     """The case with a mask of this kind, made of `mask` and put wherever the case takes one, or with such a hint."""
     if isinstance(case, ScaledDotProduct):
         return _function_with(kind, case, mask)
+    if kind == _WEIGHTS:
+        return replace(case, need_weights=True, average_attn_weights=False) if isinstance(case, MultiHead) else case
     form, _, role = kind.partition(" ")
     changes = {}
     for block in dispatch.blocks(case):
@@ -119,7 +139,7 @@ def _function_with(kind, case, mask):
     form, _, role = kind.partition(" ")
     if kind == _CAUSAL:
         return replace(case, is_causal=True, attn_mask=None, mask_batch=(), broadcast="")
-    if role == _PADDING:
+    if role == _PADDING or kind == _WEIGHTS:
         return case
     return replace(case, is_causal=False, attn_mask=_of_form(replace(mask, per_head=False), form))
 

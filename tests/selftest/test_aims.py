@@ -32,6 +32,7 @@ SEEN_AS = {
 }
 FUSED = "sdpa" if since(RELEASE, "2.0") else "explicit"
 LAYER = Transformer(S=2, T=2, num_heads=2, src_key_padding_mask=Mask("float"))
+PADDING, WEIGHTS = "bool key_padding_mask", "weights of each head"
 PADDED = MultiHead(S=2, num_heads=2, attention="self", key_padding_mask=Mask())
 
 
@@ -43,10 +44,15 @@ PADDED = MultiHead(S=2, num_heads=2, attention="self", key_padding_mask=Mask())
         (replace(PADDED, training=True, need_weights=False), {(FUSED, "bool key_padding_mask")}),
         (MultiHead(S=2), set()),
         (LAYER, {("native_layer", "float key_padding_mask")}),
-        (replace(LAYER, module="TransformerEncoder"), {("nested", "float key_padding_mask")}),
+        (
+            replace(LAYER, module="TransformerEncoder"),
+            {("nested", "float key_padding_mask"), ("detection", "float key_padding_mask")},
+        ),
+        (replace(PADDED, average_attn_weights=False), {("native_mha", kind) for kind in (PADDING, WEIGHTS)}),
         (
             replace(LAYER, module="Transformer", memory_mask=Mask(), tgt_mask=Mask("float"), num_heads=3),
-            {(FUSED, "float key_padding_mask"), (FUSED, "bool attn_mask"), (FUSED, "float attn_mask")},
+            {(FUSED, "float key_padding_mask"), (FUSED, "bool attn_mask"), (FUSED, "float attn_mask")}
+            | ({("detection", "float attn_mask")} if RELEASE.has_decoder_hints else set()),
         ),
     ],
 )
