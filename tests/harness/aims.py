@@ -28,7 +28,7 @@ _PLACES = {
     "native_layer": ("TransformerEncoderLayer",),
     "nested": ("TransformerEncoder",),
     "native_mha": ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
-    "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", SDPA),
+    "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", *[SDPA] * 3),
     "explicit": ("MultiheadAttention", FUNCTIONAL),
     "detection": ("TransformerEncoder", "TransformerDecoder"),
 }

@@ -4,7 +4,7 @@ Kernels have the signature of reference.attention.attend. The reference leaves h
 multiply by a weight of 0 as torch does, which is the same unless something is NaN or infinite.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
 
@@ -207,16 +207,21 @@ def with_kernel(computation, kernel, blocks):
     if computation.function is scaled_dot_product_attention:
         former = computation.arguments.get("kernel", attend)
         return replace(computation, arguments={**computation.arguments, "kernel": kernel(former)})
-    return replace(computation, function=_replace_kernels(computation.function, kernel, blocks))
+    return with_attention(computation, lambda attention: replace(attention, kernel=kernel(attention.kernel)), blocks)
 
 
-def _replace_kernels(node, kernel, blocks, block="self", part=""):
+def with_attention(computation, change, blocks):
+    """The computation of a module with change(attention) in these blocks."""
+    return replace(computation, function=_with_attention(computation.function, change, blocks))
+
+
+def _with_attention(node, change, blocks, block="self", part=""):
     if isinstance(node, MultiHeadAttention):
-        return replace(node, kernel=kernel(node.kernel)) if {block, block + part} & set(blocks) else node
+        return change(node) if {block, block + part} & set(blocks) else node
     if isinstance(node, tuple):
         *early, last = node
-        early = [_replace_kernels(layer, kernel, blocks, part=".early") for layer in early]
-        return (*early, _replace_kernels(last, kernel, blocks, part=".last"))
+        early = [_with_attention(layer, change, blocks, part=".early") for layer in early]
+        return (*early, _with_attention(last, change, blocks, part=".last"))
     children = {
         "encoder": "src",
         "decoder": "tgt",
@@ -225,7 +230,7 @@ def _replace_kernels(node, kernel, blocks, block="self", part=""):
         "self_attn": "src" if type(node).__name__ == "EncoderLayer" else "tgt",
     }
     changed = {
-        name: _replace_kernels(getattr(node, name), kernel, blocks, child, part)
+        name: _with_attention(getattr(node, name), change, blocks, child, part)
         for name, child in children.items()
         if hasattr(node, name)
     }
@@ -264,6 +269,15 @@ def with_layers(node, change, part=""):
         return (*(with_layers(layer, change, ".early") for layer in early), with_layers(last, change, ".last"))
     names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
     return replace(node, **{name: with_layers(getattr(node, name), change) for name in names})
+
+
+def outdated(node):
+    """A part of a module with parameters twice as large, and derivatives by what they are now: the mode "pruned"."""
+    if isinstance(node, np.ndarray):
+        return 2 * node.real + 1j * node.imag if np.iscomplexobj(node) else 2 * node
+    if is_dataclass(node):
+        return replace(node, **{field.name: outdated(getattr(node, field.name)) for field in fields(node)})
+    return node
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,16 @@ class Negated(torch.nn.Module):
 
 """ + EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Negated())")
 
+PRUNED = """\
+module = copy.deepcopy(module)
+for name, parameter in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    learned = parameter.detach().clone()
+    parameter.data.mul_(2)
+    prune.identity(module.get_submodule(path), leaf)
+    parameter.data.copy_(learned)  # later
+"""
+
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
 for part in module.modules():
@@ -172,9 +182,8 @@ def reused(*given, **options):
     contents = {key: tensor.detach().clone() for key, tensor in writable.items()}
 
     def write(change):
-        with torch.no_grad():
-            for key, tensor in writable.items():
-                tensor.copy_(change(contents[key]))
+        for key, tensor in writable.items():
+            tensor.data.copy_(change(contents[key]))  # which no version of a tensor counts
 
     def causal(content):
         is_square = content.ndim == 2 and content.shape[0] == content.shape[1]

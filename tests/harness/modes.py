@@ -329,7 +329,7 @@ MODES = (
     ),
     Mode(
         "pruned",
-        mode_text.EACH.format("prune.identity(module.get_submodule(path), leaf)"),
+        mode_text.PRUNED,
         parameter="{path}{leaf}_orig",
         drops=True,
     ),
@@ -429,7 +429,7 @@ MODES = (
         id="exported_decomposed",
         kin="exported",
         made=mode_text.EXPORT_DECOMPOSED,
-        calls=(MODULES, SDPA),
+        calls=(MODULES, *[SDPA] * 3),
         decomposes=True,
         only_on="cpu",  # where alone it has been measured
         warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12
