@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.harness import session
 from tests.harness.aims import aimed, aims, met
 from tests.harness.checking import check
-from tests.harness.modes import BY_ID, EAGER, MODES
+from tests.harness.modes import EAGER, MODES
 from tests.harness.shares import share
 from tests.harness.strategies import cases_in
 
@@ -51,12 +51,12 @@ def test_is_as_specified(mode, data):
 
 
 @pytest.mark.clause(3)
-@pytest.mark.parametrize("family", dict.fromkeys(mode.family for mode in COMPILED))
+@pytest.mark.parametrize("mode", COMPILED, ids=lambda mode: mode.id)
 @share(1 / 40, least=5)  # each takes up to a second
 @given(data=st.data())
-def test_is_as_specified_when_compiled(family, data):
-    for _ in range(BY_ID[family].times):
-        check(data.draw(cases_in(RELEASE, *(mode for mode in COMPILED if mode.family == family))))
+def test_is_as_specified_when_compiled(mode, data):
+    for _ in range(mode.times):
+        check(data.draw(cases_in(RELEASE, mode)))
 
 
 @pytest.mark.clause(3)

@@ -33,10 +33,9 @@ class Mode:
     """made: statements after which `module` is another one.
 
     called: an expression for what is called in its place. within: an expression for the context of the call, with
-    DEVICE for the type of the device. kin: the mode of which it is a variant, with which it shares a test. parameter:
-    where a parameter is then, from its former name `path.leaf`. calls: what it is asked of, repeated for more. warns: a
-    regular expression of what the call may warn of. differentiates: whether it is asked for gradients. is_forward:
-    whether derivatives are taken forwards: results have a `tangent` if arguments have. lowers: the dtype in which
+    DEVICE for the type of the device. kin: the mode of which it is a variant. parameter: where a parameter is then,
+    from its former name `path.leaf`. calls: what it is asked of, repeated for more. warns: a regular expression of what
+    the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether derivatives are taken forwards: results have a `tangent` if arguments have. lowers: the dtype in which
     products are computed, if not in that of the inputs. vectors: the vector extension of the CPU whose kernels compute,
     if not its best. compiles: whether the call is compiled first, which is slow, and not done for what is empty.
     builds: whether that takes a C++ compiler, and so long that few calls are made. only_on: the type of device that

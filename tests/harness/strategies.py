@@ -357,12 +357,8 @@ def any_cases(release):
     return mixed(*kinds)
 
 
-def cases_in(release, *modes):
-    """Calls that can be made in one of the modes."""
-    return st.one_of([_cases_in(release, mode) for mode in modes])
-
-
-def _cases_in(release, mode):
+def cases_in(release, mode):
+    """Calls that can be made in the mode."""
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.id == "jagged_batch":
