@@ -7,6 +7,8 @@ import numpy as np
 
 from .behaviours import with_kernel, with_layers
 from .cases import Case, ScaledDotProduct
+from .modes import computed_in
+from .precision import PRECISIONS
 from .results import as_held
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
@@ -57,7 +59,8 @@ class _Dropping:
                 raise UnlikeDropout("dropout", f"of {x.shape}", f"of {kept.shape}")
             kept = kept.reshape(x.shape)
             _require_plausible(x, kept, self.case.dropout)
-            return np.where(kept, x / (1 - self.case.dropout), 0)
+            may_be_kept = kept | (np.abs(x.real) < PRECISIONS[computed_in(self.case)].tiny)  # and 0 by itself
+            return np.where(may_be_kept, x / (1 - self.case.dropout), 0)
 
         result = self._with_dropout(drop, arguments)
         if left and self.case.dropout < 1:

@@ -35,16 +35,17 @@ class Mode:
     called: an expression for what is called in its place. within: an expression for the context of the call, with
     DEVICE for the type of the device. kin: the mode of which it is a variant. parameter: where a parameter is then,
     from its former name `path.leaf`. calls: what it is asked of, repeated for more. warns: a regular expression of what
-    the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether derivatives are taken forwards: results have a `tangent` if arguments have. lowers: the dtype in which
-    products are computed, if not in that of the inputs. vectors: the vector extension of the CPU whose kernels compute,
-    if not its best. compiles: whether the call is compiled first, which is slow, and not done for what is empty.
-    builds: whether that takes a C++ compiler, and so long that few calls are made. only_on: the type of device that
-    alone has it. is_for_small: whether it is asked of small calls only, and not of empty ones. is_watched: whether it
-    can be seen which path serves the call. copies: what is copied for it, so that it is contiguous: "sequences" (query,
-    key and value) or "all", the masks too. everywhere: whether it can be asked of a device of which nothing is known.
-    decomposes: whether kernels are taken apart. drops: whether dropout is asked of it, where it can be seen, or is as
-    that of the eager call. times: how many calls an example makes. needs, since: what torch must have, such as "func",
-    and the first release that can be asked.
+    the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether derivatives are taken
+    forwards: results have a `tangent` if arguments have. lowers: the dtype in which products are computed, if not in
+    that of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not its best. compiles:
+    whether the call is compiled first, which is slow, and not done for what is empty. builds: whether that takes a C++
+    compiler, and so long that few calls are made. only_on: the type of device that alone has it. is_for_small: whether
+    it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen which path serves the
+    call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key and value) or "all", the
+    masks too. everywhere: whether it can be asked of a device of which nothing is known. decomposes: whether kernels
+    are taken apart. drops: whether dropout is asked of it, where it can be seen, or is as that of the eager call.
+    times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first release
+    that can be asked.
     """
 
     id: str
