@@ -110,6 +110,16 @@ FAULTS = (
         replace(CROSS, S=5, key_padding_mask=PADDING, mode="reused"),
     ),
     Fault(
+        "hooks-unseen",
+        "TransformerEncoderLayer takes its native path whatever hooks its parts have",
+        edit_module(
+            "TransformerEncoderLayer",
+            'len(getattr(m, "_forward_hooks", {}))\n        + len(getattr(m, "_forward_pre_hooks", {}))',
+            "False",
+        ),
+        inferring(replace(ENCODER_LAYER, mode="pruned", src_mask=FINITE)),
+    ),
+    Fault(
         "output-bias-not-trained",
         "MultiheadAttention takes its native path although the bias of its output is trained",
         edit_module("MultiheadAttention", "for x in tensor_args\n", "for x in tensor_args[:-1]\n"),
