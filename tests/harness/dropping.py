@@ -72,8 +72,9 @@ class _Dropping:
 
         def kernel(former):
             def attend(query, key, value, bias, scale):
-                weights = drop(former(query, key, value, bias, scale)[1])
-                return weights @ value, weights
+                context, weights = former(query, key, value, bias, scale)
+                weights = drop(weights)
+                return np.where(np.isnan(context), context, weights @ value), weights  # what is NaN stays so
 
             return attend
 
