@@ -115,7 +115,7 @@ def _kept_weights(function, query, key, value, *args, **kwargs):
     The generator is left as it was, so that the call drops the same.
     """
     state, S = torch.get_rng_state(), value.shape[-2]
-    own = torch.eye(S, dtype=value.dtype, device=value.device).expand(*value.shape[:-1], S)
+    own = torch.eye(S, device=value.device).to(value.dtype).expand(*value.shape[:-1], S)
     with torch.no_grad(), warnings.catch_warnings():  # the call itself will give those that are due
         warnings.simplefilter("ignore")
         weights = function(query, key, own, *args, **kwargs)
