@@ -16,13 +16,23 @@ def packs_fake_tensors(call):
     return is_fake and dispatch.nested_on_fake_tensors(call.case, call.release)
 
 
+def asks_of_a_view(call):
+    """Whether an exported encoder looks where padding is, and its src has gaps in memory."""
+    case = call.case
+    if case.mode != "exported" or not isinstance(case, Transformer) or case.layout not in ("sliced", "stepped"):
+        return False
+    return dispatch.asks_for_alignment(case, call.release)
+
+
 def strides_are_not_as_told(call):
     """Whether a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
 
-    On fake tensors its result is laid out as src is, in truth it is contiguous.
+    On fake tensors its result is laid out as src is, in truth it is contiguous; what is packed is so on both.
     """
     case = call.case
     if not BY_ID[case.mode].builds or not isinstance(case, Transformer) or not case.has_encoder:
+        return False
+    if dispatch.nested(case, call.release):
         return False
     is_first = dispatch.paths(case, call.release)[dispatch.blocks(case)[0]] == "native_layer"
     is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()

@@ -795,6 +795,31 @@ ENTRIES = (
         devices=ON_BOTH,
     ),
     Deviation(
+        id="exported-padding-of-a-view",
+        title="nn.TransformerEncoder with padding cannot be exported in eval where src has gaps in memory",
+        affects="==2.5.*",
+        upstream="not found",
+        clause=3,
+        trigger="torch.export of an encoder that looks whether padding comes last, and a src that is part of a larger"
+        " tensor, not dense",
+        instead="UnsupportedOperatorException of aten._nested_tensor_from_mask_left_aligned, which has no kernel for"
+        " fake tensors, but runs on them where src is dense",
+        advice="src.contiguous() before the export, or enable_nested_tensor=False",
+        applies=compiled.asks_of_a_view,
+        change=lambda computation, call: raising(
+            computation, "UnsupportedOperatorException", "_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            mode="exported",
+            layout="sliced",
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+    ),
+    Deviation(
         id="exported-masks-out-of-order",
         title="nn.MultiheadAttention with both masks cannot be exported with dynamic shapes",
         affects=">=2.5,<2.8",

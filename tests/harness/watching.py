@@ -112,13 +112,14 @@ def _noting_dropout(function, seen):
 def _kept_weights(function, query, key, value, *args, **kwargs):
     """Which weights the call will keep: what it returns for values of which each has a column of its own.
 
-    The generator is left as it was, so that the call drops the same.
+    The generator is left as it was, so that the call drops the same. Autocast would keep what is cast without autograd.
     """
     state, S = torch.get_rng_state(), value.shape[-2]
     own = torch.eye(S, device=value.device).to(value.dtype).expand(*value.shape[:-1], S)
-    with torch.no_grad(), warnings.catch_warnings():  # the call itself will give those that are due
+    given, others = tree_map(lambda its: its.detach() if torch.is_tensor(its) else its, ((query, key), (args, kwargs)))
+    with warnings.catch_warnings():  # the call itself will give those that are due
         warnings.simplefilter("ignore")
-        weights = function(query, key, own, *args, **kwargs)
+        weights = function(*given, own, *others[0], **others[1])
     torch.set_rng_state(state)
     return _is_nonzero(weights)
 
