@@ -4,7 +4,7 @@ Kernels have the signature of reference.attention.attend. The reference leaves h
 multiply by a weight of 0 as torch does, which is the same unless something is NaN or infinite.
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -269,15 +269,6 @@ def with_layers(node, change, part=""):
         return (*(with_layers(layer, change, ".early") for layer in early), with_layers(last, change, ".last"))
     names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
     return replace(node, **{name: with_layers(getattr(node, name), change) for name in names})
-
-
-def outdated(node):
-    """A part of a module with parameters twice as large, and derivatives by what they are now: the mode "pruned"."""
-    if isinstance(node, np.ndarray):
-        return 2 * node.real + 1j * node.imag if np.iscomplexobj(node) else 2 * node
-    if is_dataclass(node):
-        return replace(node, **{field.name: outdated(getattr(node, field.name)) for field in fields(node)})
-    return node
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ _CLAUSES = {
     "gradient": "1 and 5",
     "tangent": "1 and 5",
     "dropout": "7",
-    "dropped": "7",
     "weights": "1 to 4 and 7",
     "shape": "8",
     "warning": "10",

@@ -9,7 +9,7 @@ from functools import partial
 
 from reference.transformer import gelu
 
-from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, triggers
+from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, pruned, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -632,8 +632,8 @@ ENTRIES = (
         instead="out_proj is never called, only its weight and bias are taken, so that the hook that computes them anew"
         " does not run; a second way back raises (pytorch/pytorch#69353)",
         advice="call module.out_proj on anything before each call of the module, or leave out_proj unpruned",
-        applies=triggers.has_outdated_projection,
-        change=triggers.with_outdated_projection,
+        applies=pruned.outdated_projections,
+        change=pruned.with_outdated_projections,
         pinned=MultiHead(mode="pruned"),
         devices=ON_BOTH,
     ),
@@ -646,8 +646,8 @@ ENTRIES = (
         trigger="torch.nn.utils.prune on parts of an encoder layer that takes its native path",
         instead="no hook of a part is called, so that parameters are those of the last call in training, or of pruning",
         advice="make the pruning permanent (prune.remove) before eval, or from 2.3 switch the fast path off",
-        applies=triggers.unseen_by_hooks,
-        change=triggers.with_outdated_layers,
+        applies=pruned.outdated_layers,
+        change=pruned.with_outdated_layers,
         pinned=Transformer(num_heads=2, head_dim=2, mode="pruned"),
     ),
     Deviation(

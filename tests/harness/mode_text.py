@@ -4,9 +4,9 @@ They find `module` in place, which may be a function, and define what is called 
 taken forwards, arguments and results have a `tangent` each.
 """
 
-EACH = """\
+_EACH = """\
 module = copy.deepcopy(module)
-for name, _ in list(module.named_parameters()):
+for name, parameter in list(module.named_parameters()):
     path, _, leaf = name.rpartition(".")
     {}
 """
@@ -19,17 +19,15 @@ class Negated(torch.nn.Module):
     def right_inverse(self, values):
         return -values
 
-""" + EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Negated())")
+""" + _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Negated())")
 
-PRUNED = """\
-module = copy.deepcopy(module)
-for name, parameter in list(module.named_parameters()):
-    path, _, leaf = name.rpartition(".")
-    learned = parameter.detach().clone()
+PRUNED = _EACH.format(
+    """\
+learned = parameter.detach().clone()
     parameter.data.mul_(2)
     prune.identity(module.get_submodule(path), leaf)
-    parameter.data.copy_(learned)  # later
-"""
+    parameter.data.copy_(learned)  # later"""
+)
 
 OWN_CLASSES = """\
 module = copy.deepcopy(module)

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from reference.transformer import EncoderLayer, relu
+from reference.transformer import relu
 
 from . import dispatch
 from .arrays import directions, mask_arrays, the_parameter
@@ -16,16 +16,13 @@ from .behaviours import (
     SummingTheQuery,
     hides_first_block,
     multiplying,
-    outdated,
     overflowing,
     packed,
     raising,
     truncated,
     undefined,
     with_activation,
-    with_attention,
     with_kernel,
-    with_layers,
     with_masks,
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
@@ -431,41 +428,6 @@ def loses_empty_weights(call):
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
     )
-
-
-def unseen_by_hooks(call):
-    """The blocks of encoder layers whose native path leaves out the hooks that compute pruned parameters."""
-    if call.case.mode != "pruned":
-        return ()
-    paths = dispatch.paths(call.case, call.release)
-    return tuple(block for block, path in paths.items() if path == "native_layer")
-
-
-def has_outdated_projection(call):
-    """Whether an attention's out_proj is pruned; in a native layer it is not the only one."""
-    return call.case.mode == "pruned" and set(dispatch.paths(call.case, call.release)) != set(unseen_by_hooks(call))
-
-
-def with_outdated_projection(computation, call):
-    """The output projections outside native layers are those of when they were pruned."""
-    blocks = set(dispatch.paths(call.case, call.release)) - set(unseen_by_hooks(call))
-
-    def change(attention):
-        weight, bias = outdated(attention.out_weight), outdated(attention.out_bias)
-        return replace(attention, out_weight=weight, out_bias=bias)
-
-    return with_attention(computation, change, blocks)
-
-
-def with_outdated_layers(computation, call):
-    """The native layers are those of when they were pruned."""
-    blocks = unseen_by_hooks(call)
-
-    def change(layer, part):
-        is_meant = isinstance(layer, EncoderLayer) and {"src", f"src{part}"} & set(blocks)
-        return outdated(layer) if is_meant else layer
-
-    return replace(computation, function=with_layers(computation.function, change))
 
 
 def is_short_of_dimensions(call):

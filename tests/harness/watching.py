@@ -116,12 +116,16 @@ def _kept_weights(function, query, key, value, *args, **kwargs):
     """
     state, S = torch.get_rng_state(), value.shape[-2]
     own = torch.eye(S, device=value.device).to(value.dtype).expand(*value.shape[:-1], S)
-    given, others = tree_map(lambda its: its.detach() if torch.is_tensor(its) else its, ((query, key), (args, kwargs)))
+    given, others = tree_map(_detached, ((query, key, own, *args), kwargs))
     with warnings.catch_warnings():  # the call itself will give those that are due
         warnings.simplefilter("ignore")
-        weights = function(*given, own, *others[0], **others[1])
+        weights = function(*given, **others)
     torch.set_rng_state(state)
     return _is_nonzero(weights)
+
+
+def _detached(given):
+    return given.detach() if torch.is_tensor(given) else given
 
 
 def _is_nonzero(tensor):

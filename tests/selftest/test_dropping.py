@@ -40,13 +40,6 @@ TIMES = [1, 1, 1, 1, 4, 4, 4 * 2 + 6 * 2, 6 * 2, 6 * 2]
 SEEN = [case for case in CASES if case.dropout < 1]
 
 
-@pytest.fixture(autouse=True)
-def offered(request):
-    case = request.node.callspec.params.get("case") if hasattr(request.node, "callspec") else None
-    if case is not None and not RELEASE.offers(case):
-        pytest.skip("this release has no such function")
-
-
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_a_call_that_drops_conforms(case):
     assert judge(case, observe(case)).status == CONFORMS
