@@ -63,13 +63,13 @@ def judge(case, observation, deviations=(), announces=False):
 def predict(case, deviations=(), dtype="float64", displace=(), kept=()):
     """The computation of the release: the specification, changed by each deviation in turn.
 
-    kept: what was not dropped, where the case drops (dropping.py).
+    kept: what was not dropped, where the case drops (dropping.py). None: as if it dropped nothing.
     """
     computation = specification(case, dtype, displace)
     for deviation in deviations:
         computation = deviation.change(computation)
     computation = multiplied(computation) if deviations else computation
-    return dropping(computation, case, kept) if drops(case) else computation
+    return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,7 @@ def rare(layout, broadcast):
 
 PADDING = Mask("float", "one", "inf")
 STACK = {"num_layers": 2, "head_dim": 4, "autograd": "last_layer"}
+DROPPING = MultiHead(training=True, dropout=0.5, need_weights=False, key_padding_mask=PADDING, autograd="grad")
 RARE = [
     *(rare(layout, broadcast) for layout in LAYOUTS for broadcast in ("0-D", "1-D")),
     ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
@@ -72,6 +74,7 @@ RARE = [
     Transformer(module="TransformerDecoder", T=0, S=2, memory_key_padding_mask=PADDING, autograd="grad", head_dim=4),
     *(Transformer(module=f"Transformer{kind}", **STACK) for kind in ("Encoder", "Decoder", "")),
     Transformer(module="TransformerEncoder", src_key_padding_mask=Mask(), **STACK),
+    *(replace(DROPPING, N=N) for N in (0, 2)),
 ]
 
 

@@ -39,7 +39,9 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
     typed, about, kept = TypedCall(case, setting), frozenset(about), ()
     if drops(case):
         observation = observe(case, setting.device, load(setting.subject) if setting.subject else None)
-        about, kept = about - ({RESULTS, GRADIENTS} if observation.error else set()), observation.kept
+        kept = observation.kept
+        if observation.error:  # before all was dropped, perhaps
+            about, kept = about - {RESULTS, GRADIENTS}, None
     text = _CaseScript(case, typed, about, leaves, kept)
     return assembled(text.blocks(), setting, head, typed.mode.begins)
 
@@ -48,14 +50,14 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
 class _CaseScript:
     """Makes the paragraphs of a script: each is a tuple of statements.
 
-    leaves: names of what is differentiated for. kept: of what is dropped, see Observation.
+    leaves: names of what is differentiated for. kept: see `predict`.
     """
 
     case: Case
     typed: TypedCall
     about: frozenset
     leaves: tuple
-    kept: tuple = ()
+    kept: tuple | None = ()
 
     def blocks(self):
         results = self.expected if RESULTS in self.about else ()
