@@ -15,7 +15,7 @@ from .modes import BY_ID
 from .refusals import refusal
 from .results import as_held, garbage_rows
 from .situations import Call
-from .subject import is_withheld, observe, observe_apart
+from .subject import is_withheld, made_once, observe, observe_apart
 from .verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
 
 
@@ -76,14 +76,27 @@ def _is_not_made(observation):
     return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
 
 
-def check(case):
-    """Fail unless the case does what the model of the release says; its (observation, verdict) otherwise."""
+def check(case, first=None):
+    """Fail unless the case does what the model of the release says; its (observation, verdict) otherwise.
+
+    first: the case that what is called was made for, if not for this one.
+    """
     __tracebackhide__ = True
     observation, verdict = judged(case)
     event(", ".join(sorted(set(observation.served))) or "no path")
     if verdict.status == FAILS:
-        raise _nonconformance(case, observation, verdict)
+        raise Nonconformance(explain(case, observation, verdict, session.current.setting, first))
     return observation, verdict
+
+
+def check_in_turn(cases):
+    """Check calls of which the first decides what is called: the others differ in their masks, or in sizes."""
+    __tracebackhide__ = True
+    first, *others = cases
+    with made_once():
+        check(first)
+        for case in others:
+            check(case, first)
 
 
 def _nonconformance(case, observation, verdict, more=""):

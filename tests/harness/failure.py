@@ -33,8 +33,8 @@ class Nonconformance(AssertionError):
     """torch does something else than the model of its release."""
 
 
-def explain(case, observation, verdict, setting=CPU):
-    """The report on a failing case, as text."""
+def explain(case, observation, verdict, setting=CPU, first=None):
+    """The report on a failing case, as text. first: the case that what is called was made for, if not for this one."""
     lines = [f"{setting.subject or case.module} does not do what it should:", ""]
     for mismatch in verdict.mismatches:
         lines += [f"    {_mismatch(mismatch)}", f"        (clause {_clause(mismatch)} of reference/README.md)"]
@@ -45,6 +45,9 @@ def explain(case, observation, verdict, setting=CPU):
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
     lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
     again = " ".join([f'python -m tests.harness.again "{shortest_repr(case)}"', *setting.options])
+    if first:
+        lines += ["", "What is called was made for another case (that after --after), and has served it before."]
+        again += f' --after "{shortest_repr(first)}"'
     lines += ["", "Again:", "", f"    {again}", ""]
     return "\n".join(lines)
 

@@ -108,23 +108,37 @@ class Call(torch.nn.Module):
     def forward(self, *given, **options):
         return module(*given, **options)
 
+programs = []
+
 def exported(*given, **options):
-    what = module if isinstance(module, torch.nn.Module) else Call()
-    return torch.export.export(what, given, options, strict=False).module()(*given, **options)
+    if not programs:
+        what = module if isinstance(module, torch.nn.Module) else Call()
+        programs.append(torch.export.export(what, given, options, strict=False).module())
+    return programs[0](*given, **options)
 """
 
-EXPORT_DECOMPOSED = EXPORT.replace(".module()", ".run_decompositions().module()")
+EXPORT_DECOMPOSED = EXPORT.replace(".module())", ".run_decompositions().module())")
 
 EXPORT_STRICT = "torch._dynamo.reset()\n" + EXPORT.replace("strict=False", "strict=True")
 
 EXPORT_DYNAMIC = """\
-def exported(*given, **options):
+def dynamic(*given, **options):
     arguments = inspect.signature(module.forward).bind(*given, **options).arguments
     tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
     sizes = {name: {axis: torch.export.Dim.AUTO for axis in range(tensor.ndim)} for name, tensor in tensors.items()}
     shapes = {name: sizes.get(name) for name in arguments}
-    program = torch.export.export(module, given, options, dynamic_shapes=shapes, strict=False)
-    return program.module()(*given, **options)
+    return torch.export.export(module, given, options, dynamic_shapes=shapes, strict=False).module()
+
+programs = []
+
+def exported(*given, **options):
+    if programs:
+        try:
+            return programs[0](*given, **options)
+        except Exception:  # of sizes that may not vary, say: what is judged is a program for those
+            programs.clear()
+    programs.append(dynamic(*given, **options))
+    return programs[0](*given, **options)
 """
 
 _OPTIMIZED = """\
@@ -142,8 +156,12 @@ def optimized(function, *given, **options):
 SCRIPTED = (
     _OPTIMIZED
     + """\
+scripts = []
+
 def scripted(*given, **options):
-    return optimized(torch.jit.script(module), *given, **options)
+    if not scripts:
+        scripts.append(torch.jit.script(module))
+    return optimized(scripts[0], *given, **options)
 """
 )
 

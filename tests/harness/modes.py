@@ -43,9 +43,10 @@ class Mode:
     it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen which path serves the
     call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key and value) or "all", the
     masks too. everywhere: whether it can be asked of a device of which nothing is known. decomposes: whether kernels
-    are taken apart. drops: whether dropout is asked of it, where it can be seen, or is as that of the eager call.
-    times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first release
-    that can be asked.
+    are taken apart. serves: which other calls are served by what is made for one: those with "masks" of other contents,
+    or also of other "sizes". drops: whether dropout is asked of it, where it can be seen, or is as that of the eager
+    call. times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first
+    release that can be asked.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Mode:
     copies: str = ""
     everywhere: bool = True
     decomposes: bool = False
+    serves: str = ""
     drops: bool = False
     times: int = 1
     needs: str | None = None
@@ -163,7 +165,6 @@ _TRACED = {
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
-    "times": 2,
 }
 
 _COMPILED = Mode(
@@ -173,6 +174,7 @@ _COMPILED = Mode(
     calls=(*[MODULES] * 4, SDPA),
     needs="compile",
     since="2.1",  # before, not with Python 3.11
+    serves="masks",
     drops=True,
     **_TRACED,
 )
@@ -184,6 +186,7 @@ _EXPORTED = Mode(
     calls=(*[MODULES] * 3, SDPA),
     needs="export",
     since="2.3",  # before, it takes no keyword arguments
+    serves="masks",
     drops=True,
     differentiates=False,
     **_TRACED,
@@ -400,6 +403,7 @@ MODES = (
         id="compiled_dynamic",
         kin="compiled",
         made=mode_text.compiled('backend="aot_eager", dynamic=True'),
+        serves="sizes",
     ),
     replace(
         _COMPILED,
@@ -409,7 +413,6 @@ MODES = (
         since="2.6",  # before, it cannot build a decoder layer for a transposed target of as many samples as positions
         builds=True,
         drops=False,  # what it builds has random numbers of its own
-        times=1,
         differentiates=False,  # a call takes four seconds, with its way back fifteen
     ),
     replace(
@@ -417,10 +420,10 @@ MODES = (
         id="compiled_inductor_dynamic",
         kin="compiled",
         made=mode_text.compiled('backend="inductor", dynamic=True'),
+        serves="sizes",
         since="2.6",
         builds=True,
         drops=False,  # what it builds has random numbers of its own
-        times=1,
         differentiates=False,
     ),
     _EXPORTED,
@@ -447,6 +450,7 @@ MODES = (
         id="exported_dynamic",
         kin="exported",
         made=mode_text.EXPORT_DYNAMIC,
+        serves="sizes",
         calls=(MODULES,),
         since="2.5",  # before, the sizes that may vary cannot be left to it
     ),
@@ -455,9 +459,10 @@ MODES = (
         id="scripted",
         made=mode_text.SCRIPTED,
         called="scripted",
+        serves="masks",
         since="2.1",  # before, what it raises and warns of depends on what has been scripted before
     ),
-    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
+    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced", times=2),
     _NESTED,
     replace(
         _NESTED,

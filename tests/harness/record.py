@@ -164,3 +164,8 @@ def write(record, path):
 def titles():
     """{ledger id: entry}"""
     return {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+
+
+def depends_on_cpu(id):
+    """Whether only some CPUs show the entry of this id."""
+    return not getattr(titles().get(id), "every_cpu", True)

@@ -1,5 +1,6 @@
 """What a whole run shares: the release, the device, the ledger's entries in force, and the tally of each test."""
 
+import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, isfinite, log10
@@ -8,6 +9,7 @@ import torch
 
 from . import ledger, release, wrong_masks_ledger
 from .last_call import LastCall
+from .refusals import refusal
 from .situations import Call
 from .subject import observe, observe_apart
 from .verdict import DEVIATES, FAILS, judge
@@ -130,6 +132,7 @@ def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
+    logging.getLogger("torch._export").setLevel(logging.ERROR)  # else it tells of sizes, before the run's own header
     installed = release.installed(device, model, adopted)
     if not use_ledger:
         current = Session(installed, {}, (), imported=imported)
@@ -154,6 +157,8 @@ def probe(entry, installed, concerned, late=False):
     case = installed.held(entry.pinned)
     observation = (observe_apart if entry.ends else observe)(case, installed.device)
     call = Call(case, installed, observation.served)
+    if refusal(call):
+        return Finding(NOT_APPLICABLE, expected)
     others = tuple(other for other in concerned if other is not entry)
     status = CHANGED
     if judge(case, observation, ledger.applying(call, others)).status != FAILS:

@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
-from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
+from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
 from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, MODES, SDPA
@@ -21,6 +21,7 @@ from .packing import BESIDE, NESTED
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 _LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
 _SOURCES = (*_LENGTHS, 257)  # the native layers count in blocks, too
+_OF_NATIVE_PATHS = (*_SOURCES, 1025)  # and take another softmax beyond 1,024 keys
 _NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins as the others do, to shrink in whichever is drawn from
 _SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 _KEYS = (*_LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
@@ -189,7 +190,8 @@ def _broadcastable(batch):
 def multi_head_cases(draw, release, inference=False, functional=False):
     """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward; `inference` as one infers."""
     attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
-    L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *_LENGTHS),) * 2
+    own = _OF_NATIVE_PATHS if inference and attention == "self" else _LENGTHS
+    L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *own),) * 2
     attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
     case = MultiHead(
         **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
@@ -216,7 +218,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
         options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
     options += _coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
     chosen = variations(draw, *options)
-    return release.adapt(replace(case, **_without_contradictions(chosen, release)))
+    return release.adapt(_small_if_long(replace(case, **_without_contradictions(chosen, release))))
 
 
 _DROPOUTS = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
@@ -224,6 +226,12 @@ _ATTENTIONS = ("self", "copies", "cross", "distinct")
 _WEIGHTS = st.sampled_from(
     [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
 )
+
+
+def _small_if_long(case):
+    """The case with one sample and two heads, if it attends from so many positions that more would take seconds."""
+    queries = case.T if getattr(case, "has_decoder", False) else getattr(case, "L", case.S)
+    return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
 
 def _coincidences(case, length, equal_lengths):
@@ -258,7 +266,7 @@ def transformer_cases(draw, release, module, inference=False):
     if has_decoder:
         masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
         masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
-    T, S = _target_and_source(draw, module, masks)
+    T, S = _target_and_source(draw, module, masks, inference)
     may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
@@ -292,15 +300,16 @@ def transformer_cases(draw, release, module, inference=False):
     if not inference:
         options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += _coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
-    return replace(case, **_without_contradictions(variations(draw, *options), release))
+    return _small_if_long(replace(case, **_without_contradictions(variations(draw, *options), release)))
 
 
-def _target_and_source(draw, module, masks):
+def _target_and_source(draw, module, masks, inference):
     """T and S; mostly long where a mask may be taken for causal, as a search for that may stop early."""
     nearly = any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values())
     if module.startswith("TransformerDecoder"):
         return lengths(draw, _NEARLY_CAUSAL if nearly else _LENGTHS)
-    targets, sources = (_NEARLY_CAUSAL, _NEARLY_CAUSAL) if nearly else (_LENGTHS, _SOURCES)
+    own = _OF_NATIVE_PATHS if inference and module == "TransformerEncoderLayer" else _SOURCES
+    targets, sources = (_NEARLY_CAUSAL, _NEARLY_CAUSAL) if nearly else (_LENGTHS, own)
     return one_of(draw, *targets), one_of(draw, *sources)
 
 
@@ -391,6 +400,42 @@ def adapted(case, mode):
     if mode.compiles and getattr(case, "num_layers", 1) > 2:
         case = replace(case, num_layers=2)
     return _lowered(case, "float32") if mode.lowers else case
+
+
+@st.composite
+def in_turn(draw, cases, mode):
+    """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
+    case = draw(cases)
+    follow = _FOLLOWERS if mode.serves and _can_follow(case) else ()
+    return (case, *(other for _ in follow if suits(other := _following(draw, case, mode), mode)))
+
+
+_FOLLOWERS = range(5)
+_SIZES = (2, 3, 4, 5, 7, 9, 17)
+_CONTENTS = {
+    (form, of_keys): evenly(tuple(product(patterns, values)))
+    for form, values in (("bool", ("inf",)), ("float", ("inf", "min", "bias", *VALUES)))
+    for of_keys, patterns in ((False, ATTENTION_PATTERNS), (True, PADDING_PATTERNS))
+}
+
+
+def _can_follow(case):
+    """Whether no layout depends on what it holds."""
+    return "expanded" not in (case.layout, *(mask.layout for mask in masks_of(case).values()))
+
+
+def _following(draw, case, mode):
+    """The case with masks that hide otherwise, unless a hint speaks of them, and in other sizes."""
+    changes = {}
+    for name, mask in masks_of(case).items():
+        if not getattr(case, "is_causal" if name == "attn_mask" else name.replace("_mask", "_is_causal"), None):
+            pattern, values = draw(_CONTENTS[mask.form, is_padding(name)])
+            changes[name] = replace(mask, pattern=pattern, values=values)
+    if mode.serves == "sizes":
+        sizes = {name: getattr(case, name) for name in ("N", "L", "S", "T") if getattr(case, name, 1) > 1}
+        others = {size: one_of(draw, *_SIZES) for size in dict.fromkeys(sizes.values())}  # equal sizes stay equal
+        changes |= {name: others[size] for name, size in sizes.items()}
+    return replace(case, **changes)
 
 
 def suits(case, mode):

@@ -203,17 +203,43 @@ def _prepare(case, weights, _=None):
     """(what is called with the tensors, {name: parameter}). What a module says while it is made is not about masks."""
     mode = BY_ID[case.mode]
     if isinstance(case, ScaledDotProduct):
-        function, _ = mode.prepare(_scaled_dot_product_attention, {})
+        function, _ = _made(mode, _scaled_dot_product_attention, {})
         return partial(_call_scaled_dot_product, case, function), weights
     if getattr(case, "functional", False):
-        function, _ = mode.prepare(F.multi_head_attention_forward, {})
+        function, _ = _made(mode, F.multi_head_attention_forward, {})
         function = partial(function, **_functional_weights(case, weights))
         return partial(_call_multi_head, case, function), weights
+    weights = _shared[0][1] if mode.serves and _shared else weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = _module(case, weights)
-    function, weights = (module, weights) if mode is EAGER else mode.prepare(module, weights)
+    function, weights = (module, weights) if mode is EAGER else _made(mode, module, weights)
     return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
+
+
+_shared = []  # within made_once, what was made: (function, {name: parameter})
+_is_shared = False
+
+
+@contextmanager
+def made_once():
+    """Within, what a mode makes for its first call serves the others, of which the parameters are the same."""
+    global _is_shared
+    _is_shared = True
+    try:
+        yield
+    finally:
+        _is_shared = False
+        _shared.clear()
+
+
+def _made(mode, what, weights):
+    """What the mode makes of a module or function, or has made for the first call."""
+    if not (_is_shared and mode.serves):
+        return mode.prepare(what, weights)
+    if not _shared:
+        _shared.append(mode.prepare(what, weights))
+    return _shared[0]
 
 
 def _prepare_adopted(case, weights, adopted):

@@ -2,7 +2,7 @@
 
 from packaging.version import Version
 
-from .record import CRASH, FAILED, HARNESS_ERROR, titles
+from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
 from .session import ABSENT, CHANGED, PRESENT
 from .setting import is_measured
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
@@ -62,7 +62,9 @@ def _known(record):
 
 def _news(record):
     for id, entry in record["ledger"].items():
-        if entry["status"] == ABSENT and entry["expected"]:
+        if entry["status"] == ABSENT and entry["expected"] and depends_on_cpu(id):
+            yield f"Not on this CPU: {id}, which others show."
+        elif entry["status"] == ABSENT and entry["expected"]:
             yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
         if entry["status"] == PRESENT and entry["expected"] is False:
             yield f"The ledger's range is wrong: {id} is present."

@@ -84,6 +84,14 @@ def test_a_deviation(id, before, after, kind):
     assert (its_kind, its_id) == (kind, id)
 
 
+def test_a_deviation_of_some_cpus_is_called_that():
+    id = "bfloat16-nan-spreads"
+    ((_, _, what),) = found(status(id, "present"), status(id, "absent"))
+    assert what.endswith("which depends on the CPU")
+    ((_, _, what),) = found(status(ENTRY, "present"), status(ENTRY, "absent"))
+    assert not what.endswith("which depends on the CPU")
+
+
 def test_a_deviation_is_told_once():
     def changed(record):
         status(ENTRY, "changed")(record)

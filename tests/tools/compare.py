@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, PASSED, titles
+from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu, titles
 from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 
 from .records import Record, read_record
@@ -59,7 +59,8 @@ def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
         }.get((before, after), CHANGES if CHANGED in (before, after) and before != after else None)
         if kind is not None:
             title = f"{known[id].title} ({known[id].upstream})" if id in known else "an entry that this ledger lacks"
-            yield Change(kind, id, f"{title}: {before}, now {after}")
+            whose = ", which depends on the CPU" * depends_on_cpu(id)
+            yield Change(kind, id, f"{title}: {before}, now {after}{whose}")
 
 
 def _of_tests(old: Record, new: Record) -> Iterator[Change]:

@@ -7,6 +7,7 @@ import torch
 from tests.harness.masks import Mask
 from tests.sensitivity.injection import (
     Fault,
+    Patch,
     drop_mask,
     edit_attention,
     edit_module,
@@ -33,10 +34,62 @@ from tests.sensitivity.literals import (
 
 _CHECK = "is_batched = _mha_shape_check("
 _SDPA = replace(SDPA, attn_mask=HIDING)
+_X = torch.arange(6.0).reshape(1, 3, 2)
 
 
 def _in_sdpa(id, title, when, shows, before=drop_mask):
     return Fault(id, title, sdpa(before=before, when=lambda call: masked(call) and when(call)), shows)
+
+
+def _module():
+    return torch.nn.MultiheadAttention(2, 1, batch_first=True).eval()
+
+
+def _masks(options):
+    return {name: value for name, value in options.items() if "mask" in name and torch.is_tensor(value)}
+
+
+def _keeping_its_first_masks(module):
+    def faulty(program):
+        run, first = module(program), {}
+
+        def call(*given, **options):
+            first.setdefault("masks", {name: mask.clone() for name, mask in _masks(options).items()})
+            return run(*given, **{**options, **first["masks"]})
+
+        return call
+
+    return faulty
+
+
+def _second_of_two_exported_calls():
+    later, earlier = (torch.ones(3, 3).triu(1) > 0, torch.ones(3, 3).tril(-1) > 0)
+    with torch.no_grad():
+        program = torch.export.export(_module(), (_X, _X, _X), {"attn_mask": later}).module()
+        return [program(_X, _X, _X, attn_mask=mask)[0] for mask in (later, earlier)][1]
+
+
+def _hiding_only_up_to_its_first_length(compile):
+    def faulty(module, **how):
+        function, lengths = compile(module, **how), {}
+
+        def call(*given, **options):
+            changed = dict(options)
+            for name, mask in _masks(options).items():
+                S = lengths.setdefault(name, mask.shape[-1] if mask.ndim else 0)
+                if isinstance(module, torch.nn.Module) and mask.ndim and mask.shape[-1] > S:
+                    changed[name] = torch.cat([mask[..., :S], torch.zeros_like(mask[..., S:])], -1)
+            return function(*given, **changed)
+
+        return call
+
+    return faulty
+
+
+def _longer_of_two_compiled_calls():
+    compiled = torch.compile(_module(), backend="eager")
+    with torch.no_grad():
+        return [compiled(x, x, x, attn_mask=torch.ones(*[x.shape[1]] * 2).triu(1) > 0)[0] for x in (_X[:, :2], _X)][1]
 
 
 def _in_attention(id, title, condition, shows, argument="attn_mask"):
@@ -307,5 +360,17 @@ FAULTS = (
             "        src_mask = self.first_mask\n",
         ),
         replace(ENCODER_LAYER, src_mask=HIDING, mode="compiled"),
+    ),
+    Fault(
+        "exported-program-keeps-its-first-mask",
+        "A program that torch.export has made computes with the masks of its first call ever after",
+        Patch(torch.export.ExportedProgram, "module", _keeping_its_first_masks),
+        _second_of_two_exported_calls,
+    ),
+    Fault(
+        "compiled-for-a-length",
+        "A compiled module sees what a mask hides beyond the length that it was compiled for",
+        Patch(torch, "compile", _hiding_only_up_to_its_first_length),
+        _longer_of_two_compiled_calls,
     ),
 )

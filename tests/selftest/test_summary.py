@@ -1,0 +1,37 @@
+"""What is told of the ledger at the end of a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.harness.summary import summary
+
+RECORD = Path(__file__).parents[2] / "docs" / "results" / "2.15.0-cpu.json"
+ENTRY, OF_SOME_CPUS, ELSEWHERE = "empty-row-nan-explicit", "bfloat16-nan-spreads", "native-layer-bias"
+
+
+def told(id, status):
+    """The lines beyond those of the record that name the entry, were this its status."""
+    record = json.loads(RECORD.read_text())
+    record["ledger"][id] |= {"status": status, "cases": 0}
+    return [line for line in summary(record, "record.json") if id in line]
+
+
+@pytest.mark.parametrize(
+    "id, status, begins",
+    [
+        (ENTRY, "absent", "Good news: "),
+        (OF_SOME_CPUS, "absent", "Not on this CPU: "),
+        (ELSEWHERE, "present", "The ledger's range is wrong: "),
+        (ENTRY, "changed", "Changed: "),
+    ],
+)
+def test_an_entry_that_is_not_as_expected_is_told(id, status, begins):
+    (line,) = told(id, status)
+    assert line.startswith(begins)
+
+
+@pytest.mark.parametrize("id, status", [(ENTRY, "present"), (OF_SOME_CPUS, "present"), (ELSEWHERE, "absent")])
+def test_one_that_is_as_expected_is_not(id, status):
+    assert not told(id, status)

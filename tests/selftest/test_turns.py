@@ -1,0 +1,177 @@
+"""Calls in turn: what a mode makes for the first serves the others, which hide otherwise, or are of other sizes."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.harness import again, session
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.checking import Nonconformance, check_in_turn
+from tests.harness.failure import shortest_repr
+from tests.harness.masks import Mask
+from tests.harness.modes import BY_ID, EAGER, MODES, Mode
+from tests.harness.strategies import cases_in, in_turn
+from tests.harness.subject import made_once, observe
+from tests.sensitivity.faults import FAULTS
+from tests.sensitivity.injection import injected
+
+from .sampling import sample
+
+RELEASE = session.start().release
+HERE = [mode for mode in MODES if mode.is_in()]
+SERVING = [mode for mode in HERE if mode.serves and not mode.builds]
+SIZES = ("N", "L", "S", "T")
+PADDED = MultiHead(L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "one"))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The ids of the modes that made something, in order."""
+    ids, prepare = [], Mode.prepare
+
+    def noting(mode, *given):
+        if mode is not EAGER:
+            ids.append(mode.id)
+        return prepare(mode, *given)
+
+    monkeypatch.setattr(Mode, "prepare", noting)
+    return ids
+
+
+@contextmanager
+def exporting(monkeypatch):
+    """Within, a list that grows with each export."""
+    exports, export = [], torch.export.export
+    monkeypatch.setattr(
+        torch.export, "export", lambda *given, **options: exports.append(1) or export(*given, **options)
+    )
+    yield exports
+
+
+def check(cases):
+    """check_in_turn, which tells Hypothesis of paths."""
+
+    @settings(max_examples=1, database=None, deadline=None)
+    @given(st.none())
+    def ask(_):
+        check_in_turn(cases)
+
+    ask()
+
+
+def turns(mode, number=200):
+    return sample(in_turn(cases_in(RELEASE, mode), mode), number)
+
+
+@pytest.mark.parametrize("mode", SERVING, ids=str)
+def test_those_that_follow_differ_in_what_may_differ(mode):
+    masks = set()
+    for first, *others in turns(mode):
+        layouts = {first.layout, *(mask.layout for mask in masks_of(first).values())}
+        assert len(others) <= (0 if "expanded" in layouts else 5)
+        for case in others:
+            masks |= {(mask.form, mask.pattern, mask.values) for mask in masks_of(case).values()}
+            assert masks_of(case).keys() == masks_of(first).keys()
+            contents = {
+                name: replace(mask, pattern=masks_of(first)[name].pattern, values=masks_of(first)[name].values)
+                for name, mask in masks_of(case).items()
+            }
+            sizes = {name: getattr(first, name) for name in SIZES if hasattr(first, name)}
+            assert replace(case, **contents, **sizes) == first
+            assert mode.serves == "sizes" or all(getattr(case, name) == size for name, size in sizes.items())
+            for name, size in sizes.items():
+                equal = [getattr(case, other) for other, its in sizes.items() if its == size]
+                assert set(equal) == {getattr(case, name) if size > 1 else size}
+    forms = (("bool", "inf"), ("float", "inf"), ("float", "min"))
+    assert masks >= {(form, pattern, values) for form, values in forms for pattern in ("row", "all")}
+
+
+def test_a_hinted_mask_stays():
+    mode = BY_ID["scripted" if BY_ID["scripted"].is_in() else "traced"]
+    for first, *others in turns(mode):
+        for name, hint in (("attn_mask", "is_causal"), ("src_mask", "src_is_causal"), ("tgt_mask", "tgt_is_causal")):
+            if getattr(first, name, None) and getattr(first, hint, None):
+                assert all(getattr(case, name) == getattr(first, name) for case in others)
+
+
+def test_other_modes_are_asked_of_single_calls():
+    assert all(len(cases) == 1 for cases in turns(BY_ID["deepcopy"], 20))
+
+
+@pytest.mark.parametrize("mode", SERVING, ids=str)
+def test_what_is_made_for_the_first_serves_the_others(mode, made):
+    cases = [
+        replace(PADDED, mode=mode.id, key_padding_mask=Mask("bool", pattern)) for pattern in ("one", "left", "all")
+    ]
+    check(cases)
+    assert made == [mode.id]
+    observe(cases[0])
+    assert made == [mode.id] * 2, "and nothing after them"
+
+
+def test_what_does_not_serve_others_is_made_for_each(made):
+    check([replace(PADDED, mode="deepcopy", seed=seed) for seed in range(3)])
+    assert made == ["deepcopy"] * 3
+
+
+@pytest.mark.skipif(not BY_ID["exported_dynamic"].is_in(), reason="this release does not have it")
+@pytest.mark.parametrize(
+    "case",
+    [
+        MultiHead(N=2, L=3, S=5, num_heads=2, key_padding_mask=Mask("bool", "one"), autograd="no_grad"),
+        Transformer(N=2, S=3, num_heads=2, head_dim=2, src_mask=Mask("float", "causal"), training=True),
+    ],
+    ids=shortest_repr,
+)
+def test_one_program_serves_all_sizes(case, monkeypatch):
+    cases = [replace(case, mode="exported_dynamic", N=N, S=S) for N, S in ((2, 6), (4, 9), (3, 17))]
+    with exporting(monkeypatch) as exports:
+        check(cases)
+    assert len(exports) == 1
+
+
+@pytest.mark.skipif(not BY_ID["exported_dynamic"].is_in(), reason="this release does not have it")
+def test_a_size_that_a_program_cannot_take_has_one_of_its_own(monkeypatch):
+    cases = [replace(PADDED, mode="exported_dynamic", N=N) for N in (1, 4)]
+    with exporting(monkeypatch) as exports:
+        check(cases)
+    assert len(exports) == 2
+
+
+@pytest.mark.skipif(not BY_ID["exported"].is_in(), reason="this release does not have it")
+def test_what_is_right_only_at_first_fails_and_can_be_run_again(capsys):
+    patterns = ("none", "one")
+    first, second = (replace(PADDED, mode="exported", key_padding_mask=Mask("bool", pattern)) for pattern in patterns)
+    with injected(FAULTS["exported-program-keeps-its-first-mask"]):
+        check([first])
+        check([second])
+        with pytest.raises(Nonconformance) as failure:
+            check([first, second])
+        assert f'"{shortest_repr(second)}" --after "{shortest_repr(first)}"' in str(failure.value)
+        assert again.main([shortest_repr(second)]) == 0
+        assert again.main([shortest_repr(second), "--after", shortest_repr(first)]) == 1
+        assert "made for another case" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not BY_ID["compiled_dynamic"].is_in(), reason="this release does not have it")
+def test_what_is_right_only_for_one_size_fails():
+    first, second = (replace(PADDED, L=S, S=S, mode="compiled_dynamic") for S in (3, 5))
+    second = replace(second, key_padding_mask=Mask("bool", "trailing"))
+    with injected(FAULTS["compiled-for-a-length"]):
+        check([second])
+        with pytest.raises(Nonconformance):
+            check([first, second])
+
+
+def test_the_functions_are_served_as_well(made):
+    if not RELEASE.has_scaled_dot_product_attention or not BY_ID["compiled_eager"].is_in():
+        pytest.skip("this release does not have it")
+    case = ScaledDotProduct(L=2, S=3, attn_mask=Mask("bool", "one"), mode="compiled_eager")
+    with made_once():
+        for pattern in ("one", "row"):
+            assert observe(replace(case, attn_mask=Mask("bool", pattern))).error is None
+    assert made == ["compiled_eager"]
