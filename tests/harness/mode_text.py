@@ -47,6 +47,25 @@ def threaded(*given, **options):
         torch.set_num_threads(threads)
 """
 
+DEFAULT_DTYPE = """\
+def typed(*given, **options):
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.set_default_dtype(former)
+"""
+
+DETERMINISTIC = """\
+def determined(*given, **options):
+    torch.use_deterministic_algorithms(True)  # which fill with NaN what would hold anything (from 2.2)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.use_deterministic_algorithms(False)
+"""
+
 _VMAP = """\
 def twice(*given, **options):
     def pair(tensor):  # with other contents

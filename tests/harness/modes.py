@@ -366,6 +366,24 @@ MODES = (
         since="2.0",
     ),
     Mode(
+        "default_dtype",  # which nothing that is given has
+        mode_text.DEFAULT_DTYPE,
+        "typed",
+        calls=_ALL,
+        everywhere=False,
+        only_on="cpu",  # where alone it has been measured
+        drops=True,
+    ),
+    Mode(
+        "deterministic",
+        mode_text.DETERMINISTIC,
+        "determined",
+        calls=_ALL,
+        everywhere=False,
+        only_on="cpu",  # where alone it has been measured
+        drops=True,
+    ),
+    Mode(
         "threads",
         mode_text.THREADS,
         "threaded",

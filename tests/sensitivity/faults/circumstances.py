@@ -9,7 +9,17 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.masks import Mask
-from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_helper, edit_module, masked, put, sdpa
+from tests.sensitivity.injection import (
+    Fault,
+    Patch,
+    drop_mask,
+    edit_attention,
+    edit_helper,
+    edit_module,
+    masked,
+    put,
+    sdpa,
+)
 from tests.sensitivity.literals import (
     ATTENTION,
     CROSS,
@@ -22,6 +32,8 @@ from tests.sensitivity.literals import (
     SDPA,
     inferring,
 )
+
+_CHECK = "is_batched = _mha_shape_check("
 
 
 def _keeping(is_kept):
@@ -103,6 +115,26 @@ _UNPARAMETRIZED_WEIGHT = _NATIVE_WEIGHT.replace(
 )
 
 FAULTS = (
+    Fault(
+        "mask-rounded-to-the-default-dtype",
+        "F.multi_head_attention_forward rounds a mask of float32 to the default dtype",
+        edit_attention(
+            _CHECK,
+            "if attn_mask is not None and attn_mask.dtype is torch.float32:\n"
+            "        attn_mask = attn_mask.to(torch.get_default_dtype()).to(torch.float32)\n"
+            f"    {_CHECK}",
+        ),
+        replace(CROSS, attn_mask=FINITE, dtype="float32", mode="default_dtype"),
+    ),
+    Fault(
+        "padding-lost-among-deterministic-algorithms",
+        "F.multi_head_attention_forward forgets padding where algorithms are to be deterministic",
+        edit_attention(
+            _CHECK,
+            f"if torch.are_deterministic_algorithms_enabled():\n        key_padding_mask = None\n    {_CHECK}",
+        ),
+        replace(CROSS, key_padding_mask=PADDING, mode="deterministic"),
+    ),
     Fault(
         "converted-mask-kept",
         "the float twin of a bool mask is kept, and what is written into the mask is not seen",
