@@ -14,16 +14,21 @@ from tests.harness.checking import Nonconformance, check_in_turn
 from tests.harness.failure import shortest_repr
 from tests.harness.masks import Mask
 from tests.harness.modes import BY_ID, EAGER, MODES, Mode
+from tests.harness.setting import CPU
 from tests.harness.strategies import cases_in, in_turn
 from tests.harness.subject import made_once, observe
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
+from tests.tools.case_script import script
+from tests.tools.filing import Failure
 
+from .running import mismatches, run_script
 from .sampling import sample
 
 RELEASE = session.start().release
 HERE = [mode for mode in MODES if mode.is_in()]
 SERVING = [mode for mode in HERE if mode.serves and not mode.builds]
+QUICK = ("compiled_eager", "exported", "scripted")  # to make
 SIZES = ("N", "L", "S", "T")
 PADDED = MultiHead(L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "one"))
 
@@ -155,6 +160,18 @@ def test_what_is_right_only_at_first_fails_and_can_be_run_again(capsys):
         assert again.main([shortest_repr(second)]) == 0
         assert again.main([shortest_repr(second), "--after", shortest_repr(first)]) == 1
         assert "made for another case" in capsys.readouterr().out
+        assert run_script(script(second))[0] == 0
+        assert run_script(Failure("test", str(failure.value)).script(CPU))[0] == 1
+
+
+@pytest.mark.parametrize("mode", [mode for mode in SERVING if mode.id in QUICK], ids=str)
+def test_a_script_of_a_call_that_follows_makes_the_first_one_too(mode):
+    for first, *others in turns(mode, 6):
+        for case in others[:2]:
+            text = script(case, after=first)
+            assert text.count("except Exception:\n    pass") == 1
+            code, output, _ = run_script(text)
+            assert code == bool(mismatches(case)), output
 
 
 @pytest.mark.skipif(not BY_ID["compiled_dynamic"].is_in(), reason="this release does not have it")

@@ -28,8 +28,8 @@ RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS = "results", "gradients", "error
 EVERYTHING = frozenset((RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS))
 
 
-def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
-    """The script of a case.
+def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
+    """The script of a case. after: the case that what is called is made for, if not for this one.
 
     about: what to look at, as far as the case can show it. of: the arguments whose gradients are compared, by name;
     all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
@@ -42,7 +42,7 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
         kept = observation.kept
         if observation.error:  # before all was dropped, perhaps
             about, kept = about - {RESULTS, GRADIENTS}, None
-    text = _CaseScript(case, typed, about, leaves, kept)
+    text = _CaseScript(case, typed, about, leaves, kept, TypedCall(after, setting) if after else None)
     return assembled(text.blocks(), setting, head, typed.mode.begins)
 
 
@@ -50,7 +50,7 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=()):
 class _CaseScript:
     """Makes the paragraphs of a script: each is a tuple of statements.
 
-    leaves: names of what is differentiated for. kept: see `predict`.
+    leaves: names of what is differentiated for. kept: see `predict`. before: the call that is made first, if any.
     """
 
     case: Case
@@ -58,6 +58,7 @@ class _CaseScript:
     about: frozenset
     leaves: tuple
     kept: tuple | None = ()
+    before: TypedCall | None = None
 
     def blocks(self):
         results = self.expected if RESULTS in self.about else ()
@@ -65,8 +66,9 @@ class _CaseScript:
         return (
             *((statement,) for statement in self.typed.needs()),
             drawn() if self.is_random else (),
-            self.typed.switches(),
+            self.switches(),
             self.typed.parameters(with_values=self.looks_at_numbers),
+            *self.call_before(),
             tuple(self.typed.inputs()),
             tuple(self.typed.masks()),
             (*self.typed.requirements(), *self.preparation()),
@@ -124,6 +126,25 @@ class _CaseScript:
             for name, array in self.cotangents.items():
                 yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.specification.dtype)
 
+    def switches(self):
+        return tuple(dict.fromkeys((*(self.before.switches() if self.before else ()), *self.typed.switches())))
+
+    def call_before(self):
+        """Paragraphs that make another call, which is not judged: what is called is made for it."""
+        if self.before is None:
+            return
+        call = (
+            Suite(f"with {', '.join(self.contexts)}:", (self.before.call(),)) if self.contexts else self.before.call()
+        )
+        yield tuple(self.before.inputs())
+        yield tuple(self.before.masks())
+        yield (*self.before.requirements(), Suite("try:", (call,)), Suite("except Exception:", ("pass",)))
+
+    @property
+    def contexts(self):
+        contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
+        return [*contexts, *filter(None, [self.typed.mode.around(self.typed.device)])]
+
     def call(self):
         """The call, with all that it is watched by."""
         backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
@@ -134,8 +155,7 @@ class _CaseScript:
         if self.differentiates and not self.is_forward:
             body += self.backward()
         body += self.guarded("output.sum().backward()") * backward
-        contexts = [f"torch.{self.case.autograd}()"] * (self.case.autograd in ("no_grad", "inference_mode"))
-        contexts += filter(None, [self.typed.mode.around(self.typed.device)])
+        contexts = self.contexts
         if WARNINGS in self.about:
             body.insert(0, 'warnings.simplefilter("always")')
             contexts += ["warnings.catch_warnings(record=True) as caught"]

@@ -47,9 +47,9 @@ class Failure:
 
     def script(self, setting):
         """The script that shows it in this Setting, or None if the message has no case."""
-        if case := re.search(r'tests\.harness\.again "(.*)"', self.message):
+        if cases := re.search(r'tests\.harness\.again "([^"]*)"(?:.* --after "([^"]*)")?', self.message):
             try:
-                return script(parse(case[1]), setting)
+                return script(parse(cases[1]), setting, after=parse(cases[2]) if cases[2] else None)
             except UnlikeDropout:  # no script can tell what should have been kept
                 return None
         if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
