@@ -406,11 +406,11 @@ def adapted(case, mode):
 def in_turn(draw, cases, mode):
     """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
     case = draw(cases)
-    follow = _FOLLOWERS if mode.serves and _can_follow(case) else ()
-    return (case, *(other for _ in follow if suits(other := _following(draw, case, mode), mode)))
+    number = 5 if mode.serves and _can_follow(case) else 0  # all of them take a tenth of what the first does
+    others = [_following(draw, case, mode) for _ in range(number)]
+    return (case, *(other for other in others if suits(other, mode)))
 
 
-_FOLLOWERS = range(5)
 _SIZES = (2, 3, 4, 5, 7, 9, 17)
 _CONTENTS = {
     (form, of_keys): evenly(tuple(product(patterns, values)))

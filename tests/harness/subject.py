@@ -209,7 +209,7 @@ def _prepare(case, weights, _=None):
         function, _ = _made(mode, F.multi_head_attention_forward, {})
         function = partial(function, **_functional_weights(case, weights))
         return partial(_call_multi_head, case, function), weights
-    weights = _shared[0][1] if mode.serves and _shared else weights
+    weights = next((parameters for _, parameters in _shared(mode)), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = _module(case, weights)
@@ -217,29 +217,30 @@ def _prepare(case, weights, _=None):
     return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
 
 
-_shared = []  # within made_once, what was made: (function, {name: parameter})
-_is_shared = False
+_turns = []  # for each made_once, the innermost last, what has been made within: one (function, {name: parameter})
 
 
 @contextmanager
 def made_once():
     """Within, what a mode makes for its first call serves the others, of which the parameters are the same."""
-    global _is_shared
-    _is_shared = True
+    _turns.append([])
     try:
         yield
     finally:
-        _is_shared = False
-        _shared.clear()
+        _turns.pop()
+
+
+def _shared(mode):
+    """What has been made that serves calls in this mode: nothing, or one; what is added serves those to come."""
+    return _turns[-1] if _turns and mode.serves else []
 
 
 def _made(mode, what, weights):
-    """What the mode makes of a module or function, or has made for the first call."""
-    if not (_is_shared and mode.serves):
-        return mode.prepare(what, weights)
-    if not _shared:
-        _shared.append(mode.prepare(what, weights))
-    return _shared[0]
+    """What the mode makes of a module or function, or has made of it for the first call."""
+    shared = _shared(mode)
+    if not shared:
+        shared.append(mode.prepare(what, weights))
+    return shared[0]
 
 
 def _prepare_adopted(case, weights, adopted):
