@@ -408,7 +408,7 @@ def in_turn(draw, cases, mode):
     case = draw(cases)
     number = 5 if mode.serves and _can_follow(case) else 0  # all of them take a tenth of what the first does
     others = [_following(draw, case, mode) for _ in range(number)]
-    return (case, *(other for other in others if suits(other, mode)))
+    return tuple(dict.fromkeys((case, *(other for other in others if suits(other, mode)))))
 
 
 _SIZES = (2, 3, 4, 5, 7, 9, 17)
