@@ -151,12 +151,8 @@ def dynamic(*given, **options):
 programs = []
 
 def exported(*given, **options):
-    if programs:
-        try:
-            return programs[0](*given, **options)
-        except Exception:  # of sizes that may not vary, say: what is judged is a program for those
-            programs.clear()
-    programs.append(dynamic(*given, **options))
+    if not programs:
+        programs.append(dynamic(*given, **options))
     return programs[0](*given, **options)
 """
 

@@ -189,12 +189,14 @@ _EXPORTED = Mode(
     serves="masks",
     drops=True,
     differentiates=False,
+    times=2,
     **_TRACED,
 )
 
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
+    times=2,
     drops=hasattr(torch, "func"),  # before 2.0 its own derivative of dropout has random numbers of its own
     **{
         **_TRACED,
@@ -415,7 +417,7 @@ MODES = (
         since="2.3",  # before, it cannot call the fused kernel
     ),
     _COMPILED,
-    replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"')),
+    replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"'), times=2),
     replace(
         _COMPILED,
         id="compiled_dynamic",
@@ -469,6 +471,7 @@ MODES = (
         kin="exported",
         made=mode_text.EXPORT_DYNAMIC,
         serves="sizes",
+        times=1,
         calls=(MODULES,),
         since="2.5",  # before, the sizes that may vary cannot be left to it
     ),
@@ -480,7 +483,7 @@ MODES = (
         serves="masks",
         since="2.1",  # before, what it raises and warns of depends on what has been scripted before
     ),
-    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced", times=2),
+    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
     _NESTED,
     replace(
         _NESTED,

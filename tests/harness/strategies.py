@@ -406,7 +406,7 @@ def adapted(case, mode):
 def in_turn(draw, cases, mode):
     """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
     case = draw(cases)
-    number = 5 if mode.serves and _can_follow(case) else 0  # all of them take a tenth of what the first does
+    number = 5 if mode.serves and _may_be_followed(case, mode) else 0  # all of them take a tenth of what the first does
     others = [_following(draw, case, mode) for _ in range(number)]
     return tuple(dict.fromkeys((case, *(other for other in others if suits(other, mode)))))
 
@@ -419,9 +419,10 @@ _CONTENTS = {
 }
 
 
-def _can_follow(case):
-    """Whether no layout depends on what it holds."""
-    return "expanded" not in (case.layout, *(mask.layout for mask in masks_of(case).values()))
+def _may_be_followed(case, mode):
+    """Whether no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
+    fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
+    return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
 
 
 def _following(draw, case, mode):
