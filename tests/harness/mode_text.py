@@ -68,8 +68,9 @@ def determined(*given, **options):
 
 _VMAP = """\
 def twice(*given, **options):
-    def pair(tensor):  # with other contents
-        return torch.stack([tensor.roll(1), tensor], {axis})
+    def pair(tensor):  # with other contents: other rows, that what hides one hides another
+        other = tensor.roll(1, -2) if tensor.ndim > 1 and tensor.shape[-2] > 1 else tensor.roll(1)
+        return torch.stack([other, tensor], {axis})
 
     def once(mapped, sequences):
         results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)

@@ -72,7 +72,11 @@ def attention_mask(draw, nones=2, is_padding=False):
     """An attention mask of any recipe and layout, or None."""
     recipe = draw(_optional(is_padding, nones))
     layout = "contiguous" if recipe is None else draw(evenly(_LAYOUTS))
-    return recipe if layout == "contiguous" else replace(recipe, layout=layout)
+    if layout == "contiguous":
+        return recipe
+    if layout == "expanded" and not is_padding:  # over the queries, if all of them see the same
+        recipe = replace(recipe, pattern=one_of(draw, recipe.pattern, "column", "last_column"))
+    return replace(recipe, layout=layout)
 
 
 def padding_mask(draw, nones=2):
