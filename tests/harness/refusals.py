@@ -6,6 +6,7 @@ A refusal is no deviation. It is predicted all the same: a kernel that refuses w
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from . import dispatch
 from .arrays import inputs, mask_arrays
@@ -100,9 +101,11 @@ def _cannot_be_batched(call):
         return False
     if isinstance(case, ScaledDotProduct):
         return _suits_flash(case, release)  # what is mapped has been copied
-    if views_nothing(call) or dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
+    if dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
         return False
-    return any(_is_plain(case, release, block) for block in call.blocks("sdpa"))
+    viewing, fused = views_nothing(call), call.blocks("sdpa")
+    before = takewhile(lambda block: block not in viewing, dispatch.blocks(case))  # such a view raises, too
+    return any(block in fused and _is_plain(case, release, block) for block in before)
 
 
 def _is_plain(case, release, block):

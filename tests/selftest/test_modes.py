@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 
 from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
@@ -19,7 +20,7 @@ from tests.harness.masks import Mask
 from tests.harness.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
 from tests.harness.packing import BESIDE, NESTED, lengths
 from tests.harness.refusals import refusal
-from tests.harness.release import installed
+from tests.harness.release import Release, installed
 from tests.harness.situations import Call
 from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.tools.case_script import GRADIENTS, RESULTS, script
@@ -252,6 +253,17 @@ def test_a_backend_refuses_what_it_does_not_serve():
     met = refusal(Call(case, installed()))
     assert [mismatch.what for mismatch in met.mismatches(replace(observation, error=None))] == ["error"]
     assert [mismatch.what for mismatch in met.mismatches(replace(observation, warnings=()))] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    "masks, is_refused",
+    [({"memory_key_padding_mask": Mask()}, True), ({"tgt_key_padding_mask": Mask()}, False), ({}, True)],
+)
+def test_of_what_raises_in_a_decoder_layer_without_samples_the_first_is_met(masks, is_refused):
+    """Seen in 2.1, where vmap lacks a rule for an attention without a mask, and a mask for no sample raises, too."""
+    case = Transformer(module="TransformerDecoderLayer", mode="vmap", N=0, head_dim=4, **masks)
+    met = refusal(Call(case, Release(Version("2.1.2"), "cpu")))
+    assert (met and met.id) == ("no-batching-rule" if is_refused else None)
 
 
 FORWARDS = [
