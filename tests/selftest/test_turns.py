@@ -25,19 +25,12 @@ from tests.tools.filing import Failure
 from .running import mismatches, run_script
 from .sampling import sample
 
-SESSION = session.start()
-RELEASE = SESSION.release
+RELEASE = session.start().release
 HERE = [mode for mode in MODES if mode.is_in()]
 SERVING = [mode for mode in HERE if mode.serves and not mode.builds]
 QUICK = ("compiled_eager", "exported", "scripted")  # to make
 SIZES = ("N", "L", "S", "T")
 PADDED = MultiHead(L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "one"))
-
-
-@pytest.fixture(autouse=True)
-def _judged_by_the_ledger(monkeypatch):
-    """Whatever session other tests have begun."""
-    monkeypatch.setattr(session, "current", SESSION)
 
 
 @pytest.fixture
