@@ -1,5 +1,6 @@
 """The call that a worker was making when it ended: each is written down before it is made."""
 
+import atexit
 from pathlib import Path
 
 from .failure import shortest_repr
@@ -10,6 +11,8 @@ class LastCall:
 
     def __init__(self, path=None):
         self.file = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115 (it lives as long as the process)
+        if self.file:
+            atexit.register(self.file.close)
 
     def note(self, case):
         if self.file:
