@@ -9,7 +9,8 @@ from tests.harness.aims import aimed, aims, met
 from tests.harness.checking import check, check_in_turn
 from tests.harness.modes import EAGER, MODES
 from tests.harness.shares import share
-from tests.harness.strategies import cases_in, in_turn
+from tests.harness.strategies import cases_in
+from tests.harness.turns import in_turn
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]

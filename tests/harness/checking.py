@@ -85,7 +85,7 @@ def check(case, first=None):
     observation, verdict = judged(case)
     event(", ".join(sorted(set(observation.served))) or "no path")
     if verdict.status == FAILS:
-        raise Nonconformance(explain(case, observation, verdict, session.current.setting, first))
+        raise _nonconformance(case, observation, verdict, first=first)
     return observation, verdict
 
 
@@ -99,8 +99,8 @@ def check_in_turn(cases):
             check(case, first)
 
 
-def _nonconformance(case, observation, verdict, more=""):
-    return Nonconformance(explain(case, observation, verdict, session.current.setting) + more)
+def _nonconformance(case, observation, verdict, more="", first=None):
+    return Nonconformance(explain(case, observation, verdict, session.current.setting, first) + more)
 
 
 def check_contents(case, number=2):

@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
-from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
+from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, MODES, SDPA
@@ -404,43 +404,6 @@ def adapted(case, mode):
     if mode.compiles and getattr(case, "num_layers", 1) > 2:
         case = replace(case, num_layers=2)
     return _lowered(case, "float32") if mode.lowers else case
-
-
-@st.composite
-def in_turn(draw, cases, mode):
-    """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
-    case = draw(cases)
-    number = 5 if mode.serves and _may_be_followed(case, mode) else 0  # all of them take a tenth of what the first does
-    others = [_following(draw, case, mode) for _ in range(number)]
-    return tuple(dict.fromkeys((case, *(other for other in others if suits(other, mode)))))
-
-
-_SIZES = (2, 3, 4, 5, 7, 9, 17)
-_CONTENTS = {
-    (form, of_keys): evenly(tuple(product(patterns, values)))
-    for form, values in (("bool", ("inf",)), ("float", ("inf", "min", "bias", *VALUES)))
-    for of_keys, patterns in ((False, ATTENTION_PATTERNS), (True, PADDING_PATTERNS))
-}
-
-
-def _may_be_followed(case, mode):
-    """Whether no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
-    fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
-    return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
-
-
-def _following(draw, case, mode):
-    """The case with masks that hide otherwise, unless a hint speaks of them, and in other sizes."""
-    changes = {}
-    for name, mask in masks_of(case).items():
-        if not getattr(case, "is_causal" if name == "attn_mask" else name.replace("_mask", "_is_causal"), None):
-            pattern, values = draw(_CONTENTS[mask.form, is_padding(name)])
-            changes[name] = replace(mask, pattern=pattern, values=values)
-    if mode.serves == "sizes":
-        sizes = {name: getattr(case, name) for name in ("N", "L", "S", "T") if getattr(case, name, 1) > 1}
-        others = {size: one_of(draw, *_SIZES) for size in dict.fromkeys(sizes.values())}  # equal sizes stay equal
-        changes |= {name: others[size] for name, size in sizes.items()}
-    return replace(case, **changes)
 
 
 def suits(case, mode):

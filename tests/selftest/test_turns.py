@@ -1,6 +1,5 @@
 """Calls in turn: what a mode makes for the first serves the others, which hide otherwise, or are of other sizes."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,8 +14,9 @@ from tests.harness.failure import shortest_repr
 from tests.harness.masks import Mask
 from tests.harness.modes import BY_ID, EAGER, MODES, Mode
 from tests.harness.setting import CPU
-from tests.harness.strategies import cases_in, in_turn
+from tests.harness.strategies import cases_in
 from tests.harness.subject import made_once, observe
+from tests.harness.turns import in_turn
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
 from tests.tools.case_script import script
@@ -47,14 +47,14 @@ def made(monkeypatch):
     return ids
 
 
-@contextmanager
-def exporting(monkeypatch):
-    """Within, a list that grows with each export."""
+@pytest.fixture
+def exports(monkeypatch):
+    """A list that grows with each export."""
     exports, export = [], torch.export.export
     monkeypatch.setattr(
         torch.export, "export", lambda *given, **options: exports.append(1) or export(*given, **options)
     )
-    yield exports
+    return exports
 
 
 def check(cases):
@@ -97,8 +97,7 @@ def test_those_that_follow_differ_in_what_may_differ(mode):
 
 
 def test_a_hinted_mask_stays():
-    mode = BY_ID["scripted" if BY_ID["scripted"].is_in() else "traced"]
-    for first, *others in turns(mode):
+    for first, *others in turns(BY_ID["scripted"]):
         for name, hint in (("attn_mask", "is_causal"), ("src_mask", "src_is_causal"), ("tgt_mask", "tgt_is_causal")):
             if getattr(first, name, None) and getattr(first, hint, None):
                 assert all(getattr(case, name) == getattr(first, name) for case in others)
@@ -124,7 +123,6 @@ def test_what_does_not_serve_others_is_made_for_each(made):
     assert made == ["deepcopy"] * 3
 
 
-@pytest.mark.skipif(not BY_ID["exported_dynamic"].is_in(), reason="this release does not have it")
 @pytest.mark.parametrize(
     "case",
     [
@@ -133,14 +131,12 @@ def test_what_does_not_serve_others_is_made_for_each(made):
     ],
     ids=shortest_repr,
 )
-def test_one_program_serves_all_sizes(case, monkeypatch):
+def test_one_program_serves_all_sizes(case, exports):
     cases = [replace(case, mode="exported_dynamic", N=N, S=S) for N, S in ((2, 6), (4, 9), (3, 17))]
-    with exporting(monkeypatch) as exports:
-        check(cases)
+    check(cases)
     assert len(exports) == 1
 
 
-@pytest.mark.skipif(not BY_ID["exported"].is_in(), reason="this release does not have it")
 def test_what_is_right_only_at_first_fails_and_can_be_run_again(capsys):
     patterns = ("none", "one")
     first, second = (replace(PADDED, mode="exported", key_padding_mask=Mask("bool", pattern)) for pattern in patterns)
@@ -162,12 +158,11 @@ def test_a_script_of_a_call_that_follows_makes_the_first_one_too(mode):
     for first, *others in turns(mode, 6):
         for case in others[:2]:
             text = script(case, after=first)
-            assert text.count("except Exception:\n    pass") == 1
+            assert text.count("# what is judged is the call that comes after\n    pass") == 1
             code, output, _ = run_script(text)
             assert code == bool(mismatches(case)), output
 
 
-@pytest.mark.skipif(not BY_ID["compiled_dynamic"].is_in(), reason="this release does not have it")
 def test_what_is_right_only_for_one_size_fails():
     first, second = (replace(PADDED, L=S, S=S, mode="compiled_dynamic") for S in (3, 5))
     second = replace(second, key_padding_mask=Mask("bool", "trailing"))
@@ -178,8 +173,6 @@ def test_what_is_right_only_for_one_size_fails():
 
 
 def test_the_functions_are_served_as_well(made):
-    if not RELEASE.has_scaled_dot_product_attention or not BY_ID["compiled_eager"].is_in():
-        pytest.skip("this release does not have it")
     case = ScaledDotProduct(L=2, S=3, attn_mask=Mask("bool", "one"), mode="compiled_eager")
     with made_once():
         for pattern in ("one", "row"):

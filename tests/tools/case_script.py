@@ -138,7 +138,8 @@ class _CaseScript:
         )
         yield tuple(self.before.inputs())
         yield tuple(self.before.masks())
-        yield (*self.before.requirements(), Suite("try:", (call,)), Suite("except Exception:", ("pass",)))
+        passed = Suite("except Exception:  # what is judged is the call that comes after", ("pass",))
+        yield (*self.before.requirements(), Suite("try:", (call,)), passed)
 
     @property
     def contexts(self):
