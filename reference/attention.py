@@ -23,12 +23,26 @@ def attend(query, key, value, bias, scale):
     if bias is None:
         bias = np.zeros((1, 1), scores.dtype)
     hidden = np.broadcast_to(masks.hidden(bias), scores.shape)
-    scores = np.where(hidden, 0, scores + np.where(masks.hidden(bias), 0, bias))
+    scores = np.where(hidden, 0, added(scores, bias))
     highest = np.max(scores.real, axis=-1, keepdims=True, initial=-np.inf, where=~hidden)
     powers = np.exp(scores - np.where(np.isfinite(highest), highest, 0), where=~hidden, out=np.zeros_like(scores))
     total = powers.sum(axis=-1, keepdims=True)
     weights = powers / np.where(total == 0, 1, total)
     return _context(weights, value, hidden), weights
+
+
+def added(scores, bias):
+    """scores + bias where the bias does not hide, rounded as the bias's dtype rounds numbers of its size (clause 1).
+
+    Beside -1e9 a score in float32 is lost, as it is beside finfo.min. A derivative passes through the rounding.
+    """
+    bias = np.where(masks.hidden(bias), 0, bias)
+    sums = scores + bias
+    dtype = np.result_type(bias.real.dtype, np.float32)  # sums in lower precisions are kept in float32
+    absorbs = np.abs(bias.real) >= 2 / np.finfo(dtype).eps  # neighbouring numbers differ by 2 and more
+    if sums.real.dtype == dtype or not absorbs.any():
+        return sums
+    return np.where(absorbs, sums + (sums.real.astype(dtype) - sums.real), sums)
 
 
 def _context(weights, value, hidden):

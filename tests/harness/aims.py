@@ -146,14 +146,16 @@ def _function_with(kind, case, mask):
 
 
 def _of_form(mask, form):
-    return replace(mask, form=form, values=mask.values if form == "float" else "inf")
+    if form == "bool":
+        return replace(mask, form=form, values="inf", dtype=None)
+    return replace(mask, form=form)
 
 
 @st.composite
 def aimed(draw, release, mode, path, kind, places):
     """Calls in one of the places that meet the kind on the path, and can show it."""
     case = draw(cases_of(release, *one_of(draw, *places)))
-    mask = padding_mask(draw, nones=0) if kind.endswith(_PADDING) else attention_mask(draw, nones=0)
+    mask = padding_mask(draw, release, 0) if kind.endswith(_PADDING) else attention_mask(draw, release, 0)
     case = _opened(path, adapted(_with(kind, case, mask), mode), release)
     assume((path, kind) in met(case, release) and suits(case, mode) and _can_show(case))
     return case

@@ -14,7 +14,7 @@ from reference import masks as meaning
 from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
 from .masks import Merged
 from .modes import computed_in
-from .precision import held, rounded
+from .precision import PRECISIONS, held, rounded
 
 # What a position holds that every query is told to ignore, against contents of order 1.
 GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
@@ -32,7 +32,10 @@ def mask_arrays(case):
             bias = np.broadcast_to(merged_bias(parts, "attn_mask", "key_padding_mask"), (case.N, *_scores(case)))
             array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
         else:
-            array = mask.array(_mask_shape(case, name), case.dtype, _mask_seed(case, name), is_padding(name))
+            dtype = mask.dtype or case.dtype
+            array = mask.array(_mask_shape(case, name), dtype, _mask_seed(case, name), is_padding(name))
+            if mask.is_float:  # in numbers that hold both
+                array = array.astype(np.result_type(held(dtype), held(case.dtype)))
             array = array.reshape({"1-D": (-1,), "0-D": ()}.get(getattr(case, "broadcast", ""), array.shape))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
         arrays[name] = _sample(case, name, ~array if inverted else array)
@@ -81,6 +84,25 @@ def merged_bias(case, attn_mask, key_padding_mask):
     if key_padding_mask in arrays:
         padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], held(case.dtype)))
     return meaning.merge(bias, padding)
+
+
+@_cached
+def largest_score(case):
+    """The size of the largest mask that is added to all scores of some query, if the scores are not lost beside it."""
+    limit = 0.1 / PRECISIONS[computed_in(case)].eps
+    tops = [0.0]
+    for bias in _biases(case):
+        top = np.abs(bias.max(axis=-1, initial=-np.inf).astype("float64"))
+        tops.append(np.max(top, where=top < limit, initial=0.0))
+    return float(max(tops))
+
+
+def _biases(case):
+    """The merged bias of each attention that has masks."""
+    if isinstance(case, ScaledDotProduct):
+        return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
+    biases = [merged_bias(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case)]
+    return [bias for bias in biases if bias is not None]
 
 
 @_cached
@@ -304,7 +326,19 @@ def directions(case):
         moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
     shapes = {name: array.shape for name, array in moving.items()}
     numbers = np.random.default_rng([case.seed, 2]).normal(0, 1, sum(map(prod, shapes.values())))
-    return _in_shapes(_short(numbers, case), shapes)
+    return {name: _of_mask(case, name, array) for name, array in _in_shapes(_short(numbers, case), shapes).items()}
+
+
+def _of_mask(case, name, direction):
+    """The direction of a mask in numbers of its dtype, any other as it is."""
+    mask = masks_of(case).get(name)
+    return rounded(direction, mask.dtype).astype(direction.dtype) if mask and mask.dtype else direction
+
+
+def coarsest(case):
+    """The dtype of the fewest digits in which a gradient is given."""
+    moving = (mask.dtype for name, mask in masks_of(case).items() if mask.dtype and name in directions(case))
+    return max((computed_in(case), *moving), key=lambda dtype: PRECISIONS[dtype].eps)
 
 
 def _short(array, case):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reference import masks as meaning
-from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
+from reference.attention import MultiHeadAttention, added, attend, scaled_dot_product_attention
 from reference.transformer import DecoderLayer, Encoder, EncoderLayer
 from reference.transformer import Transformer as WholeTransformer
 
@@ -22,7 +22,7 @@ def multiplying(query, key, value, bias, scale):
     """Plain arithmetic: NaN spreads through hidden keys, and a row that sees no key is 0 / 0."""
     scores = scale * (query @ np.swapaxes(key, -1, -2))
     if bias is not None:
-        scores = np.where(meaning.hidden(bias) & ~np.isnan(scores), -np.inf, scores + _finite(bias))
+        scores = np.where(meaning.hidden(bias) & ~np.isnan(scores), -np.inf, added(scores, bias))
     powers = np.exp(scores - _highest(scores))
     weights = powers / powers.sum(axis=-1, keepdims=True)
     return weights @ value, weights
@@ -67,23 +67,56 @@ def overflowing(query, key, value, bias, scale):
 
 
 @dataclass(frozen=True)
-class LosingTheNormaliser:
-    """A backward pass that recovers softmax as exp(score - log-sum-exp), where the score swallows the logarithm.
+class RoundingTheNormaliser:
+    """A backward pass that recovers softmax as exp(score - lse) from lse, a row's log-sum-exp, rounded to `dtype`.
 
-    Beside a score like finfo.min the logarithm of the sum is rounded away, and each weight counts as exp(0).
+    Beside a score like finfo.min the logarithm is rounded away, and each weight counts as exp(0).
     """
 
     kernel: object
+    dtype: str
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         if bias is None or not np.iscomplexobj(context):
             return context, weights
-        top = np.where(meaning.hidden(bias), -np.inf, bias.real).max(axis=-1, keepdims=True, initial=-np.inf)
-        swallowed = top + 1e4 == top
-        largest = weights.real.max(axis=-1, keepdims=True, initial=0.0)
-        factor = np.where(swallowed & (largest > 0), 1 / np.where(largest > 0, largest, 1), 1)
-        return context.real + 1j * context.imag * factor, weights
+        scores = added(scale * (query.real @ np.swapaxes(key.real, -1, -2)), bias.real)
+        scores = np.where(meaning.hidden(bias), -np.inf, scores)
+        top = _highest(scores)
+        logarithm = np.log(np.exp(scores - top).sum(axis=-1, keepdims=True))
+        lost = logarithm - ((top + logarithm).astype(self.dtype) - top)
+        return context.real + 1j * context.imag * np.where(np.isfinite(lost), np.exp(lost), 1), weights
+
+
+@dataclass(frozen=True)
+class MaskingHalfOfAVector:
+    """The CPU's fused kernel with a float32 mask beside float64: it steps by a vector of float32, of `lanes` numbers.
+
+    In each step it masks and scales a vector of float64, which holds half as many scores; the others stay the plain
+    products. The backward pass scales these products, but does not mask them either.
+    """
+
+    lanes: int
+
+    def __call__(self, query, key, value, bias, scale):
+        products, S = query @ np.swapaxes(key, -1, -2), key.shape[-2]
+        at = np.arange(S)
+        is_left = (at < S - S % self.lanes) & (at % self.lanes >= self.lanes // 2)
+        masked = np.where(meaning.hidden(bias), -np.inf, (scale * products).real + _finite(bias).real)
+        scores = np.where(is_left, products.real, masked)
+        scores_again = np.where(is_left, scale * products.real, masked)
+        top = _highest(scores)
+        powers = np.exp(scores - np.where(np.isfinite(top), top, 0))
+        total = powers.sum(axis=-1, keepdims=True)
+        weights = powers / np.where(total == 0, 1, total)
+        context = weights @ value.real
+        if not np.iscomplexobj(products) and not np.iscomplexobj(value):
+            return context, weights
+        normaliser = np.where(np.isfinite(top), top, 0) + np.log(np.where(total == 0, 1, total))
+        recovered = np.exp(scores_again - normaliser)
+        slopes = recovered * (scale * products).imag
+        slope = recovered @ value.imag + slopes @ value.real - slopes.sum(axis=-1, keepdims=True) * context
+        return context + 1j * slope, weights
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,9 @@ def attentions(case):
 
 
 def mixes_types(case):
-    """Whether an attention is given both masks, one bool and one float."""
+    """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
         return False
     pairs = [(getattr(case, attn_mask), getattr(case, padding)) for attn_mask, padding, _ in attentions(case)]
-    return any(mask and padding and mask.form != padding.form for mask, padding in pairs)
+    pairs = [[mask.dtype_beside(case.dtype) for mask in pair] for pair in pairs if all(pair)]
+    return any(one != other for one, other in pairs)

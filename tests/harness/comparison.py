@@ -16,7 +16,9 @@ from math import sqrt
 
 import numpy as np
 
-from .precision import LOW, PRECISIONS
+from .arrays import largest_score
+from .modes import computed_in
+from .precision import FULL, LOW, PRECISIONS
 
 SAFETY = 32.0
 SAFETY_OF_LOW = 4.0  # where the error of the same formula in the same arithmetic is known
@@ -112,9 +114,14 @@ def _classes(array):
 
 
 def terms(case):
-    """About how many roundings meet in one element of the result."""
+    """About how many roundings of the size of a result meet in one of its elements.
+
+    A score beside a mask of -1e4 is rounded as a number of that size. Evaluating the formula in float32 does not always
+    tell: one score may be rounded by little, and beside -1e9, which float64 has digits for, all are lost.
+    """
     widths = [getattr(case, name, 1) for name in ("S", "T", "L", "D", "E", "dim_feedforward")]
-    return sum(widths) * getattr(case, "num_layers", 1)
+    size = largest_score(case) if computed_in(case) in FULL else 0.0
+    return sum(widths) * getattr(case, "num_layers", 1) * (1 + size / 8) ** 2
 
 
 def contraction(gradients, directions):

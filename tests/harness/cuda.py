@@ -31,7 +31,7 @@ def overflowing_blocks(call):
     if computed_in(call.case) == "float16":
         return ()
     blocks = call.sdpa_blocks(EFFICIENT, CUDNN)
-    return tuple(block for block in blocks if absorbs_everything(call.case, block, than=2.35e38))
+    return tuple(block for block in blocks if absorbs_everything(call.case, block, 2.35e38))
 
 
 def overflow(computation, call):

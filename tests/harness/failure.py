@@ -81,7 +81,7 @@ def _indented(text):
 def call_text(case, setting=CPU):
     """The call as one could type it, with shapes for tensors."""
     shapes = {
-        name: f"<{_dtype(case, array)} {tuple(as_given(case, name, array).shape)}>"
+        name: f"<{_dtype(case, name)} {tuple(as_given(case, name, array).shape)}>"
         for name, array in (inputs(case) | mask_arrays(case)).items()
     }
     others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
@@ -106,8 +106,9 @@ def call_text(case, setting=CPU):
     return made + _in_context(case, f"{name}(\n{body}\n)", setting)
 
 
-def _dtype(case, array):
-    return "bool" if array.dtype == bool else case.dtype
+def _dtype(case, name):
+    mask = masks_of(case).get(name)
+    return mask.dtype_beside(case.dtype) if mask else case.dtype
 
 
 def _callee(case, setting):
@@ -154,7 +155,7 @@ def _made(case, factory):
 def _legend(case, name, array):
     row = "sample" if is_padding(name) else "query"
     if array.dtype != bool:
-        return f"{case.dtype} {array.shape}, added to the score: a row per {row}, '-' is -inf"
+        return f"{_dtype(case, name)} {array.shape}, added to the score: a row per {row}, '-' is -inf"
     meaning = "True, keeps" if isinstance(case, ScaledDotProduct) else "True, hides"
     return f"bool {array.shape}: '#' is {meaning}; a row per {row}"
 

@@ -27,8 +27,18 @@ ATTENTION_PATTERNS = (
 PADDING_PATTERNS = ("none", "one", "right", "left", "scattered", "trailing", "sample", "all")
 
 # What a float mask holds where the pattern hides, and elsewhere.
-VALUES = ("inf", "finite", "bias", "min", "large", "negative", "slight")
-LARGE = 100.0  # against scores of order 1: exp(-100) is far below the rounding unit of any dtype
+# As people write them: numbers that stand for -inf, and the lowest numbers of other dtypes.
+NUMBERS = {
+    "large": 100.0,  # against scores of order 1: exp(-100) is far below the rounding unit of any dtype
+    "negative": -100.0,
+    "1e4": 1e4,
+    "-1e4": -1e4,
+    "-1e9": -1e9,
+    "-1e30": -1e30,
+    "float16_min": PRECISIONS["float16"].min,
+    "bfloat16_min": PRECISIONS["bfloat16"].min,
+}
+VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
@@ -43,13 +53,13 @@ class Mask:
         finite    a finite number of either sign where hidden, else 0: nothing is really hidden
         bias      -inf where hidden, else a finite number of either sign
         min       finfo.min where hidden, else 0
-        large     +100 where hidden, else 0
-        negative  -100 where hidden, else 0
         slight    -inf where hidden, else a finite number of either sign that is small
+        -1e9, ... the number of that name in NUMBERS where hidden, else 0; infinite if the dtype has no such number
 
     `per_head` makes an attention mask 3-D, with a slice for each sample and head, of its own or, where `repeated`,
     the same for all, or where it is `over_heads`, for all heads of a sample. `layout` is that of the tensor's memory.
-    What the pattern leaves open is decided by a seed that the case gives.
+    `dtype` is that of a float mask, if not that of the inputs. What the pattern leaves open is decided by a seed that
+    the case gives.
     """
 
     form: str = "bool"
@@ -59,10 +69,15 @@ class Mask:
     layout: str = "contiguous"
     repeated: bool = False
     over_heads: bool = False
+    dtype: str | None = None
 
     @property
     def is_float(self):
         return self.form == "float"
+
+    def dtype_beside(self, inputs):
+        """The dtype in torch of the mask beside inputs of this dtype."""
+        return "bool" if not self.is_float else self.dtype or inputs
 
     def array(self, shape, dtype, seed, is_padding=False):
         """The mask as the nn modules take it: bool, True hides, or numbers of `dtype` to add.
@@ -84,9 +99,8 @@ class Mask:
             "finite": (numbers, 0.0),
             "bias": (-np.inf, numbers),
             "min": (PRECISIONS[dtype].min, 0.0),
-            "large": (LARGE, 0.0),
-            "negative": (-LARGE, 0.0),
             "slight": (-np.inf, numbers / 1000),
+            **{name: (number, 0.0) for name, number in NUMBERS.items()},
         }[self.values]
         return rounded(np.where(hidden, at_hidden, elsewhere), dtype)
 

@@ -45,7 +45,8 @@ class Mode:
     masks too. everywhere: whether it can be asked of a device of which nothing is known. decomposes: whether kernels
     are taken apart. serves: which other calls are served by what is made for one: those with "masks" of other contents,
     or also of other "sizes". drops: whether dropout is asked of it, where it can be seen, or is as that of the eager
-    call. times: how many calls an example makes. needs, since: what torch must have, such as "func", and the first
+    call. converts_masks: whether it is asked of masks of another dtype than the inputs. times: how many calls an example
+    makes. needs, since: what torch must have, such as "func", and the first
     release that can be asked.
     """
 
@@ -71,6 +72,7 @@ class Mode:
     decomposes: bool = False
     serves: str = ""
     drops: bool = False
+    converts_masks: bool = True
     times: int = 1
     needs: str | None = None
     since: str = "1.13"
@@ -165,6 +167,7 @@ _TRACED = {
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
+    "converts_masks": False,
 }
 
 _COMPILED = Mode(
@@ -204,7 +207,9 @@ _TORCHSCRIPT = Mode(
     },
 )
 
-_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0")
+_VJP = Mode(
+    "func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0", converts_masks=False
+)
 _JACREV = replace(
     _VJP,
     id="func_jacrev",
@@ -232,6 +237,7 @@ _JVP = Mode(
     "differentiated",
     calls=_ALL,
     is_forward=True,
+    converts_masks=False,
     needs="func",
     everywhere=False,
     since="2.0",
@@ -250,6 +256,7 @@ _MAPPED = Mode(
     is_watched=False,
     copies="all",
     warns=_UNBATCHED,
+    converts_masks=False,
 )
 
 _NESTED = Mode(
@@ -343,6 +350,7 @@ MODES = (
         "fake",
         mode_text.FAKE,
         "faked",
+        converts_masks=False,
         calls=(*[MODULES] * 3, SDPA),
         is_watched=False,
         everywhere=False,

@@ -15,10 +15,21 @@ from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import meets_what_takes_no_tangent
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
-from .modes import BY_ID
-from .situations import drops_the_mask, keys, mask_names, needs_mask_gradient, queries
+from .modes import BY_ID, computed_in
+from .situations import drops_the_mask, keys, mask_dtype, mask_names, needs_mask_gradient, queries
 from .subject import lay_out
-from .triggers import appended, is_short_of_dimensions, looks_at_no_position, packs_no_sample, views_nothing
+from .triggers import (
+    appended,
+    blocks_without_a_bias,
+    is_short_of_dimensions,
+    left_by_later_layers,
+    looks_at_no_position,
+    misses_the_layers_biases,
+    packs_no_sample,
+    packs_nothing,
+    unpacks_too_late,
+    views_nothing,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,8 @@ def _suits_flash(case, release):
 
 def _fits_flash(case, release):
     """Whether the fused kernel takes the mask."""
-    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, case.dtype) != 1
+    dtype = case.attn_mask.dtype or case.dtype
+    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, dtype) != 1
     return (
         since(release, "2.3")
         and not needs_mask_gradient(case, "sdpa")
@@ -150,6 +162,38 @@ def _packs(case, release):
     return dispatch.nested_on_fake_tensors(case, release)
 
 
+def _meets_another_dtype(call):
+    """Whether an attention is given a float mask of a dtype that its queries do not have, and nothing raises before.
+
+    Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
+    """
+    case, release = call.case, call.release
+    raising = {*views_nothing(call), *blocks_without_a_bias(call)}
+    if misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call) or packs_nothing(call):
+        return False
+    if unpacks_too_late(call):
+        return False
+    refusing = [block for block in dispatch.every_block(case) if _refuses_the_dtype(call, block)]
+    before = takewhile(lambda block: block not in refusing, dispatch.every_block(case))
+    return bool(refusing) and refusing[0] not in raising and raising.isdisjoint(before)
+
+
+def _refuses_the_dtype(call, block):
+    case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
+    if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
+        return False
+    if block in call.blocks("explicit"):
+        return since(release, "2.1")
+    is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
+    if not is_served or not since(release, "2.0") or drops_the_mask(case, release, block):
+        return False
+    return not (dtype == "float32" and since(release, "2.4"))
+
+
+def _native(call, block):
+    return {block} & {*call.blocks("native_layer"), *call.blocks("native_mha")}
+
+
 def _groups_nested_heads(call):
     """Whether that is asked for groups of more heads than one."""
     case = call.case
@@ -190,6 +234,15 @@ REFUSALS = (
         source="the message of scaled_dot_product_attention",
         applies=lambda call: is_nested_sdpa(call, "nested_jagged", "jagged_batch") and call.case.attn_mask is not None,
         error=("ValueError", "Masks are not yet supported"),
+    ),
+    Refusal(
+        id="mask-of-another-dtype",
+        source="the page of scaled_dot_product_attention: a float mask of the same type as query, key and value",
+        applies=_meets_another_dtype,
+        error=(
+            "RuntimeError",
+            "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same",
+        ),
     ),
     Refusal(
         id="nested-groups",

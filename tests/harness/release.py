@@ -72,6 +72,11 @@ class Release:
 
         return tuple(dtype for dtype in LOW if self._can(normed, dtype))
 
+    @property
+    def mask_dtypes(self):
+        """The dtypes that a float mask is given apart from that of the inputs; measured on CPU alone."""
+        return (*FULL, *LOW) if self.device_type == "cpu" and self.adopted is None else ()
+
     def _can(self, function, dtype):
         try:
             function(1, dtype=getattr(torch, dtype), device=self.device)

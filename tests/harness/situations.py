@@ -104,6 +104,16 @@ def _merged(case, block):
     return merged_bias(case, *mask_names(case, block))
 
 
+def mask_dtype(case, block):
+    """The dtype in torch of a block's merged mask, to which a bool one gives that of the inputs; None without masks."""
+    masks = [getattr(case, name) for name in mask_names(case, block)]
+    dtypes = {mask.dtype_beside(case.dtype) if mask.is_float else case.dtype for mask in masks if mask}
+    if not dtypes:
+        return None
+    dtype = dtypes.pop() if len(dtypes) == 1 else "float64" if "float64" in dtypes else "float32"
+    return computed_in(case) if is_cast(case) and dtype != "float64" else dtype
+
+
 def samples(case):
     """How many samples the call has."""
     return case.N if case.only is None else 1
@@ -149,18 +159,15 @@ def has_nonzero_finite(case, block):
     return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
 
 
-def absorbs_everything(case, block, than=1e30):
-    """Whether all that some query sees is masked by a number beside which a score is nothing, like finfo.min.
-
-    than: how far below 0 it is.
-    """
+def absorbs_everything(case, block, least):
+    """Whether all that some query sees is masked by numbers of at least this size, beside which scores are little."""
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = merged(case, block)
     if bias is None:
         return False
     top = bias.max(axis=-1, initial=-np.inf).astype("float64")
-    return bool((np.isfinite(top) & (top < -than)).any())
+    return bool((np.isfinite(top) & (np.abs(top) > least)).any())
 
 
 def needs_mask_gradient(case, block):
@@ -173,6 +180,8 @@ def drops_the_mask(case, release, block):
 
     That is so for a causal mask without padding, of which a hint says so or a stack finds out by itself.
     """
+    if isinstance(case, ScaledDotProduct):
+        return False
     attn_mask, key_padding_mask = mask_names(case, block)
     mask = mask_arrays(case).get(attn_mask)
     if mask is None or getattr(case, key_padding_mask) is not None or not release.has_causal_hints:

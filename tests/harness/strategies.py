@@ -45,8 +45,9 @@ def mixed(*strategies):
 
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
-_FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in VALUES))
+_FORMS = (*[("bool", "inf")] * 12, *(("float", values) for values in ("inf", "bias", "finite", *VALUES)))
 _LAYOUTS = (*["contiguous"] * 8, *LAYOUTS)
+_DTYPES_OF_MASKS = (*[None] * 15, "float32", "float32", "float64", "bfloat16", "float16")
 _PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS for form, values in _FORMS)
 _MASKS = (
     tuple(
@@ -61,6 +62,9 @@ _MASKS = (
 )
 
 
+_LAYOUTS_AND_DTYPES = evenly(tuple(product(_LAYOUTS, _DTYPES_OF_MASKS)))
+
+
 @cache
 def _optional(is_padding, nones):
     """A mask or None; the more `nones`, the more often."""
@@ -68,10 +72,14 @@ def _optional(is_padding, nones):
     return evenly((*[None] * (nones * len(recipes) // 4), *recipes))
 
 
-def attention_mask(draw, nones=2, is_padding=False):
-    """An attention mask of any recipe and layout, or None."""
+def attention_mask(draw, release, nones=2, is_padding=False):
+    """An attention mask of any recipe and layout, or None; a float one seldom of a dtype that is not the inputs'."""
     recipe = draw(_optional(is_padding, nones))
-    layout = "contiguous" if recipe is None else draw(evenly(_LAYOUTS))
+    if recipe is None:
+        return None
+    layout, dtype = draw(_LAYOUTS_AND_DTYPES)
+    if recipe.is_float and dtype in release.mask_dtypes:
+        recipe = replace(recipe, dtype=dtype)
     if layout == "contiguous":
         return recipe
     if layout == "expanded" and not is_padding:  # over the queries, if all of them see the same
@@ -79,9 +87,9 @@ def attention_mask(draw, nones=2, is_padding=False):
     return replace(recipe, layout=layout)
 
 
-def padding_mask(draw, nones=2):
+def padding_mask(draw, release, nones=2):
     """A key padding mask, or None."""
-    return attention_mask(draw, nones, is_padding=True)
+    return attention_mask(draw, release, nones, is_padding=True)
 
 
 def _is_causal(mask):
@@ -158,7 +166,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
         scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
         dropout=one_of(draw, *[0.0] * 10, 0.5, 0.1) if release.shows_dropout else 0.0,
     )
-    attn_mask = None if case.is_causal else attention_mask(draw, nones=1)
+    attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
     if attn_mask is None:
         return case
     mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
@@ -196,7 +204,7 @@ def multi_head_cases(draw, release, inference=False, functional=False):
     attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
     own = _OF_NATIVE_PATHS if inference and attention == "self" else _LENGTHS
     L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *own),) * 2
-    attn_mask, key_padding_mask = attention_mask(draw), padding_mask(draw)
+    attn_mask, key_padding_mask = attention_mask(draw, release), padding_mask(draw, release)
     case = MultiHead(
         **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
         **_heads(draw, inference),
@@ -266,10 +274,11 @@ def transformer_cases(draw, release, module, inference=False):
     shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
     masks = {}
     if has_encoder:
-        masks |= {"src_mask": attention_mask(draw, nones=4), "src_key_padding_mask": padding_mask(draw)}
+        masks |= {"src_mask": attention_mask(draw, release, 4), "src_key_padding_mask": padding_mask(draw, release)}
     if has_decoder:
-        masks |= {"tgt_mask": attention_mask(draw), "tgt_key_padding_mask": padding_mask(draw, nones=4)}
-        masks |= {"memory_mask": attention_mask(draw, nones=4), "memory_key_padding_mask": padding_mask(draw)}
+        masks |= {"tgt_mask": attention_mask(draw, release), "tgt_key_padding_mask": padding_mask(draw, release, 4)}
+        masks |= {"memory_mask": attention_mask(draw, release, 4)}
+        masks |= {"memory_key_padding_mask": padding_mask(draw, release)}
     T, S = _target_and_source(draw, module, masks, inference)
     may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
@@ -397,6 +406,8 @@ def adapted(case, mode):
         case = replace(case, dropout=0.0)
     if mode.is_forward:
         case = _differentiating(case)
+    if not mode.converts_masks:
+        case = replace(case, **{name: replace(mask, dtype=None) for name, mask in masks_of(case).items()})
     if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
         case = replace(case, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):

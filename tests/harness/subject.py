@@ -147,7 +147,8 @@ def arguments(case, device="cpu"):
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():
         mask = masks_of(case).get(name)
-        tensor = lay_out(as_given(case, name, array), mask.layout if mask else case.layout, case.dtype).to(device)
+        layout, dtype = (mask.layout, mask.dtype or case.dtype) if mask else (case.layout, case.dtype)
+        tensor = lay_out(as_given(case, name, array), layout, dtype).to(device)
         tensors[name] = tensor.requires_grad_(name in moving)
     return tensors
 

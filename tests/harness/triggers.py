@@ -13,6 +13,8 @@ from .arrays import directions, mask_arrays, the_parameter
 from .behaviours import (
     ForgettingNaN,
     MaskingBeforeScaling,
+    MaskingHalfOfAVector,
+    RoundingTheNormaliser,
     SummingTheQuery,
     hides_first_block,
     multiplying,
@@ -29,7 +31,7 @@ from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import since, source
 from .dropping import drops
 from .modes import BY_ID, MATH, computed_in
-from .precision import LOW, PRECISIONS
+from .precision import LOW, PRECISIONS, rounded
 from .situations import (
     absorbs_everything,
     drops_the_mask,
@@ -39,6 +41,7 @@ from .situations import (
     is_cast,
     is_empty,
     keys,
+    mask_dtype,
     mask_names,
     merged,
     needs_mask_gradient,
@@ -71,12 +74,44 @@ def reads_float_as_bool(call):
     return any(has_nonzero_finite(call.case, block) for block in call.blocks("native_layer"))
 
 
-def absorbing_flash_blocks(call):
-    """The blocks on the fused kernel where a row is masked by finfo.min all along, and is differentiated."""
+def rounding_flash_blocks(call):
+    """The blocks on the fused kernel that are differentiated, where a row's log-sum-exp is too large for its digits."""
     # a float mask that requires a gradient is not for the fused kernel
     if call.case.autograd not in ("inputs", "one_input", "one_parameter", "last_layer"):
         return ()
-    return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block))
+    least = 0.02 / PRECISIONS[summed_in(call.case)].eps  # beside which 0.01 is lost
+    return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block, least))
+
+
+def round_the_normaliser(computation, call):
+    """Weights are recovered from what is left of the log-sum-exp."""
+    dtype = summed_in(call.case)
+    return with_kernel(computation, lambda kernel: RoundingTheNormaliser(kernel, dtype), rounding_flash_blocks(call))
+
+
+def half_masked_blocks(call):
+    """The blocks on the fused kernel that have a float32 mask beside float64, and a vector of float32 full of keys."""
+    if computed_in(call.case) != "float64":
+        return ()
+    return tuple(
+        block
+        for block in call.flash_blocks()
+        if mask_dtype(call.case, block) == "float32"
+        and not drops_the_mask(call.case, call.release, block)
+        and keys(call.case, block) + appended(call.case) >= _lanes(call, "float32")
+    )
+
+
+def mask_half_of_a_vector(computation, call):
+    """Half of the keys of each vector are not masked."""
+    lanes = _lanes(call, "float32")
+    return with_kernel(computation, lambda _: MaskingHalfOfAVector(lanes), half_masked_blocks(call))
+
+
+def summed_in(case):
+    """The dtype in which the fused kernel keeps its sums."""
+    dtype = computed_in(case)
+    return "float32" if dtype in LOW else dtype
 
 
 def overflowing_blocks(call):
@@ -85,7 +120,7 @@ def overflowing_blocks(call):
         return ()
     exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks("sdpa")
     blocks = call.blocks("explicit") + tuple(block for block in call.blocks("sdpa") if block not in exact)
-    return tuple(block for block in blocks if absorbs_everything(call.case, block, than=1e4))
+    return tuple(block for block in blocks if absorbs_everything(call.case, block, 1e4))
 
 
 def overflow(computation, call):
@@ -253,9 +288,9 @@ def _vectors(call, block):
     return divmod(keys(call.case, block) + appended(call.case), _lanes(call))
 
 
-def _lanes(call):
-    """How many numbers a vector register holds."""
-    return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[computed_in(call.case)].size
+def _lanes(call, dtype=None):
+    """How many numbers a vector register holds: those in which products are computed, or of this dtype."""
+    return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[dtype or computed_in(call.case)].size
 
 
 def forget_nan(computation, call):
@@ -349,11 +384,16 @@ def reads_padding_bytes(computation, call):
     """The lowest byte of each number is taken for a bool; if it cannot be one, the call raises."""
     blocks = mixed_blocks(call, "float")
     names = [mask_names(call.case, block)[1] for block in blocks]
-    lowest = {name: lowest_bytes(mask_arrays(call.case)[name], call.case.dtype) for name in names}
+    lowest = {name: _lowest_bytes_of(call.case, name) for name in names}
     if any((array > 1).any() for array in lowest.values()):
         return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")
     masks = {name: array == 1 for name, array in lowest.items()}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
+
+
+def _lowest_bytes_of(case, name):
+    dtype = masks_of(case)[name].dtype_beside(case.dtype)
+    return lowest_bytes(rounded(mask_arrays(case)[name], dtype), dtype)
 
 
 def lowest_bytes(array, dtype):
@@ -378,14 +418,23 @@ def views_nothing(call):
         return ()
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if dispatch.prepares_masks(case, call.release, block))
-    is_seen = case.autograd == "mask" and not BY_ID[case.mode].is_forward
-    if getattr(case, "num_layers", 1) > 1 and is_seen and not _memory_is_too_short(call):
-        viewing += tuple(block for block in native if _sees_a_gradient(call, block))
+    viewing += left_by_later_layers(call, native)
     viewing = [block for block in viewing if not drops_the_mask(case, call.release, block)]
     return (
         *(block for block in native if _views_nothing(case, block, False)),
         *(block for block in viewing if samples(case) * case.num_heads != 1 and _views_nothing(case, block, True)),
     )
+
+
+def left_by_later_layers(call, native):
+    """Those of these native blocks that a learned mask closes in later layers: the first layer's output needs a gradient.
+
+    In these layers scaled_dot_product_attention serves, before 2.0 the explicit path.
+    """
+    is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
+    if getattr(call.case, "num_layers", 1) == 1 or not is_seen or _memory_is_too_short(call):
+        return ()
+    return tuple(block for block in native if _sees_a_gradient(call, block))
 
 
 def _sees_a_gradient(call, block):

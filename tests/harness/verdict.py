@@ -9,7 +9,7 @@ import numpy as np
 from reference.derivative import derivative
 
 from . import comparison
-from .arrays import directions, ignored, inputs
+from .arrays import coarsest, directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, mixes_types
 from .comparison import Mismatch
@@ -272,7 +272,7 @@ def _gradients(case, observation, prediction):
         lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
-        allowed = comparison.bound_of_gradient(error(), size, computed_in(case), comparison.terms(case))
+        allowed = comparison.bound_of_gradient(error(), size, coarsest(case), comparison.terms(case))
         mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
         if mismatch is None:
             return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]

@@ -152,7 +152,7 @@ def test_numbers_are_read_again_as_they_were():
         lowest = np.finfo(dtype).min
         for number in [*numbers.astype(dtype), np.dtype(dtype).type(lowest), np.dtype(dtype).type(-np.inf)]:
             text = digits(number)
-            assert np.dtype(dtype).type(eval(text, {"lowest": lowest, "inf": np.inf})) == number
+            assert np.dtype(dtype).type(eval(text, {f"{dtype}_min": lowest, "inf": np.inf})) == number
 
 
 def halved(original):

@@ -9,10 +9,9 @@ import numpy as np
 from reference.derivative import derivative
 from tests.harness import comparison
 from tests.harness.adopted import load
-from tests.harness.arrays import directions, ignored, inputs, mask_arrays
+from tests.harness.arrays import coarsest, directions, ignored, inputs, mask_arrays
 from tests.harness.cases import Case, MultiHead, mixes_types
 from tests.harness.dropping import drops
-from tests.harness.modes import computed_in
 from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
@@ -218,7 +217,7 @@ class _CaseScript:
 
     def allowed(self):
         """The error that a derivative may have, as in verdict.py; how far gradients cancel is estimated."""
-        dtype = computed_in(self.case)
+        dtype = coarsest(self.case)
         exact, rough = (self.slope(self.leaves, its) for its in ("float64", comparison.rough(dtype)))
         sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
         error, terms = _norm(rough - exact), comparison.terms(self.case)
@@ -229,7 +228,8 @@ class _CaseScript:
         if not self.differentiates or self.is_forward:
             return ()
         allowed = self.allowed()
-        product = f"(gradient{'' if self.case.dtype == 'float64' else '.double()'}.flatten() * direction)"
+        is_double = coarsest(self.case) == "float64"
+        product = f"(gradient{'' if is_double else '.double()'}.flatten() * direction)"
         slopes = [f'"{name}": {number(_rounded(slope, allowed)[()])}' for name, slope in self.slopes.items()]
         loop = (
             "direction = leaves[name].new_tensor(directions[name])",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.harness.precision import PRECISIONS
 
-LOWEST = {precision.min for precision in PRECISIONS.values()}  # written as `lowest`
+LOWEST = {float(precision.min): dtype for dtype, precision in PRECISIONS.items()}  # written as `float32_min`
 
 WIDTH = 120
 _LONG = 40  # rows: from then on they share lines, too
@@ -76,7 +76,7 @@ def number(x):
     if not np.isfinite(x):
         return str(float(x))
     if float(x) in LOWEST:
-        return "lowest"
+        return f"{LOWEST[float(x)]}_min"
     if x == 0 or 1e-3 <= abs(float(x)) < 1e9:
         return np.format_float_positional(x, trim="0")
     return np.format_float_scientific(x, trim="-", exp_digits=1)

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from tests.harness.arrays import directions, inputs, mask_arrays, parameters, the_parameter
 from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
 from tests.harness.modes import BY_ID, EAGER
-from tests.harness.precision import PRECISIONS
 from tests.harness.results import as_given
 from tests.harness.setting import CPU, Setting
 from tests.harness.subject import constructor, options
 
-from .python_text import Bracketed, listed, number, quoted
+from .python_text import LOWEST, Bracketed, listed, number, quoted
 from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
 
 
@@ -81,35 +82,35 @@ class TypedCall:
             return Bracketed(f"{head}torch.full(", (str(array.shape), number(array.flat[0]), *kind))
         return Bracketed(f"{head}torch.tensor(", (listed(array), *kind))
 
-    def tensor(self, name, array, layout):
+    def tensor(self, name, array, layout, dtype=None):
         """Statements that make a tensor with this layout of its memory, as subject.lay_out does."""
         layout = layout if array.ndim else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
         if layout == "expanded" and array.size:
             fixed = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()]
             once = array[tuple(slice(0, 1) if axis in fixed else slice(None) for axis in range(array.ndim))]
-            lines = (self.literal(f"{name} = ", once, "cpu"), f"{name} = {name}.expand({_sizes(array)})")
+            lines = (self.literal(f"{name} = ", once, "cpu", dtype), f"{name} = {name}.expand({_sizes(array)})")
         elif layout == "transposed":
             axes = ", ".join(map(str, reversed(range(array.ndim))))
             turned = f"{name} = {name}.permute({axes}).contiguous().permute({axes})"
-            lines = (self.literal(f"{name} = ", array, "cpu"), turned)
+            lines = (self.literal(f"{name} = ", array, "cpu", dtype), turned)
         elif layout in ("sliced", "stepped"):
             *rows, columns = array.shape
             step = 2 if layout == "stepped" else 1
             shape = (*(size + 2 for size in rows), step * columns + 2)
             window = ", ".join(["1:-1"] * len(rows) + ["1:-1" + ":2" * (step - 1)])
-            lines = self.copied(name, array, shape, f"[{window}]")
+            lines = self.copied(name, array, shape, f"[{window}]", dtype)
         elif behind:
-            lines = self.copied(name, array, (array.size + behind,), f"[:{array.size}].view({_sizes(array)})")
+            lines = self.copied(name, array, (array.size + behind,), f"[:{array.size}].view({_sizes(array)})", dtype)
         else:
-            return (self.literal(f"{name} = ", array),)
+            return (self.literal(f"{name} = ", array, dtype=dtype),)
         return lines if self.device == "cpu" else (*lines, f"{name} = {name}.to({quoted(self.device)})")
 
-    def copied(self, name, array, shape, window):
+    def copied(self, name, array, shape, window, dtype):
         """A part of a larger tensor whose other elements must not matter."""
         poison = "True" if array.dtype == bool else "nan"
-        around = ", ".join((str(shape), poison, *self.kind(array, "cpu")))
-        return (f"{name} = torch.full({around}){window}", self.literal(f"{name}[:] = ", array, "cpu"))
+        around = ", ".join((str(shape), poison, *self.kind(array, "cpu", dtype)))
+        return (f"{name} = torch.full({around}){window}", self.literal(f"{name}[:] = ", array, "cpu", dtype))
 
     def behind(self, name):
         """How much memory behind a tensor is filled: some releases read a mask of size 1 over keys past its end."""
@@ -126,15 +127,16 @@ class TypedCall:
 
     def masks(self):
         for name, array in mask_arrays(self.case).items():
-            yield from self.tensor(name, as_given(self.case, name, array), masks_of(self.case)[name].layout)
+            mask = masks_of(self.case)[name]
+            yield from self.tensor(name, as_given(self.case, name, array), mask.layout, mask.dtype)
 
     # ---- what is called
 
     def switches(self):
-        lowest = any((array == PRECISIONS[self.case.dtype].min).any() for array in mask_arrays(self.case).values())
+        numbers = {float(x) for array in mask_arrays(self.case).values() for x in np.unique(array)}
         return (
             *["torch.backends.mha.set_fastpath_enabled(False)"] * (not getattr(self.case, "fast_path", True)),
-            *[f"lowest = torch.finfo(torch.{self.case.dtype}).min"] * lowest,
+            *(f"{dtype}_min = torch.finfo(torch.{dtype}).min" for x, dtype in LOWEST.items() if x in numbers),
         )
 
     @property
