@@ -116,8 +116,10 @@ def _import_torch():
         raise pytest.UsageError(f"torch cannot be imported: {error}") from None
     from packaging.version import Version
 
-    if Version(torch.__version__) < Version("1.13"):
-        raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
+    from tests.harness.releases import OLDEST
+
+    if Version(torch.__version__) < Version(OLDEST):
+        raise pytest.UsageError(f"torch {torch.__version__} is too old: {OLDEST} is the oldest that is modelled")
     return torch
 
 

@@ -3,8 +3,8 @@
 from packaging.version import Version
 
 from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
+from .releases import is_measured
 from .session import ABSENT, CHANGED, PRESENT
-from .setting import is_measured
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 
 

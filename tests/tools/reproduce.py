@@ -21,7 +21,8 @@ from tests.harness.again import parse
 from tests.harness.arrays import directions
 from tests.harness.cases import Case
 from tests.harness.command_line import Parser
-from tests.harness.release import OLDEST, Release
+from tests.harness.release import Release
+from tests.harness.releases import OLDEST
 from tests.harness.setting import CPU, Setting
 from tests.harness.situations import Call
 from tests.harness.specification import specification
@@ -76,7 +77,7 @@ def first_row(entry):
 
 def _first_affected(entry):
     oldest = [Version(part.version) for part in SpecifierSet(entry.affects) if part.operator == ">="]
-    return Release(max([OLDEST, *oldest]), "cpu")
+    return Release(max([Version(OLDEST), *oldest]), "cpu")
 
 
 # ---- command line --------------------------------------------------------------------------------------------------
