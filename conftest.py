@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
+from tests.harness.command_line import HARNESS_ERROR
 from tests.harness.draws import INDEPENDENT
 
 # Workers share the machine, and what each computes is small: threads in each would wait for one another.
@@ -19,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.set_threshold(700, 10, 100)
 
 _CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
-_HARNESS_ERROR = 3
 
 # A slow machine is no error of a test, so the health check for slowness is off.
 _COMMON = {
@@ -338,7 +338,7 @@ class Measurement:
         if complete and self.config.stash[_BASELINE]:
             session.exitstatus = self._gate()
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
-            session.exitstatus = _HARNESS_ERROR
+            session.exitstatus = HARNESS_ERROR
 
     def _file(self):
         """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""

@@ -12,6 +12,7 @@ RECORDS = Path(__file__).parents[2] / "docs" / "results"
 OLD = RECORDS / "2.13.0-cpu.json"
 TEST = "tests/conformance/test_multihead_attention.py::test_inference_is_as_specified"
 ENTRY = "empty-row-nan-explicit"
+DEEP = "[" * 100_000 + "]" * 100_000
 ELSEWHERE = "native-layer-bias"  # an entry of other releases
 
 
@@ -112,7 +113,9 @@ def test_every_format_tells_what_regressed_and_the_exit_code_says_so(how, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 1}', '{"schema": 2, "complete": false}', '{"schema": 2, "complete": true}']
+    "text",
+    ["", "{", "[]", DEEP, '{"schema": 1}', '{"schema": 2, "complete": false}', '{"schema": 2, "complete": true}'],
+    ids=lambda text: text[:40],
 )
 def test_what_is_no_record_is_bad_input(text, tmp_path, capsys):
     path = tmp_path / "torn.json"

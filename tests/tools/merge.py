@@ -4,7 +4,6 @@ What adds up is added up, and nothing is counted twice: of two records that are 
 one test with one seed are refused. Exit code 4 if the records cannot be merged.
 """
 
-import json
 import sys
 from collections import Counter
 from itertools import combinations
@@ -19,7 +18,7 @@ from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PA
 from tests.harness.release import Release
 from tests.harness.session import CHANGED, PRESENT
 
-from .records import as_record
+from .records import as_record, read_json
 
 _SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
 _OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
@@ -116,10 +115,7 @@ def main(arguments):
     try:
         plain = []
         for path in options.records:
-            try:
-                plain.append(json.loads(path.read_text()))
-            except (OSError, ValueError) as error:
-                raise BadInput(f"{path}: not a record: {error}") from None
+            plain.append(read_json(path))
             as_record(plain[-1], path)
         made = merged(plain)
     except BadInput as error:

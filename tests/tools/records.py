@@ -73,9 +73,14 @@ def _place(record):
 
 def read_record(path):
     """The Record in a file."""
+    return as_record(read_json(path), path)
+
+
+def read_json(path):
+    """What a JSON file holds."""
     try:
-        return as_record(json.loads(Path(path).read_text()), path)
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
@@ -99,7 +104,7 @@ def as_record(plain, path):
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
