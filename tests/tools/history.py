@@ -45,6 +45,8 @@ def digest(record):
     environment = record["environment"]
     if "model" not in environment:
         raise BadInput(f"{environment['torch']}: judged by its own model, not by that of the release before (--model)")
+    if record.get("part"):
+        raise BadInput(f"{environment['torch']}: the record of a part of the suite: {', '.join(record['part'])}")
     failed = {id: test for id, test in record["tests"].items() if test["outcome"] in (FAILED, CRASH)}
     return {
         **{name: environment[name] for name in ("torch", "model", "device", "profile", "seed")},

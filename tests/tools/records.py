@@ -18,13 +18,15 @@ from tests.harness.session import PRESENT
 class Record:
     """What one run found.
 
-    is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
-    tests: {id: (outcome, message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which
-    of these ways it was seen, or "eager"}.
+    part: what limited the run to a part of the suite, if anything. is_whole: it had no such limit, and ran more than
+    the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension. tests: {id: (outcome,
+    message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which of these ways it was
+    seen, or "eager"}.
     """
 
     version: Version
     device: str
+    part: tuple[str, ...]
     is_whole: bool
     statuses: dict[str, int]
     tests: dict[str, tuple[str, str]]
@@ -95,7 +97,9 @@ def as_record(plain, path):
         return Record(
             version=Version(Version(environment["torch"]).base_version),
             device=environment["device"].split(":")[0],
-            is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
+            part=tuple(map(str, plain.get("part", ()))),
+            is_whole=not plain.get("part")
+            and any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
             tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
             ways=_ways(plain["tests"]),
