@@ -43,7 +43,10 @@ def summary(record, path):
     yield from _news(record)
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
-    yield f"{record['seconds']:.0f} s; {share:.0%} of the tests' CPU time was spent inside torch. Record: {path}"
+    yield (
+        f"{record['seconds']:.0f} s by the clock, with the import of torch and the ledger's own cases; {share:.0%} of"
+        f" the tests' CPU time was spent inside torch. Record: {path}"
+    )
 
 
 def _is_lent(environment):

@@ -79,9 +79,9 @@ def _outcome(record, id):
 def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
     known = titles()
     for id in sorted(old.ledger.keys() | new.ledger.keys()):
-        if any(record.part and record.state(id) is None for record in (old, new)):
-            continue  # a part does not ask for every entry
         before, after = (record.state(id) or NOT_APPLICABLE for record in (old, new))
+        if (old.part and before == NOT_APPLICABLE) or (new.part and after == NOT_APPLICABLE):
+            continue  # a part does not ask for every entry
         kind = {
             (ABSENT, PRESENT): BEGINS,
             (NOT_APPLICABLE, PRESENT): NEW,
