@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
+from tests.harness.command_line import HARNESS_ERROR
 from tests.harness.draws import INDEPENDENT
+
+_STARTED = time.monotonic()  # before torch is imported and the ledger's pinned cases are tried, which takes a while
 
 # Workers share the machine, and what each computes is small: threads in each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,7 +22,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.set_threshold(700, 10, 100)
 
 _CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
-_HARNESS_ERROR = 3
 
 # A slow machine is no error of a test, so the health check for slowness is off.
 _COMMON = {
@@ -72,6 +74,8 @@ def pytest_configure(config):
         return
     if config.getoption("no_ledger") and config.getini("strict"):
         raise pytest.UsageError("--no-ledger and --strict contradict each other: without a ledger nothing is absent")
+    if config.getoption("no_ledger") and config.getoption("model"):
+        raise pytest.UsageError("--no-ledger and --model contradict each other: a model is the ledger of a release")
     torch = _import_torch()
     _import_backend(config.getoption("imported"))
     device = config.getoption("device")
@@ -80,6 +84,7 @@ def pytest_configure(config):
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
     adopted = _adopted(config.getoption("subject"))
+    config.stash[_PART] = _part(config)
     _prepare_paths(config, torch)
     config.stash[_SHARD] = _shard(config.getoption("shard"))
     config.stash[_BASELINE] = _baseline(config.getoption("baseline"))
@@ -91,6 +96,7 @@ def pytest_configure(config):
 
     model, imported = _model(config.getoption("model")), config.getoption("imported")
     run = session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
+    config.stash[_RUN] = run
     if hasattr(config, "workerinput"):
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
     else:
@@ -99,14 +105,40 @@ def pytest_configure(config):
 
 _MEASURES = pytest.StashKey[bool]()
 _BASELINE = pytest.StashKey[object]()
+_PART = pytest.StashKey[list[str]]()
+_RUN, _OTHER = pytest.StashKey[object](), pytest.StashKey[object]()  # sessions: see _resume
 _SHARD = pytest.StashKey[tuple[int, int]]()
 _SPENT = pytest.StashKey[float]()
 
 
 def _measures(config):
     """Whether conformance tests are asked for: what else there is tests the suite itself."""
-    places = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
-    return any(place == _CONFORMANCE or _CONFORMANCE in place.parents for place in places)
+    return any(_has_all(place) or _CONFORMANCE in place.parents for place in _places(config))
+
+
+def _places(config):
+    return [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+
+
+def _has_all(place):
+    return place == _CONFORMANCE or place in _CONFORMANCE.parents
+
+
+# Options that leave out tests, by the name of their value.
+_LIMITS = {"keyword": "-k", "markexpr": "-m", "shard": "--shard", "deselect": "--deselect", "lf": "--lf"}
+_LIMITS |= {"ignore": "--ignore", "ignore_glob": "--ignore-glob", "stepwise": "--stepwise"}
+
+
+def _part(config):
+    """What limits the run to a part of the conformance tests, as it was typed; nothing if it has all of them."""
+    paths = [] if any(map(_has_all, _places(config))) else list(config.args)
+    given = {option: config.getoption(name, None) for name, option in _LIMITS.items()}
+    given = {option: value for option, value in given.items() if value and value != "1/1"}
+    return paths + [option if value is True else f"{option} {_typed(value)}" for option, value in given.items()]
+
+
+def _typed(value):
+    return " ".join(value) if isinstance(value, list) else value
 
 
 def _import_torch():
@@ -116,8 +148,10 @@ def _import_torch():
         raise pytest.UsageError(f"torch cannot be imported: {error}") from None
     from packaging.version import Version
 
-    if Version(torch.__version__) < Version("1.13"):
-        raise pytest.UsageError(f"torch {torch.__version__} is too old: 1.13 is the oldest release that is modelled")
+    from tests.harness.releases import OLDEST
+
+    if Version(torch.__version__) < Version(OLDEST):
+        raise pytest.UsageError(f"torch {torch.__version__} is too old: {OLDEST} is the oldest that is modelled")
     return torch
 
 
@@ -164,10 +198,15 @@ def _model(version):
     """The version that --model names, or None."""
     from packaging.version import InvalidVersion, Version
 
+    from tests.harness.releases import NEWEST, OLDEST, is_modelled
+
     try:
-        return str(Version(version)) if version else None
+        model = Version(version) if version else None
     except InvalidVersion:
         raise pytest.UsageError(f"--model {version}: not a version") from None
+    if model and not is_modelled(model):
+        raise pytest.UsageError(f"--model {version}: no release that is modelled: {OLDEST} to {NEWEST}, the newest")
+    return str(model) if model else None
 
 
 def _baseline(path):
@@ -194,6 +233,9 @@ def _prepare_paths(config, torch):
     name = f"{torch.__version__.split('+')[0]}-{config.getoption('device').replace(':', '')}"
     if config.getoption("subject"):
         name += f"-{config.getoption('subject').replace(':', '.')}"
+    if config.stash[_PART]:
+        shards = [limit.split()[1] for limit in config.stash[_PART] if limit.startswith("--shard ")]
+        name += "-part" + "".join(f"-{shard.replace('/', '-of-')}" for shard in shards)
     report = Path(config.getoption("report") or config.rootpath / "reports" / f"{name}.json")
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -211,9 +253,33 @@ def _prepare_paths(config, torch):
 # ---- in the process that runs the tests ----------------------------------------------------------------------------
 
 
+def _is_measured(config, nodeid):
+    """Whether a conformance test is measured. Others can be part of the run, which test the suite itself."""
+    return config.stash[_MEASURES] and _CONFORMANCE in Path(config.rootpath, nodeid.partition("::")[0]).parents
+
+
+def _resume(node):
+    """Put the session of the measurement in its place for a conformance test, and that of other tests for these."""
+    from tests.harness import session
+
+    stash = node.config.stash
+    if _is_measured(node.config, node.nodeid):
+        if session.current is not stash[_RUN]:
+            stash[_OTHER], session.current = session.current, stash[_RUN]
+    elif session.current is stash[_RUN] and _OTHER in stash:
+        session.current = stash[_OTHER]
+
+
+def pytest_collectstart(collector):
+    if collector.config.stash[_MEASURES]:
+        _resume(collector)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item):
     if item.config.stash[_MEASURES]:
+        _resume(item)
+    if _is_measured(item.config, item.nodeid):
         from tests.harness import session
 
         session.current.tally = session.Tally()  # or one that is skipped tells what the one before it counted
@@ -222,7 +288,7 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
-    if item.config.stash[_MEASURES]:
+    if _is_measured(item.config, item.nodeid):
         from tests.harness import session
 
         if hasattr(item.obj, "hypothesis"):
@@ -248,7 +314,7 @@ def seeded(request):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    if not item.config.stash[_MEASURES] or (report.when != "call" and report.passed):
+    if not _is_measured(item.config, item.nodeid) or (report.when != "call" and report.passed):
         return
     from tests.harness import record, session
     from tests.harness.failure import Nonconformance
@@ -287,8 +353,8 @@ class Measurement:
     def __init__(self, config):
         from tests.harness import record, session
 
-        self.config, self.started, self.tests, self.record = config, time.monotonic(), {}, None
-        self.changes, self.filed = [], []
+        self.config, self.run, self.tests, self.record = config, session.current, {}, None
+        self.changes, self.filed, self.others_failed = [], [], False
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
 
@@ -303,6 +369,8 @@ class Measurement:
 
         if hasattr(report, "measured"):
             self.tests[report.nodeid] = report.measured
+        elif report.failed and not _is_measured(self.config, report.nodeid):
+            self.others_failed = True
         elif report.failed:  # xdist's own report: the worker is gone
             message = f"{str(report.longrepr)[:2000]}{self._last_call(report)}"
             crashed = {"clauses": [], "seconds": 0, "tally": {}, "message": message}
@@ -311,10 +379,9 @@ class Measurement:
     def _last_call(self, report):
         """How to make the call again that the worker was making."""
         from tests.harness.last_call import path_of, taken
-        from tests.harness.session import current
 
         case = taken(path_of(self.config.option.report, report.node.gateway.id))
-        again = " ".join([f'python -m tests.harness.again "{case}"', *current.setting.options])
+        again = " ".join([f'python -m tests.harness.again "{case}"', *self.run.setting.options])
         return f"\n\nIts last call was that of\n\n    {again}" if case else ""
 
     @pytest.hookimpl(trylast=True)
@@ -322,21 +389,21 @@ class Measurement:
         from tests.harness import record
         from tests.harness.dispatch import reachable
         from tests.harness.last_call import path_of
-        from tests.harness.session import current
 
         for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
             path.unlink()
-        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        seconds = time.monotonic() - self.started
-        self.record = record.assemble(current, self.environment, self.tests, complete, seconds)
-        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(current.release))
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
+        seconds = time.monotonic() - _STARTED
+        self.record = record.assemble(self.run, self.environment, self.tests, complete, seconds)
+        self.record |= {"part": self.config.stash[_PART]} if self.config.stash[_PART] else {}
+        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(self.run.release))
         if self.tests:
             record.write(self.record, self.config.option.report)
             self.filed = self._file()
         if complete and self.config.stash[_BASELINE]:
             session.exitstatus = self._gate()
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
-            session.exitstatus = _HARNESS_ERROR
+            session.exitstatus = HARNESS_ERROR
 
     def _file(self):
         """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""
@@ -351,13 +418,14 @@ class Measurement:
 
     def _gate(self):
         """The exit code by what changed since the baseline."""
-        from tests.tools.compare import as_text, changes
+        from tests.tools.compare import as_text, changes, forgiven
         from tests.tools.records import as_record
 
         baseline, now = self.config.stash[_BASELINE], as_record(self.record, self.config.option.report)
         found = changes(baseline, now)
-        self.changes = list(as_text(baseline, now, found))
-        return pytest.ExitCode.TESTS_FAILED if any(change.is_worse for change in found) else pytest.ExitCode.OK
+        self.changes = [*as_text(baseline, now, found), *forgiven(baseline, now)]
+        is_worse = self.others_failed or any(change.is_worse for change in found)
+        return pytest.ExitCode.TESTS_FAILED if is_worse else pytest.ExitCode.OK
 
     def pytest_terminal_summary(self, terminalreporter):
         from tests.harness.summary import markdown, summary

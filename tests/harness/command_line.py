@@ -2,7 +2,7 @@
 
 import argparse
 
-BAD_INPUT = 4
+HARNESS_ERROR, BAD_INPUT = 3, 4
 
 
 class BadInput(Exception):

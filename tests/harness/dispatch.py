@@ -6,25 +6,14 @@ the names are "src.early", "src.last" and so on. A path is "native_layer", "nati
 """
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
-from packaging.version import Version
 
 from .arrays import mask_arrays, the_parameter
 from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of, mixes_types
 from .modes import BY_ID
 from .packing import packs, without_padding
-
-
-def since(release, version):
-    """Whether the release is that one or a later one."""
-    return release.version.release >= _numbers(version)
-
-
-@cache
-def _numbers(version):
-    return Version(version).release
+from .releases import since
 
 
 def blocks(case):

@@ -20,7 +20,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
 from . import builds, mode_text
-from .setting import MEASURED
+from .releases import MEASURED
 from .vectors import VARIABLE, is_lesser
 
 NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out

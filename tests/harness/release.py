@@ -8,12 +8,11 @@ import torch
 from packaging.version import Version
 
 from .cases import MultiHead, ScaledDotProduct
-from .dispatch import since
 from .modes import BY_ID
 from .precision import FULL, LOW
-from .setting import Setting, contains, is_measured
+from .releases import contains, is_measured, since
+from .setting import Setting
 
-OLDEST = Version("1.13")
 HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
 
 

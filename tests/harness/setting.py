@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from .releases import MEASURED, contains, is_measured
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,7 @@ class Setting:
 
 CPU = Setting()
 
-# Where the ranges of both ledgers have been measured: {type of device: releases}.
-MEASURED = {"cpu": ">=1.13", "cuda": "==2.11.*"}
 ON_CPU, ON_CUDA = ("cpu",), ("cuda",)
 ON_BOTH = (*ON_CPU, *ON_CUDA)
 
-
-def is_measured(device_type, version):
-    """Whether the ranges have been measured on this type of device in this release (a packaging.version.Version)."""
-    return contains(MEASURED.get(device_type, "<0"), version)
-
-
-def contains(affected, version):
-    """Whether a version specifier has this version, as which a nightly build of it counts."""
-    return SpecifierSet(affected, prereleases=True).contains(Version(version.base_version))
+__all__ = ["CPU", "MEASURED", "ON_BOTH", "ON_CPU", "ON_CUDA", "Setting", "contains", "is_measured"]

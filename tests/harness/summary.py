@@ -3,8 +3,8 @@
 from packaging.version import Version
 
 from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
+from .releases import is_measured
 from .session import ABSENT, CHANGED, PRESENT
-from .setting import is_measured
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 
 
@@ -30,18 +30,23 @@ def summary(record, path):
     e = record["environment"]
     yield f"torch {e['torch']} on {e['device']}: {total} calls were compared with the specification."
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
-    where = "torch on CPU" if _is_lent(e) else "this release"
+    where = "torch on CPU" if _is_lent(e) else f"torch {e['model']}" if "model" in e else "this release"
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for {where}"
     yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
         yield f"  {declined:7} were declined by the subject"
+    if record.get("part"):
+        yield f"This is a part of the suite: {', '.join(record['part'])}"
     if not record["complete"]:
         yield "The run is INCOMPLETE: it was interrupted."
     yield from _known(record)
     yield from _news(record)
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
-    yield f"{record['seconds']:.0f} s; {share:.0%} of the tests' CPU time was spent inside torch. Record: {path}"
+    yield (
+        f"{record['seconds']:.0f} s by the clock, with the import of torch and the ledger's own cases; {share:.0%} of"
+        f" the tests' CPU time was spent inside torch. Record: {path}"
+    )
 
 
 def _is_lent(environment):
@@ -68,7 +73,7 @@ def _news(record):
             yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
         if entry["status"] == PRESENT and entry["expected"] is False:
             yield f"The ledger's range is wrong: {id} is present."
-        if entry["status"] == CHANGED:
+        if entry["status"] == CHANGED and not _is_lent(record["environment"]):
             yield f"Changed: {id} does neither what it did nor what is specified."
     for id, test in record["tests"].items():
         if test["outcome"] in (FAILED, HARNESS_ERROR, CRASH):

@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.clauses import TESTS, clauses_of
+
 ROOT = Path(__file__).parents[2]
 CLAUSES = {int(n) for n in re.findall(r"^\| (\d+) \|", (ROOT / "reference" / "README.md").read_text(), re.MULTILINE)}
-TESTS = sorted((ROOT / "tests" / "conformance").glob("test_*.py"))
-
-
-def clauses_of(path):
-    """{test: clauses}, read from the marks in the source."""
-    found = {}
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            marks = [ast.unparse(mark) for mark in node.decorator_list if "mark.clause" in ast.unparse(mark)]
-            found[node.name] = {int(n) for mark in marks for n in re.findall(r"\d+", mark)}
-    return found
+SELFTESTS = ROOT / "tests" / "selftest"
 
 
 def test_the_specification_has_its_clauses():
@@ -35,3 +27,12 @@ def test_every_conformance_test_names_clauses_that_exist(path):
 def test_every_clause_is_tested():
     tested = set().union(*(clauses for path in TESTS for clauses in clauses_of(path).values()))
     assert tested == CLAUSES
+
+
+def test_only_the_suites_own_tests_import_from_each_other():
+    """What else there is stands on the harness and the tools alone."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.parent == SELFTESTS or path.name.startswith("test_"):
+            continue
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not [node.module for node in nodes if "selftest" in (node.module or "")], path

@@ -12,6 +12,8 @@ RECORDS = Path(__file__).parents[2] / "docs" / "results"
 OLD = RECORDS / "2.13.0-cpu.json"
 TEST = "tests/conformance/test_multihead_attention.py::test_inference_is_as_specified"
 ENTRY = "empty-row-nan-explicit"
+PINNED = f"tests/conformance/test_ledger.py::test_pinned_case_does_what_the_ledger_says[{ENTRY}]"
+DEEP = "[" * 100_000 + "]" * 100_000
 ELSEWHERE = "native-layer-bias"  # an entry of other releases
 
 
@@ -95,7 +97,7 @@ def test_a_deviation_of_some_cpus_is_called_that():
 def test_a_deviation_is_told_once():
     def changed(record):
         status(ENTRY, "changed")(record)
-        fails(record, f"tests/conformance/test_ledger.py::test_pinned_case_does_what_the_ledger_says[{ENTRY}]")
+        fails(record, PINNED)
 
     assert [change[:2] for change in found(nothing, changed)] == [(compare.CHANGES, ENTRY)]
 
@@ -112,7 +114,9 @@ def test_every_format_tells_what_regressed_and_the_exit_code_says_so(how, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 1}', '{"schema": 2, "complete": false}', '{"schema": 2, "complete": true}']
+    "text",
+    ["", "{", "[]", DEEP, '{"schema": 1}', '{"schema": 2, "complete": false}', '{"schema": 2, "complete": true}'],
+    ids=lambda text: text[:40],
 )
 def test_what_is_no_record_is_bad_input(text, tmp_path, capsys):
     path = tmp_path / "torn.json"
@@ -120,3 +124,39 @@ def test_what_is_no_record_is_bad_input(text, tmp_path, capsys):
     assert compare.main([str(OLD), str(path)]) == 4
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert compare.main([str(OLD), str(tmp_path / "none.json")]) == 4
+
+
+def test_a_part_is_compared_with_the_whole_in_one_line():
+    def keep_one(record):
+        record["tests"] = {TEST: record["tests"][TEST]}
+        record["part"] = ["-k inference"]
+        record["ledger"] = {id: entry for id, entry in record["ledger"].items() if entry["status"] == "absent"}
+
+    ((kind, id, what),) = found(nothing, keep_one)
+    assert (kind, what) == (compare.GONE, "not run now, which is of a part of the suite: -k inference")
+    assert id.endswith(" tests")
+    ((kind, _, what),) = found(keep_one, nothing)
+    assert (kind, what) == (compare.NEW, "not run by the first record, which is of a part of the suite: -k inference")
+
+
+def test_a_test_of_an_entry_that_a_baseline_lacks_is_no_news_but_a_regression():
+    def without(record):
+        del record["ledger"][ENTRY]
+        record["tests"].pop(PINNED, None)
+
+    assert [change[:2] for change in found(without, lambda record: fails(record, PINNED))] == [
+        (compare.REGRESSED, PINNED),
+        (compare.NEW, ENTRY),
+    ]
+
+
+def test_what_is_forgiven_is_told():
+    old, new = plain(), plain()
+    fails(old)
+    fails(new)
+    del old["tests"][PINNED]
+    lines = list(compare.forgiven(as_record(old, "old"), as_record(new, "new")))
+    assert lines[0] == "forgiven, since the baseline has these failures too (1):"
+    assert lines[1] == f"  {TEST}: output[0]: expected 1.0, got 2.0"
+    assert lines[2].startswith("The baseline lacks 1 of these ")
+    assert not list(compare.forgiven(as_record(new, "new"), as_record(plain(), "plain")))

@@ -13,7 +13,7 @@ from packaging.version import Version
 from torch._subclasses import FakeTensorMode
 
 from tests.harness import cuda_ledger, dangers, ledger
-from tests.harness.again import parse
+from tests.harness.case_text import parse
 from tests.harness.modes import BY_ID
 from tests.harness.packing import packs
 from tests.harness.refusals import refusal

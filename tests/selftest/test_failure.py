@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.harness import session
-from tests.harness.again import parse
+from tests.harness.case_text import parse
 from tests.harness.comparison import Mismatch
 from tests.harness.failure import explain, grid
 from tests.harness.laws import LAWS

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from torch.nn import functional
 
 from tests.harness.command_line import BadInput
 from tests.tools import history
@@ -40,6 +41,7 @@ def step(**changes):
     return Step(json.loads(json.dumps(digest(record(**changes)))))
 
 
+@pytest.mark.skipif(not hasattr(functional, "scaled_dot_product_attention"), reason="a row of later releases")
 def test_a_report_is_explained_by_what_the_two_models_say_of_its_case():
     by_test = {report.test: report.explained for report in step().reports}
     assert by_test == {"a-b": {"flash-first-keys-hidden"}, "a-c": {"sdpa-mask-with-hint"}, "a-d": set()}
@@ -80,3 +82,23 @@ def test_a_run_by_its_own_model_is_refused(tmp_path, capsys):
     (tmp_path / "own.json").write_text(json.dumps(own))
     assert history.main(["--add", str(tmp_path / "own.json")]) == 4
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", json.dumps({"environment": 3})], ids=lambda text: text[:9])
+def test_what_is_no_record_is_refused(text, tmp_path, capsys):
+    path = tmp_path / "none.json"
+    path.write_text(text)
+    assert history.main(["--add", str(path)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_case_of_a_record_is_not_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(history, "DIGESTS", tmp_path / "digests")
+    made, path = tmp_path / "made", tmp_path / "strange.json"
+    code = f"MultiHead(N=[c for c in ().__class__.__base__.__subclasses__()][0](['touch', '{made}']))"
+    strange = record(tests={"t": {"outcome": "failed", "message": FLASH.replace(CASE, code)}})
+    path.write_text(json.dumps(strange))
+    assert history.main(["--add", str(path), "--check"]) == 4
+    assert not made.exists()
+    assert not history.DIGESTS.exists()
+    assert "not one of ScaledDotProduct" in capsys.readouterr().err

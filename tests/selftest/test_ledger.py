@@ -8,8 +8,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tests.harness import ledger, session
-from tests.harness.again import parse
 from tests.harness.arrays import directions
+from tests.harness.case_text import parse
 from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.failure import shortest_repr
 from tests.harness.release import Release

@@ -43,7 +43,27 @@ def test_seeds_add_up():
 
 def test_shards_are_put_together():
     shards = [with_tests(plain(), lambda i, rest=rest: i % 2 == rest) for rest in (0, 1)]
-    assert set(merge.merged(shards)["tests"]) == set(plain()["tests"])
+    for i, shard in enumerate(shards):
+        shard["part"] = [f"--shard {i + 1}/2"]
+    made = merge.merged(shards)
+    assert set(made["tests"]) == set(plain()["tests"])
+    assert "part" not in made
+
+
+@pytest.mark.parametrize(
+    "parts, part",
+    [
+        ([["-k x", "--shard 1/2"], ["-k x", "--shard 2/2"]], ["-k x"]),
+        ([["--shard 1/3"], ["--shard 2/3"]], ["--shard 1/3", "--shard 2/3"]),
+        ([["--shard 1/2"], ["-k x", "--shard 2/2"]], ["--shard 1/2", "-k x", "--shard 2/2"]),
+        ([["-k x"], ["-k y"]], ["-k x", "-k y"]),
+        ([["-k x"], []], None),
+    ],
+    ids=str,
+)
+def test_what_is_merged_is_a_part_unless_it_has_all(parts, part):
+    records = [plain(str(i)) | {"part": its} for i, its in enumerate(parts)]
+    assert merge.merged(records).get("part") == part
 
 
 def test_the_same_record_twice_counts_once():

@@ -2,21 +2,26 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.harness.releases import NEWEST, OLDEST
 
 ROOT = Path(__file__).parents[2]
 USAGE, HARNESS_ERROR = 4, 3
 CHEAP = "tests/conformance/test_generate_square_subsequent_mask.py"
+RIGHT = "def test_it():\n    pass\n"
+WRONG = "def test_it():\n    assert False, 'torch is wrong'\n"
 
 
 def run(*arguments, path=CHEAP, **options):
     command = [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "--hypothesis-profile=quick", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, **options)
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run(command, check=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,9 @@ def run(*arguments, path=CHEAP, **options):
         (["--import=no_such_backend"], "--import no_such_backend: ModuleNotFoundError"),
         (["--shard=3/2"], "--shard 3/2: not a part"),
         (["--model=new"], "--model new: not a version"),
+        (["--model=9.9"], f"--model 9.9: no release that is modelled: {OLDEST} to {NEWEST}, the newest"),
+        (["--model=1.12.1"], "--model 1.12.1: no release that is modelled"),
+        (["--no-ledger", f"--model={NEWEST}"], "--no-ledger and --model contradict each other"),
         (["--report=/proc/no/such/folder/record.json"], "cannot be written"),
     ],
 )
@@ -64,34 +72,43 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
         assert words in result.stdout
 
 
+@pytest.fixture(scope="session")
+def copy_of_the_suite(tmp_path_factory):
+    """A folder with a copy, whose conformance tests can be changed."""
+    copy = tmp_path_factory.mktemp("suite")
+    for name in ("conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("reference", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
 @pytest.fixture
-def conformance_test():
-    """Puts a test file among the conformance tests for a moment, in a folder that no other test looks into."""
-    with TemporaryDirectory(dir=ROOT / "tests" / "conformance", prefix="of_the_harness_") as folder:
-        path = Path(folder) / "test_it.py"
+def run_test(copy_of_the_suite):
+    """Runs a file of conformance tests, given as text."""
+    path = copy_of_the_suite / "tests" / "conformance" / "test_it.py"
 
-        def write(body):
-            path.write_text(body)
-            return str(path.relative_to(ROOT))
+    def write_and_run(body, *arguments):
+        path.write_text(body)
+        return run(*arguments, path=str(path.relative_to(copy_of_the_suite)), cwd=copy_of_the_suite)
 
-        yield write
+    yield write_and_run
+    path.unlink(missing_ok=True)
 
 
-def test_an_error_of_the_suite_is_told_apart_from_a_failure(conformance_test, tmp_path):
-    path = conformance_test("def test_it():\n    raise KeyError('a bug of ours')\n")
-    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+def test_an_error_of_the_suite_is_told_apart_from_a_failure(run_test, tmp_path):
+    result = run_test("def test_it():\n    raise KeyError('a bug of ours')\n", f"--report={tmp_path / 'r.json'}")
     assert result.returncode == HARNESS_ERROR
     assert "HARNESS ERROR" in result.stdout
 
 
-def test_a_failure_is_an_ordinary_one(conformance_test, tmp_path):
-    path = conformance_test("def test_it():\n    assert False, 'torch is wrong'\n")
-    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+def test_a_failure_is_an_ordinary_one(run_test, tmp_path):
+    result = run_test(WRONG, f"--report={tmp_path / 'r.json'}")
     assert result.returncode == 1
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"failed": 1}
 
 
-def test_patience_ends(conformance_test, tmp_path):
+def test_patience_ends(run_test, tmp_path):
     """Of tests like those of compiled calls, which ask Hypothesis when they are run."""
     text = """
 import pytest
@@ -105,23 +122,22 @@ def test_it(number):
 
     ask()
 """
-    path = conformance_test(text)
     told = {}
     for patience in ("0", "60"):
-        run(f"--report={tmp_path}/record.json", f"--patience={patience}", path=path)
+        run_test(text, f"--report={tmp_path}/record.json", f"--patience={patience}")
         results = json.loads((tmp_path / "record.json").read_text())["tests"].values()
         told[patience] = [re.search(r"of \d: (\d+)", result["message"])[1] == "1000" for result in results]
     assert told == {"0": [True, False], "60": [True, True]}
 
 
-def test_a_crash_keeps_what_was_found(conformance_test, tmp_path):
-    path = conformance_test("import os\n\ndef test_a():\n    pass\n\ndef test_b():\n    os.abort()\n")
-    result = run("-n1", f"--report={tmp_path / 'r.json'}", path=path)
+def test_a_crash_keeps_what_was_found(run_test, tmp_path):
+    body = "import os\n\ndef test_a():\n    pass\n\ndef test_b():\n    os.abort()\n"
+    result = run_test(body, "-n1", f"--report={tmp_path / 'r.json'}")
     assert result.returncode == 1
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
 
 
-def test_a_crash_tells_the_call_that_was_being_made(conformance_test, tmp_path):
+def test_a_crash_tells_the_call_that_was_being_made(run_test, tmp_path):
     body = """
 import os
 from tests.harness import session
@@ -131,22 +147,22 @@ def test_it():
     session.current.last_call.note(MultiHead(N=3))
     os.abort()
 """
-    run("-n1", f"--report={tmp_path / 'r.json'}", path=conformance_test(body))
+    run_test(body, "-n1", f"--report={tmp_path / 'r.json'}")
     (test,) = json.loads((tmp_path / "r.json").read_text())["tests"].values()
     assert 'python -m tests.harness.again "MultiHead(N=3)"' in test["message"]
     assert not list(tmp_path.glob("*.call"))
 
 
-def test_a_hang_ends_its_test_and_keeps_what_was_found(conformance_test, tmp_path):
-    path = conformance_test("import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n")
-    result = run("-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}", path=path)
+def test_a_hang_ends_its_test_and_keeps_what_was_found(run_test, tmp_path):
+    body = "import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n"
+    result = run_test(body, "-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}")
     assert result.returncode == 1
     assert json.loads((tmp_path / "r.json").read_text())["outcomes"] == {"passed": 1, "crash": 1}
 
 
-def test_an_interrupted_run_is_marked_incomplete(conformance_test, tmp_path):
-    path = conformance_test("def test_a():\n    pass\n\ndef test_b():\n    raise KeyboardInterrupt\n")
-    result = run(f"--report={tmp_path / 'r.json'}", path=path)
+def test_an_interrupted_run_is_marked_incomplete(run_test, tmp_path):
+    body = "def test_a():\n    pass\n\ndef test_b():\n    raise KeyboardInterrupt\n"
+    result = run_test(body, f"--report={tmp_path / 'r.json'}")
     assert result.returncode == 2
     assert not json.loads((tmp_path / "r.json").read_text())["complete"]
     assert "INCOMPLETE" in result.stdout
@@ -167,19 +183,76 @@ def test_the_suites_own_tests_measure_nothing(folder):
     assert "attention masks" not in result.stdout
 
 
-def test_a_baseline_makes_the_run_a_gate(conformance_test, tmp_path):
+def test_a_baseline_makes_the_run_a_gate(run_test, tmp_path):
     old, new = tmp_path / "old.json", tmp_path / "new.json"
-    path = conformance_test("def test_it():\n    assert False, 'torch is wrong'\n")
-    assert run(f"--report={old}", path=path).returncode == 1
-    same = run(f"--baseline={old}", f"--report={new}", path=path)
+    assert run_test(WRONG, f"--report={old}").returncode == 1
+    same = run_test(WRONG, f"--baseline={old}", f"--report={new}")
     assert same.returncode == 0
     assert "nothing changed" in same.stdout
-    conformance_test("def test_it():\n    pass\n")
-    fixed = run(f"--baseline={old}", f"--report={new}", path=path)
+    assert (
+        "forgiven, since the baseline has these failures too (1):\n  tests/conformance/test_it.py::test_it: "
+        in same.stdout
+    )
+    fixed = run_test(RIGHT, f"--baseline={old}", f"--report={new}")
     assert fixed.returncode == 0
     assert "fixed (1)" in fixed.stdout
-    conformance_test("def test_it():\n    assert False\n")
-    assert run(f"--baseline={new}", f"--report={old}", path=path).returncode == 1
+    assert "forgiven" not in fixed.stdout
+    assert run_test(WRONG, f"--baseline={new}", f"--report={old}").returncode == 1
+
+
+def test_a_baseline_forgives_nothing_that_it_has_not_run(run_test, tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    assert run_test(RIGHT, f"--report={old}").returncode == 0
+    result = run_test(f"{RIGHT}\ndef test_other():\n    assert False\n", f"--baseline={old}", f"--report={new}")
+    assert result.returncode == 1
+    assert "The baseline lacks 1 of these 2 tests: of them it forgives nothing." in result.stdout
+
+
+def test_a_part_of_the_suite_says_so_and_leaves_the_record_of_the_whole_alone(run_test, copy_of_the_suite):
+    reports = copy_of_the_suite / "reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    result = run_test(RIGHT, "-k", "test_it", "--shard=1/1")
+    (report,) = reports.glob("*.json")
+    assert report.stem.endswith("-cpu-part")
+    assert json.loads(report.read_text())["part"] == ["tests/conformance/test_it.py", "-k test_it"]
+    assert "This is a part of the suite: tests/conformance/test_it.py, -k test_it" in result.stdout
+
+
+def test_a_run_that_ends_with_the_first_failure_is_not_complete(run_test, tmp_path):
+    run_test(f"{WRONG}\ndef test_other():\n    pass\n", "-x", f"--report={tmp_path / 'r.json'}")
+    assert not json.loads((tmp_path / "r.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["tests/selftest", "tests/conformance"]], ids=str)
+def test_every_test_is_found_from_the_root(arguments):
+    """As an editor finds them: in one run, and wherever it begins."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout
+    for found in ("tests/conformance/test_ledger.py::", "tests/selftest/test_options.py::"):
+        assert found in result.stdout
+
+
+def test_in_one_run_with_the_suites_own_tests_only_conformance_is_measured(run_test, copy_of_the_suite, tmp_path):
+    """And by its own session, although other tests begin theirs, with the whole ledger."""
+    own = copy_of_the_suite / "tests" / "selftest" / "test_own.py"
+    own.write_text(
+        "from tests.harness import session\n"
+        "RUN = session.start()\n"
+        "def test_own():\n    assert session.current.entries\n"
+        "def test_fails():\n    assert False\n"
+    )
+    body = (
+        "from tests.harness import session\n"
+        "RUN = session.current\n"
+        "def test_it():\n    assert session.current is RUN and not RUN.entries\n"
+    )
+    report = tmp_path / "r.json"
+    result = run_test(body, str(own), "--no-ledger", f"--report={report}")
+    own.unlink()
+    assert result.returncode == 1, result.stdout
+    assert "1 failed, 2 passed" in result.stdout
+    assert list(json.loads(report.read_text())["tests"]) == ["tests/conformance/test_it.py::test_it"]
 
 
 def test_a_baseline_that_is_no_record_is_a_usage_error(tmp_path):

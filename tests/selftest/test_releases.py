@@ -1,4 +1,4 @@
-"""The releases that tox.ini names, those that have a record, and those that the README speaks of are the same."""
+"""The releases of tests/harness/releases.py are those that every other place names, and those that have a record."""
 
 import configparser
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from tests.tools.catalogue import pages
+from tests.harness.releases import NEWEST, OLDEST, RELEASES, is_modelled
 
 VERBS = ("compare", "merge", "bisect", "sensitivity")
 ROOT = Path(__file__).parents[2]
@@ -21,15 +21,39 @@ def tox(section, option):
     return parser[section][option]
 
 
-def releases():
+def text_of(*path):
+    return ROOT.joinpath(*path).read_text()
+
+
+def test_the_list_is_in_order():
+    assert sorted(RELEASES, key=Version) == list(RELEASES)
+
+
+def test_tox_lists_every_release_and_no_other():
     (listed,) = re.findall(r"torch\{([\d.,]+)\}", tox("tox", "env_list"))
-    return listed.split(",")
+    assert listed.split(",") == list(RELEASES)
 
 
-def test_every_listed_release_is_installed_by_its_environment():
-    lines = tox("testenv", "deps").splitlines()
-    for release in releases():
-        assert f"torch{release}: torch=={release}.*" in [line.strip() for line in lines]
+def test_every_release_is_installed_by_its_environment():
+    assert re.findall(r"^torch([\d.]+): torch==\1\.\*$", tox("testenv", "deps"), re.MULTILINE) == list(RELEASES)
+
+
+@pytest.mark.parametrize("name", ["selftest", "benchmark"])
+def test_the_suite_itself_is_tested_on_the_newest(name):
+    assert f"torch=={NEWEST}.*" in tox(f"testenv:{name}", "deps").splitlines()
+
+
+def test_the_ci_measures_the_oldest_and_the_newest():
+    assert re.findall(r"tox -e torch([\d.]+)", text_of(".ci", "run")) == [OLDEST, NEWEST]
+
+
+def test_the_workflow_for_other_repositories_shows_the_newest():
+    assert f"pip install torch=={NEWEST}.0 " in text_of(".github", "workflows", "backend.yml")
+
+
+@pytest.mark.parametrize("version, is_known", [("2.4", True), ("2.4.1+cpu", True), ("2.99", False), ("1.12.1", False)])
+def test_a_patch_release_of_a_modelled_one_is_modelled(version, is_known):
+    assert is_modelled(Version(version)) == is_known
 
 
 def test_every_listed_release_has_a_record_that_holds():
@@ -39,7 +63,7 @@ def test_every_listed_release_has_a_record_that_holds():
         if record["environment"]["device"] == "cpu" and record["cpu_seconds_in_torch"] > 10:
             version = Version(record["environment"]["torch"])
             whole[f"{version.major}.{version.minor}"] = record
-    assert set(whole) == set(releases())
+    assert set(whole) == set(RELEASES)
     for record in whole.values():
         assert record["complete"]
         assert set(record["outcomes"]) <= {"passed", "skipped"}
@@ -53,16 +77,24 @@ def test_what_was_skipped_counts_nothing(path):
 
 
 def test_the_readme_names_the_oldest_and_the_newest():
-    text = (ROOT / "README.md").read_text()
-    oldest, *_, newest = releases()
-    assert f"1.13 to {newest}" in " ".join(text.split())
-    assert f"`torch{oldest}` ... `torch{newest}`" in text
+    text = " ".join(text_of("README.md").split())
+    assert set(re.findall(rf"\b{OLDEST} to ([\d.]+\d)", text)) == {NEWEST}
+    assert f"`torch{OLDEST}` ... `torch{NEWEST}`" in text
+    assert f"what is there today, in {NEWEST}:" in text
+    assert f"python -m tox -e torch{NEWEST} ``` This installs torch {NEWEST} " in text
+    assert f"`reports/{NEWEST}.0-cpu.json`" in text
+
+
+def test_the_readme_adds_a_release_that_is_new():
+    text = text_of("README.md").partition("## To add a release")[2].partition("\n## ")[0]
+    added = {Version(number) for number in re.findall(r"torch([\d.]+\d)", text)}
+    assert len(added) == 1
+    assert min(added) > Version(NEWEST)
 
 
 def test_the_workflow_measures_every_release():
-    text = (ROOT / ".github" / "workflows" / "measure.yml").read_text()
-    listed = re.search(r"release:\n\s+\[(.*)\]", text)[1]
-    assert re.findall(r'"([\d.]+)"', listed) == releases()
+    listed = re.search(r"release:\n\s+\[(.*)\]", text_of(".github", "workflows", "measure.yml"))[1]
+    assert re.findall(r'"([\d.]+)"', listed) == list(RELEASES)
 
 
 @pytest.mark.parametrize("name", ["torch-nightly", "torch-installed", "docs", "selftest", "lint", "benchmark", *VERBS])
@@ -71,6 +103,9 @@ def test_every_other_environment_is_described(name):
 
 
 def test_a_new_record_is_a_new_column(tmp_path):
+    pytest.importorskip("jinja2", reason="the pages are written with a torch that brings it")
+    from tests.tools.catalogue import pages
+
     for path in RESULTS:
         (tmp_path / path.name).write_text(path.read_text())
     record = json.loads(RESULTS[-1].read_text())

@@ -1,5 +1,7 @@
 """The log of a soak adds up, and its page tells what failed."""
 
+import re
+
 from tests.tools import soak
 
 RECORD = {
@@ -28,6 +30,16 @@ def test_the_page_tells_what_failed():
     page = soak.page({"2.15.0-cpu": log})
     assert "| 2.15.0-cpu | 1 | default | 17 | 2 | one |" in page
     assert "plain: ≤ 0.01" in page
+
+
+def test_the_readme_has_the_numbers_of_the_page():
+    page, readme = (" ".join(path.read_text().split()) for path in (soak.PAGE, soak.ROOT / "README.md"))
+    (counted,) = re.findall(r"Of ([\d,]+) comparisons ([\d,]+) needed the full bound", page)
+    assert re.findall(r"Of ([\d,]+) comparisons in repeated runs of all releases all but ([\d,]+) keep", readme) == [
+        counted
+    ]
+    runs = sum(int(number) for number in re.findall(r"\| [\d.]+-cpu \| (\d+) \|", page))
+    assert re.findall(r"All (\d+) runs are in the \[log\]", readme) == [str(runs)]
 
 
 def test_the_page_in_the_docs_is_fresh():

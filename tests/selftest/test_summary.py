@@ -35,3 +35,21 @@ def test_an_entry_that_is_not_as_expected_is_told(id, status, begins):
 @pytest.mark.parametrize("id, status", [(ENTRY, "present"), (OF_SOME_CPUS, "present"), (ELSEWHERE, "absent")])
 def test_one_that_is_as_expected_is_not(id, status):
     assert not told(id, status)
+
+
+def lines_of(**environment):
+    record = json.loads(RECORD.read_text())
+    record["environment"] |= environment
+    record["ledger"][ENTRY] |= {"status": "changed"}
+    return "\n".join(summary(record, "record.json"))
+
+
+def test_the_model_that_judged_is_named():
+    assert "as the ledger predicts for this release" in lines_of()
+    assert "as the ledger predicts for torch 2.4.1" in lines_of(model="2.4.1")
+
+
+@pytest.mark.parametrize("environment", [{"device": "mps"}, {"subject": "module:factory"}], ids=str)
+def test_where_nothing_was_measured_an_entry_that_is_neither_is_no_news(environment):
+    assert f"Changed: {ENTRY}" in lines_of()
+    assert "Changed: " not in lines_of(**environment)

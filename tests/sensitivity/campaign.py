@@ -24,7 +24,7 @@ from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected, without_translations
-from tests.sensitivity.kill_table import FOUND, PAGE, function_of, page, summarise
+from tests.sensitivity.kill_table import PAGE, function_of, keep, page, read, summarise
 from tests.sensitivity.reach import Only, Recorder, sign
 
 ROOT = Path(__file__).parents[2]
@@ -221,9 +221,8 @@ def main(arguments=None):
     if not options.faults and not options.profile:
         about = {"torch": torch.__version__.split("+")[0], "seed": options.seed, "first": options.first}
         found = summarise(results, about)
-        FOUND.parent.mkdir(parents=True, exist_ok=True)
-        FOUND.write_text(json.dumps(found, indent=1) + "\n")
-        PAGE.write_text(page(found))
+        keep(found)
+        PAGE.write_text(page(read()))
     return _verdict(results) or _verdict_on(controls)
 
 

@@ -1,18 +1,44 @@
-"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md: what the last campaign found."""
+"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md: what the campaign on a torch found.
+
+Each campaign leaves a file that is named by its torch; the page tells of the newest, or of that after --torch.
+"""
 
 import json
 import sys
 from pathlib import Path
 
+from packaging.version import Version
+
 from tests.harness.command_line import Parser
-from tests.selftest.test_clauses import TESTS, clauses_of
 from tests.sensitivity.faults import CLASSES
 from tests.sensitivity.reasons import REASONS
+from tests.tools.clauses import TESTS, clauses_of
 
 ROOT = Path(__file__).parents[2]
-FOUND = ROOT / "docs" / "results" / "sensitivity" / "2.15.0-cpu.json"
+FOLDER = ROOT / "docs" / "results" / "sensitivity"
 PAGE = ROOT / "docs" / "sensitivity.md"
 _HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "profile")
+
+
+def path_of(torch, folder=FOLDER):
+    """Where is kept what a campaign on this version of torch found."""
+    return folder / f"{torch}-cpu.json"
+
+
+def newest(folder=FOLDER):
+    """The newest torch of which a campaign is kept."""
+    return max((path.stem.removesuffix("-cpu") for path in folder.glob("*-cpu.json")), key=Version)
+
+
+def read(torch=None, folder=FOLDER):
+    """What the campaign on this version of torch found, or on the newest."""
+    return json.loads(path_of(torch or newest(folder), folder).read_text())
+
+
+def keep(found, folder=FOLDER):
+    """Keep what a campaign found, beside those on other versions of torch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path_of(found["torch"], folder).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def summarise(results, environment):
@@ -110,10 +136,13 @@ def _clauses(found):
 
 
 def main(arguments):
-    parser = Parser(prog="python -m tests.sensitivity.kill_table", description=__doc__)
+    parser = Parser(prog="python -m tests.sensitivity.kill_table", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    parser.add_argument("--torch", metavar="VERSION", help="of which campaign (default: the newest)")
     options = parser.parse_args(arguments)
-    text = page(json.loads(FOUND.read_text()))
+    if options.torch and not path_of(options.torch).exists():
+        parser.error(f"--torch {options.torch}: no campaign on it is kept in {FOLDER}")
+    text = page(read(options.torch))
     is_stale = not PAGE.exists() or PAGE.read_text() != text
     if is_stale and options.check:
         print(f"stale: {PAGE}; run python -m tests.sensitivity.kill_table", file=sys.stderr)

@@ -1,16 +1,14 @@
 """The kill table tells of every fault and every test, and is fresh."""
 
-import json
-
 import pytest
 
-from tests.selftest.test_clauses import TESTS, clauses_of
 from tests.sensitivity import kill_table
 from tests.sensitivity.campaign import Result
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.reasons import REASONS
+from tests.tools.clauses import TESTS, clauses_of
 
-FOUND = json.loads(kill_table.FOUND.read_text())
+FOUND = kill_table.read()
 NAMES = [f"{path.name}::{name}" for path in TESTS for name in clauses_of(path)]
 
 
@@ -43,3 +41,18 @@ def test_reasons_are_given_for_tests_that_exist():
 
 def test_the_page_is_fresh():
     assert kill_table.main(["--check"]) == 0
+
+
+def test_a_campaign_on_another_torch_is_kept_beside_the_others(tmp_path):
+    for torch in ("2.15.0", "2.9.1", "2.16.0"):
+        kill_table.keep(FOUND | {"torch": torch}, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert kill_table.read(folder=tmp_path)["torch"] == "2.16.0"
+    assert kill_table.read("2.9.1", tmp_path)["torch"] == "2.9.1"
+
+
+def test_a_torch_without_a_campaign_is_bad_input(capsys):
+    with pytest.raises(SystemExit) as ended:
+        kill_table.main(["--torch", "0.1"])
+    assert ended.value.code == 4
+    assert "--torch 0.1: no campaign on it is kept" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from zlib import crc32
 from packaging.version import InvalidVersion, Version
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
+from tests.harness.releases import OLDEST
 
 from .search import OTHER, SAME, UNKNOWN, turning_point
 
@@ -45,7 +46,7 @@ class Log:
 def main(arguments):
     parser = Parser(prog="bisect", description="In which release something broke, or was fixed.")
     parser.add_argument("what", metavar="WHAT", help="the id of a ledger's entry, or a script")
-    parser.add_argument("--good", default="1.13", help="an end of the range, any release (default: %(default)s)")
+    parser.add_argument("--good", default=OLDEST, help="an end of the range, any release (default: %(default)s)")
     parser.add_argument("--bad", help="the other end (default: the newest release)")
     parser.add_argument("--nightly", action="store_true", help="search among the nightly builds of the index")
     options = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from tests.claims.claim import Claim
+from tests.harness.releases import NEWEST, OLDEST
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 
@@ -22,15 +23,15 @@ FILES = (
     "test_modes",
 )
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 # What people say about masks
 
 Claims that tutorials, answers and chatbots repeat about attention masks in PyTorch, in our words, each with a verdict,
-the reason, and a recipe that works. The tests that are named below each claim pass on every release of torch from 1.13
-to 2.15, on CPU (`python -m pytest tests/claims`); where releases differ, the tests ask each for what it does. (1.13 has
-no `F.scaled_dot_product_attention`: tests of it are skipped there.) Whatever figure stands here is asserted there,
-against the [reference](../reference/README.md) or numbers worked out by hand. The recipes are the functions that the
-tests call.
+the reason, and a recipe that works. The tests that are named below each claim pass on every release of torch from
+{OLDEST} to {NEWEST}, on CPU (`python -m pytest tests/claims`); where releases differ, the tests ask each for what it
+does. (1.13 has no `F.scaled_dot_product_attention`: tests of it are skipped there.) Whatever figure stands here is
+asserted there, against the [reference](../reference/README.md) or numbers worked out by hand. The recipes are the
+functions that the tests call.
 
 N is the number of samples, S of keys, L of queries, T of target positions, E of features. "An attention that averages"
 is one whose scores are all 0, so that its output is the mean of the tokens that a query sees: which ones they are can

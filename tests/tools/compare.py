@@ -40,16 +40,48 @@ class Change:
 
 def changes(old, new):
     """The Changes from one Record to another, the worst first."""
-    found = [*_of_ledger(old, new), *_of_tests(old, new)]
-    told = {change.id for change in found}
-    found = [change for change in found if _entry(change.id) not in told]
+    of_ledger = list(_of_ledger(old, new))
+    told = {change.id: change.is_worse for change in of_ledger}  # the test of an entry says it once more
+    of_tests = [change for change in _of_tests(old, new) if change.is_worse > told.get(_entry(change.id), -1)]
+    found = _counted(old, new, [*of_ledger, *of_tests])
     return tuple(sorted(found, key=lambda change: (KINDS.index(change.kind), change.id)))
+
+
+def _counted(old, new, found):
+    """The changes; where a record is of a part of the suite, the tests that only the other one ran are one of them."""
+    for record, kind, how in ((new, GONE, "not run now"), (old, NEW, "not run by the first record")):
+        if record.part:
+            others = [
+                change
+                for change in found
+                if change.kind == kind and "::" in change.id and change.id not in record.tests
+            ]
+            found = [change for change in found if change not in others]
+            what = f"{how}, which is of a part of the suite: {', '.join(record.part)}"
+            found += [Change(kind, f"{len(others)} tests", what)] if others else []
+    return found
+
+
+def forgiven(old, new):
+    """Lines that tell which tests fail in both records, and how many of the new one the old one has not run."""
+    failing = [id for id, (outcome, _) in new.tests.items() if outcome in _WRONG and _outcome(old, id) in _WRONG]
+    if failing:
+        yield f"forgiven, since the baseline has these failures too ({len(failing)}):"
+        yield from (f"  {id}: {_headline(new.tests[id][1])}" for id in sorted(failing))
+    if missing := new.tests.keys() - old.tests.keys():
+        yield f"The baseline lacks {len(missing)} of these {len(new.tests)} tests: of them it forgives nothing."
+
+
+def _outcome(record, id):
+    return record.tests.get(id, (None, ""))[0]
 
 
 def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
     known = titles()
     for id in sorted(old.ledger.keys() | new.ledger.keys()):
         before, after = (record.state(id) or NOT_APPLICABLE for record in (old, new))
+        if (old.part and before == NOT_APPLICABLE) or (new.part and after == NOT_APPLICABLE):
+            continue  # a part does not ask for every entry
         kind = {
             (ABSENT, PRESENT): BEGINS,
             (NOT_APPLICABLE, PRESENT): NEW,

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness.again import parse
+from tests.harness.case_text import parse
 from tests.harness.dropping import UnlikeDropout
 from tests.harness.record import CRASH, FAILED
 from tests.harness.setting import Setting

@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.again import parse
+from tests.harness.case_text import parse
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.dispatch import since
 from tests.harness.modes import BY_ID
@@ -27,7 +27,7 @@ from tests.harness.wrong_masks import CALLS
 from tests.harness.wrong_masks_ledger import predicted
 
 from .filing import Failure
-from .records import read_records
+from .records import read_json, read_records
 from .upstream import EXPLANATIONS, RELEASED, THREADS
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,8 @@ def digest(record):
     environment = record["environment"]
     if "model" not in environment:
         raise BadInput(f"{environment['torch']}: judged by its own model, not by that of the release before (--model)")
+    if record.get("part"):
+        raise BadInput(f"{environment['torch']}: the record of a part of the suite: {', '.join(record['part'])}")
     failed = {id: test for id, test in record["tests"].items() if test["outcome"] in (FAILED, CRASH)}
     return {
         **{name: environment[name] for name in ("torch", "model", "device", "profile", "seed")},
@@ -57,6 +59,8 @@ def digest(record):
 
 def _report(failure):
     cases = re.findall(r'tests\.harness\.again "(.*?)"', failure.message)
+    for case in cases[:1]:
+        parse(case)  # or it is no record to take in
     served = re.search(r"^Served by: (.*)$", failure.message, re.MULTILINE)
     return {
         "test": failure.id,
@@ -282,12 +286,12 @@ def main(arguments):
     try:
         for path in options.add:
             _add(path)
+        steps = sorted((Step(read_json(path)) for path in DIGESTS.glob("*.json")), key=lambda s: s.new.version)
+        records = {str(r.version): r for r in read_records(ROOT / "docs" / "results") if r.device == "cpu"}
+        text = page(steps, records)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    steps = sorted((Step(json.loads(path.read_text())) for path in DIGESTS.glob("*.json")), key=lambda s: s.new.version)
-    records = {str(r.version): r for r in read_records(ROOT / "docs" / "results") if r.device == "cpu"}
-    text = page(steps, records)
     is_stale = not PAGE.exists() or PAGE.read_text() != text
     if is_stale and options.check:
         print(f"stale: {PAGE}; run {COMMAND}", file=sys.stderr)
@@ -299,8 +303,8 @@ def main(arguments):
 
 def _add(path):
     try:
-        plain = digest(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError) as error:
+        plain = digest(read_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a record: {type(error).__name__}: {error}") from None
     DIGESTS.mkdir(parents=True, exist_ok=True)
     name = f"{Version(plain['torch']).base_version}-{plain['device'].replace(':', '')}.json"

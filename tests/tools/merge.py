@@ -4,7 +4,6 @@ What adds up is added up, and nothing is counted twice: of two records that are 
 one test with one seed are refused. Exit code 4 if the records cannot be merged.
 """
 
-import json
 import sys
 from collections import Counter
 from itertools import combinations
@@ -19,7 +18,7 @@ from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PA
 from tests.harness.release import Release
 from tests.harness.session import CHANGED, PRESENT
 
-from .records import as_record
+from .records import as_record, read_json
 
 _SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
 _OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
@@ -47,11 +46,25 @@ def merged(records):
         "ratios": _largest(its["ratios"] for its in records),
         "margins": _sum(its.get("margins", {}) for its in records),
     }
+    made |= {"part": part} if (part := _part(records)) else {}
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable(release))
     return {name: made[name] for name in first if name in made} | {"margins": made["margins"]}
+
+
+def _part(records):
+    """What limits the records together: nothing if one is whole, or if their shards are all there."""
+    parts = [its.get("part", []) for its in records]
+    shards = [frozenset(text for text in part if text.startswith("--shard ")) for part in parts]
+    others = [[text for text in part if not text.startswith("--shard ")] for part in parts]
+    found = set().union(*shards)
+    number = max((int(text.partition("/")[2]) for text in found), default=1)
+    is_all = found == {f"--shard {i}/{number}" for i in range(1, number + 1)} and all(shards)
+    if not all(parts) or (is_all and all(its == others[0] for its in others)):
+        return others[0] if all(parts) else []
+    return list(dict.fromkeys(text for part in parts for text in part))
 
 
 _SECONDS = ("seconds", "cpu_seconds", "cpu_seconds_in_torch")
@@ -116,10 +129,7 @@ def main(arguments):
     try:
         plain = []
         for path in options.records:
-            try:
-                plain.append(json.loads(path.read_text()))
-            except (OSError, ValueError) as error:
-                raise BadInput(f"{path}: not a record: {error}") from None
+            plain.append(read_json(path))
             as_record(plain[-1], path)
         made = merged(plain)
     except BadInput as error:

@@ -18,13 +18,15 @@ from tests.harness.session import PRESENT
 class Record:
     """What one run found.
 
-    is_whole: it ran more than the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension.
-    tests: {id: (outcome, message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which
-    of these ways it was seen, or "eager"}.
+    part: what limited the run to a part of the suite, if anything. is_whole: it had no such limit, and ran more than
+    the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension. tests: {id: (outcome,
+    message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which of these ways it was
+    seen, or "eager"}.
     """
 
     version: Version
     device: str
+    part: tuple[str, ...]
     is_whole: bool
     statuses: dict[str, int]
     tests: dict[str, tuple[str, str]]
@@ -73,9 +75,14 @@ def _place(record):
 
 def read_record(path):
     """The Record in a file."""
+    return as_record(read_json(path), path)
+
+
+def read_json(path):
+    """What a JSON file holds."""
     try:
-        return as_record(json.loads(Path(path).read_text()), path)
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
@@ -90,7 +97,9 @@ def as_record(plain, path):
         return Record(
             version=Version(Version(environment["torch"]).base_version),
             device=environment["device"].split(":")[0],
-            is_whole=any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
+            part=tuple(map(str, plain.get("part", ()))),
+            is_whole=not plain.get("part")
+            and any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
             tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
             ways=_ways(plain["tests"]),
@@ -99,7 +108,7 @@ def as_record(plain, path):
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 

@@ -17,11 +17,11 @@ from packaging.version import Version
 
 from reference.derivative import derivative
 from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.again import parse
 from tests.harness.arrays import directions
-from tests.harness.cases import Case
-from tests.harness.command_line import Parser
-from tests.harness.release import OLDEST, Release
+from tests.harness.case_text import parse
+from tests.harness.command_line import BadInput, Parser
+from tests.harness.release import Release
+from tests.harness.releases import OLDEST
 from tests.harness.setting import CPU, Setting
 from tests.harness.situations import Call
 from tests.harness.specification import specification
@@ -76,7 +76,7 @@ def first_row(entry):
 
 def _first_affected(entry):
     oldest = [Version(part.version) for part in SpecifierSet(entry.affects) if part.operator == ">="]
-    return Release(max([OLDEST, *oldest]), "cpu")
+    return Release(max([Version(OLDEST), *oldest]), "cpu")
 
 
 # ---- command line --------------------------------------------------------------------------------------------------
@@ -99,10 +99,8 @@ def main(arguments):
         return 0
     try:
         case = parse(text)
-    except Exception as error:  # a text can be wrong in any way
-        parser.error(f"neither an entry of the ledger nor a case: {text!r} ({type(error).__name__}: {error})")
-    if not isinstance(case, Case):
-        parser.error(f"not a case: {text!r}")
+    except BadInput as error:
+        parser.error(f"no entry of the ledger; {error}")
     print(script(case, setting), end="")
     return 0
 

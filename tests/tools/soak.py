@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.harness.command_line import Parser
 from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.harness.releases import NEWEST
 from tests.harness.verdict import FAILS
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ def page(logs):
         "",
         "<!-- Written by `python -m tests.tools.soak --page` from docs/results/soak: change those. -->",
         "",
-        "Runs of the whole suite, each with a seed of its own, as `python -m tox -e torch2.15-soak` makes them.",
+        f"Runs of the whole suite, each with a seed of its own, as `python -m tox -e torch{NEWEST}-soak` makes them.",
         "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",
         "that the ledger did not know: each was looked into, and either the suite or the ledger corrected.",
         "",

@@ -1,0 +1,94 @@
+"""The text of a case, read back. It is parsed, never evaluated: it may stand in a record that somebody else wrote."""
+
+import ast
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import get_args, get_origin
+
+from .cases import AUTOGRAD, Case, MultiHead, ScaledDotProduct, Transformer, is_padding
+from .command_line import BadInput
+from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged
+from .modes import BY_ID
+from .precision import PRECISIONS
+
+_KINDS = {kind.__name__: kind for kind in (ScaledDotProduct, MultiHead, Transformer, Mask, Merged)}
+_LONGEST = 10_000  # characters; no case comes near
+
+# The values that exist, of fields of text.
+_CHOICES = {
+    "dtype": tuple(PRECISIONS),
+    "autograd": (*AUTOGRAD, "one_input"),
+    "layout": LAYOUTS,
+    "mode": tuple(BY_ID),
+    "broadcast": ("", "L", "S", "1-D", "0-D"),
+    "attention": ("self", "copies", "cross", "distinct"),
+    "module": (
+        *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
+        "Transformer",
+    ),
+    "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+    "form": ("bool", "float"),
+    "values": VALUES,
+    "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
+}
+_OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
+_AT_LEAST_ONE = ("num_heads", "head_dim", "D", "kv_heads", "num_layers")
+
+
+def parse(text):
+    """The case whose repr `text` is. Raises BadInput, in one line that names the field, where it is none."""
+    if len(text) > _LONGEST:
+        raise BadInput(f"not a case: {len(text):,} characters")
+    try:
+        case = _value(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # what ast.parse raises for odd texts
+        raise BadInput(f"not a case: {text[:200]!r} ({type(error).__name__})") from None
+    if not isinstance(case, Case):
+        raise BadInput(f"not a case, such as MultiHead(...): {text[:200]!r}")
+    return case
+
+
+def _value(node):
+    """The value of an expression: a literal, or a dataclass of _KINDS that is made of such."""
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    kind = _KINDS.get(getattr(node.func, "id", None))
+    if kind is None:
+        raise BadInput(f"{ast.unparse(node.func)[:200]}: not one of {', '.join(_KINDS)}")
+    if node.args or any(given.arg is None for given in node.keywords):
+        raise BadInput(f"{kind.__name__}: takes named fields, as in {kind.__name__}(seed=1)")
+    its_fields = {field.name: field for field in fields(kind)}
+    made = {}
+    for given in node.keywords:
+        if given.arg not in its_fields:
+            raise BadInput(f"{kind.__name__} has no field {given.arg}; it has {', '.join(its_fields)}")
+        made[given.arg] = _value(given.value)
+        _check(its_fields[given.arg], made[given.arg])
+    return kind(**made)
+
+
+def _check(field, value):
+    """Raise BadInput unless the field can have the value."""
+    name, shown = field.name, repr(value)[:200]
+    if field.type is str and value not in _CHOICES[name]:
+        raise BadInput(f"{name}={shown}: not one of {', '.join(map(repr, _CHOICES[name]))}")
+    if not _fits(value, field.type):
+        raise BadInput(f"{name}={shown}: not of type {getattr(field.type, '__name__', field.type)}")
+    least = int(name in _AT_LEAST_ONE)
+    sizes = value if isinstance(value, tuple) else (value,)
+    if any(type(size) is int and size < least for size in sizes if field.type is not float):
+        raise BadInput(f"{name}={shown}: less than {least}")
+    known = _OF_PADDING if is_padding(name) else _OF_ATTENTION
+    if type(value) is Mask and value.pattern not in known:
+        raise BadInput(f"{name}: pattern={value.pattern!r}: not one of {', '.join(map(repr, sorted(known)))}")
+
+
+def _fits(value, kind):
+    """True if the value is of this type, as a field of a dataclass is annotated."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind if kind in (int, bool, str, NoneType) else isinstance(value, kind)
