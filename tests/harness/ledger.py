@@ -247,6 +247,38 @@ ENTRIES = (
         pinned=ScaledDotProduct(autograd="inputs", S=2, attn_mask=Mask("float", "all", "min")),
     ),
     Deviation(
+        id="explicit-mask-overflows",
+        title="A number in a float mask that the inputs' dtype does not have becomes infinite",
+        affects="<2.1",
+        upstream="not found",
+        clause=2,
+        trigger="a float mask of a higher precision than the inputs that holds a number beyond their range, such as"
+        " finfo.min, where weights are computed explicitly; 2.1 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
+        " key, and is NaN",
+        advice="mask with bool, or with finfo.min of the inputs' dtype",
+        applies=lambda call: bool(triggers.overflowing_masks(call, call.blocks("explicit"))),
+        change=lambda computation, call: triggers.overflow_in_masks(computation, call, call.blocks("explicit")),
+        pinned=MultiHead(dtype="float32", S=2, attn_mask=Mask("float", "all", "min", dtype="float64")),
+    ),
+    Deviation(
+        id="sdpa-mask-overflows",
+        title="A number in a float32 mask that bfloat16 or float16 does not have becomes infinite",
+        affects=">=2.4,<2.5",
+        upstream="not found",
+        clause=2,
+        trigger="a float32 mask beside bfloat16 or float16 inputs that holds a number beyond their range, such as"
+        " finfo.min, on the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
+        " key, and is NaN",
+        advice="mask with bool, or with finfo.min of the inputs' dtype, or use 2.5",
+        applies=lambda call: bool(triggers.overflowing_masks(call, call.sdpa_blocks("sdpa_math"))),
+        change=lambda computation, call: triggers.overflow_in_masks(computation, call, call.sdpa_blocks("sdpa_math")),
+        pinned=ScaledDotProduct(
+            dtype="bfloat16", mode="sdpa_math", attn_mask=Mask("float", "all", "min", dtype="float32")
+        ),
+    ),
+    Deviation(
         id="flash-float32-mask",
         title="Of a float32 mask beside a float64 query every second half of a vector is not applied",
         affects=">=2.4",

@@ -108,6 +108,23 @@ def mask_half_of_a_vector(computation, call):
     return with_kernel(computation, lambda _: MaskingHalfOfAVector(lanes), half_masked_blocks(call))
 
 
+def overflowing_masks(call, blocks):
+    """{name: where it does}: the float masks of these blocks that hold a number too large for the inputs' dtype."""
+    case, limit = call.case, PRECISIONS[call.case.dtype].max
+    names = {name for block in blocks for name in mask_names(case, block) if not is_cast(case)}
+    masks = {name: mask_arrays(case)[name] for name in names & masks_of(case).keys() if masks_of(case)[name].dtype}
+    beyond = {name: np.isfinite(array) & (np.abs(array) > limit) for name, array in masks.items()}
+    return {name: where for name, where in beyond.items() if where.any()}
+
+
+def overflow_in_masks(computation, call, blocks):
+    """The masks of these blocks as they are added: infinite where they overflow. A row that sees no key is NaN."""
+    given = computation.arguments
+    beyond = overflowing_masks(call, blocks).items()
+    masks = {name: np.where(where, np.copysign(np.inf, given[name].real), given[name]) for name, where in beyond}
+    return with_kernel(with_masks(computation, masks), lambda _: multiplying, blocks)
+
+
 def summed_in(case):
     """The dtype in which the fused kernel keeps its sums."""
     dtype = computed_in(case)
