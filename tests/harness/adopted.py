@@ -129,7 +129,9 @@ def _check_parameters(adopted, case, device):
 def _unused(adopted, case, device):
     """(names of parameters of nn.MultiheadAttention without effect on the output, the module's other parameters)."""
     tensors = arguments(case, device).values()
-    weights = {name: torch.tensor(array, device=device).float() for name, array in parameters(case).items()}
+    weights = {
+        name: torch.tensor(array, dtype=torch.float32, device=device) for name, array in parameters(case).items()
+    }
 
     def output(**changed):
         module = _given(adopted, case, weights | changed)

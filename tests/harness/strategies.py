@@ -10,6 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
+from .arrays import nonfinite_positions
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
@@ -533,6 +534,23 @@ def garbage_cases(release, dropout=0.0):
         return release.adapt(replace(case, garbage=True, dropout=dropout, **training))
 
     return any_cases(release).map(with_garbage)
+
+
+def nonfinite_cases(release):
+    """Calls with NaN or inf where nobody may look, which are only computed: nothing is differentiated."""
+
+    def without_finite(drawn):
+        case, nonfinite = drawn
+        autograd = case.autograd if case.autograd in _WITHOUT_GRADIENT else "no_grad"
+        case = replace(case, garbage=False, nonfinite=nonfinite, autograd=autograd, dropout=0.0)
+        return release.adapt(case)
+
+    cases = (
+        mixed(any_cases(release), module_cases(release, inferring=(True,)))
+        if not release.adopted
+        else any_cases(release)
+    )
+    return st.tuples(cases, evenly(("nan", "nan", "inf"))).map(without_finite).filter(nonfinite_positions)
 
 
 _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]
