@@ -26,6 +26,7 @@ from .behaviours import (
     without_weights,
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer
+from .dangers import DIVIDE_BY_HEADS
 from .deviation import Deviation
 from .masks import Mask
 from .modes import computed_in
@@ -1191,5 +1192,19 @@ ENTRIES = (
         applies=triggers.hides_nonfinite_on("sdpa"),
         change=triggers.multiply_nonfinite,
         pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),
+    ),
+    Deviation(
+        id="flash-no-heads",
+        title="scaled_dot_product_attention ends the process where there are no heads",
+        affects=DIVIDE_BY_HEADS,
+        upstream="not found",
+        clause=1,
+        trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
+        instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
+        advice="skip calls without heads, or use 2.12",
+        applies=triggers.has_no_heads,
+        change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
+        pinned=ScaledDotProduct(batch=(1, 0)),
+        ends=True,
     ),
 )

@@ -472,6 +472,17 @@ def loses_empty_weights(call):
     )
 
 
+def has_no_heads(call):
+    """Whether the fused kernel is given something to compute, but no heads."""
+    case = call.case
+    return (
+        isinstance(case, ScaledDotProduct)
+        and case.batch[-1:] == (0,)
+        and case.L * case.S > 0
+        and bool(call.flash_blocks())
+    )
+
+
 def is_short_of_dimensions(call):
     """Whether scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
     case = call.case
