@@ -83,7 +83,7 @@ def pytest_configure(config):
         torch.empty(1, device=device)
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
-    adopted = _adopted(config.getoption("subject"))
+    adopted = _adopted(config.getoption("subject"), device)
     config.stash[_PART] = _part(config)
     _prepare_paths(config, torch)
     config.stash[_SHARD] = _shard(config.getoption("shard"))
@@ -184,12 +184,12 @@ def pytest_xdist_make_scheduler(config, log):
     return None
 
 
-def _adopted(name):
+def _adopted(name, device):
     """The Adopted that --subject names, or None."""
     from tests.harness.adopted import Unusable, load
 
     try:
-        return load(name) if name else None
+        return load(name, device) if name else None
     except Unusable as error:
         raise pytest.UsageError(f"--subject {error}") from None
 

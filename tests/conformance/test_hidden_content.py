@@ -6,7 +6,13 @@ from hypothesis import given
 from tests.harness import session
 from tests.harness.checking import check, check_same_without_garbage
 from tests.harness.shares import share
-from tests.harness.strategies import all_dropped_cases, dropout_cases, garbage_cases, shows_dropped_weights
+from tests.harness.strategies import (
+    all_dropped_cases,
+    dropout_cases,
+    garbage_cases,
+    nonfinite_cases,
+    shows_dropped_weights,
+)
 
 RELEASE = session.current.release
 
@@ -16,6 +22,14 @@ RELEASE = session.current.release
 @given(case=garbage_cases(RELEASE))
 def test_hidden_content_does_not_change_a_bit(case):
     check_same_without_garbage(case)
+
+
+@pytest.mark.subject
+@pytest.mark.skipif(RELEASE.device_type != "cpu", reason="the arithmetic of hidden NaN is measured on a CPU alone")
+@pytest.mark.clause(5)
+@given(case=nonfinite_cases(RELEASE))
+def test_hidden_content_may_be_nan(case):
+    check(case)
 
 
 @pytest.mark.subject

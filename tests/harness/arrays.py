@@ -142,7 +142,7 @@ def inputs(case):
     """{name: array} of the sequences that the case holds; self-attention has a query only.
 
     (N, length, features), for scaled_dot_product_attention (*batch, length, features), static_k and static_v
-    (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look.
+    (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look, with `nonfinite` none.
     """
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
@@ -155,9 +155,22 @@ def inputs(case):
         for source, positions in ignored(case).items():
             for name in {source, "value" if source == "key" else source} & set(arrays):
                 arrays[name][positions] *= GARBAGE[computed_in(case)]
+    if case.nonfinite:
+        for name, positions in nonfinite_positions(case).items():
+            if name in arrays:
+                arrays[name][positions] = np.copysign(float(case.nonfinite), arrays[name][positions])
     if getattr(case, "attention", None) == "copies":
         arrays["query"] = arrays["key"]
     return arrays
+
+
+def nonfinite_positions(case):
+    """{input: bool (N, length)}: where the case holds NaN or inf. The seed chooses the input of an attention alone."""
+    positions = {source: hidden for source, hidden in ignored(case).items() if case.nonfinite}
+    if "key" in positions:
+        spoiled = (("key", "value"), ("key",), ("value",))[case.seed % 3 if isinstance(case, ScaledDotProduct) else 0]
+        positions |= dict.fromkeys(spoiled, positions.pop("key"))
+    return positions
 
 
 def _sees_something(case, shape):

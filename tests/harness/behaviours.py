@@ -38,6 +38,47 @@ def multiplying_safely(query, key, value, bias, scale):
     return np.where(empty, 0, context), np.where(empty, 0, weights)
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """Scores, softmax and their product with values as IEEE 754 has them: 0 * NaN, 0 * inf and inf - inf are NaN.
+
+    fills: whether a hidden key gets the score -inf, in place of having -inf added to what may be NaN. is_safe: whether
+    a row of scores that are all -inf has zero weights. skips: whether that is done by the CPU's fused kernel under
+    is_causal=True, which never looks at keys past the last block that it computes.
+    """
+
+    fills: bool = False
+    is_safe: bool = False
+    skips: bool = False
+
+    def __call__(self, query, key, value, bias, scale):
+        scores = scale * (query @ np.swapaxes(key, -1, -2))
+        if bias is not None:
+            scores = np.where(meaning.hidden(bias) & self.fills, -np.inf, scores + bias)
+        powers = np.exp(scores - _highest(scores))
+        weights = powers / powers.sum(axis=-1, keepdims=True)
+        if self.is_safe:
+            weights = np.where(np.isneginf(scores).all(axis=-1, keepdims=True), 0, weights)
+        if not self.skips:
+            return weights @ value, weights
+        L, S = scores.shape[-2:]
+        computed = np.arange(S) < _computed(L, S)[:, None]
+        spoiled = (computed[:, :, None] & ~np.isfinite(value)[..., None, :, :]).any(axis=-2)
+        return np.where(spoiled, np.nan, weights @ np.where(np.isfinite(value), value, 0)), weights
+
+
+def with_arithmetic(computation, arithmetic, blocks):
+    """The computation with this Arithmetic wherever kernels of these blocks multiply plainly."""
+
+    def kernel(former):
+        if former in (attend, multiplying, multiplying_safely):
+            return arithmetic
+        inner = getattr(former, "kernel", None)
+        return former if inner is None else replace(former, kernel=kernel(inner))
+
+    return with_kernel(computation, kernel, blocks) if blocks else computation
+
+
 def _finite(bias):
     return np.where(meaning.hidden(bias), 0, bias)
 

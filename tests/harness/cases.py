@@ -23,7 +23,8 @@ class Case:
     these does, which the seed chooses), "frozen" (nothing does),
     "no_grad" and "inference_mode" (parameters do, the context forbids it).
     garbage: positions that no query may see hold large numbers. mode: how it is come by and called (modes.py).
-    nan_query: one query is NaN, in a call that has queries of its own.
+    nan_query: one query is NaN, in a call that has queries of its own. nonfinite: positions that no query may see hold
+    "nan", or "inf" of either sign.
     """
 
     dtype: str = "float64"
@@ -33,6 +34,12 @@ class Case:
     garbage: bool = False
     mode: str = "eager"
     nan_query: bool = False
+    nonfinite: str = ""
+
+    @property
+    def holds_nan(self):
+        """True if a result may be NaN by the specification."""
+        return self.nan_query or self.nonfinite != ""
 
 
 @dataclass(frozen=True)

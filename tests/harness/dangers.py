@@ -1,4 +1,4 @@
-"""Calls that may end the process, or its use of the device, as measured on CUDA: they are not made.
+"""Calls that may end the process, or its use of the device, as measured on CUDA and on CPU: they are not made.
 
 Each is an entry of the ledger whose pinned case is run in a process of its own.
 """
@@ -7,6 +7,9 @@ import os
 import sys
 
 import torch
+from packaging.version import Version
+
+from .setting import contains
 
 LOST = 70  # the exit code of a process that has lost its device
 
@@ -18,10 +21,8 @@ class Withheld(Exception):
 def withhold(path, *args, **kwargs):
     """Raise if the entry point that serves by this path (watching.PATHS) is in danger with these arguments."""
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-    if not given or given[0].device.type != "cuda":
-        return
-    for id, its_path, is_met in DANGERS:
-        if path == its_path and is_met(*args, **kwargs):
+    for id, device, its_path, is_met in DANGERS if given else ():
+        if (given[0].device.type, path) == (device, its_path) and is_met(*args, **kwargs):
             raise Withheld(id)
 
 
@@ -52,8 +53,17 @@ def _packs_no_sample(tensor, *_, **__):
     return len(tensor) == 0 and tensor.dtype in (torch.float32, torch.float16)
 
 
+def _divides_by_no_heads(query, key, value, *_, **__):
+    """Whether there are no heads to divide by, in a release that does; without queries or keys nothing is computed."""
+    has_no_heads = 0 in (query.shape[-3], key.shape[-3]) and 0 not in (query.shape[-2], key.shape[-2])
+    return has_no_heads and contains(DIVIDE_BY_HEADS, Version(torch.__version__))
+
+
+DIVIDE_BY_HEADS = ">=2.9,<2.12"  # the releases that do
+
 DANGERS = (
-    ("cudnn-mask-one-key", "sdpa_cudnn", _reads_past_the_mask),
-    ("efficient-mask-alone-one-head", "sdpa_efficient", _writes_past_the_sums),
-    ("nested-no-sample-segfault", "nested", _packs_no_sample),
+    ("cudnn-mask-one-key", "cuda", "sdpa_cudnn", _reads_past_the_mask),
+    ("efficient-mask-alone-one-head", "cuda", "sdpa_efficient", _writes_past_the_sums),
+    ("nested-no-sample-segfault", "cuda", "nested", _packs_no_sample),
+    ("flash-no-heads", "cpu", "sdpa_flash", _divides_by_no_heads),
 )

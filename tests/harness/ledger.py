@@ -25,6 +25,7 @@ from .behaviours import (
     without_weights,
 )
 from .cases import MultiHead, ScaledDotProduct, Transformer
+from .dangers import DIVIDE_BY_HEADS
 from .deviation import Deviation
 from .masks import Mask
 from .modes import computed_in
@@ -1194,5 +1195,63 @@ ENTRIES = (
         change=given_nested.find_no_backend,
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
         devices=ON_BOTH,
+    ),
+    Deviation(
+        id="hidden-nan-explicit",
+        title="NaN in a hidden position makes every query NaN where weights are computed explicitly",
+        affects=">=1.13",
+        upstream="pytorch/pytorch#57721",
+        clause=5,
+        trigger="a key that every query is told to ignore holds NaN or inf, and the call returns weights (or the"
+        " release is 1.13)",
+        instead="its score is NaN, and -inf added to that is NaN: weights and outputs of its sample are NaN",
+        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
+        applies=triggers.hides_nonfinite_on("explicit"),
+        change=triggers.add_to_nonfinite,
+        pinned=MultiHead(S=2, nonfinite="nan", key_padding_mask=Mask("bool", "one")),
+    ),
+    Deviation(
+        id="hidden-nan-native",
+        title="NaN in a hidden position makes every query NaN on the native paths",
+        affects=">=1.13",
+        upstream="pytorch/pytorch#57721",
+        clause=5,
+        trigger="a key that every query is told to ignore holds NaN or inf, in eval without autograd, where the native"
+        " path serves the call; not where nn.TransformerEncoder packs the batch, which leaves the position out",
+        instead="the weights are right, but 0 * NaN is NaN: the outputs of its sample are NaN",
+        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
+        applies=triggers.hides_nonfinite_on("native_mha", "native_layer"),
+        change=triggers.fill_nonfinite,
+        pinned=MultiHead(
+            L=2, S=2, num_heads=2, attention="self", nonfinite="nan", key_padding_mask=Mask("bool", "one")
+        ),
+    ),
+    Deviation(
+        id="hidden-nan-sdpa",
+        title="NaN in a hidden position makes every query NaN in scaled_dot_product_attention",
+        affects=">=2.0",
+        upstream="pytorch/pytorch#101967",
+        clause=5,
+        trigger="a key or value that every query is told to ignore holds NaN or inf; since 2.1 under is_causal=True, on"
+        " the CPU's fused kernel, a value alone, among the keys that it computes (in blocks of 512)",
+        instead="a score of NaN stays NaN when -inf is added, and 0 * NaN is NaN: the outputs are NaN",
+        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
+        applies=triggers.hides_nonfinite_on("sdpa"),
+        change=triggers.multiply_nonfinite,
+        pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),
+    ),
+    Deviation(
+        id="flash-no-heads",
+        title="scaled_dot_product_attention ends the process where there are no heads",
+        affects=DIVIDE_BY_HEADS,
+        upstream="not found",
+        clause=1,
+        trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
+        instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
+        advice="skip calls without heads, or use 2.12",
+        applies=triggers.has_no_heads,
+        change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
+        pinned=ScaledDotProduct(batch=(1, 0)),
+        ends=True,
     ),
 )

@@ -10,6 +10,7 @@ from itertools import combinations, product
 
 from hypothesis import strategies as st
 
+from .arrays import nonfinite_positions
 from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
@@ -182,11 +183,14 @@ _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_W
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # what a GPU's own kernels take
 
 
+_WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
+
+
 @cache
 def _batches(has_enable_gqa):
     """(batch dimensions, kv_heads or None)"""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17))]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17), *_WITHOUT_HEADS)]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return evenly((*plain, *grouped[::2]))
 
@@ -544,6 +548,21 @@ def garbage_cases(release, dropout=0.0):
         return release.adapt(replace(case, garbage=True, dropout=dropout, **training))
 
     return any_cases(release).map(with_garbage)
+
+
+def nonfinite_cases(release):
+    """Calls with NaN or inf where nobody may look, which are only computed: nothing is differentiated."""
+
+    def without_finite(drawn):
+        case, nonfinite = drawn
+        autograd = case.autograd if case.autograd in _WITHOUT_GRADIENT else "no_grad"
+        case = replace(case, garbage=False, nonfinite=nonfinite, autograd=autograd, dropout=0.0)
+        return release.adapt(case)
+
+    cases = any_cases(release)
+    if not release.adopted:
+        cases = mixed(cases, module_cases(release, inferring=(True,)))
+    return st.tuples(cases, evenly(("nan", "nan", "inf"))).map(without_finite).filter(nonfinite_positions)
 
 
 _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]

@@ -158,7 +158,7 @@ def lay_out(array, layout, dtype):
     tensor = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
     array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
-        return tensor(array)
+        return tensor(array) if array.size else tensor(0).new_empty(array.shape)  # of strides 0 else
     if layout == "transposed":
         return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
     if layout == "expanded":

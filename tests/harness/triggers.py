@@ -9,8 +9,9 @@ import numpy as np
 from reference.transformer import relu
 
 from . import dispatch
-from .arrays import directions, mask_arrays, the_parameter
+from .arrays import directions, mask_arrays, nonfinite_positions, the_parameter
 from .behaviours import (
+    Arithmetic,
     ForgettingNaN,
     MaskingBeforeScaling,
     MaskingHalfOfAVector,
@@ -24,10 +25,11 @@ from .behaviours import (
     truncated,
     undefined,
     with_activation,
+    with_arithmetic,
     with_kernel,
     with_masks,
 )
-from .cases import MultiHead, ScaledDotProduct, Transformer, masks_of
+from .cases import MultiHead, ScaledDotProduct, Transformer, attentions, masks_of
 from .dispatch import since, source
 from .dropping import drops
 from .modes import BY_ID, MATH, computed_in
@@ -67,6 +69,46 @@ def computes_plainly_on(*paths):
         return with_kernel(computation, lambda _: multiplying, blocks)
 
     return change
+
+
+def hides_nonfinite_on(*paths):
+    """Whether a block on one of these paths has a key that no query may see, and that is not finite."""
+
+    def applies(call):
+        return any(_holds_nonfinite(call.case, block) for path in paths for block in call.blocks(path))
+
+    return applies
+
+
+def _holds_nonfinite(case, block):
+    if isinstance(case, ScaledDotProduct):
+        return bool(nonfinite_positions(case))
+    sources = {attn_mask: key_input for attn_mask, _, key_input in attentions(case)}
+    return sources[mask_names(case, block)[0]] in nonfinite_positions(case)
+
+
+def add_to_nonfinite(computation, call):
+    """Where weights are computed explicitly, -inf is added to the scores of hidden keys."""
+    return with_arithmetic(computation, Arithmetic(), call.blocks("explicit"))
+
+
+def fill_nonfinite(computation, call):
+    """On the native paths scores of hidden keys are -inf, whatever they were."""
+    return with_arithmetic(computation, Arithmetic(fills=True), call.blocks("native_mha") + call.blocks("native_layer"))
+
+
+def multiply_nonfinite(computation, call):
+    """scaled_dot_product_attention adds -inf, but its fused kernel fills in what is_causal=True hides."""
+    is_safe = since(call.release, "2.5")
+    filling = tuple(block for block in call.flash_blocks() if _is_hidden_by_causality(call, block))
+    adding = tuple(block for block in call.blocks("sdpa") if block not in filling)
+    computation = with_arithmetic(computation, Arithmetic(is_safe=is_safe), adding)
+    return with_arithmetic(computation, Arithmetic(fills=True, is_safe=is_safe, skips=True), filling)
+
+
+def _is_hidden_by_causality(call, block):
+    case = call.case
+    return case.is_causal if isinstance(case, ScaledDotProduct) else drops_the_mask(case, call.release, block)
 
 
 def reads_float_as_bool(call):
@@ -179,7 +221,7 @@ def reads_past_a_row(call):
     longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
     if computed_in(case) != "bfloat16" or samples * longest <= 16:
         return False
-    if case.garbage or case.nan_query or (case.layout == "sliced" and not is_cast(case)):
+    if case.garbage or case.nan_query or case.nonfinite or (case.layout == "sliced" and not is_cast(case)):
         return True
     return any(has_empty_row(case, block) for block in dispatch.every_block(case)) or _reads_a_row_as_empty(call)
 
@@ -493,6 +535,17 @@ def loses_empty_weights(call):
     case = call.case
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
+    )
+
+
+def has_no_heads(call):
+    """Whether the fused kernel is given something to compute, but no heads."""
+    case = call.case
+    return (
+        isinstance(case, ScaledDotProduct)
+        and case.batch[-1:] == (0,)
+        and case.L * case.S > 0
+        and bool(call.flash_blocks())
     )
 
 

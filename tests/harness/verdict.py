@@ -142,7 +142,7 @@ class _Prediction:
         """Whether it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
         if self.computation.error or self.computation.warnings or self.computation.lost:
             return True
-        return not self.case.nan_query and any(np.isnan(array).any() for array in self.exact.values())
+        return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
 
     def bounds(self, name, part=np.real):
         """The errors to allow, the cheap bound first (see comparison.py)."""

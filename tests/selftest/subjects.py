@@ -19,6 +19,50 @@ class BlindToPadding(nn.MultiheadAttention):
         return super().forward(query, key, value, key_padding_mask=key_padding_mask, **options)
 
 
+class Detached(nn.MultiheadAttention):
+    """Computes its values with a parameter of its own where `vdim` is given, beside the one that it inherits."""
+
+    def __init__(self, embed_dim, num_heads, kdim=None, vdim=None):
+        super().__init__(embed_dim, num_heads, kdim=kdim, vdim=vdim)
+        self.to_v = None if vdim is None else nn.Parameter(self.v_proj_weight.detach().clone())
+
+    def forward(self, *inputs, **options):
+        inherited, self.v_proj_weight = self.v_proj_weight, self.v_proj_weight if self.to_v is None else self.to_v
+        try:
+            return super().forward(*inputs, **options)
+        finally:
+            self.v_proj_weight = inherited
+
+
+class WithoutOutputBias(nn.MultiheadAttention):
+    """Forgets the bias of its output projection, which no other parameter replaces."""
+
+    def forward(self, *inputs, **options):
+        output, weights = super().forward(*inputs, **options)
+        return output - self.out_proj.bias, weights
+
+
+class Deaf(nn.Module):
+    """Takes no parameters."""
+
+    def __init__(self, embed_dim, num_heads):
+        super().__init__()
+        self.to_out = nn.Linear(embed_dim, embed_dim)
+
+    def load_state_dict(self, state, strict=True):
+        pass
+
+    def forward(self, query, key, value):
+        return self.to_out(value), None
+
+
+class Strict(Deaf):
+    """Takes its own parameters only."""
+
+    def load_state_dict(self, state, strict=True):
+        return nn.Module.load_state_dict(self, state, strict)
+
+
 class Port(nn.Module):
     """Written anew, with linear layers of other names; takes few of the arguments, and takes them as specified."""
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.harness.checking import judged
 from tests.harness.failure import Nonconformance
 from tests.harness.laws import LAWS
 from tests.harness.masks import Mask
-from tests.harness.verdict import CONFORMS, DEVIATES, NOT_APPLICABLE
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from tests.harness.wrong_masks import CALLS, not_applicable
 from tests.harness.wrong_masks_ledger import check_all
 
@@ -124,6 +125,36 @@ def calls_of(run):
     return [call for call in CALLS if not not_applicable(call, run.release)]
 
 
+def test_one_that_forgets_a_parameter_for_no_other_is_judged():
+    assert subject("WithoutOutputBias").is_alike
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """The name of the adapter that docs/adopters.md shows, in a module of its own."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adopters.md").read_text(), re.DOTALL)
+    (tmp_path / "adapter_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "adapter_of_the_page:Quantizable"
+
+
+MADE = ({}, {"bias": False}, {"kdim": 5, "vdim": 6}, {"add_bias_kv": True})
+
+
+@pytest.mark.parametrize("options", MADE, ids=str)
+def test_the_adapter_of_the_page_makes_the_module_conform(options, documented, monkeypatch):
+    run = session.start(adopted=load(documented))
+    monkeypatch.setattr(session, "current", run)
+    case = MultiHead(N=2, L=3, S=4, num_heads=2, head_dim=2, batch_first=False, autograd="inputs", **options)
+    for masks in ({}, {"attn_mask": Mask("float", "causal", "bias"), "key_padding_mask": Mask("bool", "trailing")}):
+        assert judged(replace(case, **masks))[1].status == CONFORMS
+
+
+def test_the_adapter_of_the_page_shows_that_heads_are_mixed_up(documented, monkeypatch):
+    monkeypatch.setattr(session, "current", session.start(adopted=load(documented)))
+    assert judged(MultiHead(L=2, S=2, num_heads=2, attention="self"))[1].status == FAILS
+
+
 @pytest.mark.parametrize(
     "name, words",
     [
@@ -132,6 +163,13 @@ def calls_of(run):
         ("tests.selftest.subjects:nothing", "AttributeError"),
         ("tests.selftest.subjects:refuser", "RuntimeError: no heads at all"),
         ("math:sqrt", "TypeError"),
+        (
+            "torch.ao.nn.quantizable:MultiheadAttention",
+            r"no effect: in_proj_weight, in_proj_bias: it computes with others \(linear_Q.weight, ",
+        ),
+        ("tests.selftest.subjects:Detached", r": kdim=5, vdim=6, its parameters have no effect: v_proj_weight"),
+        ("tests.selftest.subjects:Deaf", r"no effect: in_proj_weight, .*: it computes with others \(to_out.weight, "),
+        ("tests.selftest.subjects:Strict", "load_state_dict does not take .* RuntimeError: Error.* Missing key"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(name, words):

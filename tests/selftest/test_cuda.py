@@ -147,6 +147,16 @@ def test_no_sample_is_packed_fast():
     assert withheld("nested", (0, 2, 4), (0, 2), dtype=torch.float64) is None
 
 
+def test_no_heads_are_kept_from_the_kernel_that_divides_by_them(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.0")
+    without = [(2, 0, *shape[2:]) for shape in (QUERY, KEY, KEY)]
+    assert withheld("sdpa_flash", *without, device="cpu") == "flash-no-heads"
+    assert withheld("sdpa_math", *without, device="cpu") is None
+    assert withheld("sdpa_flash", QUERY, KEY, KEY, device="cpu") is None
+    monkeypatch.setattr(torch, "__version__", "2.12.1")
+    assert withheld("sdpa_flash", *without, device="cpu") is None
+
+
 def test_what_is_withheld_is_an_entry_of_its_own():
     ending = {entry.id for entry in ledger.ENTRIES if entry.ends}
     assert ending == {id for id, *_ in dangers.DANGERS}

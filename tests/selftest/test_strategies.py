@@ -4,14 +4,16 @@ from collections import Counter
 from random import Random
 
 import pytest
+import torch
 from hypothesis import find, settings
 from hypothesis import strategies as st
 
 from tests.harness import masks, session
 from tests.harness.arrays import inputs, parameters
-from tests.harness.cases import AUTOGRAD, is_padding, masks_of
+from tests.harness.cases import AUTOGRAD, ScaledDotProduct, is_padding, masks_of
 from tests.harness.modes import BY_ID, SDPA
 from tests.harness.strategies import EDGES, any_cases, cases_in, cases_of, evenly, mixed
+from tests.harness.subject import arguments
 
 from .sampling import sample
 
@@ -204,3 +206,12 @@ def test_no_content_is_zero(drawn):
     for case in drawn:
         contents = inputs(case) | parameters(case)
         assert all(array.all() for array in contents.values()), case
+
+
+def test_no_heads_are_drawn(drawn_for_sdpa):
+    assert share(drawn_for_sdpa, lambda case: case.batch[-1] == 0 < case.L * case.S) > 0.02
+
+
+def test_what_is_empty_has_the_strides_that_users_give_it():
+    query = arguments(ScaledDotProduct(batch=(2, 0), L=3, D=4))["query"]
+    assert query.stride() == torch.empty(2, 0, 3, 4).stride()

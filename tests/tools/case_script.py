@@ -285,11 +285,11 @@ class _CaseScript:
         lines += [f'print("expected {got}", {expected})', f'print("got {got}", {got})']
         counts, differs = "", f"{got}.shape != {expected}.shape"
         differs += f" or {got}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
-        if np.isnan(kept).any() and not self.case.nan_query:
+        if np.isnan(kept).any() and not self.case.holds_nan:
             lines += [f"counts = ~{expected}.isnan()  # where it is nan, the query is garbage"]
             counts, differs = "[counts]", f"{differs} or not {got}.isfinite().all()"
         lines += [f"{begun} {differs}"]
-        equal_nan = ", equal_nan=True" if self.case.nan_query else ""
+        equal_nan = ", equal_nan=True" if self.case.holds_nan else ""
         close = f"torch.allclose({got}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
         lines += [f"wrong = wrong or not {close}"]
         lines += [f"wrong = wrong or {got}[{expected} == 0].any()"] * bool((kept == 0).any())

@@ -1,0 +1,151 @@
+"""NaN where nobody may look: where a case puts it, what arithmetic makes of it, and that it is generated everywhere."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.harness import ledger, session, triggers
+from tests.harness.arrays import inputs
+from tests.harness.behaviours import Arithmetic
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.dispatch import nested
+from tests.harness.masks import Mask
+from tests.harness.situations import Call
+from tests.harness.strategies import MODULES, nonfinite_cases
+from tests.harness.subject import observe
+from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+
+from .sampling import sample
+
+RELEASE = session.start().release
+SDPA = ScaledDotProduct(L=2, S=3, nonfinite="nan", attn_mask=Mask("bool", "last_column"))
+ENCODER = Transformer(module="TransformerEncoder", S=3, num_heads=2, head_dim=2, nonfinite="nan")
+ENCODER = replace(ENCODER, src_key_padding_mask=Mask("bool", "trailing"), N=2)
+
+needs_sdpa = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="the release has no SDPA")
+
+
+def spoiled(case):
+    """The names of the inputs that hold something that is not finite."""
+    return {name for name, array in inputs(case).items() if not np.isfinite(array).all()}
+
+
+@pytest.mark.parametrize("seed, names", [(0, {"key", "value"}), (1, {"key"}), (2, {"value"})])
+def test_the_seed_chooses_what_is_not_finite(seed, names):
+    assert spoiled(replace(SDPA, seed=seed)) == names
+
+
+@pytest.mark.parametrize(
+    "case, names",
+    [
+        (replace(SDPA, nonfinite=""), set()),
+        (replace(SDPA, attn_mask=None), set()),
+        (MultiHead(S=2, nonfinite="inf", key_padding_mask=Mask("bool", "one")), {"key", "value"}),
+        (MultiHead(L=2, S=2, attention="self", nonfinite="nan", key_padding_mask=Mask("bool", "one")), {"query"}),
+        (ENCODER, {"src"}),
+    ],
+)
+def test_only_what_nobody_may_see_is_not_finite(case, names):
+    assert spoiled(case) == names
+
+
+def test_what_is_seen_stays_finite():
+    assert np.isfinite(inputs(SDPA)["value"][..., :-1, :]).all()
+    assert np.isinf(inputs(replace(SDPA, nonfinite="inf"))["value"][..., -1, :]).all()
+
+
+HIDDEN = np.array([[0.0, -np.inf], [-np.inf, -np.inf]])
+
+
+@pytest.mark.parametrize(
+    "arithmetic, key, value, is_nan",
+    [
+        (Arithmetic(), np.nan, 1.0, [True, True]),
+        (Arithmetic(), 1.0, np.nan, [True, True]),
+        (Arithmetic(), np.inf, 1.0, [True, True]),
+        (Arithmetic(), -np.inf, 1.0, [False, True]),
+        (Arithmetic(is_safe=True), 1.0, 1.0, [False, False]),
+        (Arithmetic(is_safe=True), -np.inf, 1.0, [False, False]),
+        (Arithmetic(is_safe=True), 1.0, np.nan, [True, True]),
+        (Arithmetic(fills=True), np.nan, 1.0, [False, True]),
+        (Arithmetic(fills=True), 1.0, np.nan, [True, True]),
+        (Arithmetic(fills=True, is_safe=True), np.nan, 1.0, [False, False]),
+    ],
+)
+def test_what_arithmetic_makes_of_a_hidden_key(arithmetic, key, value, is_nan):
+    with np.errstate(all="ignore"):
+        context, _ = arithmetic(np.ones((2, 1)), np.array([[1.0], [key]]), np.array([[1.0], [value]]), HIDDEN, 1.0)
+    assert np.isnan(context[:, 0]).tolist() == is_nan
+
+
+@pytest.mark.parametrize("where, is_nan", [(511, True), (512, False)])
+def test_the_fused_kernel_never_looks_past_the_last_block(where, is_nan):
+    value = np.ones((600, 1))
+    value[where] = np.nan
+    bias = np.where(np.arange(600) > np.arange(2)[:, None], -np.inf, 0.0)
+    kernel = Arithmetic(fills=True, skips=True)
+    context, _ = kernel(np.ones((2, 1)), np.ones((600, 1)), value, bias, 1.0)
+    assert np.isnan(context).all() == np.isnan(context).any() == is_nan
+
+
+def verdict(case, entries):
+    observation = observe(case)
+    return judge(case, observation, ledger.applying(Call(case, RELEASE, observation.served), entries))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        MultiHead(S=2, nonfinite="nan", key_padding_mask=Mask("bool", "one")),
+        MultiHead(L=2, S=2, num_heads=2, attention="self", nonfinite="nan", key_padding_mask=Mask("bool", "one")),
+        replace(ENCODER, enable_nested_tensor=False),
+        pytest.param(SDPA, marks=needs_sdpa),
+    ],
+)
+def test_nan_spreads_as_predicted_and_is_no_conformance(case):
+    entries = session.current.entries
+    assert verdict(case, entries).status == DEVIATES
+    assert verdict(case, [entry for entry in entries if not entry.id.startswith("hidden-nan")]).status == FAILS
+
+
+def test_a_packed_batch_leaves_it_out():
+    entries = [entry for entry in session.current.entries if not entry.id.startswith("nested-padding-zero")]
+    assert not any(entry.id.startswith("hidden-nan") for entry in ledger.applying(Call(ENCODER, RELEASE), entries))
+    assert np.isfinite(observe(ENCODER).outputs["output"]).all()
+
+
+@needs_sdpa
+def test_a_hidden_key_alone_is_no_matter_to_the_causal_kernel():
+    case = ScaledDotProduct(seed=1, L=2, S=3, nonfinite="nan", is_causal=True)
+    is_fused = observe(case).served == ("sdpa_flash",)
+    assert verdict(case, session.current.entries).status == (CONFORMS if is_fused else DEVIATES)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return sample(nonfinite_cases(RELEASE), 600)
+
+
+def test_it_is_generated_for_every_module(drawn):
+    modules = {case.module for case in drawn}
+    assert modules >= set(MODULES)
+    assert ("scaled_dot_product_attention" in modules) == RELEASE.has_scaled_dot_product_attention
+
+
+@pytest.mark.parametrize("path", ["explicit", "native_mha", "native_layer", "sdpa", "nested"])
+def test_it_is_generated_for_every_path(path, drawn):
+    is_there = path != "sdpa" or RELEASE.has_scaled_dot_product_attention
+    assert not is_there or sum(path in paths_of(case) for case in drawn) > 10
+
+
+def paths_of(case):
+    """The paths of the blocks that are given what is not finite."""
+    call, paths = Call(case, RELEASE), ("explicit", "native_mha", "native_layer", "sdpa")
+    found = {path for path in paths if triggers.hides_nonfinite_on(path)(call)}
+    return found | ({"nested"} if nested(case, RELEASE) else set())
+
+
+@pytest.mark.parametrize("nonfinite", ["nan", "inf"])
+def test_both_kinds_are_generated(nonfinite, drawn):
+    assert sum(case.nonfinite == nonfinite for case in drawn) > 100
