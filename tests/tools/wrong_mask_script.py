@@ -1,7 +1,5 @@
 """The script of a row of the table of wrong masks: an error that names the mask is what is specified."""
 
-import re
-
 from tests.harness.setting import CPU
 from tests.harness.wrong_masks import ACCEPTS, name_of_mask, source
 
@@ -12,8 +10,7 @@ from .standalone import SCALED_DOT_PRODUCT, assembled, needs, needs_argument
 def wrong_mask_script(call, setting=CPU, head=()):
     """The script of a row (wrong_masks.WrongCall). head: lines of comment that it begins with."""
     lines = [line for line in source(call, setting).replace("'", '"').splitlines() if not line.startswith("import")]
-    made = [line for line in lines if re.match(r"\w+ = ", line)]
-    *before, invocation = lines[len(made) :]
+    *before, invocation = lines
     statement = split_call(invocation)
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
@@ -21,7 +18,7 @@ def wrong_mask_script(call, setting=CPU, head=()):
     refused = ('print("got", type(error).__name__, error)', f"sys.exit(not {is_named})")
     blocks = (
         *((statement,) for statement in _needs(call, setting)),
-        (*made, *before, f'print("expected an error that names the mask: the right shape is {call.right_shape}")'),
+        (*before, f'print("expected an error that names the mask: the right shape is {call.right_shape}")'),
         (Suite("try:", (statement,)), Suite("except Exception as error:", refused)),
         ('print("got no error")', f"sys.exit({int(ACCEPTS not in call.conforming)})"),
     )
