@@ -140,9 +140,10 @@ _IN_MODULE = {"in_proj_weight": "in_proj_weight", "out_proj_weight": "out_proj.w
 
 
 def _inputs(call):
-    """{argument of the reference: name in the call} of the sequences."""
+    """{argument of the reference: name in the call} of the sequences, and of what a view is the beginning of."""
     if len(call.callee.inputs) == 3:  # attention
-        return dict(zip(("query", "key", "value"), call.callee.inputs, strict=True))
+        stored = {"stored": "stored"} if getattr(call.fault, "view", False) else {}
+        return dict(zip(("query", "key", "value"), call.callee.inputs, strict=True)) | stored
     return {name: name for name in call.callee.inputs}
 
 

@@ -25,7 +25,7 @@ UNBATCHED = "unbatched"  # so begins a variant whose inputs are no batch
 
 # N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
-_LENGTHS = {"query": L, "tgt": L, "key": S, "src": S, "memory": S}
+_LENGTHS = {"query": L, "tgt": L, "key": S, "value": S, "src": S, "memory": S}
 _SDPA = "scaled_dot_product_attention"
 
 
@@ -334,6 +334,26 @@ class WrongCall:
         return self.fault.length or _LENGTHS[name]
 
     @property
+    def is_sequence_first(self):
+        return not (self.callee.made and self.callee.variant != "sequence_first") and self.module != _SDPA
+
+    def shape_of(self, name):
+        """The shape of an input."""
+        length, is_key = self.length(name), name in ("key", "value")
+        if self.module == _SDPA:
+            heads = 1 if self.callee.variant == "grouped" and is_key else HEADS
+            return (*((N * HEADS,) if self.callee.variant == "3d" else (N, heads)), length, E // HEADS)
+        features = self.callee.features if is_key else E
+        if not self.callee.is_batched:
+            return length, features
+        samples = self.fault.samples
+        return (length, samples, features) if self.is_sequence_first else (samples, length, features)
+
+    def making_of(self, name, shape, device):
+        """Statements that make an input."""
+        return [f"{name} = {_random(shape, self.fault.inputs, device)}"]
+
+    @property
     def masks(self):
         """{argument: right shape} of the masks that can be given; sequences may be longer than usual."""
         length = self.fault.length
@@ -353,6 +373,11 @@ class WrongCall:
         """The outcomes that conform. Which precision a float mask must have, the modules do not document."""
         is_open = self.fault.precision and self.module != _SDPA
         return (RAISES, ACCEPTS) if is_open else (RAISES,)
+
+    @property
+    def expected(self):
+        """In words, what should happen."""
+        return "an exception whose message names the mask (clause 9)"
 
     @property
     def hint(self):
@@ -431,9 +456,9 @@ def _seeding(seed, device):
 
 
 def _calling(call, device):
-    shapes = {name: _shape(call, name) for name in call.callee.inputs}
+    shapes = {name: call.shape_of(name) for name in call.callee.inputs}
     shapes |= PARAMETERS if call.module == "multi_head_attention_forward" else {}
-    lines = [f"{name} = {_random(shape, call.fault.inputs, device)}" for name, shape in shapes.items()]
+    lines = [line for name, shape in shapes.items() for line in call.making_of(name, shape, device)]
     given = {}
     if call.shape is not None:
         place = ("meta" if device == "cpu" else "cpu") if call.fault.elsewhere else device
@@ -478,20 +503,6 @@ def _joined(first, **options):
     """Arguments as text, without the defaults."""
     others = [f"{option}={value}" for option, value in options.items() if value not in _DEFAULTS]
     return ", ".join([str(first), *others])
-
-
-def _shape(call, name):
-    """The shape of an input."""
-    length = call.length(name)
-    if call.module == _SDPA:
-        heads = 1 if call.callee.variant == "grouped" and name == "key" else HEADS
-        return (*((N * HEADS,) if call.callee.variant == "3d" else (N, heads)), length, E // HEADS)
-    features = call.callee.features if name == "key" else E
-    is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
-    if not call.callee.is_batched:
-        return length, features
-    samples = call.fault.samples
-    return (samples, length, features) if is_batch_first else (length, samples, features)
 
 
 def _invocation(call, given):

@@ -1,6 +1,7 @@
 """The known deviations from clause 9: which wrong masks a release accepts, or refuses without naming the mask.
 
-Like those of ledger.py they predict: what a release does with every row of wrong_masks.CALLS is stated here.
+Like those of ledger.py they predict: what a release does with every row of wrong_masks.CALLS and of
+wrong_sequences.SEQUENCES is stated here.
 """
 
 import re
@@ -22,7 +23,8 @@ from .setting import CPU, ON_BOTH, ON_CPU, ON_CUDA
 from .vectors import extension
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from .wrong_mask_results import NOTHING_COMPARED, Comparison, Unwritten, argument, compare
-from .wrong_masks import ACCEPTS, CALLS, HEADS, UNHELPFUL, N, not_applicable, observe, source
+from .wrong_masks import ACCEPTS, HEADS, UNHELPFUL, N, not_applicable, observe, source
+from .wrong_sequences import ROWS, WrongSequence
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def is_present(entry, release):
 def rows(entry, release):
     """The calls that would show the deviation, had the release got it: those that no other entry predicts."""
     others = [other for other in ENTRIES if other is not entry]
-    possible = (call for call in CALLS if not not_applicable(call, release) and entry.applies(call, release))
+    possible = (call for call in ROWS if not not_applicable(call, release) and entry.applies(call, release))
     return [call for call in possible if predicted(call, release, others) is None]
 
 
@@ -145,7 +147,7 @@ def check_all(calls, run):
 def explain(call, outcome, judgement, setting=CPU):
     """The report on a row that fails, as text."""
     entry = judgement.entry
-    expected = "an exception whose message names the mask (clause 9)"
+    expected = call.expected
     if entry is not None:
         expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
     elif judgement.comparison.mismatches:
@@ -307,6 +309,14 @@ def _is_half_read(call, release):
     return not _is_explicit(call, release) and (is_closed or not _is_native(call, release))
 
 
+def _counts_values(call, release):
+    """Whether the CPU's fused kernel takes as many keys as there are values; a mask would be compared with both."""
+    if not isinstance(call, WrongSequence) or call.module != _SDPA or call.fault.beside:
+        return False
+    first = {"4d": "2.1", "grouped": "2.9", "3d": "2.14"}[call.callee.variant]
+    return call.fault.more[1] != 0 and since(release, first)
+
+
 # ---- what is computed ----------------------------------------------------------------------------------------------
 
 
@@ -352,6 +362,21 @@ def _by_half_vectors(computation, call):
     lanes = 16 if extension() == "AVX512" else 8
     blocks = ("self", "src", "tgt", "memory")  # of which those without a mask compute as ever
     return with_kernel(computation, lambda kernel: SkippingHalfVectors(kernel, lanes), blocks)
+
+
+def _as_many_keys_as_values(computation, call):
+    """Keys from where each head's begin: behind these come those of the next head, at last memory of something else."""
+    arguments = {**computation.arguments, "is_causal": call.fault.hint}
+    key, S = arguments["key"], arguments["value"].shape[-2]
+    key = arguments.pop("stored", key)
+    *batch, length, features = key.shape
+    heads = prod(batch)
+    places = np.arange(heads)[:, None] * length + np.arange(S)
+    is_foreign = (places >= heads * length).any(axis=1) & (not call.fault.hint)  # a causal mask hides these keys
+    keys = key.reshape(-1, features)[np.minimum(places, heads * length - 1)]
+    arguments["key"] = keys.reshape(*batch, S, features)
+    unwritten = Unwritten(is_foreign.reshape(*batch, 1, 1), {"output": "cpu"})
+    return replace(computation, arguments=arguments, undefined=unwritten)
 
 
 def _never_computed(computation, call):
@@ -524,7 +549,7 @@ ENTRIES = (
         advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
         applies=lambda call, release: (
             call.module == _SDPA
-            and call.shape != call.right_shape
+            and call.shape not in (None, call.right_shape)
             and not _has_no_rows(call, release)
             and not _is_taken_for_a_hint(call)
         ),
@@ -605,6 +630,18 @@ ENTRIES = (
         advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=_is_half_read,
         change=_by_half_vectors,
+    ),
+    WrongMaskDeviation(
+        id="sdpa-value-length",
+        title="scaled_dot_product_attention takes key and value of different lengths, where there is no mask",
+        affects=">=2.1",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="a query sees as many keys as there are values: behind the end of a shorter key those of the next head,"
+        " or memory of something else",
+        advice="compare key.size(-2) with value.size(-2) yourself, or give a mask, which is compared with both",
+        applies=_counts_values,
+        change=_as_many_keys_as_values,
     ),
     WrongMaskDeviation(
         id="meta-mask-undefined",
