@@ -40,9 +40,10 @@ from tests.harness.wrong_masks import (
     source,
 )
 from tests.harness.wrong_masks_ledger import ENTRIES, check, explain, is_present, judge, predicted
+from tests.harness.wrong_sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
 
 RELEASES = ("1.13.1", "2.0.1", *(f"2.{minor}.0" for minor in range(1, 16)))
-BY_ID = {call.id: call for call in CALLS}
+BY_ID = {call.id: call for call in ROWS}
 
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 
@@ -84,7 +85,7 @@ def test_every_mask_has_a_wrong_size_type_and_device_in_every_mode():
 
 
 def test_ids_are_unique_and_read_like_the_call():
-    assert len(BY_ID) == len(CALLS)
+    assert len(BY_ID) == len(ROWS)
     assert "TransformerEncoderLayer-src_mask-too_many_keys-inference" in BY_ID
     assert "scaled_dot_product_attention-4d-attn_mask-mask_with_hint" in BY_ID
 
@@ -140,7 +141,7 @@ def _is_right(call):
 
 
 def test_a_call_can_be_typed():
-    for call in CALLS:
+    for call in ROWS:
         compile(source(call), call.id, "exec")
 
 
@@ -160,6 +161,46 @@ def test_the_mask_alone_is_elsewhere():
     elsewhere = source(call, Setting("cuda:0")).splitlines()
     assert [line.count("device='cuda:0'") for line in elsewhere[1:6]] == [1, 0, 1, 1, 0]
     assert elsewhere[5] == "mask = torch.arange(24).reshape((4, 6)) % 5 == 2"
+
+
+# ---- sequences -----------------------------------------------------------------------------------------------------
+
+
+def test_every_wrong_sequence_is_wrong():
+    """Its sizes are those of no right call, broadcast or not."""
+    for call in SEQUENCES:
+        shapes = {name: call.shape_of(name) for name in call.callee.inputs}
+        right = {name: WrongCall.shape_of(call, name) for name in shapes}
+        assert {name for name in shapes if shapes[name] != right[name]} == set(call.fault.of), call
+        assert 1 not in shapes[call.argument][:1], call
+
+
+@pytest.mark.parametrize("callee", dict.fromkeys(call.callee for call in SEQUENCES), ids=lambda callee: callee.module)
+def test_right_sequences_are_accepted_so_that_what_is_refused_are_their_sizes(callee, run):
+    right = SequenceFault("none", of=())
+    for fault in (right, replace(right, beside=True)):
+        for mode in callee.modes:
+            call = WrongSequence(callee, callee.inputs[-1], fault, mode)
+            if not not_applicable(call, run.release):
+                assert _is_right(call), source(call)
+
+
+def test_a_key_that_is_cut_short_goes_on_behind_its_end():
+    call = BY_ID["scaled_dot_product_attention-3d-key-key_cut_short"]
+    assert source(call).splitlines()[2:4] == ["stored = torch.randn((4, 6, 2))", "key = stored[..., :5, :]"]
+
+
+@pytest.mark.parametrize("id", ["value-value_too_short", "value-value_too_long", "key-key_cut_short"])
+def test_as_many_keys_as_values_are_told_by_the_numbers(id):
+    call, release = BY_ID[f"scaled_dot_product_attention-4d-{id}"], _installed_or_skip(HALVED)
+    outcome = observe(call)
+    judgement = judge(call, outcome, release, ENTRIES)
+    assert judgement.status == DEVIATES
+    assert judgement.comparison.left_out == (L * E // HEADS if id.endswith("long") else 0)  # of the last head
+    result = outcome.names["result"].clone()
+    result[0, 0, 0, 0] += 1
+    outcome = replace(outcome, names={**outcome.names, "result": result})
+    assert judge(call, outcome, release, ENTRIES).status == FAILS
 
 
 # ---- outcomes ------------------------------------------------------------------------------------------------------
@@ -391,14 +432,14 @@ def test_an_entry_says_all_that_a_reader_needs(entry):
 def test_one_entry_at_most_applies_to_a_row(version):
     release = Release(Version(version), "cpu")
     concerned = [entry for entry in ENTRIES if entry.concerns(release)]
-    for call in CALLS:
+    for call in ROWS:
         assert len([entry for entry in concerned if entry.applies(call, release)]) <= 1, call
 
 
 @each_entry
 def test_an_entry_applies_in_some_row_of_each_release_that_it_names(entry):
     for release in (Release(Version(version), "cpu") for version in RELEASES):
-        assert not entry.concerns(release) or any(entry.applies(call, release) for call in CALLS)
+        assert not entry.concerns(release) or any(entry.applies(call, release) for call in ROWS)
 
 
 def test_an_entry_speaks_of_the_devices_that_it_names(run):
