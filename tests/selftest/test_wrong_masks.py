@@ -132,10 +132,7 @@ def test_a_right_mask_is_accepted_so_that_what_is_refused_is_the_mask(callee, in
 
 
 def _is_right(call):
-    """Whether the call is accepted, with the result that is specified.
-
-    Before 2.0 a native path has no such attention mask, and in an encoder padded positions are 0.
-    """
+    """True if the call is accepted, and its result is as specified."""
     outcome = observe(call)
     return outcome == Outcome(ACCEPTS) and not compare(call, outcome).mismatches
 
