@@ -1,16 +1,17 @@
-"""What becomes of masks of a wrong shape, dtype or device, and of hints that contradict the masks."""
+"""What becomes of masks of a wrong shape, dtype or device, of contradicting hints, and of sequences that do not fit."""
 
 import pytest
 
 from tests.harness import session
-from tests.harness.wrong_masks import CALLS, not_applicable
+from tests.harness.wrong_masks import not_applicable
 from tests.harness.wrong_masks_ledger import ENTRIES, check_all
+from tests.harness.wrong_sequences import ROWS
 
 RELEASE = session.current.release
 
 
 BY_WAY = {}
-for _call in CALLS:
+for _call in ROWS:
     if not not_applicable(_call, RELEASE):
         BY_WAY.setdefault(_call.way, []).append(_call)
 

@@ -61,7 +61,9 @@ def _accelerator(device_type, device):
 
 def assemble(run, environment, tests, complete, seconds):
     """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    total = {name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths", "margins")}
+    total = {
+        name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths", "margins", "uncomputed")
+    }
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))
@@ -81,6 +83,7 @@ def assemble(run, environment, tests, complete, seconds):
         "paths": _by_module(total["paths"], total["cases"]),
         "ratios": _largest_ratios(tests.values()),
         "margins": _sorted(total["margins"]),
+        "uncomputed": _sorted(total["uncomputed"]),
         "tests": {id: _property(test) for id, test in sorted(tests.items())},
     }
 

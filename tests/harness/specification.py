@@ -83,6 +83,11 @@ def specification(case, dtype="float64", displace=()):
     return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # it ends in a sum or a norm
 
 
+def reference_module(case, weights):
+    """The module of a case with these parameters, {name as in the module's state_dict: array}."""
+    return (_multi_head if isinstance(case, MultiHead) else _transformer)(case, weights)
+
+
 def _cast(array, dtype):
     """Finite numbers stay finite: finfo.min of one dtype becomes that of the other."""
     if array.dtype == bool or (array.dtype == dtype and dtype in FULL):

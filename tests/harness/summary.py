@@ -41,6 +41,8 @@ def summary(record, path):
         yield "The run is INCOMPLETE: it was interrupted."
     yield from _known(record)
     yield from _news(record)
+    if uncomputed := record.get("uncomputed"):
+        yield f"Not compared: {sum(uncomputed.values())} elements of uninitialised results ({', '.join(uncomputed)})"
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
     yield (

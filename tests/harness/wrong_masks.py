@@ -1,13 +1,15 @@
 """Calls with one wrong mask, as a table, and what torch does with them (clause 9).
 
-A call is rendered as Python text, and that text is what runs: what a report shows is what was done.
+A call is rendered as Python text, and that text is what runs: what a report shows is what was done. Each mask hides
+something, and each input is drawn from a seed, so that a result tells which mask was applied (wrong_mask_results.py).
 """
 
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
+from math import prod
 
 import torch
 from torch import nn
@@ -23,7 +25,7 @@ UNBATCHED = "unbatched"  # so begins a variant whose inputs are no batch
 
 # N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
-_LENGTHS = {"query": L, "tgt": L, "key": S, "src": S, "memory": S}
+_LENGTHS = {"query": L, "tgt": L, "key": S, "value": S, "src": S, "memory": S}
 _SDPA = "scaled_dot_product_attention"
 
 
@@ -74,9 +76,8 @@ _ATTENTION = f"torch.nn.MultiheadAttention({E}, {HEADS}, batch_first=True)"
 _PROJECTED = f"torch.nn.MultiheadAttention({E}, {HEADS}, kdim={E + 1}, vdim={E + 1}, batch_first=True)"
 _SEQUENCE_FIRST = f"torch.nn.MultiheadAttention({E}, {HEADS})"
 _TRANSFORMER = f"torch.nn.Transformer({E}, {HEADS}, 1, 1, {E}, dropout=0.0, batch_first=True)"
-_WEIGHTS = (
-    f"{E}, {HEADS}, torch.ones({3 * E}, {E}).to(query), None, None, None, False, 0.0, torch.eye({E}).to(query), None"
-)
+_WEIGHTS = f"{E}, {HEADS}, in_proj_weight, None, None, None, False, 0.0, out_proj_weight, None"
+PARAMETERS = {"in_proj_weight": (3 * E, E), "out_proj_weight": (E, E)}  # of F.multi_head_attention_forward
 
 _PADDING = ("key_padding_mask", (N, S))
 _CROSS_MASKS = (("attn_mask", (L, S)), _PADDING)
@@ -161,8 +162,9 @@ class Fault:
 
     shape: (rows, keys) -> shape, of a padding mask without samples (keys) -> shape, or None where no mask is given.
     inputs: the dtype of the inputs. elsewhere: the mask is on another device than these. hint: is_causal=True is given
-    too. beside: a right padding mask is given too. bias: the function of torch.nn.attention.bias that makes it, for
-    which it has no dtype. samples: of the inputs.
+    too. beside: the right other mask of the same attention is given too. bias: the function of
+    torch.nn.attention.bias that makes it, for which it has no dtype. samples: of the inputs. length: of all sequences,
+    where they are longer than in other rows.
     """
 
     name: str
@@ -174,6 +176,17 @@ class Fault:
     beside: bool = False
     bias: str = ""
     samples: int = N
+    length: int | None = None
+
+    @property
+    def kind(self):
+        """The name, whether another mask is given beside it or not."""
+        return self.name.partition("_beside_")[0]
+
+    @property
+    def precision(self):
+        """ "higher" or "lower" where a float mask has more or fewer digits than the inputs, else ""."""
+        return self.name.partition("_precision")[0] if "_precision" in self.name else ""
 
 
 _SIZES = (
@@ -183,12 +196,17 @@ _SIZES = (
     Fault("too_few_keys", lambda rows, keys: (rows, keys - 1)),
     Fault("too_many_keys", lambda rows, keys: (rows, keys + 1)),
 )
+_VECTORS = (None, 16, 17, 33)  # lengths: keys that fill no vector of the CPU, one, one and a little, and two
+_PRECISIONS = tuple(
+    Fault(f"{name}_precision" + f"_{length}_keys" * bool(length), dtype=dtype, inputs=inputs, length=length)
+    for length in _VECTORS
+    for name, dtype, inputs in (("higher", "float64", "float32"), ("lower", "float32", "float64"))
+)
 _TYPES = (
     Fault("int64", dtype="int64"),
     Fault("uint8", dtype="uint8"),
     Fault("complex64", dtype="complex64"),
-    Fault("higher_precision", dtype="float64"),
-    Fault("lower_precision", dtype="float32", inputs="float64"),
+    *_PRECISIONS,
     Fault("other_device", elsewhere=True),
 )
 _QUERIES = (
@@ -199,31 +217,41 @@ _ONE_KEY = (
     Fault("one_dimension", lambda rows, keys: (keys,)),
     Fault("one_key", lambda rows, keys: (rows, 1)),
 )
-_ATTENTION_MASK = (
+
+
+def _beside(other, faults):
+    """The faults, each beside the right other mask of the same attention."""
+    return tuple(replace(fault, name=f"{fault.name}_beside_{other}", beside=True) for fault in faults)
+
+
+_ATTENTION_SIZES = (
     *(*_SIZES, *_ONE_KEY, *_QUERIES),
     Fault("one_query", lambda rows, keys: (1, keys)),
     Fault("one_slice", lambda rows, keys: (1, rows, keys)),
     Fault("slice_per_sample", lambda rows, keys: (N, rows, keys)),
-    Fault("slice_per_sample_beside_padding", lambda rows, keys: (N, rows, keys), beside=True),
     Fault("too_many_slices", lambda rows, keys: (N * HEADS + 1, rows, keys)),
     Fault("slices_reshaped", lambda rows, keys: (N, HEADS * rows, keys)),
     Fault("four_dimensions", lambda rows, keys: (1, 1, rows, keys)),
     Fault("batch_and_heads", lambda rows, keys: (N, HEADS, rows, keys)),
+)
+_ATTENTION_MASK = (
+    *_ATTENTION_SIZES,
+    *_beside("padding", _ATTENTION_SIZES),
     *_TYPES,
     Fault("hint_without_mask", lambda rows, keys: None, hint=True),
     Fault("hint_without_mask_beside_padding", lambda rows, keys: None, hint=True, beside=True),
     Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
     Fault("causal_bias", bias="causal_lower_right", samples=1),  # which is for scaled_dot_product_attention alone
 )
-_PADDING_MASK = (
+_PADDING_SIZES = (
     *(*_SIZES, *_ONE_KEY),
     Fault("one_sample", lambda rows, keys: (1, keys)),
     Fault("too_many_samples", lambda rows, keys: (rows + 1, keys)),
     Fault("three_dimensions", lambda rows, keys: (rows, 1, keys)),
     Fault("four_dimensions", lambda rows, keys: (rows, 1, 1, keys)),
-    *_TYPES,
 )
-_UNBATCHED_PADDING_MASK = (
+_PADDING_MASK = (*_PADDING_SIZES, *_beside("attn_mask", _PADDING_SIZES), *_TYPES)
+_UNBATCHED_PADDING_SIZES = (
     Fault("no_dimension", lambda keys: ()),
     Fault("too_few_keys", lambda keys: (keys - 1,)),
     Fault("too_many_keys", lambda keys: (keys + 1,)),
@@ -232,6 +260,10 @@ _UNBATCHED_PADDING_MASK = (
     Fault("too_many_samples", lambda keys: (N, keys)),
     Fault("transposed", lambda keys: (keys, 1)),
     Fault("reshaped", lambda keys: (2, keys // 2)),
+)
+_UNBATCHED_PADDING_MASK = (
+    *_UNBATCHED_PADDING_SIZES,
+    *_beside("attn_mask", _UNBATCHED_PADDING_SIZES),
     *_TYPES,
 )
 # Here every shape that broadcasts is right, and any mask beside is_causal is wrong.
@@ -257,9 +289,7 @@ def faults(callee, argument):
         return _PADDING_MASK if callee.is_batched else _UNBATCHED_PADDING_MASK
     rows, keys = dict(callee.masks)[argument]
     is_right = {"transposed": rows == keys, "slice_per_sample": not callee.is_batched}  # as many samples as heads
-    return tuple(
-        fault for fault in _ATTENTION_MASK if not is_right.get(fault.name.removesuffix("_beside_padding"), False)
-    )
+    return tuple(fault for fault in _ATTENTION_MASK if not is_right.get(fault.kind, False))
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------
@@ -292,18 +322,62 @@ class WrongCall:
 
     @property
     def right_shape(self):
-        return dict(self.callee.masks)[self.argument]
+        return self.masks[self.argument]
 
     @property
     def shape(self):
         """The shape of the wrong mask, None if none is given."""
         return self.fault.shape(*self.right_shape)
 
+    def length(self, name):
+        """The length of the sequences in an input."""
+        return self.fault.length or _LENGTHS[name]
+
+    @property
+    def is_sequence_first(self):
+        return not (self.callee.made and self.callee.variant != "sequence_first") and self.module != _SDPA
+
+    def shape_of(self, name):
+        """The shape of an input."""
+        length, is_key = self.length(name), name in ("key", "value")
+        if self.module == _SDPA:
+            heads = 1 if self.callee.variant == "grouped" and is_key else HEADS
+            return (*((N * HEADS,) if self.callee.variant == "3d" else (N, heads)), length, E // HEADS)
+        features = self.callee.features if is_key else E
+        if not self.callee.is_batched:
+            return length, features
+        samples = self.fault.samples
+        return (length, samples, features) if self.is_sequence_first else (samples, length, features)
+
+    def making_of(self, name, shape, device):
+        """Statements that make an input."""
+        return [f"{name} = {_random(shape, self.fault.inputs, device)}"]
+
+    @property
+    def masks(self):
+        """{argument: right shape} of the masks that can be given; sequences may be longer than usual."""
+        length = self.fault.length
+        lengths = {L: length, S: length} if length else {}
+        return {name: tuple(lengths.get(size, size) for size in shape) for name, shape in self.callee.masks}
+
+    @property
+    def hides_numbers(self):
+        """Whether a float mask holds other numbers than 0 and -inf.
+
+        Native paths read these as hidden, whatever their precision is (native-layer-float-mask in ledger.py).
+        """
+        return self.mode != "inference"
+
     @property
     def conforming(self):
         """The outcomes that conform. Which precision a float mask must have, the modules do not document."""
-        is_open = self.fault.name.endswith("_precision") and self.module != _SDPA
+        is_open = self.fault.precision and self.module != _SDPA
         return (RAISES, ACCEPTS) if is_open else (RAISES,)
+
+    @property
+    def expected(self):
+        """In words, what should happen."""
+        return "an exception whose message names the mask (clause 9)"
 
     @property
     def hint(self):
@@ -311,10 +385,14 @@ class WrongCall:
         return self.argument.replace("mask", "is_causal") if len(self.callee.masks) > 2 else "is_causal"
 
     @property
-    def padding(self):
-        """The padding mask of the same attention."""
-        name = self.argument.removesuffix("attn_mask").removesuffix("mask")
-        return "src_key_padding_mask" if self.module == "TransformerEncoder" else f"{name}key_padding_mask"
+    def other(self):
+        """The other mask of the same attention: the padding mask beside an attention mask, or the reverse."""
+        names = list(dict(self.callee.masks))
+        if len(names) == 2:
+            return names[names[0] == self.argument]
+        if is_padding(self.argument):
+            return self.argument.replace("key_padding_", "")
+        return self.argument.replace("mask", "key_padding_mask")
 
 
 CALLS = tuple(
@@ -347,7 +425,7 @@ def not_applicable(call, release):
 
 def _asks(call):
     """The arguments that nn.MultiheadAttention and its call are given."""
-    given = [call.argument, *[call.hint] * call.fault.hint, *[call.padding] * call.fault.beside]
+    given = [call.argument, *[call.hint] * call.fault.hint, *[call.other] * call.fault.beside]
     return {*re.findall(r"(\w+)=", call.callee.made), *given}
 
 
@@ -366,67 +444,75 @@ def _making(call, setting):
     made = call.callee.made.replace("torch.nn.MultiheadAttention", setting.attention)
     where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(setting.device)}
     moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in _DEFAULTS)
-    return [f"module = {made}" + (f".to({moved})" if moved else "")]
+    return [_seeding(0, "cpu"), f"module = {made}" + (f".to({moved})" if moved else "")]
 
 
 _DEFAULTS = ("torch.float32", "'cpu'")
 
 
+def _seeding(seed, device):
+    """A statement: torch.manual_seed would keep a record of each call for the GPUs that are not there."""
+    return f"torch.{'default_generator.' if device == 'cpu' else ''}manual_seed({seed})"
+
+
 def _calling(call, device):
-    lines = [
-        _tensor(name, "randn", _shape(call, name), call.fault.inputs, device)
-        for name in dict.fromkeys(call.callee.inputs)
-    ]
+    shapes = {name: call.shape_of(name) for name in call.callee.inputs}
+    shapes |= PARAMETERS if call.module == "multi_head_attention_forward" else {}
+    lines = [line for name, shape in shapes.items() for line in call.making_of(name, shape, device)]
     given = {}
     if call.shape is not None:
         place = ("meta" if device == "cpu" else "cpu") if call.fault.elsewhere else device
         lines += _mask(call, place)
         given[call.argument] = "mask"
     if call.fault.beside:
-        lines.append(_tensor("padding", "zeros", dict(call.callee.masks)[call.padding], "bool", device))
-        given[call.padding] = "padding"
+        lines.append(f"other_mask = {_hiding(call, call.masks[call.other], device)}")
+        given[call.other] = "other_mask"
     if call.fault.hint:
         given[call.hint] = "True"
-    return lines + _invocation(call, given)
+    return [_seeding(1, device), *lines, *_invocation(call, given)]
 
 
 def _mask(call, place):
-    """Statements that make the mask: it hides nothing, or what is causal, so that nothing else is wrong with it."""
+    """Statements that make the wrong mask."""
     if call.fault.bias:
         sizes = ", ".join(map(str, call.shape))
         return ["import torch.nn.attention.bias", f"mask = torch.nn.attention.bias.{call.fault.bias}({sizes})"]
-    content = "ones" if call.module == _SDPA else "zeros"  # scaled_dot_product_attention keeps what is True
-    return [_tensor("mask", content, call.shape, call.fault.dtype, place)]
+    hiding, dtype = _hiding(call, call.shape, place), call.fault.dtype
+    if dtype.startswith("float"):
+        hiding = hiding.replace("!=", "==")
+        numbers = _random(call.shape, dtype, place) if call.hides_numbers else _zeros(call.shape, dtype, place)
+        return [f"mask = {numbers}.masked_fill({hiding}, -torch.inf)"]
+    return [f"mask = {hiding}" if dtype == "bool" else f"mask = ({hiding}).to(torch.{dtype})"]
 
 
-def _tensor(name, content, shape, dtype, device):
-    options = {"dtype": f"torch.{dtype}", "device": repr(device)}
+def _hiding(call, shape, device):
+    """An expression: hides each fifth element. No row of two keys or more is hidden as a whole, nor by two masks."""
+    hides = "!=" if call.module == _SDPA else "=="  # scaled_dot_product_attention keeps what is True
+    return f"torch.arange({_joined(prod(shape), device=repr(device))}).reshape({shape}) % 5 {hides} 2"
+
+
+def _random(shape, dtype, device):
+    return f"torch.randn({_joined(shape, dtype=f'torch.{dtype}', device=repr(device))})"
+
+
+def _zeros(shape, dtype, device):
+    return f"torch.zeros({_joined(shape, dtype=f'torch.{dtype}', device=repr(device))})"
+
+
+def _joined(first, **options):
+    """Arguments as text, without the defaults."""
     others = [f"{option}={value}" for option, value in options.items() if value not in _DEFAULTS]
-    return f"{name} = torch.{content}({', '.join([str(shape), *others])})"
-
-
-def _shape(call, name):
-    """The shape of an input."""
-    length = _LENGTHS[name]
-    if call.module == _SDPA:
-        heads = 1 if call.callee.variant == "grouped" and name == "key" else HEADS
-        return (*((N * HEADS,) if call.callee.variant == "3d" else (N, heads)), length, E // HEADS)
-    features = call.callee.features if name == "key" else E
-    is_batch_first = call.callee.made and call.callee.variant != "sequence_first"
-    if not call.callee.is_batched:
-        return length, features
-    samples = call.fault.samples
-    return (samples, length, features) if is_batch_first else (length, samples, features)
+    return ", ".join([str(first), *others])
 
 
 def _invocation(call, given):
     options = [call.callee.options] if call.callee.options else []
     arguments = ", ".join([*call.callee.inputs, *options, *(f"{name}={value}" for name, value in given.items())])
     if not call.callee.made:
-        return [f"torch.nn.functional.{call.module}({arguments})"]
+        return [f"result = torch.nn.functional.{call.module}({arguments})"]
     if call.mode == "training":
-        return ["module.train()", f"module({arguments})"]
-    return ["module.eval()", "with torch.no_grad():", f"    module({arguments})"]
+        return ["module.train()", f"result = module({arguments})"]
+    return ["module.eval()", "with torch.no_grad():", f"    result = module({arguments})"]
 
 
 # ---- what happens --------------------------------------------------------------------------------------------------
@@ -434,10 +520,14 @@ def _invocation(call, given):
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: RAISES, UNHELPFUL or ACCEPTS. error: the type and message of what was raised."""
+    """kind: RAISES, UNHELPFUL or ACCEPTS. error: the type and message of what was raised.
+
+    names: what the call's names mean after it: its inputs, masks and `module`, and its `result`.
+    """
 
     kind: str
     error: str = ""
+    names: dict = field(default_factory=dict, compare=False, repr=False)
 
 
 def observe(call, setting=CPU):
@@ -451,7 +541,7 @@ def observe(call, setting=CPU):
         except Exception as raised:  # whatever torch raises is an outcome
             error = f"{type(raised).__name__}: {raised}"
             return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)
-    return Outcome(ACCEPTS)
+    return Outcome(ACCEPTS, names=names)
 
 
 @cache

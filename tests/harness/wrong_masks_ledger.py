@@ -1,21 +1,30 @@
 """The known deviations from clause 9: which wrong masks a release accepts, or refuses without naming the mask.
 
-Like those of ledger.py they predict: what a release does with every row of wrong_masks.CALLS is stated here.
+Like those of ledger.py they predict: what a release does with every row of wrong_masks.CALLS and of
+wrong_sequences.SEQUENCES is stated here.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 
+import numpy as np
+
+from reference import masks as meaning
+
 from .adopted import DECLINED
+from .behaviours import SkippingHalfVectors, with_kernel, with_masks
 from .cases import is_padding
 from .dispatch import since
 from .failure import Nonconformance
 from .setting import CPU, ON_BOTH, ON_CPU, ON_CUDA
+from .vectors import extension
 from .verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
-from .wrong_masks import ACCEPTS, CALLS, UNHELPFUL, N, not_applicable, observe, source
+from .wrong_mask_results import NOTHING_COMPARED, Comparison, Unwritten, argument, compare
+from .wrong_masks import ACCEPTS, HEADS, UNHELPFUL, N, not_applicable, observe, source
+from .wrong_sequences import ROWS, WrongSequence
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class WrongMaskDeviation:
 
     affects: the releases, as a version specifier. instead: ACCEPTS or UNHELPFUL. effect: in words, what is computed
     or said. message: pattern of the exception. applies: (WrongCall, Release) -> bool, for a release that is affected.
+    change: (computation, WrongCall) -> computation, of an entry that accepts: what is computed, in numbers.
     upstream: "pytorch/pytorch#N", or "not found".
     """
 
@@ -36,7 +46,12 @@ class WrongMaskDeviation:
     advice: str
     applies: Callable
     message: str = ""
+    change: Callable | None = None
     devices: tuple[str, ...] = ON_CPU
+
+    def __post_init__(self):
+        if (self.instead == ACCEPTS) != (self.change is not None):
+            raise ValueError(f"{self.id}: an entry says what is computed if it accepts a mask, and only then")
 
     def concerns(self, release):
         """Whether this release and device are affected."""
@@ -45,16 +60,28 @@ class WrongMaskDeviation:
     def predicts(self, call, release):
         return self.concerns(release) and self.applies(call, release) and not not_applicable(call, release)
 
-    def shows(self, outcome):
-        return outcome.kind == self.instead and re.search(self.message, outcome.error) is not None
+    def compared(self, call, outcome):
+        """The Comparison of the outcome with what the entry says; None if it is of another kind."""
+        if outcome.kind != self.instead or re.search(self.message, outcome.error) is None:
+            return None
+        return compare(call, outcome, self.change) if self.instead == ACCEPTS else NOTHING_COMPARED
+
+    def shows(self, call, outcome):
+        """Whether the outcome is of the kind that the entry says, and the result, if there is one, as predicted."""
+        compared = self.compared(call, outcome)
+        return compared is not None and not compared.mismatches
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """status: one of verdict.py. entry: what was expected instead of a helpful exception, if anything."""
+    """status: one of verdict.py. entry: what was expected instead of a helpful exception, if anything.
+
+    comparison: of the result with what was expected, where the call is accepted.
+    """
 
     status: str
     entry: WrongMaskDeviation | None = None
+    comparison: Comparison = NOTHING_COMPARED
 
 
 def predicted(call, release, entries):
@@ -67,26 +94,30 @@ def judge(call, outcome, release, entries):
     if release.adopted and outcome.error.startswith(DECLINED):
         return Judgement(NOT_APPLICABLE)
     entry = predicted(call, release, entries)
-    if entry is not None and entry.shows(outcome):
-        return Judgement(DEVIATES, entry)
-    conforms = outcome.kind in call.conforming
+    compared = entry.compared(call, outcome) if entry else None
+    if compared is not None and not compared.mismatches:
+        return Judgement(DEVIATES, entry, compared)
+    conforms, right = outcome.kind in call.conforming, NOTHING_COMPARED
+    if conforms and outcome.kind == ACCEPTS:
+        right = compare(call, outcome)
+        conforms = not right.mismatches
     if entry is None or release.adopted or not release.is_measured:
-        return Judgement(CONFORMS if conforms else FAILS)
+        return Judgement(CONFORMS if conforms else FAILS, None, right)
     # fixed as a whole, or is this one row that the entry is wrong about?
     is_fixed = conforms and not is_present(entry, release)
-    return Judgement(CONFORMS) if is_fixed else Judgement(FAILS, entry)
+    return Judgement(CONFORMS, None, right) if is_fixed else Judgement(FAILS, entry, compared or NOTHING_COMPARED)
 
 
 @cache
 def is_present(entry, release):
     """Whether any row shows the deviation."""
-    return any(entry.shows(observe(call, release.setting)) for call in rows(entry, release))
+    return any(entry.shows(call, observe(call, release.setting)) for call in rows(entry, release))
 
 
 def rows(entry, release):
     """The calls that would show the deviation, had the release got it: those that no other entry predicts."""
     others = [other for other in ENTRIES if other is not entry]
-    possible = (call for call in CALLS if not not_applicable(call, release) and entry.applies(call, release))
+    possible = (call for call in ROWS if not not_applicable(call, release) and entry.applies(call, release))
     return [call for call in possible if predicted(call, release, others) is None]
 
 
@@ -116,9 +147,11 @@ def check_all(calls, run):
 def explain(call, outcome, judgement, setting=CPU):
     """The report on a row that fails, as text."""
     entry = judgement.entry
-    expected = "an exception whose message names the mask (clause 9)"
+    expected = call.expected
     if entry is not None:
         expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
+    elif judgement.comparison.mismatches:
+        expected = "the result of the mask in the precision of the inputs, or " + expected
     got = {ACCEPTS: "no exception", UNHELPFUL: f"an exception that does not name the mask: {outcome.error}"}
     called = setting.subject or call.module
     lines = [
@@ -126,6 +159,7 @@ def explain(call, outcome, judgement, setting=CPU):
         "",
         f"    expected {expected}",
         f"    got      {got.get(outcome.kind, outcome.error)}",
+        *(f"    {_told(mismatch)}" for mismatch in judgement.comparison.mismatches),
         "",
         f"Call (the right shape of {call.argument} is {call.right_shape}):",
         "",
@@ -134,6 +168,12 @@ def explain(call, outcome, judgement, setting=CPU):
         f"Row: {call.id}",
     ]
     return "\n".join([*lines, ""])
+
+
+def _told(mismatch):
+    where = f" at {list(mismatch.where)}" if mismatch.where is not None else ""
+    off = f", off by {mismatch.error:.3g} where {mismatch.bound:.3g} is allowed" if mismatch.bound is not None else ""
+    return f"{mismatch.what}{where}: expected {mismatch.expected}, got {mismatch.got}{off}"
 
 
 # ---- where a deviation applies -------------------------------------------------------------------------------------
@@ -193,6 +233,12 @@ def _is_viewed(call, release):
     return _is_native(call, release) and not is_padding(call.argument) and call.shape is not None
 
 
+def _is_viewed_as_padding(call, release):
+    """Whether a native path views the padding mask as (N, 1, 1, length), which it does beside an attention mask."""
+    is_padded = is_padding(call.argument) and not _is_nesting(call)
+    return _is_native(call, release) and is_padded and call.fault.beside and call.shape != call.right_shape
+
+
 def _cannot_be_viewed(call, release):
     if not _is_viewed(call, release):
         return False
@@ -219,8 +265,8 @@ def _has_no_rows(call, release):
 
 def _is_refused_as_attn_mask(call, release):
     """Whether scaled_dot_product_attention gets a float padding mask, as its attn_mask, of a type that it refuses."""
-    refused = ("higher_precision",) if since(release, "2.4") else ("higher_precision", "lower_precision")
-    if call.fault.name not in refused or not is_padding(call.argument) or _is_explicit(call, release):
+    refused = ("higher",) if since(release, "2.4") else ("higher", "lower")
+    if call.fault.precision not in refused or not is_padding(call.argument) or _is_explicit(call, release):
         return False
     is_closed = call.argument.startswith("tgt_") and since(release, "2.1")  # a float mask keeps a decoder off it
     return is_closed or not _is_native(call, release)
@@ -253,6 +299,102 @@ def _is_elsewhere_noticed(call, release):
     return not since(release, {"3d": "2.14", "grouped": "2.9"}.get(call.callee.variant, "2.3"))
 
 
+def _is_half_read(call, release):
+    """Whether the CPU's fused kernel gets a float32 mask beside float64 scores, for a vector of keys or more."""
+    if call.fault.precision != "lower" or not call.fault.length:
+        return False
+    if call.module == _SDPA:
+        return _is_fused(call, release) or (call.callee.variant == "3d" and since(release, "2.14"))
+    is_closed = call.argument.startswith("tgt_")  # a float mask keeps a decoder off the native path
+    return not _is_explicit(call, release) and (is_closed or not _is_native(call, release))
+
+
+def _counts_values(call, release):
+    """Whether the CPU's fused kernel takes as many keys as there are values; a mask would be compared with both."""
+    if not isinstance(call, WrongSequence) or call.module != _SDPA or call.fault.beside:
+        return False
+    first = {"4d": "2.1", "grouped": "2.9", "3d": "2.14"}[call.callee.variant]
+    return call.fault.more[1] != 0 and since(release, first)
+
+
+# ---- what is computed ----------------------------------------------------------------------------------------------
+
+
+def _with_mask(computation, call, array):
+    """The computation under this mask instead of the wrong one."""
+    return with_masks(computation, {argument(call, call.argument): array})
+
+
+def _given(computation, call):
+    """The wrong mask as an array."""
+    return computation.arguments[argument(call, call.argument)]
+
+
+def _by_elements(computation, call):
+    mask = _given(computation, call)
+    is_sliced = mask.ndim == 3 and not is_padding(call.argument)
+    shape = (N * HEADS, *call.right_shape) if is_sliced else call.right_shape
+    return _with_mask(computation, call, mask.reshape(shape))
+
+
+def _per_sample(computation, call):
+    return _with_mask(computation, call, np.repeat(_given(computation, call), HEADS, axis=0))
+
+
+def _causal_instead(computation, call):
+    return _with_mask(computation, call, meaning.causal(*call.right_shape))
+
+
+def _causal_as_well(computation, call):
+    return _with_mask(computation, call, _given(computation, call) & ~meaning.causal(*call.right_shape))
+
+
+def _is_causal(computation, call):
+    return replace(computation, arguments={**computation.arguments, "is_causal": True})
+
+
+def _as_specified(computation, call):
+    """By the mask in the precision of the inputs; by no mask, where none is given."""
+    return computation
+
+
+def _by_half_vectors(computation, call):
+    lanes = 16 if extension() == "AVX512" else 8
+    blocks = ("self", "src", "tgt", "memory")  # of which those without a mask compute as ever
+    return with_kernel(computation, lambda kernel: SkippingHalfVectors(kernel, lanes), blocks)
+
+
+def _as_many_keys_as_values(computation, call):
+    """Keys from where each head's begin: behind these come those of the next head, at last memory of something else."""
+    arguments = {**computation.arguments, "is_causal": call.fault.hint}
+    key, S = arguments["key"], arguments["value"].shape[-2]
+    key = arguments.pop("stored", key)
+    *batch, length, features = key.shape
+    heads = prod(batch)
+    places = np.arange(heads)[:, None] * length + np.arange(S)
+    is_foreign = (places >= heads * length).any(axis=1) & (not call.fault.hint)  # a causal mask hides these keys
+    keys = key.reshape(-1, features)[np.minimum(places, heads * length - 1)]
+    arguments["key"] = keys.reshape(*batch, S, features)
+    unwritten = Unwritten(is_foreign.reshape(*batch, 1, 1), {"output": "cpu"})
+    return replace(computation, arguments=arguments, undefined=unwritten)
+
+
+def _never_computed(computation, call):
+    """Nobody has written the memory of the result."""
+    return replace(computation, undefined=Unwritten(True, {"output": "cpu", "weights": "cpu"}))
+
+
+def _never_computed_beside_meta(computation, call):
+    """Nobody has computed the output; weights that are computed one by one are on the meta device, as the mask is."""
+    is_native = call.mode == "inference" and call.callee.variant == "self"
+    return replace(computation, undefined=Unwritten(True, {"output": "cpu", "weights": "cpu" if is_native else "meta"}))
+
+
+def _on_meta(computation, call):
+    """All results are on the meta device."""
+    return replace(computation, undefined=Unwritten(True, {"output": "meta", "weights": "meta"}))
+
+
 # ---- entries -------------------------------------------------------------------------------------------------------
 
 ENTRIES = (
@@ -264,7 +406,8 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
         advice="check the mask's shape yourself, or try the call in training mode, which checks it",
-        applies=lambda call, release: _is_viewed(call, release) and call.fault.name in _HELD_RIGHT,
+        applies=lambda call, release: _is_viewed(call, release) and call.fault.kind in _HELD_RIGHT,
+        change=_by_elements,
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(
@@ -278,7 +421,35 @@ ENTRIES = (
         applies=lambda call, release: (
             _is_viewed(call, release) and call.fault.name == "slice_per_sample_beside_padding"
         ),
+        change=_per_sample,
         devices=ON_BOTH,
+    ),
+    WrongMaskDeviation(
+        id="native-padding-by-elements",
+        title="The native paths take a padding mask of any shape with the right number of elements, beside an attention"
+        " mask",
+        affects=">=2.0.1",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="the mask is read as mask.view(N, L): a transposed one hides other keys than it says",
+        advice="check the mask's shape yourself, or try the call in training mode, which checks it",
+        applies=lambda call, release: (
+            _is_viewed_as_padding(call, release) and prod(call.shape) == prod(call.right_shape)
+        ),
+        change=_by_elements,
+    ),
+    WrongMaskDeviation(
+        id="native-padding-size-unnamed",
+        title="The native paths refuse a wrong padding mask beside an attention mask without naming it",
+        affects=">=2.0.1",
+        upstream="not found",
+        instead=UNHELPFUL,
+        effect="the error is that of a view of the mask as (N, 1, 1, L)",
+        message=r"shape '\[\d+, 1, 1, \d+\]' is invalid for input of size \d+",
+        advice="compare the mask's shape with (N, L); the call in training mode names it",
+        applies=lambda call, release: (
+            _is_viewed_as_padding(call, release) and prod(call.shape) != prod(call.right_shape)
+        ),
     ),
     WrongMaskDeviation(
         id="native-mask-size-unnamed",
@@ -301,6 +472,7 @@ ENTRIES = (
         effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
         advice="always give the causal mask together with the hint",
         applies=lambda call, release: call.fault.name.startswith("hint_without_mask") and _is_native(call, release),
+        change=_as_specified,
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(
@@ -312,6 +484,7 @@ ENTRIES = (
         effect="a causal mask, aligned at the first query and the first key, is applied instead of the one given",
         advice="check the mask's shape yourself before you give the hint",
         applies=_drops_the_mask,
+        change=_causal_instead,
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(
@@ -323,7 +496,7 @@ ENTRIES = (
         effect="the error is that of torch.baddbmm, of which the user knows nothing",
         message="Input dtypes must be the same, got: input",
         advice="give the mask as bool, or as mask.to(query.dtype)",
-        applies=lambda call, release: call.fault.name.endswith("_precision") and _is_explicit(call, release),
+        applies=lambda call, release: bool(call.fault.precision) and _is_explicit(call, release),
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(
@@ -347,7 +520,9 @@ ENTRIES = (
         effect="the error speaks of an attn_mask, which nobody gave",
         message=r"Expected attn_mask->sizes\(\)\[\d\] == (batch_size|seq_len) to be true",
         advice="compare the mask's shape with (N, L)",
-        applies=lambda call, release: _is_native_padding(call, release) and call.shape != call.right_shape,
+        applies=lambda call, release: (
+            _is_native_padding(call, release) and call.shape != call.right_shape and not call.fault.beside
+        ),
     ),
     WrongMaskDeviation(
         id="decoder-integer-mask-unnamed",
@@ -374,7 +549,7 @@ ENTRIES = (
         advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
         applies=lambda call, release: (
             call.module == _SDPA
-            and call.shape != call.right_shape
+            and call.shape not in (None, call.right_shape)
             and not _has_no_rows(call, release)
             and not _is_taken_for_a_hint(call)
         ),
@@ -390,6 +565,7 @@ ENTRIES = (
         "lets the next query see the first key alone",
         advice="make the bias for each call: causal_lower_right(query.size(-2), key.size(-2))",
         applies=lambda call, release: _is_taken_for_a_hint(call) and call.shape != call.right_shape,
+        change=_is_causal,
         devices=ON_BOTH,
     ),
     WrongMaskDeviation(
@@ -404,6 +580,7 @@ ENTRIES = (
         applies=lambda call, release: (
             call.fault.name == "causal_bias" and (_is_explicit(call, release) or _is_native_layer(call, release))
         ),
+        change=_never_computed,
     ),
     WrongMaskDeviation(
         id="sdpa-mask-1d-unnamed",
@@ -425,6 +602,7 @@ ENTRIES = (
         effect="both apply: a query sees what the mask and the causal mask let it see",
         advice="put the causal mask into attn_mask, and leave is_causal alone",
         applies=lambda call, release: call.fault.name == "mask_with_hint" and _is_fused(call, release),
+        change=_causal_as_well,
     ),
     WrongMaskDeviation(
         id="sdpa-float32-mask",
@@ -432,10 +610,38 @@ ENTRIES = (
         affects=">=2.4",
         upstream="pytorch/pytorch#191612",
         instead=ACCEPTS,
-        effect="the mask is converted; documented is a float mask of the query's own type",
+        effect="the mask is converted, but by the CPU's fused kernel beside a float64 query (fused-float32-mask);"
+        " documented is a float mask of the query's own type",
         advice="give the mask as mask.to(query.dtype): not every backend converts it",
-        applies=lambda call, release: call.fault.name == "lower_precision" and call.module == _SDPA,
+        applies=lambda call, release: (
+            call.fault.precision == "lower" and call.module == _SDPA and not _is_half_read(call, release)
+        ),
+        change=_as_specified,
         devices=ON_BOTH,
+    ),
+    WrongMaskDeviation(
+        id="fused-float32-mask",
+        title="The CPU's fused kernel skips half of the keys where a float32 mask is given beside float64 inputs",
+        affects=">=2.4",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="of each whole vector of 16 keys (AVX2: 8) the upper half has scores without scale and mask: hidden keys"
+        " are seen",
+        advice="give the mask as bool, or as mask.to(query.dtype)",
+        applies=_is_half_read,
+        change=_by_half_vectors,
+    ),
+    WrongMaskDeviation(
+        id="sdpa-value-length",
+        title="scaled_dot_product_attention takes key and value of different lengths, where there is no mask",
+        affects=">=2.1",
+        upstream="not found",
+        instead=ACCEPTS,
+        effect="a query sees as many keys as there are values: behind the end of a shorter key those of the next head,"
+        " or memory of something else",
+        advice="compare key.size(-2) with value.size(-2) yourself, or give a mask, which is compared with both",
+        applies=_counts_values,
+        change=_as_many_keys_as_values,
     ),
     WrongMaskDeviation(
         id="meta-mask-undefined",
@@ -446,6 +652,7 @@ ENTRIES = (
         effect="the result is on the CPU, and undefined: the kernel that should have computed it never ran",
         advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
+        change=_never_computed_beside_meta,
     ),
     WrongMaskDeviation(
         id="meta-mask-meta-result",
@@ -456,6 +663,7 @@ ENTRIES = (
         effect="the result has no content",
         advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
+        change=_on_meta,
     ),
     WrongMaskDeviation(
         id="meta-mask-unnamed",

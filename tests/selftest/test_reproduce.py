@@ -23,6 +23,7 @@ from tests.harness.results import as_given
 from tests.harness.setting import Setting
 from tests.harness.strategies import any_cases, low_precision_cases
 from tests.harness.subject import lay_out
+from tests.harness.verdict import FAILS
 from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
 from tests.tools.reproduce import main, script_of_entry
@@ -37,6 +38,16 @@ FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.gen
 def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():
     call = next(call for call in wrong_masks.CALLS if wrong_masks.observe(call).kind == wrong_masks.RAISES)
     assert run_script(wrong_mask_script(call))[0] == 0
+
+
+@pytest.mark.parametrize("keys", ["", "_33_keys"])
+def test_script_of_a_mask_that_may_be_accepted_looks_at_the_numbers(keys):
+    id = f"TransformerEncoderLayer-src_mask-lower_precision{keys}-training"
+    call = next(call for call in wrong_masks.CALLS if call.id == id)
+    judgement = wrong_masks_ledger.judge(call, wrong_masks.observe(call), RELEASE, ())
+    code, output, _ = run_script(wrong_mask_script(call))
+    assert code == (judgement.status == FAILS), output
+    assert ("off by" in output) == (wrong_masks.observe(call).kind == wrong_masks.ACCEPTS)
 
 
 def test_script_stands_alone(tmp_path):

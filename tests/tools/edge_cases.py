@@ -9,7 +9,8 @@ from tests.harness.release import Release
 from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 from tests.harness.setting import Setting
 from tests.harness.situations import Call
-from tests.harness.wrong_masks import CALLS, source
+from tests.harness.wrong_masks import source
+from tests.harness.wrong_sequences import ROWS
 
 from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
@@ -257,7 +258,7 @@ def _wrong_call_of(entry, record):
         "clause": _WRONG_MASKS_CLAUSE,
         "trigger": f"a wrong mask: {faults}" if faults else "",
         "instead": entry.effect,
-        "seen": f"{finding['cases']:,} of the {len(CALLS):,} calls with a wrong mask,",
+        "seen": f"{finding['cases']:,} of the {len(ROWS):,} calls with a wrong mask or sequence,",
         "code": min(texts, key=len, default=""),
     }
 
@@ -265,7 +266,7 @@ def _wrong_call_of(entry, record):
 def _shown_by(entry, release, modules):
     """The rows of the table that show the entry in the release, which need not be the installed one."""
     others = [other for other in wrong_masks_ledger.ENTRIES if other is not entry and other.concerns(release)]
-    for call in CALLS:
+    for call in ROWS:
         applies = call.module in modules and entry.applies(call, release)
         if applies and not any(other.applies(call, release) for other in others):
             yield call

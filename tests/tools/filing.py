@@ -10,7 +10,7 @@ from tests.harness.case_text import parse
 from tests.harness.dropping import UnlikeDropout
 from tests.harness.record import CRASH, FAILED
 from tests.harness.setting import Setting
-from tests.harness.wrong_masks import CALLS
+from tests.harness.wrong_sequences import ROWS
 
 from .case_script import script
 from .edge_cases import read_clauses
@@ -53,7 +53,7 @@ class Failure:
             except UnlikeDropout:  # no script can tell what should have been kept
                 return None
         if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
-            return wrong_mask_script(next(call for call in CALLS if call.id == row[1]), setting)
+            return wrong_mask_script(next(call for call in ROWS if call.id == row[1]), setting)
         return None
 
 

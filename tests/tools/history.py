@@ -23,8 +23,8 @@ from tests.harness.record import CRASH, FAILED, titles
 from tests.harness.release import Release
 from tests.harness.session import ABSENT
 from tests.harness.situations import Call
-from tests.harness.wrong_masks import CALLS
 from tests.harness.wrong_masks_ledger import predicted
+from tests.harness.wrong_sequences import ROWS
 
 from .filing import Failure
 from .records import read_json, read_records
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
 PAGE = ROOT / "docs" / "history.md"
 COMMAND = "python -m tests.tools.history"
-_ROWS = {call.id: call for call in CALLS}
+_ROWS = {call.id: call for call in ROWS}
 
 
 # ---- what is kept of a run -----------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def merged(records):
         "statuses": _sum(its["statuses"] for its in records),
         "paths": _paths(records),
         "ratios": _largest(its["ratios"] for its in records),
-        "margins": _sum(its.get("margins", {}) for its in records),
+        **{name: _sum(its.get(name, {}) for its in records) for name in ("margins", "uncomputed")},
     }
     made |= {"part": part} if (part := _part(records)) else {}
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())

@@ -63,10 +63,12 @@ def _indented(statements, width, end=""):
 
 
 def split_call(text):
-    """A call that is text."""
-    call = ast.parse(text.strip()).body[0].value
+    """A call that is text, or a name that it is assigned to."""
+    statement = ast.parse(text.strip()).body[0]
+    call, targets = statement.value, [ast.unparse(target) for target in getattr(statement, "targets", ())]
     named = [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords]
-    return Bracketed(ast.unparse(call.func) + "(", (*map(ast.unparse, call.args), *named))
+    head = " = ".join([*targets, ast.unparse(call.func)])
+    return Bracketed(f"{head}(", (*map(ast.unparse, call.args), *named))
 
 
 def number(x):

@@ -26,7 +26,8 @@ from tests.harness.setting import CPU, Setting
 from tests.harness.situations import Call
 from tests.harness.specification import specification
 from tests.harness.verdict import predict
-from tests.harness.wrong_masks import CALLS, not_applicable
+from tests.harness.wrong_masks import not_applicable
+from tests.harness.wrong_sequences import ROWS
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
 from .standalone import heading
@@ -70,7 +71,7 @@ def _applied(entry):
 def first_row(entry):
     """The first wrong call that an entry applies to, one that the installed release has if there is any."""
     release = _first_affected(entry)
-    rows = [call for call in CALLS if entry.applies(call, release)]
+    rows = [call for call in ROWS if entry.applies(call, release)]
     return next((call for call in rows if not not_applicable(call, release)), rows[0])
 
 
