@@ -103,10 +103,10 @@ class MaskingBeforeScaling:
         L, S = query.shape[-2], key.shape[-2]
         is_forgotten = np.full(L, False) if self.forgets is None else _last_block(L, S) % self.forgets == 0
         what_remains = context * np.where(is_forgotten, 0.0, np.nan)[:, None]
-        return np.where((_computed(L, S) > np.arange(L) + 1)[:, None], what_remains, context), weights
+        return np.where((computed_keys(L, S) > np.arange(L) + 1)[:, None], what_remains, context), weights
 
 
-def _computed(L, S):
+def computed_keys(L, S):
     """(L,): how many keys the CPU's fused kernel computes for each query under is_causal=True."""
     block = 256 if L >= 768 else 64 if L >= 192 else 32
     visible = np.minimum((np.arange(L) // block + 1) * block, S)
@@ -115,7 +115,7 @@ def _computed(L, S):
 
 def _last_block(L, S):
     """(L,): how many keys the last block of these has."""
-    return (_computed(L, S) - 1) % 512 + 1
+    return (computed_keys(L, S) - 1) % 512 + 1
 
 
 @dataclass(frozen=True)
@@ -333,9 +333,9 @@ def warning(computation, pattern):
     return replace(computation, warnings=(*computation.warnings, pattern))
 
 
-def undefined(computation):
-    """The call reads memory that is not the mask's: shapes and dtypes hold, numbers don't."""
-    return replace(computation, undefined=True)
+def undefined(computation, reason, where=True):
+    """Shapes and dtypes hold, numbers don't, nor those of a gradient. reason: of left_out.py. where: see Computation."""
+    return replace(computation, undefined={**computation.undefined, reason: where})
 
 
 def without_weights(computation):

@@ -22,6 +22,11 @@ def since(release, version):
     return release.version.release >= _numbers(version)
 
 
+def fills_padding(release):
+    """Whether a bool padding mask is filled into a float mask, rather than added to it (see backward.traced)."""
+    return not since(release, "2.0")
+
+
 @cache
 def _numbers(version):
     return Version(version).release

@@ -6,9 +6,10 @@ from math import prod
 
 import numpy as np
 
+from reference import masks as meaning
 from reference.transformer import relu
 
-from . import dispatch
+from . import dispatch, left_out
 from .arrays import directions, mask_arrays, the_parameter
 from .behaviours import (
     ForgettingNaN,
@@ -110,7 +111,8 @@ def mask_before_scaling(computation, call):
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
     if (is_low or is_2_5) and not call.case.scale:
-        computation = undefined(computation)
+        hides = meaning.causal(call.case.L, call.case.S).any(axis=1)
+        computation = undefined(computation, left_out.FORGOTTEN, hides[:, None])
     return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
 
 
@@ -141,7 +143,8 @@ def _reads_a_row_as_empty(call):
 def spread_nan(computation, call):
     """Any number may be NaN; where the fused kernel forgets a query that has become so, any other number."""
     is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(_forgetful_blocks(call))
-    return replace(computation, may_be_nan=True, undefined=computation.undefined or is_forgotten)
+    computation = replace(computation, may_be_nan=True)
+    return undefined(computation, left_out.FORGOTTEN) if is_forgotten else computation
 
 
 def takes_a_mask_for_the_other(call):

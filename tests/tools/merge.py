@@ -46,12 +46,15 @@ def merged(records):
         "paths": _paths(records),
         "ratios": _largest(its["ratios"] for its in records),
         "margins": _sum(its.get("margins", {}) for its in records),
+        "compared": _sum(its.get("compared", {}) for its in records),
+        "left_out": _left_out(records),
     }
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable(release))
-    return {name: made[name] for name in first if name in made} | {"margins": made["margins"]}
+    added = {name: made[name] for name in ("margins", "compared", "left_out")}  # which old records lack
+    return {name: made[name] for name in first if name in made} | added
 
 
 _SECONDS = ("seconds", "cpu_seconds", "cpu_seconds_in_torch")
@@ -85,6 +88,11 @@ def _largest(ratios):
 def _paths(records):
     modules = sorted({module for its in records for module in its["paths"]})
     return {module: _sum(its["paths"].get(module, {}) for its in records) for module in modules}
+
+
+def _left_out(records):
+    reasons = sorted({reason for its in records for reason in its.get("left_out", {})})
+    return {reason: _sum(its.get("left_out", {}).get(reason, {}) for its in records) for reason in reasons}
 
 
 def _worst(values, order):
