@@ -35,3 +35,13 @@ def test_an_entry_that_is_not_as_expected_is_told(id, status, begins):
 @pytest.mark.parametrize("id, status", [(ENTRY, "present"), (OF_SOME_CPUS, "present"), (ELSEWHERE, "absent")])
 def test_one_that_is_as_expected_is_not(id, status):
     assert not told(id, status)
+
+
+def test_what_is_left_out_is_told_by_its_reason():
+    record = json.loads(RECORD.read_text())
+    record |= {"compared": {"elements": 90, "results": 3}, "left_out": {"raised": {"results": 1}}}
+    record["left_out"]["garbage query"] = {"elements": 10}
+    lines = list(summary(record, "record.json"))
+    assert "Compared: 90 elements, 3 results. Left out: 10.00% of elements, 25.00% of results:" in lines
+    assert "  garbage query: 10.00% of elements, 0.00% of results" in lines
+    assert "  raised: 0.00% of elements, 25.00% of results" in lines
