@@ -17,6 +17,8 @@ from reference.transformer import relu
 from .arrays import mask_arrays
 from .behaviours import computed_keys, with_kernel, with_layers
 from .cases import ScaledDotProduct
+from .modes import computed_in
+from .precision import LOW
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
 
@@ -220,20 +222,24 @@ def _attending(kernel, case, paths, filled):
         context, weights = kernel(q, k, v, mask, scale)
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
-        w = of_value = np.where(np.isnan(context).any(axis=-1, keepdims=True), np.nan, weights)
+        w = of_value = weights
         if path == "sdpa_flash" and getattr(case, "is_causal", False):
             w, of_value = _in_blocks(w)
+
+        # a product that is scaled by 0 is not computed
+        is_without_products = path == "sdpa_flash" and scale == 0 and computed_in(case) not in LOW
 
         def through(of_weights):
             """(what is given, function of a gradient) of the softmax and what comes before it."""
 
             def scores(gradient):
                 its = of_weights(gradient)
+                if path == "sdpa_flash":  # it has the sum from the context, where more is NaN
+                    return w * (its - (gradient * context).sum(axis=-1, keepdims=True))
                 return w * (its - (w * its).sum(axis=-1, keepdims=True))
 
             def products(gradient):
-                is_left_out = path == "sdpa_flash" and scale == 0  # a product that is scaled by 0 is not computed
-                return np.zeros_like(w) if is_left_out else scale * scores(gradient)
+                return np.zeros_like(w) if is_without_products else scale * scores(gradient)
 
             yield query, lambda gradient: products(gradient) @ k
             yield key, lambda gradient: _turned(products(gradient)) @ q
@@ -241,7 +247,7 @@ def _attending(kernel, case, paths, filled):
 
         from_context = [*through(lambda gradient: gradient @ _turned(v))]
         from_context += [(value, lambda gradient: _turned(of_value) @ gradient)]
-        from_weights = through(lambda gradient: gradient)
+        from_weights = through(lambda gradient: gradient) if path != "sdpa_flash" else ()
         return _with_parents(context, from_context), _with_parents(weights, from_weights)
 
     return attend

@@ -91,19 +91,22 @@ class MaskingBeforeScaling:
     """The CPU's fused kernel under is_causal=True: hidden scores are -inf before they are scaled.
 
     By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
-    holds the last key that any query of a block of queries may see; further ones are never looked at. forgets: of how
-    many keys a block must be a multiple for a row of NaN to be taken for one that sees no key; never, if None.
+    holds the last key that any query of a block of queries may see; further ones are never looked at. Where keys fill
+    whole vectors of `lanes`, the largest score is inf and no NaN, so that on the way back weights are 0; never, if
+    None. forgets: whether such a row of NaN is then taken for one that sees no key.
     """
 
     kernel: object
-    forgets: int | None = None
+    lanes: int | None = None
+    forgets: bool = False
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         L, S = query.shape[-2], key.shape[-2]
-        is_forgotten = np.full(L, False) if self.forgets is None else _last_block(L, S) % self.forgets == 0
-        what_remains = context * np.where(is_forgotten, 0.0, np.nan)[:, None]
-        return np.where((computed_keys(L, S) > np.arange(L) + 1)[:, None], what_remains, context), weights
+        fills = (_last_block(L, S) % (self.lanes or np.inf) == 0)[:, None]
+        is_turned = (computed_keys(L, S) > np.arange(L) + 1)[:, None]
+        what_remains = context * np.where(fills & self.forgets, 0.0, np.nan)
+        return np.where(is_turned, what_remains, context), np.where(is_turned, np.where(fills, 0, np.nan), weights)
 
 
 def computed_keys(L, S):
@@ -126,7 +129,8 @@ class LostInTheFirstBlock:
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
-        return np.where(hides_first_block(bias)[..., None], context * np.nan, context), weights
+        is_lost = hides_first_block(bias)[..., None]
+        return np.where(is_lost, context * np.nan, context), np.where(is_lost, np.nan, weights)
 
 
 @dataclass(frozen=True)

@@ -107,13 +107,14 @@ def mask_before_scaling(computation, call):
 
     A scale of 0 makes NaN of single scores. Where these lie in a vector decides which are forgotten, then and in 2.5.
     """
-    lanes = {"AVX512": 16, "AVX2": 8}.get(call.vectors)
+    size = max(PRECISIONS[computed_in(call.case)].size, 4)
+    lanes = {"AVX512": 64 // size, "AVX2": 32 // size}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
     if (is_low or is_2_5) and not call.case.scale:
         hides = meaning.causal(call.case.L, call.case.S).any(axis=1)
         computation = undefined(computation, left_out.FORGOTTEN, hides[:, None])
-    return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
+    return with_kernel(computation, partial(MaskingBeforeScaling, lanes=lanes, forgets=is_low), ("sdpa",))
 
 
 def sums_in_bfloat16(call):
