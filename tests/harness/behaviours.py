@@ -338,7 +338,7 @@ def warning(computation, pattern):
 
 
 def undefined(computation, reason, where=True):
-    """Shapes and dtypes hold, numbers don't, nor those of a gradient. reason: of left_out.py. where: see Computation."""
+    """Shapes and dtypes hold, numbers don't, nor gradients. reason: of left_out.py. where: see Computation."""
     return replace(computation, undefined={**computation.undefined, reason: where})
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from reference.transformer import gelu_tanh
 
+from . import left_out
 from .arrays import directions, inputs
 from .behaviours import (
     hiding_by_a_number,

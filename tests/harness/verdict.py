@@ -160,7 +160,7 @@ class _Prediction:
 
     @cached_property
     def gradients(self):
-        """{name: array}: the gradients of that loss as a backward pass has them, which may hold NaN: see backward.py."""
+        """{name: array}: the gradients of that loss as a backward pass has them, NaN included: see backward.py."""
         leaves = {}
 
         def move(name, array, _):

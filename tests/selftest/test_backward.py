@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from reference.derivative import derivative
-
 from tests.harness import backward
 from tests.harness.arrays import directions
 from tests.harness.backward import Traced
@@ -19,7 +18,9 @@ CASES = [
     ScaledDotProduct(autograd="grad", batch=(2, 3), L=3, S=4, D=2, Dv=3, attn_mask=FLOAT, mask_batch=(2, 1)),
     ScaledDotProduct(autograd="grad", batch=(2, 4), L=3, S=4, kv_heads=2, D=2, Dv=2, scale=-0.5),
     MultiHead(autograd="grad", N=2, L=3, S=4, num_heads=2, head_dim=2, attn_mask=FLOAT, add_bias_kv=True),
-    MultiHead(autograd="grad", N=2, L=3, S=4, num_heads=2, head_dim=2, attention="distinct", kdim=3, vdim=5, bias=False),
+    MultiHead(
+        autograd="grad", N=2, L=3, S=4, num_heads=2, head_dim=2, attention="distinct", kdim=3, vdim=5, bias=False
+    ),
     Transformer(autograd="grad", N=2, S=3, num_heads=2, head_dim=2, src_mask=FLOAT, activation="relu"),
     Transformer(
         module="Transformer",
