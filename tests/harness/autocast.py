@@ -21,12 +21,12 @@ def overflowing_masks(call):
 
 
 def overflow(computation, call):
-    """The masks as they are added: infinite where they overflow."""
+    """The masks as they are added: infinite where they overflow. A cast has a derivative there, too."""
     given = computation.arguments
     beyond = overflowing_masks(call).items()
     return with_masks(
         computation,
-        {name: np.where(where, np.copysign(np.inf, given[name].real), given[name]) for name, where in beyond},
+        {name: given[name] + np.where(where, np.copysign(np.inf, given[name].real), 0) for name, where in beyond},
     )
 
 

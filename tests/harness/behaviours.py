@@ -191,22 +191,25 @@ class MaskingBeforeScaling:
     """The CPU's fused kernel under is_causal=True: hidden scores are -inf before they are scaled.
 
     By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
-    holds the last key that any query of a block of queries may see; further ones are never looked at. forgets: of how
-    many keys a block must be a multiple for a row of NaN to be taken for one that sees no key; never, if None.
+    holds the last key that any query of a block of queries may see; further ones are never looked at. Where keys fill
+    whole vectors of `lanes`, the largest score is inf and no NaN, so that on the way back weights are 0; never, if
+    None. forgets: whether such a row of NaN is then taken for one that sees no key.
     """
 
     kernel: object
-    forgets: int | None = None
+    lanes: int | None = None
+    forgets: bool = False
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         L, S = query.shape[-2], key.shape[-2]
-        is_forgotten = np.full(L, False) if self.forgets is None else _last_block(L, S) % self.forgets == 0
-        what_remains = context * np.where(is_forgotten, 0.0, np.nan)[:, None]
-        return np.where((_computed(L, S) > np.arange(L) + 1)[:, None], what_remains, context), weights
+        fills = (_last_block(L, S) % (self.lanes or np.inf) == 0)[:, None]
+        is_turned = (computed_keys(L, S) > np.arange(L) + 1)[:, None]
+        what_remains = context * np.where(fills & self.forgets, 0.0, np.nan)
+        return np.where(is_turned, what_remains, context), np.where(is_turned, np.where(fills, 0, np.nan), weights)
 
 
-def _computed(L, S):
+def computed_keys(L, S):
     """(L,): how many keys the CPU's fused kernel computes for each query under is_causal=True."""
     block = 256 if L >= 768 else 64 if L >= 192 else 32
     visible = np.minimum((np.arange(L) // block + 1) * block, S)
@@ -215,7 +218,7 @@ def _computed(L, S):
 
 def _last_block(L, S):
     """(L,): how many keys the last block of these has."""
-    return (_computed(L, S) - 1) % 512 + 1
+    return (computed_keys(L, S) - 1) % 512 + 1
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,8 @@ class LostInTheFirstBlock:
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
-        return np.where(hides_first_block(bias)[..., None], context * np.nan, context), weights
+        is_lost = hides_first_block(bias)[..., None]
+        return np.where(is_lost, context * np.nan, context), np.where(is_lost, np.nan, weights)
 
 
 @dataclass(frozen=True)
@@ -433,9 +437,9 @@ def warning(computation, pattern):
     return replace(computation, warnings=(*computation.warnings, pattern))
 
 
-def undefined(computation):
-    """The call reads memory that is not the mask's: shapes and dtypes hold, numbers don't."""
-    return replace(computation, undefined=True)
+def undefined(computation, reason, where=True):
+    """Shapes and dtypes hold, numbers don't, nor gradients. reason: of left_out.py. where: see Computation."""
+    return replace(computation, undefined={**computation.undefined, reason: where})
 
 
 def without_weights(computation):

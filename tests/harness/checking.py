@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import event
 
-from . import ledger, session
+from . import ledger, left_out, session
 from .adopted import DECLINED
 from .comparison import Mismatch, compare_arrays
 from .dangers import end_if_lost
-from .dispatch import since
+from .dispatch import fills_padding, since
 from .failure import Nonconformance, explain
 from .modes import BY_ID
 from .refusals import refusal
@@ -25,13 +25,14 @@ def judged(case, apart=False):
     observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
     if is_withheld(observation):
-        verdict = Verdict(NOT_APPLICABLE)
+        verdict = Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     elif refused := refusal(call):
-        verdict = Verdict(FAILS if (found := tuple(refused.mismatches(observation))) else CONFORMS, (), found)
+        found = tuple(refused.mismatches(observation))
+        verdict = Verdict(FAILS if found else CONFORMS, (), found, counts={(left_out.REFUSED, "results"): 1})
     else:
         deviations = ledger.applying(call, run.entries)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, _announces(call))
+            verdict = judge(case, observation, deviations, _announces(call), fills_padding(run.release))
         else:
             verdict = _judge_leniently(case, observation, deviations)
     run.tally.add(case, observation, verdict)
@@ -62,7 +63,7 @@ def _announces(call):
 def _judge_leniently(case, observation, deviations):
     """What has no ledger of its own may be right where torch on CPU deviates, or deviate as that does."""
     if _is_not_made(observation):
-        return Verdict(NOT_APPLICABLE)
+        return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     verdict = judge(case, observation)
     if verdict.status == CONFORMS or not deviations:
         return verdict
@@ -121,7 +122,9 @@ def check_twins(one, other):
     __tracebackhide__ = True
     (first, verdict), (second, its_verdict) = check(one), check(other)
     if verdict.deviations or its_verdict.deviations or first.error or second.error:
+        session.current.tally.count({(left_out.TWIN, "results"): 1})
         return
+    session.current.tally.count({(left_out.COMPARED, "twins"): 1})
     expected, got = _in_one_shape(one, first.outputs), _in_one_shape(other, second.outputs)
     garbage = _in_one_shape(other, _garbage(other, second.outputs))
     if getattr(other, "only", None) is not None:
@@ -162,6 +165,7 @@ def check_same_without_garbage(case):
         observation = _observed(its_case)
         call = Call(its_case, session.current.release, observation.served)
         if observation.error or ledger.applying(call, session.current.entries):
+            session.current.tally.count({(left_out.TWIN, "results"): 1})
             return  # what such a call does is predicted, and compared, elsewhere
         outputs.append(observation.outputs)
     session.current.tally.add(case, observation, Verdict(CONFORMS))

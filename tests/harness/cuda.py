@@ -5,6 +5,7 @@ from functools import partial
 
 from reference.transformer import gelu_tanh
 
+from . import left_out
 from .arrays import directions, inputs
 from .behaviours import (
     hiding_by_a_number,
@@ -93,7 +94,8 @@ def hides_by_a_number(call):
 def hide_by_a_number(computation, call):
     """Where garbage comes to be seen, derivatives are of its size, and cancel."""
     computation = with_kernel(computation, lambda _: hiding_by_a_number, ("sdpa",))
-    return replace(computation, undefined_gradient=call.case.garbage or computation.undefined_gradient)
+    reason = left_out.GARBAGE if call.case.garbage else computation.undefined_gradient
+    return replace(computation, undefined_gradient=reason)
 
 
 def scales_what_is_hidden(call):
@@ -110,10 +112,10 @@ def become_nan(computation, call):
     """Beside a mask gradients are NaN. Without, all is if keys don't fill a block, else what comes is undefined."""
     case = call.case
     if case.attn_mask is not None and case.mode != "causal_lower_right":
-        return replace(computation, undefined_gradient=True)
+        return replace(computation, undefined_gradient=left_out.FORGOTTEN)
     block = 128 if call.sdpa_blocks(CUDNN) or case.D <= 64 else 64
     if case.S % block == 0 or (call.sdpa_blocks(CUDNN) and case.L == 1):
-        return undefined(computation)
+        return undefined(computation, left_out.MEMORY)
     return with_kernel(computation, lambda _: nowhere_a_number, ("sdpa",))
 
 
@@ -128,7 +130,9 @@ def hides_whole_rows(call):
 def see_something(computation, call):
     """Rows of a block in which others see a key get numbers, and there are no right gradients."""
     is_shared = (call.case.L - call.case.S) % 64 > 0
-    return undefined(computation) if is_shared else replace(computation, undefined_gradient=True)
+    if is_shared:
+        return undefined(computation, left_out.MEMORY)
+    return replace(computation, undefined_gradient=left_out.MEMORY)
 
 
 def maps_sequences_beside_a_mask(call):

@@ -16,6 +16,11 @@ from .packing import packs, without_padding
 from .releases import since
 
 
+def fills_padding(release):
+    """Whether a bool padding mask is filled into a float mask, rather than added to it (see backward.traced)."""
+    return not since(release, "2.0")
+
+
 def blocks(case):
     """The attention blocks that the case computes."""
     if isinstance(case, MultiHead):

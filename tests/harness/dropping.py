@@ -60,7 +60,7 @@ class _Dropping:
             kept = kept.reshape(x.shape)
             _require_plausible(x, kept, self.case.dropout)
             may_be_kept = kept | (np.abs(x.real) < PRECISIONS[computed_in(self.case)].tiny)  # and 0 by itself
-            return np.where(may_be_kept, x / (1 - self.case.dropout), 0)
+            return x / (1 - self.case.dropout) * may_be_kept  # as torch has it: going back, NaN times 0 is NaN
 
         result = self._with_dropout(drop, arguments)
         if left and self.case.dropout < 1:

@@ -9,7 +9,7 @@ from functools import partial
 
 from reference.transformer import gelu
 
-from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, pruned, triggers
+from . import autocast, compiled, cuda, cuda_ledger, dispatch, forward, given_nested, left_out, pruned, triggers
 from .behaviours import (
     HidingNonzero,
     IgnoringTheQuery,
@@ -333,7 +333,7 @@ ENTRIES = (
         instead="the kernel reads the memory behind the mask: the numbers are undefined",
         advice="expand the mask to (..., L, S) and make it contiguous, or use 2.5",
         applies=triggers.is_broadcast_over_keys,
-        change=lambda computation, call: undefined(computation),
+        change=lambda computation, call: undefined(computation, left_out.MEMORY),
         pinned=ScaledDotProduct(L=3, S=5, D=4, Dv=4, attn_mask=Mask("float", "all", "finite"), broadcast="S"),
     ),
     Deviation(
@@ -1026,7 +1026,7 @@ ENTRIES = (
         instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
         advice="use 2.11, or another dtype or head_dim",
         applies=triggers.garbles_gradients,
-        change=lambda computation, call: replace(computation, undefined_gradient=True),
+        change=lambda computation, call: replace(computation, undefined_gradient=left_out.RACE),
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
         every_cpu=False,
     ),
@@ -1041,7 +1041,7 @@ ENTRIES = (
         instead="sums are kept in bfloat16: of 1,024 equal keys a quarter of what is right comes back",
         advice="use 2.1, or float32",
         applies=triggers.sums_in_bfloat16,
-        change=lambda computation, call: undefined(computation),
+        change=lambda computation, call: undefined(computation, left_out.LOW_SUMS),
         pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
         every_cpu=False,
     ),

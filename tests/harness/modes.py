@@ -207,9 +207,7 @@ _TORCHSCRIPT = Mode(
     },
 )
 
-_VJP = Mode(
-    "func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0", converts_masks=False
-)
+_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0", converts_masks=False)
 _JACREV = replace(
     _VJP,
     id="func_jacrev",

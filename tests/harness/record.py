@@ -12,6 +12,7 @@ import torch
 
 from . import ledger, session, wrong_masks_ledger
 from .builds import can_build
+from .left_out import COMPARED
 from .vectors import extension
 from .verdict import NOT_APPLICABLE
 
@@ -61,9 +62,8 @@ def _accelerator(device_type, device):
 
 def assemble(run, environment, tests, complete, seconds):
     """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    total = {
-        name: Counter() for name in ("statuses", "deviations", "modules", "cases", "paths", "margins", "uncomputed")
-    }
+    counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed")
+    total = {name: Counter() for name in counted}
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))
@@ -84,8 +84,18 @@ def assemble(run, environment, tests, complete, seconds):
         "ratios": _largest_ratios(tests.values()),
         "margins": _sorted(total["margins"]),
         "uncomputed": _sorted(total["uncomputed"]),
+        **_compared(total["left_out"]),
         "tests": {id: _property(test) for id, test in sorted(tests.items())},
     }
+
+
+def _compared(counter):
+    """{"compared": {unit: number}, "left_out": {reason: {unit: number}}}, see left_out.py."""
+    by_reason = {}
+    for key, number in sorted(counter.items()):
+        reason, unit = key.split(": ")
+        by_reason.setdefault(reason, {})[unit] = number
+    return {"compared": by_reason.pop(COMPARED, {}), "left_out": by_reason}
 
 
 def _property(test):

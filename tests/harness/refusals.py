@@ -167,7 +167,7 @@ def _meets_another_dtype(call):
 
     Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
     """
-    case, release = call.case, call.release
+    case = call.case
     raising = {*views_nothing(call), *blocks_without_a_bias(call)}
     if misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call) or packs_nothing(call):
         return False

@@ -8,6 +8,7 @@ from math import ceil, isfinite, log10
 import torch
 
 from . import ledger, release, wrong_masks_ledger
+from .dispatch import fills_padding
 from .last_call import LastCall
 from .refusals import refusal
 from .situations import Call
@@ -30,6 +31,7 @@ class Tally:
     uncomputed: Counter = field(default_factory=Counter)  # by id of such an entry: elements that it calls uninitialised
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
     margins: Counter = field(default_factory=Counter)  # by "module dtype bound decade": comparisons, see `decade`
+    left_out: Counter = field(default_factory=Counter)  # by "reason: unit" (left_out.py), what is compared among them
     seconds: float = 0.0  # of CPU time
     seconds_in_torch: float = 0.0  # of these
 
@@ -42,6 +44,7 @@ class Tally:
         if verdict.status == DEVIATES:
             self.deviations.update(verdict.deviations)
             self.modules.update(f"{id} {case.module}" for id in verdict.deviations)
+        self.count(verdict.counts)
         key = f"{case.module} {case.dtype}"
         if verdict.status == FAILS:
             finite = [m for m in verdict.mismatches if m.bound and isfinite(m.error)]
@@ -49,6 +52,10 @@ class Tally:
         else:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
             self.margins.update(f"{key} {bound} {decade(ratio)}" for bound, ratio in verdict.margins)
+
+    def count(self, counts):
+        """Add {(reason, unit): number} of what was compared, or left out."""
+        self.left_out.update({f"{reason}: {unit}": number for (reason, unit), number in counts.items() if number})
 
     def add_wrong_call(self, call, judgement):
         """Count one judged row of the table of wrong masks."""
@@ -163,10 +170,10 @@ def probe(entry, installed, concerned, late=False):
     if refusal(call):
         return Finding(NOT_APPLICABLE, expected)
     others = tuple(other for other in concerned if other is not entry)
-    status = CHANGED
-    if judge(case, observation, ledger.applying(call, others)).status != FAILS:
+    status, fills = CHANGED, fills_padding(installed)
+    if judge(case, observation, ledger.applying(call, others), fills=fills).status != FAILS:
         status = ABSENT
-    elif judge(case, observation, ledger.applying(call, (*others, entry))).status != FAILS:
+    elif judge(case, observation, ledger.applying(call, (*others, entry)), fills=fills).status != FAILS:
         status = PRESENT
     return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
 

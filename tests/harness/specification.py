@@ -1,7 +1,7 @@
 """From a case to what the reference says about it: a computation that can be altered, run, rounded, differentiated."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,8 +32,9 @@ class Computation:
     """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
 
     error: regular expressions of (type name, message) of what is raised instead.
-    warnings: a regular expression for each warning that a user sees. undefined: the numbers are anyone's guess;
-    undefined_gradient: those of the gradients. may_be_nan: any number, or derivative, may have become NaN.
+    warnings: a regular expression for each warning that a user sees. undefined: {reason: where, broadcastable to each
+    result} of numbers that are anyone's guess, and with them all gradients; undefined_gradient: the reason why these
+    alone are. may_be_nan: any number, or derivative, may have become NaN.
     ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
     lost: the results that the call does not return. dtype: of the results, in torch; weights_dtype: of the weights, if
     another.
@@ -44,8 +45,8 @@ class Computation:
     dtype: str
     error: tuple[str, str] | None = None
     warnings: tuple[str, ...] = ()
-    undefined: bool = False
-    undefined_gradient: bool = False
+    undefined: Mapping[str, object] = field(default_factory=dict)
+    undefined_gradient: str | None = None
     may_be_nan: bool = False
     ignores_garbage: bool = False
     lost: tuple[str, ...] = ()
@@ -58,16 +59,18 @@ class Computation:
         return dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
 
 
-def specification(case, dtype="float64", displace=()):
+def specification(case, dtype="float64", displace=(), move=None):
     """The computation that the clauses ask for, in the arithmetic of `dtype`; masks are merged in the case's.
 
-    displace: names of the arrays that are moved in the case's direction (reference/derivative.py).
+    displace: names of the arrays that are moved in the case's direction (reference/derivative.py). move: what is made
+    of these instead, from (name, array, direction).
     """
+    move = move or _displaced
 
     def convert(name, array, is_mask=False):
         if not (is_mask and dtype == "float64"):
             array = _cast(array, dtype)
-        return displaced(array, direction[name].astype(array.dtype)) if name in direction else array
+        return move(name, array, direction[name]) if name in direction else array
 
     direction = {name: array for name, array in directions(case).items() if name in displace} if displace else {}
     arrays = {name: convert(name, array) for name, array in inputs(case).items()}
@@ -86,6 +89,10 @@ def specification(case, dtype="float64", displace=()):
 def reference_module(case, weights):
     """The module of a case with these parameters, {name as in the module's state_dict: array}."""
     return (_multi_head if isinstance(case, MultiHead) else _transformer)(case, weights)
+
+
+def _displaced(name, array, direction):
+    return displaced(array, direction.astype(array.dtype))
 
 
 def _cast(array, dtype):

@@ -418,6 +418,11 @@ def _gradients(case, outputs, tensors):
     if not results:
         return dict.fromkeys(moving)
     weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
-    weights = [torch.tensor(weights[name]).to(tensor) for name, tensor in results.items()]
+    weights = [_without_nan(torch.tensor(weights[name]).to(tensor), tensor) for name, tensor in results.items()]
     gradients = torch.autograd.grad(list(results.values()), list(moving.values()), weights, allow_unused=True)
     return dict(zip(moving, gradients, strict=True))
+
+
+def _without_nan(weights, results):
+    """A loss that leaves out NaN, of which only the class is known."""
+    return torch.where(results.detach().isnan(), torch.zeros_like(weights), weights)

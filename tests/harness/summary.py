@@ -2,6 +2,7 @@
 
 from packaging.version import Version
 
+from .left_out import UNITS
 from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
 from .releases import is_measured
 from .session import ABSENT, CHANGED, PRESENT
@@ -40,6 +41,7 @@ def summary(record, path):
     if not record["complete"]:
         yield "The run is INCOMPLETE: it was interrupted."
     yield from _known(record)
+    yield from _left_out(record)
     yield from _news(record)
     if uncomputed := record.get("uncomputed"):
         yield f"Not compared: {sum(uncomputed.values())} elements of uninitialised results ({', '.join(uncomputed)})"
@@ -65,6 +67,22 @@ def _known(record):
     entries = titles()
     for id, cases in sorted(seen.items(), key=lambda item: -item[1]):
         yield f"  {cases:7}  {id}: {entries[id].title} ({entries[id].upstream})"
+
+
+def _left_out(record):
+    """How much of the results, and of the gradients, is not compared, and why."""
+    compared, left_out = record.get("compared", {}), record.get("left_out", {})
+    if not compared:
+        return
+    units = [unit for unit in UNITS if compared.get(unit)]
+    total = {unit: compared[unit] + sum(counts.get(unit, 0) for counts in left_out.values()) for unit in units}
+
+    def shares(counts):
+        return ", ".join(f"{counts.get(unit, 0) / total[unit]:.2%} of {unit}" for unit in units)
+
+    all_left = {unit: total[unit] - compared[unit] for unit in units}
+    yield f"Compared: {', '.join(f'{compared[unit]:,} {unit}' for unit in units)}. Left out: {shares(all_left)}:"
+    yield from (f"  {reason}: {shares(counts)}" for reason, counts in sorted(left_out.items()))
 
 
 def _news(record):

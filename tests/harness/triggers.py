@@ -6,9 +6,10 @@ from math import prod
 
 import numpy as np
 
+from reference import masks as meaning
 from reference.transformer import relu
 
-from . import dispatch
+from . import dispatch, left_out
 from .arrays import directions, mask_arrays, nonfinite_positions, the_parameter
 from .behaviours import (
     Arithmetic,
@@ -200,12 +201,14 @@ def mask_before_scaling(computation, call):
 
     A scale of 0 makes NaN of single scores. Where these lie in a vector decides which are forgotten, then and in 2.5.
     """
-    lanes = {"AVX512": 16, "AVX2": 8}.get(call.vectors)
+    size = max(PRECISIONS[computed_in(call.case)].size, 4)
+    lanes = {"AVX512": 64 // size, "AVX2": 32 // size}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
     if (is_low or is_2_5) and not call.case.scale:
-        computation = undefined(computation)
-    return with_kernel(computation, partial(MaskingBeforeScaling, forgets=lanes if is_low else None), ("sdpa",))
+        hides = meaning.causal(call.case.L, call.case.S).any(axis=1)
+        computation = undefined(computation, left_out.FORGOTTEN, hides[:, None])
+    return with_kernel(computation, partial(MaskingBeforeScaling, lanes=lanes, forgets=is_low), ("sdpa",))
 
 
 def sums_in_bfloat16(call):
@@ -235,7 +238,8 @@ def _reads_a_row_as_empty(call):
 def spread_nan(computation, call):
     """Any number may be NaN; where the fused kernel forgets a query that has become so, any other number."""
     is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(_forgetful_blocks(call))
-    return replace(computation, may_be_nan=True, undefined=computation.undefined or is_forgotten)
+    computation = replace(computation, may_be_nan=True)
+    return undefined(computation, left_out.FORGOTTEN) if is_forgotten else computation
 
 
 def takes_a_mask_for_the_other(call):
@@ -486,9 +490,9 @@ def views_nothing(call):
 
 
 def left_by_later_layers(call, native):
-    """Those of these native blocks that a learned mask closes in later layers: the first layer's output needs a gradient.
+    """The native blocks, of these, that later layers compute otherwise: what the first one returns has a gradient.
 
-    In these layers scaled_dot_product_attention serves, before 2.0 the explicit path.
+    A learned mask makes it so. There scaled_dot_product_attention serves, before 2.0 the explicit path.
     """
     is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
     if getattr(call.case, "num_layers", 1) == 1 or not is_seen or _memory_is_too_short(call):

@@ -1,14 +1,16 @@
 """The judgement on one case: what was observed, against the specification or the model of the release."""
 
 import re
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 
-from reference.derivative import derivative
+from reference.derivative import derivative, displaced
 
-from . import comparison
+from . import backward, comparison, left_out
 from .arrays import coarsest, directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, mixes_types
@@ -34,41 +36,50 @@ _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 class Verdict:
     """status: one of those above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
 
-    deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows.
+    deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows. counts: how much
+    was compared, and left out for each reason (left_out.py).
     """
 
     status: str
     deviations: tuple[str, ...] = ()
     mismatches: tuple[Mismatch, ...] = ()
     margins: tuple[tuple[str, float], ...] = ()
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def judge(case, observation, deviations=(), announces=False):
+def judge(case, observation, deviations=(), announces=False, fills=False):
     """Compare with the specification, as the deviations (ledger.Applied) change it.
 
-    announces: whether masks of two types must be warned of; else they may.
+    announces: whether masks of two types must be warned of; else they may. fills: see backward.traced.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations, observation.kept)
-    mismatches, margins = _against(case, observation, prediction)
+    prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
+    counts = Counter()
+    mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
         mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
     if mismatches:
-        return Verdict(FAILS, ids, tuple(_named(mismatches, observation, prediction)), margins)
-    if deviations and (prediction.cannot_conform or _against(case, observation, replace(prediction, deviations=()))[0]):
-        return Verdict(DEVIATES, prediction.shown, (), margins)
-    return Verdict(CONFORMS, ids, (), margins)
+        return Verdict(FAILS, ids, tuple(_named(mismatches, observation, prediction)), margins, counts)
+    if deviations and (prediction.cannot_conform or _differs(case, observation, replace(prediction, deviations=()))):
+        return Verdict(DEVIATES, prediction.shown, (), margins, counts)
+    return Verdict(CONFORMS, ids, (), margins, counts)
 
 
-def predict(case, deviations=(), dtype="float64", displace=(), kept=()):
+def _differs(case, observation, prediction):
+    return bool(_against(case, observation, prediction, Counter())[0])
+
+
+def predict(case, deviations=(), dtype="float64", displace=(), kept=(), move=None, finish=None):
     """The computation of the release: the specification, changed by each deviation in turn.
 
-    kept: what was not dropped, where the case drops (dropping.py). None: as if it dropped nothing.
+    kept: what was not dropped, where the case drops (dropping.py). None: as if it dropped nothing. move: see
+    `specification`. finish: a last change, before anything is dropped.
     """
-    computation = specification(case, dtype, displace)
+    computation = specification(case, dtype, displace, move)
     for deviation in deviations:
         computation = deviation.change(computation)
     computation = multiplied(computation) if deviations else computation
+    computation = finish(computation) if finish else computation
     return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 
 
@@ -76,15 +87,24 @@ def predict(case, deviations=(), dtype="float64", displace=(), kept=()):
 class _Prediction:
     """What the deviations make of a case. Results are complex where the case differentiates: see derivative.py.
 
-    kept: see Observation.
+    kept, served: see Observation. fills: see backward.traced. still: {name: bool array} of what does not move, of
+    what is differentiated for.
     """
 
     case: Case
     deviations: tuple = ()
     kept: tuple = ()
+    served: tuple = ()
+    fills: bool = False
+    still: Mapping = field(default_factory=dict)
 
     def _computation(self, dtype):
-        return predict(self.case, self.deviations, dtype, tuple(directions(self.case)), self.kept)
+        moving = tuple(directions(self.case))
+        return predict(self.case, self.deviations, dtype, moving, self.kept, self._move if self.still else None)
+
+    def _move(self, name, array, direction):
+        direction = np.where(self.still.get(name, False), 0, direction)
+        return displaced(array, direction.astype(array.dtype))
 
     @cached_property
     def computation(self):
@@ -133,6 +153,28 @@ class _Prediction:
         return {name: array for name, array in results.items() if name not in computation.lost}
 
     @cached_property
+    def cotangents(self):
+        """What each element of a result counts for in the loss, which leaves out what is NaN."""
+        weights = cotangents(self.case, {name: array.shape for name, array in self.exact.items()})
+        return {name: np.where(np.isnan(self.exact[name].real), 0, array) for name, array in weights.items()}
+
+    @cached_property
+    def gradients(self):
+        """{name: array}: the gradients of that loss as a backward pass has them, NaN included: see backward.py."""
+        leaves = {}
+
+        def move(name, array, _):
+            return leaves.setdefault(name, backward.Traced(array))
+
+        finish = partial(backward.traced, case=self.case, served=self.served, fills=self.fills)
+        computation = predict(
+            self.case, self.deviations, "float64", tuple(directions(self.case)), self.kept, move, finish
+        )
+        results = self._present(computation)
+        with np.errstate(all="ignore"):
+            return backward.gradients(results, self.cotangents, leaves)
+
+    @cached_property
     def garbage(self):
         ignores = self.computation.ignores_garbage
         return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
@@ -163,20 +205,22 @@ def bounds(case, name, part=np.real, kept=()):
     return _Prediction(case, kept=kept).bounds(name, part)
 
 
-def _against(case, observation, prediction):
-    """(mismatches, margins)"""
+def _against(case, observation, prediction, counts):
+    """(mismatches, margins); what is compared, or left out, is added to the counts."""
     model = prediction.computation
     found = [*_side_effects(case, observation, model), *_errors(case, observation, model)]
     if model.error or observation.error:
+        counts[left_out.RAISED, "results"] += 1
         return tuple(found), ()
     try:
-        more, margins = _results(observation, prediction)
+        more, margins = _results(observation, prediction, counts)
     except UnlikeDropout as unlike:
         return (*found, Mismatch(unlike.what, unlike.expected, unlike.got)), ()
     found += more
-    if directions(case) and not found and not (model.undefined or model.undefined_gradient):
+    if directions(case) and not found:
         is_forward = BY_ID[case.mode].is_forward
-        more, its_margins = (_tangents if is_forward else _gradients)(case, observation, prediction)
+        more, its_margins, reason = (_tangents if is_forward else _gradients)(case, observation, prediction)
+        counts[reason or left_out.COMPARED, "gradients"] += len(directions(case))
         found, margins = found + more, margins + its_margins
     return tuple(found), tuple(margins)
 
@@ -208,25 +252,39 @@ def _errors(case, observation, model):
         yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got))
 
 
-def _results(observation, prediction):
+def _results(observation, prediction, counts):
     found, margins = [], []
-    expected = prediction.exact
+    expected, model = prediction.exact, prediction.computation
     if set(expected) != set(observation.outputs):
         found.append(Mismatch("results", sorted(expected), sorted(observation.outputs)))
     for name in set(expected) & set(observation.outputs):
         got = observation.outputs[name]
         dtype = observation.dtypes[name]
-        model = prediction.computation
         told = (name == "weights" and model.weights_dtype) or model.dtype
         if dtype != told:
             found.append(Mismatch(f"{name} dtype", told, dtype))
-        if prediction.computation.undefined and got.shape == expected[name].shape:
-            continue
-        if prediction.computation.may_be_nan and got.shape == expected[name].shape:
-            got = np.where(np.isnan(got), expected[name].real, got)
+        if got.shape == expected[name].shape:
+            got = _without_what_is_left_out(name, got, prediction, counts)
         more, its_margins = _compared(name, got, prediction)
         found, margins = found + more, margins + its_margins
     return found, margins
+
+
+def _without_what_is_left_out(name, got, prediction, counts):
+    """The observed result with what is expected wherever it is not compared, which is counted."""
+    expected, model = prediction.exact[name].real, prediction.computation
+    is_left = np.zeros(got.shape, bool)
+    reasons = [(reason, np.broadcast_to(where, got.shape)) for reason, where in model.undefined.items()]
+    reasons += [(left_out.MAY_BE_NAN, np.isnan(got) & ~np.isnan(expected))] * model.may_be_nan
+    for reason, where in reasons:
+        counts[reason, "elements"] += int((where & ~is_left).sum())
+        is_left = is_left | where
+    is_garbage = False if prediction.garbage[name] is None else np.broadcast_to(prediction.garbage[name], got.shape)
+    counts[left_out.GARBAGE, "elements"] += int(np.sum(is_garbage & ~is_left))
+    counts[left_out.COMPARED, "elements"] += int(np.sum(~is_left & ~is_garbage))
+    is_whole = is_left.any() and is_left.all()
+    counts[reasons[0][0] if is_whole else left_out.COMPARED, "results"] += 1
+    return np.where(is_left, expected, got) if is_left.any() else got
 
 
 def _compared(name, got, prediction, part=np.real):
@@ -242,7 +300,10 @@ def _compared(name, got, prediction, part=np.real):
 
 
 def _tangents(case, observation, prediction):
+    """(mismatches, margins, why they are left out)"""
     found, margins = [], []
+    if reason := _undefined_gradient(prediction):
+        return [], [], reason
     if set(prediction.exact) != set(observation.tangents):
         found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents)))
     for name, got in observation.tangents.items():
@@ -251,20 +312,52 @@ def _tangents(case, observation, prediction):
         more, its_margins = _compared(name, known, prediction, derivative)
         found += [replace(mismatch, what=f"tangent of {name}") for mismatch in more]
         margins += its_margins
-    return found, margins
+    return found, margins, None
+
+
+def _undefined_gradient(prediction):
+    return next(iter(prediction.computation.undefined), prediction.computation.undefined_gradient)
 
 
 def _gradients(case, observation, prediction):
-    got, spread = comparison.contraction(observation.gradients, directions(case))
-    weights = cotangents(case, {name: array.shape for name, array in prediction.exact.items()})
+    """(mismatches, margins, why they are left out)"""
+    got = {name: array for name, array in observation.gradients.items() if array is not None}
+    if reason := _undefined_gradient(prediction):
+        return [], [], reason
+    if prediction.computation.may_be_nan and any(np.isnan(array).any() for array in got.values()):
+        return [], [], left_out.MAY_BE_NAN
+    has_nan = any(np.isnan(array).any() for array in prediction.exact.values())
+    if has_nan and case.mode == "func_jacrev":  # it multiplies whole rows of NaN by 0
+        return [], [], left_out.JACOBIAN
+    has_nothing = not any(array.size for array in prediction.exact.values())
+    if has_nan or has_nothing:
+        found = [mismatch for name in got for mismatch in _nan_in_gradient(name, got[name], prediction)]
+        if found:
+            return found, [], None
+        still = {name: np.isnan(prediction.gradients[name]) for name in got}
+        got = {name: np.where(still[name], 0, array) for name, array in got.items()}
+        prediction = replace(prediction, still=still)
+    found, margins = _contraction(case, got, prediction)
+    if not (found or prediction.deviations or has_nan):
+        found = list(_leaks(case, observation))
+    return found, margins, None
+
+
+def _nan_in_gradient(name, got, prediction):
+    """Where a gradient is NaN that should be a number, or the other way round."""
+    expected = prediction.gradients[name]
+    differs = np.argwhere(np.isnan(expected) != np.isnan(got))
+    if len(differs):
+        where = tuple(map(int, differs[0]))
+        yield Mismatch(f"gradient of {name}", float(expected[where]), float(got[where]), where)
+
+
+def _contraction(case, gradients, prediction):
+    """(mismatches, margins) of the gradients, times the direction in which the derivative is taken."""
+    got, spread = comparison.contraction(gradients, directions(case))
+    weights = prediction.cotangents
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
-    if not slopes.size and prediction.deviations:  # of nothing it is 0, or NaN where NaN times 0 is met on the way back
-        return [], []
-    if np.isnan(got) and prediction.computation.may_be_nan:
-        return [], []
-    if np.isnan(expected):  # some result is NaN: what is left of its derivative is NaN, or cut off by a mask
-        return [], []
     # what is added up: slopes, products, and where the slopes cancel, the results themselves
     size = np.linalg.norm([_norm(slopes), spread, _norm(_weighted(weights, prediction.exact, np.real))])
     errors = (
@@ -275,7 +368,7 @@ def _gradients(case, observation, prediction):
         allowed = comparison.bound_of_gradient(error(), size, coarsest(case), comparison.terms(case))
         mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
         if mismatch is None:
-            return [] if prediction.deviations else list(_leaks(case, observation)), [(kind, ratio)]
+            return [], [(kind, ratio)]
     return [mismatch], []
 
 
@@ -291,8 +384,10 @@ def _named(mismatches, observation, prediction):
 
 
 def _weighted(weights, results, part):
+    """Each element times what it counts for: nothing, if that is 0."""
     with np.errstate(invalid="ignore"):
-        return np.concatenate([(weights[name] * part(results[name])).ravel() for name in weights])
+        products = {name: np.where(by == 0, 0, by * part(results[name])) for name, by in weights.items()}
+        return np.concatenate([array.ravel() for array in products.values()])
 
 
 def _norm(array):
@@ -302,9 +397,8 @@ def _norm(array):
 def _gradient_is_wrong(observation, prediction, name, allowed):
     """Whether the gradient of this one argument is."""
     case = prediction.case
-    weights = cotangents(case, {name: array.shape for name, array in prediction.exact.items()})
     results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
-    expected = _weighted(weights, results, derivative).sum()
+    expected = _weighted(prediction.cotangents, results, derivative).sum()
     got, _ = comparison.contraction(observation.gradients, {name: directions(case)[name]})
     return not abs(expected - got) <= allowed
 

@@ -121,3 +121,14 @@ def test_the_command(tmp_path, capsys):
     paths[1].write_text("{")
     assert merge.main([str(out), *map(str, paths)]) == 4
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_what_was_left_out_adds_up_and_old_records_left_out_nothing():
+    one, two = plain("1"), plain("2")
+    one |= {"compared": {"elements": 5}, "left_out": {"raised": {"results": 1}}}
+    two |= {"compared": {"elements": 7, "gradients": 1}, "left_out": {"raised": {"results": 2}}}
+    made = merge.merged([one, two])
+    assert made["compared"] == {"elements": 12, "gradients": 1}
+    assert made["left_out"] == {"raised": {"results": 3}}
+    old = {name: value for name, value in plain("3").items() if name not in ("compared", "left_out")}
+    assert merge.merged([one, old])["compared"] == {"elements": 5}

@@ -53,3 +53,13 @@ def test_the_model_that_judged_is_named():
 def test_where_nothing_was_measured_an_entry_that_is_neither_is_no_news(environment):
     assert f"Changed: {ENTRY}" in lines_of()
     assert "Changed: " not in lines_of(**environment)
+
+
+def test_what_is_left_out_is_told_by_its_reason():
+    record = json.loads(RECORD.read_text())
+    record |= {"compared": {"elements": 90, "results": 3}, "left_out": {"raised": {"results": 1}}}
+    record["left_out"]["garbage query"] = {"elements": 10}
+    lines = list(summary(record, "record.json"))
+    assert "Compared: 90 elements, 3 results. Left out: 10.00% of elements, 25.00% of results:" in lines
+    assert "  garbage query: 10.00% of elements, 0.00% of results" in lines
+    assert "  raised: 0.00% of elements, 25.00% of results" in lines

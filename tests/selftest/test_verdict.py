@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.harness import checking, left_out, session
+from tests.harness.behaviours import undefined
 from tests.harness.cases import MultiHead, Transformer
+from tests.harness.checking import check_same_without_garbage, check_twins, judged
 from tests.harness.ledger import Applied
 from tests.harness.masks import Mask
 from tests.harness.subject import Observation, observe
@@ -81,7 +84,7 @@ def test_a_wrong_dtype_fails():
 
 def test_rows_that_are_garbage_themselves_are_compared_by_class():
     case = Transformer(
-        N=2, S=3, num_heads=1, head_dim=4, autograd="grad", garbage=True, src_key_padding_mask=Mask("bool", "sample")
+        N=2, S=3, num_heads=1, head_dim=4, autograd="grad", garbage=True, src_key_padding_mask=Mask("bool", "one")
     )
     observation = observe(case)
     assert judge(case, observation).status == CONFORMS
@@ -111,3 +114,111 @@ def test_a_case_that_raises_shows_only_the_deviation_that_raises():
     case = replace(CASE, autograd="no_grad")
     warned = replace(observe(case), warnings=("be warned",))
     assert judge(case, warned, deviations[::2]).deviations == ("quiet", "late")
+
+
+# a row that sees no key is NaN in every release where weights are asked for; the loss leaves it out
+EMPTY = replace(CASE, attn_mask=Mask("bool", "row"), key_padding_mask=None, N=1)
+
+
+def with_gradient(name, change):
+    """The verdict on EMPTY, were this gradient another."""
+    observation = judged(EMPTY)[0]
+    array = observation.gradients[name].copy()
+    change(array)
+    changed = replace(observation, gradients={**observation.gradients, name: array})
+    deviations = [entry for entry in session.current.entries if entry.id == "empty-row-nan-explicit"]
+    return judge(EMPTY, changed, [Applied(entry.id, lambda its, e=entry: e.change(its, CALL)) for entry in deviations])
+
+
+class CALL:
+    """A call that computes explicitly."""
+
+    case = EMPTY
+
+    @staticmethod
+    def blocks(path):
+        return ("self",) if path == "explicit" else ()
+
+
+def test_beside_nan_gradients_are_as_predicted():
+    observation, verdict = judged(EMPTY)
+    assert verdict.status == DEVIATES
+    assert np.isnan(observation.outputs["output"]).any()
+    are_nan = {name: np.isnan(array) for name, array in observation.gradients.items()}
+    assert are_nan["value"].all()
+    assert not are_nan["out_proj.bias"].any()
+    assert are_nan["query"].any()
+    assert not are_nan["query"].all()
+    assert with_gradient("query", lambda array: None).status == DEVIATES
+
+
+@pytest.mark.parametrize("name", ["query", "out_proj.bias"])
+def test_a_wrong_gradient_beside_nan_fails(name):
+    def change(array):
+        array *= 1 + 1e-6
+
+    assert with_gradient(name, change).status == FAILS
+
+
+@pytest.mark.parametrize("name", ["query", "out_proj.bias"])
+def test_nan_in_a_gradient_that_should_be_a_number_fails(name):
+    def change(array):
+        array[np.unravel_index(np.flatnonzero(np.isfinite(array))[0], array.shape)] = np.nan
+
+    verdict = with_gradient(name, change)
+    assert verdict.status == FAILS
+    assert verdict.mismatches[0].what == f"gradient of {name}"
+
+
+@pytest.mark.parametrize("name", ["query", "key", "in_proj_weight"])
+def test_a_number_in_a_gradient_that_should_be_nan_fails(name):
+    def change(array):
+        array[np.unravel_index(np.flatnonzero(np.isnan(array))[0], array.shape)] = 0
+
+    assert with_gradient(name, change).status == FAILS
+
+
+def test_what_is_compared_is_counted(run):
+    judged(CASE)
+    outputs = observe(CASE).outputs
+    assert run.tally.left_out == {
+        "compared: elements": sum(array.size for array in outputs.values()),
+        "compared: gradients": len(observe(CASE).gradients),
+        "compared: results": 2,
+    }
+
+
+def test_only_numbers_that_are_undefined_are_left_out():
+    def change(array):
+        array[0, 0] += 1
+
+    case = replace(CASE, autograd="no_grad")
+    observation = observe(case)
+    array = observation.outputs["output"].copy()
+    change(array)
+    where = np.zeros((CASE.N, CASE.L, 1), bool)
+    where[0, 0] = True
+    for place, status in ((where, DEVIATES), (~where, FAILS)):
+        applied = Applied("some", lambda computation, at=place: undefined(computation, left_out.MEMORY, at))
+        verdict = judge(
+            replace(case, need_weights=False),
+            replace(observation, outputs={"output": array}, dtypes={"output": "float64"}),
+            [applied],
+        )
+        assert verdict.status == status
+        assert verdict.counts[left_out.MEMORY, "elements"] == int(place.sum()) * CASE.E
+
+
+def test_rows_of_garbage_are_counted(run):
+    case = Transformer(N=2, S=3, head_dim=4, garbage=True, src_key_padding_mask=Mask("bool", "sample"), training=True)
+    judged(case)
+    assert run.tally.left_out["garbage query: elements"] % 4 == 0 < run.tally.left_out["garbage query: elements"]
+    assert run.tally.left_out["compared: results"] == 1
+
+
+def test_calls_that_deviate_and_are_not_compared_to_each_other_are_counted(run, monkeypatch):
+    check_same_without_garbage(EMPTY)
+    assert run.tally.left_out == {"twin deviates: results": 1}
+    monkeypatch.setattr(checking, "event", lambda _: None)
+    check_twins(EMPTY, EMPTY)
+    assert run.tally.left_out["twin deviates: results"] == 2

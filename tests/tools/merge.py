@@ -44,14 +44,16 @@ def merged(records):
         "statuses": _sum(its["statuses"] for its in records),
         "paths": _paths(records),
         "ratios": _largest(its["ratios"] for its in records),
-        **{name: _sum(its.get(name, {}) for its in records) for name in ("margins", "uncomputed")},
+        **{name: _sum(its.get(name, {}) for its in records) for name in ("margins", "uncomputed", "compared")},
+        "left_out": _left_out(records),
     }
     made |= {"part": part} if (part := _part(records)) else {}
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable(release))
-    return {name: made[name] for name in first if name in made} | {"margins": made["margins"]}
+    added = {name: made[name] for name in ("margins", "compared", "left_out")}  # which old records lack
+    return {name: made[name] for name in first if name in made} | added
 
 
 def _part(records):
@@ -98,6 +100,11 @@ def _largest(ratios):
 def _paths(records):
     modules = sorted({module for its in records for module in its["paths"]})
     return {module: _sum(its["paths"].get(module, {}) for its in records) for module in modules}
+
+
+def _left_out(records):
+    reasons = sorted({reason for its in records for reason in its.get("left_out", {})})
+    return {reason: _sum(its.get("left_out", {}).get(reason, {}) for its in records) for reason in reasons}
 
 
 def _worst(values, order):
