@@ -62,7 +62,7 @@ class Arithmetic:
         if not self.skips:
             return weights @ value, weights
         L, S = scores.shape[-2:]
-        computed = np.arange(S) < _computed(L, S)[:, None]
+        computed = np.arange(S) < computed_keys(L, S)[:, None]
         spoiled = (computed[:, :, None] & ~np.isfinite(value)[..., None, :, :]).any(axis=-2)
         return np.where(spoiled, np.nan, weights @ np.where(np.isfinite(value), value, 0)), weights
 

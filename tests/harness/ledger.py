@@ -237,11 +237,11 @@ ENTRIES = (
         affects=">=2.3",
         upstream="not found",
         clause=1,
-        trigger="a row whose visible keys all have a mask of large size, on the CPU's fused kernel: in float32, bfloat16"
-        " and float16 from 2e5 on, in float64 from 1e14 on",
-        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: the gradients that"
-        " pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the number of keys"
-        " that share the maximum from 1e8 on",
+        trigger="a row whose visible keys all have a mask of large size, on the CPU's fused kernel: from 2e5 on, in"
+        " float64 from 1e14 on",
+        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: in float32 and less"
+        " the gradients that pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the"
+        " number of keys that share the maximum from 1e8 on",
         advice="mask with -inf (or bool), or give such rows another key to see",
         applies=lambda call: bool(triggers.rounding_flash_blocks(call)),
         change=triggers.round_the_normaliser,

@@ -45,9 +45,8 @@ class Mode:
     masks too. everywhere: whether it can be asked of a device of which nothing is known. decomposes: whether kernels
     are taken apart. serves: which other calls are served by what is made for one: those with "masks" of other contents,
     or also of other "sizes". drops: whether dropout is asked of it, where it can be seen, or is as that of the eager
-    call. converts_masks: whether it is asked of masks of another dtype than the inputs. times: how many calls an example
-    makes. needs, since: what torch must have, such as "func", and the first
-    release that can be asked.
+    call. converts_masks: whether it is asked of masks of another dtype than the inputs. times: how many calls an
+    example makes. needs, since: what torch must have, such as "func", and the first release that can be asked.
     """
 
     id: str
