@@ -218,6 +218,27 @@ ENTRIES = (
         devices=ON_BOTH,
     ),
     Deviation(
+        id="traced-causal-mask",
+        title="A stack that was traced with a causal mask takes every mask for causal",
+        affects=">=2.0.1",
+        upstream="not found",
+        clause=3,
+        trigger="torch.jit.trace of nn.TransformerEncoder, or from 2.1 on one with a decoder, with a causal mask and no"
+        " hint, that is then given another mask of that shape, without padding, off the native path",
+        instead="the mask is ignored, and a causal one takes its place",
+        advice="give a hint, src_is_causal=False, or trace with a mask that is not causal",
+        applies=lambda call: bool(triggers.masks_taken_for_causal(call)),
+        change=triggers.take_for_causal,
+        pinned=Transformer(
+            mode="traced_causal",
+            module="TransformerEncoder",
+            training=True,
+            S=2,
+            head_dim=2,
+            src_mask=Mask("bool", "none"),
+        ),
+    ),
+    Deviation(
         id="causal-hint-hides-appended-keys",
         title="is_causal=True hides the keys that add_bias_kv and add_zero_attn append",
         affects=">=2.0.1",
@@ -329,13 +350,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-unaligned",
-        title="mask_check=False takes the first positions of a sample for the kept ones",
+        title="mask_check=False, or a trace, takes the first positions of a sample for the kept ones",
         affects=">=1.13",
         upstream="not found",
         clause=1,
-        trigger="mask_check=False and a src_key_padding_mask that keeps a position after a padded one",
+        trigger="mask_check=False, or a trace (torch.jit.trace) that was made with padding that comes last, and a"
+        " src_key_padding_mask that keeps a position after a padded one",
         instead="as many positions as are kept are taken from the start of the sample, whichever they are",
-        advice="leave mask_check on, or pad on the right",
+        advice="pad on the right, or enable_nested_tensor=False; leave mask_check on",
         applies=triggers.is_unaligned,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -1034,6 +1056,28 @@ ENTRIES = (
         ),
         pinned=Transformer(
             mode="compiled",
+            module="TransformerEncoder",
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+    ),
+    Deviation(
+        id="compiled-whole-padding-raises",
+        title="nn.TransformerEncoder with padding cannot be compiled with fullgraph=True",
+        affects=">=2.5,<2.10",
+        upstream="not found",
+        clause=3,
+        trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
+        " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
+        instead="Unsupported: the encoder asks whether padding comes last, which breaks the graph",
+        advice="enable_nested_tensor=False, or use 2.10",
+        applies=compiled.asks_in_a_graph,
+        change=lambda computation, call: raising(
+            computation, "Unsupported", "torch.* op returned non-Tensor[^$]*_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            mode="compiled_fullgraph",
             module="TransformerEncoder",
             num_heads=2,
             head_dim=2,

@@ -204,6 +204,8 @@ _TORCHSCRIPT = Mode(
     },
 )
 
+_TRACE = replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced")
+
 _VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0")
 _JACREV = replace(
     _VJP,
@@ -417,6 +419,12 @@ MODES = (
         since="2.3",  # before, it cannot call the fused kernel
     ),
     _COMPILED,
+    replace(
+        _COMPILED,
+        id="compiled_fullgraph",
+        kin="compiled",
+        made=mode_text.compiled('backend="eager", fullgraph=True'),
+    ),
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"'), times=2),
     replace(
         _COMPILED,
@@ -483,7 +491,9 @@ MODES = (
         serves="masks",
         since="2.1",  # before, what it raises and warns of depends on what has been scripted before
     ),
-    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
+    _TRACE,
+    replace(_TRACE, id="traced_hiding", kin="traced", made=mode_text.TRACED_HIDING, times=1),
+    replace(_TRACE, id="traced_causal", kin="traced", made=mode_text.TRACED_CAUSAL, times=1),
     _NESTED,
     replace(
         _NESTED,
@@ -550,6 +560,7 @@ MODES = (
     ),
 )
 BY_ID = {mode.id: mode for mode in MODES}
+WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # which raise where TorchDynamo would break the graph
 
 
 def computed_in(case):
