@@ -277,11 +277,12 @@ _BIASED = Mode(
 _AUTOCAST = Mode(
     "autocast",
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
-    calls=_ALL,
+    # before 2.2 it does not know the function
+    calls=_ALL if Version(torch.__version__) >= Version("2.2") else (*[MODULES] * 6, FUNCTIONAL),
     lowers="bfloat16",
     drops=True,
     times=2,
-    since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
+    since="2.0",
     everywhere=False,
 )
 

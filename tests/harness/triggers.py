@@ -375,11 +375,11 @@ def dropped_masks(call):
 
 def masks_taken_for_causal(call):
     """{name: the causal mask in its place} of those that is_causal replaces, since a trace was made with others."""
-    if not isinstance(call.case, Transformer):
+    if BY_ID[call.case.mode].family != "traced" or not isinstance(call.case, Transformer):
         return {}
     dropped = [block for block in call.blocks("sdpa") if drops_the_mask(call.case, call.release, block)]
     masks = {name: mask_arrays(call.case)[name] for name in (mask_names(call.case, block)[0] for block in dropped)}
-    return {name: causal(*mask.shape) for name, mask in masks.items() if not is_exactly_causal(mask)}
+    return {name: causal(*mask.shape) for name, mask in masks.items() if mask.ndim == 2 and not is_exactly_causal(mask)}
 
 
 def take_for_causal(computation, call):

@@ -248,6 +248,28 @@ PADDED = Transformer(
 )
 
 
+@pytest.mark.parametrize(
+    ("version", "case", "instead"),
+    [
+        ("2.0.1", MultiHead(S=2, need_weights=False, key_padding_mask=Mask()), "autocast-mask-raises"),
+        ("2.1.2", MultiHead(S=2, need_weights=False, add_bias_kv=True), "autocast-mask-raises"),
+        ("2.1.2", MultiHead(S=2, key_padding_mask=Mask()), None),
+        ("2.1.2", MultiHead(num_heads=2, attention="self"), "autocast-native-attention-raises"),
+        ("2.1.2", MultiHead(N=0, num_heads=2, attention="self"), "autocast-native-attention-empty"),
+        ("2.1.2", replace(LAYER, training=True), "autocast-mask-raises"),
+        ("2.1.2", replace(LAYER, autograd="no_grad"), "autocast-native-layer-raises"),
+        ("2.2.0", MultiHead(S=2, need_weights=False, key_padding_mask=Mask()), None),
+        ("2.2.0", MultiHead(num_heads=2, attention="self"), None),
+    ],
+)
+def test_what_raises_under_autocast_first(version, case, instead):
+    """Measured in these releases."""
+    call = Call(replace(case, dtype="float32", mode="autocast"), Release(Version(version), "cpu"))
+    entries = [entry for entry in ledger.ENTRIES if entry.concerns(call.release)]
+    found = [entry.id for entry in ledger.applying(call, entries) if entry.id.startswith("autocast")]
+    assert found == ([instead] if instead else [])
+
+
 @pytest.mark.skipif(not BY_ID["compiled_fullgraph"].is_in(), reason="this release does not have the mode")
 def test_what_breaks_a_graph_is_refused_where_it_has_to_be_whole():
     case = replace(STACK, mode="compiled_fullgraph", training=True)
