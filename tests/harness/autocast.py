@@ -14,6 +14,7 @@ from .triggers import (
     is_nested,
     looks_at_no_position,
     misses_the_layers_biases,
+    norms_a_packed_batch,
     packs_nothing,
     unpacks_too_late,
     views_nothing,
@@ -82,6 +83,8 @@ def _first_to_raise(call):
     case = call.case
     if not is_cast(case) or isinstance(case, ScaledDotProduct):
         return None
+    if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
+        return "native_mha"
     if (
         raises_when_packed(call)
         or looks_at_no_position(call)

@@ -425,6 +425,7 @@ MODES = (
         id="compiled_fullgraph",
         kin="compiled",
         made=mode_text.compiled('backend="eager", fullgraph=True'),
+        serves="",  # as the others are: it computes what they do, or raises
     ),
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"'), times=2),
     replace(
