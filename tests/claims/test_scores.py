@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from reference.attention import scaled_dot_product_attention
 
 from .claim import Claim
-from .comparing import arbitrary, array, near, needs_sdpa, since
+from .comparing import arbitrary, array, internal_warnings, near, needs_sdpa, since
+
+pytestmark = [*internal_warnings]
 
 
 def attend(query, key, value, hidden):
@@ -151,3 +154,38 @@ def test_it_does_not_fit_into_half():
 def test_two_of_the_largest_are_infinite():
     mask = largest_finite(torch.tensor([False, True]), torch.float32)
     near(mask + mask, [0, -math.inf])
+
+
+def weights_of_given_keys(weights, S):
+    """Of (..., L, S + appended) those of the S keys that were given, (..., L, S): what they lack of 1 is elsewhere."""
+    return weights[..., :S]
+
+
+WIDER_WEIGHTS = Claim(
+    id="weights-of-appended-keys",
+    says="The weights that `nn.MultiheadAttention` returns are (N, L, S), or (N, num_heads, L, S) of each head.",
+    verdict="true if nothing is appended to the keys",
+    because="""
+    `add_bias_kv` and `add_zero_attn` append a key each, which no mask hides, and whose weights are returned behind
+    those of the S keys that were given: with both the shape is (N, L, S + 2), where torch's page says (N, L, S).
+    Where all scores are 0 and one of three keys is hidden, the weights of the given keys are 1/4, 1/4 and 0, and
+    those of the two appended ones 1/4 each.
+    """,
+    recipe=(weights_of_given_keys,),
+    proof=("test_weights_are_as_wide_as_the_keys_with_what_is_appended",),
+)
+
+
+@pytest.mark.parametrize("averages", [True, False])
+@pytest.mark.parametrize(("add_bias_kv", "add_zero_attn"), [(False, False), (True, False), (False, True), (True, True)])
+def test_weights_are_as_wide_as_the_keys_with_what_is_appended(add_bias_kv, add_zero_attn, averages, training):
+    options = {"add_bias_kv": add_bias_kv, "add_zero_attn": add_zero_attn, "batch_first": True}
+    attention = nn.MultiheadAttention(4, 2, **options).train(training)
+    nn.init.zeros_(attention.in_proj_weight)  # so that all scores are 0
+    x, hidden = arbitrary(1, 3, 4).to(attention.in_proj_weight), torch.tensor([[False, False, True]])
+    _, weights = attention(x, x, x, key_padding_mask=hidden, average_attn_weights=averages)
+    appended = add_bias_kv + add_zero_attn
+    assert weights.shape == ((1, 3, 3 + appended) if averages else (1, 2, 3, 3 + appended))
+    each = 1 / (2 + appended)
+    near(weights, [each, each, 0, *[each] * appended], error=1e-6)
+    near(weights_of_given_keys(weights, 3), [each, each, 0], error=1e-6)

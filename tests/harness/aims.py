@@ -72,15 +72,15 @@ def aims(release, mode):
         return {}  # they say in their own way what is hidden, and have few paths
     found = {}
     for path, kind in product(_PLACES, KINDS):
-        if path == "detection" and mode.builds:  # what is built is compiled before, and takes four seconds
-            continue
+        if path == "detection" and (mode.builds or mode.id == "compiled_fullgraph"):
+            continue  # what is built is compiled before, and takes four seconds; what has to be whole is refused
         asked = [
             (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
         ]
         its = [place for place in asked if _meets(path, kind, place, release, mode)]
         dear = (*_STACKS, "TransformerDecoderLayer") if mode.serves == "sizes" else _STACKS  # with those, 3 s
         its = [place for place in its if place[0] not in dear] or its
-        if mode.builds:  # in the first place alone, which takes a second where others take five
+        if mode.builds or mode.id == "compiled_fullgraph":  # in the first place alone, which takes least
             its = its[:1]
         if its:
             found.setdefault(path, {})[kind] = its

@@ -2,12 +2,23 @@
 
 import numpy as np
 
+from . import dispatch
 from .arrays import mask_arrays
 from .behaviours import raising, with_masks
+from .cases import MultiHead, ScaledDotProduct
 from .modes import computed_in
 from .precision import PRECISIONS
-from .situations import is_cast, is_empty
-from .triggers import is_nested, misses_the_layers_biases, packs_nothing
+from .situations import drops_the_mask, is_cast, is_empty, mask_names
+from .triggers import (
+    blocks_without_a_bias,
+    is_nested,
+    looks_at_no_position,
+    misses_the_layers_biases,
+    norms_a_packed_batch,
+    packs_nothing,
+    unpacks_too_late,
+    views_nothing,
+)
 
 
 def overflowing_masks(call):
@@ -42,6 +53,71 @@ def raises_on_the_native_layer(call):
 
 def _busy_native_layers(call):
     return [block for block in call.blocks("native_layer") if not is_empty(call.case, block)]
+
+
+def raises_in_native_attention(call):
+    """Whether the native path of nn.MultiheadAttention is what raises first."""
+    return _first_to_raise(call) == "native_mha"
+
+
+def raises_in_attention(call):
+    """Whether scaled_dot_product_attention, in a module, is what raises first: its query is cast, not all the rest."""
+    return _first_to_raise(call) == "sdpa"
+
+
+def raise_of_arguments(computation, call):
+    """What scaled_dot_product_attention raises: it looks at its keys before it looks at its mask."""
+    what = (
+        "query, key, and value to have the same dtype" if _has_keys_of_its_own(call.case) else "attn_mask dtype to be"
+    )
+    return raising(computation, "RuntimeError", f"Expected {what}")
+
+
+def _has_keys_of_its_own(case):
+    """Whether keys are given that are no product, or joined by one."""
+    return getattr(case, "static", False) or getattr(case, "add_bias_kv", False)
+
+
+def _first_to_raise(call):
+    """The path of the first attention that raises before 2.2, if any does."""
+    case = call.case
+    if not is_cast(case) or isinstance(case, ScaledDotProduct):
+        return None
+    if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
+        return "native_mha"
+    if (
+        raises_when_packed(call)
+        or looks_at_no_position(call)
+        or misses_the_layers_biases(call)
+        or unpacks_too_late(call)
+    ):
+        return None  # what raises before
+    paths, viewing = dispatch.paths(case, call.release), views_nothing(call)
+    raising = {*_busy_native(call), *_unlike(call), *viewing}
+    first = next(filter(raising.__contains__, paths), None)
+    return None if first is None or first in viewing else paths[first]  # such a view raises an error of its own
+
+
+def attends_to_nothing_natively(call):
+    """Whether the native path of nn.MultiheadAttention has nothing to compute, and what it returns is no product."""
+    native = [block for block in call.blocks("native_mha") if block not in blocks_without_a_bias(call)]
+    is_alone = is_cast(call.case) and isinstance(call.case, MultiHead)
+    return is_alone and any(is_empty(call.case, block) for block in native)
+
+
+def _busy_native(call):
+    native = call.blocks("native_layer") + call.blocks("native_mha")
+    without = blocks_without_a_bias(call)  # which raise another error
+    return [block for block in native if not is_empty(call.case, block) and block not in without]
+
+
+def _unlike(call):
+    """The blocks that give scaled_dot_product_attention arguments of two dtypes."""
+    case, fused = call.case, call.blocks("sdpa")
+    if _has_keys_of_its_own(case):
+        return fused
+    masked = [block for block in fused if any(getattr(case, name) for name in mask_names(case, block))]
+    return [block for block in masked if not drops_the_mask(case, call.release, block)]
 
 
 def raise_of_dtypes(computation, call):

@@ -2,6 +2,7 @@
 
 from . import dispatch
 from .cases import Transformer
+from .dispatch import since
 from .modes import BY_ID
 from .subject import arguments
 
@@ -14,6 +15,17 @@ def packs_fake_tensors(call):
     mode = BY_ID[call.case.mode]
     is_fake = mode.family == "compiled" and not mode.id.endswith("_dynamic")
     return is_fake and dispatch.nested_on_fake_tensors(call.case, call.release)
+
+
+def asks_in_a_graph(call):
+    """Whether an encoder looks where padding is before anything else breaks a graph that has to be whole."""
+    case, release = call.case, call.release
+    if case.mode != "compiled_fullgraph" or not (since(release, "2.5") and not since(release, "2.10")):
+        return False
+    if not isinstance(case, Transformer) or not dispatch.asks_for_alignment(case, release):
+        return False
+    masks = (case.src_mask, case.src_key_padding_mask)
+    return None in masks or masks[0].form == masks[1].form  # else it warns before
 
 
 def asks_of_a_view(call):

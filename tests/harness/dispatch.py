@@ -215,7 +215,7 @@ def asks_whether_causal(case, release, block):
 
 def detects_causality(case, release, block):
     """Whether a stack finds out by itself that the mask of the block is causal."""
-    if case.module.endswith("Layer") or case.mode == "traced":  # the mask that it is traced with is not
+    if case.module.endswith("Layer"):
         return False
     return source(block) == "src" or (source(block) == "tgt" and release.has_decoder_hints)
 
@@ -242,8 +242,8 @@ def nested_on_fake_tensors(case, release):
 
 
 def _is_seen_to_be_aligned(case, release):
-    if case.mode == "traced":  # that with which it is traced, where nothing is padding
-        return True
+    if BY_ID[case.mode].family == "traced":  # that with which it is traced
+        return case.mode != "traced_hiding" or min(case.N, case.S) < 2
     return not is_compiled_whole(case, release) and is_left_aligned(nested_lengths(case)[1])
 
 

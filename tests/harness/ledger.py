@@ -218,6 +218,27 @@ ENTRIES = (
         devices=ON_BOTH,
     ),
     Deviation(
+        id="traced-causal-mask",
+        title="A stack that was traced with a causal mask takes every mask for causal",
+        affects=">=2.0.1",
+        upstream="not found",
+        clause=3,
+        trigger="torch.jit.trace of nn.TransformerEncoder, or from 2.1 on one with a decoder, with a causal mask and no"
+        " hint, that is then given another mask of that shape, without padding, off the native path",
+        instead="the mask is ignored, and a causal one takes its place",
+        advice="give a hint, src_is_causal=False, or trace with a mask that is not causal",
+        applies=lambda call: bool(triggers.masks_taken_for_causal(call)),
+        change=triggers.take_for_causal,
+        pinned=Transformer(
+            mode="traced_causal",
+            module="TransformerEncoder",
+            training=True,
+            S=2,
+            head_dim=2,
+            src_mask=Mask("bool", "none"),
+        ),
+    ),
+    Deviation(
         id="causal-hint-hides-appended-keys",
         title="is_causal=True hides the keys that add_bias_kv and add_zero_attn append",
         affects=">=2.0.1",
@@ -239,8 +260,8 @@ ENTRIES = (
         clause=1,
         trigger="a row whose visible keys all have a mask of large size, on the CPU's fused kernel: from 2e5 on, in"
         " float64 from 1e14 on",
-        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: in float32 and less"
-        " the gradients that pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the"
+        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: in float32 the"
+        " gradients that pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the"
         " number of keys that share the maximum from 1e8 on",
         advice="mask with -inf (or bool), or give such rows another key to see",
         applies=lambda call: bool(triggers.rounding_flash_blocks(call)),
@@ -377,13 +398,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-unaligned",
-        title="mask_check=False takes the first positions of a sample for the kept ones",
+        title="mask_check=False, or a trace, takes the first positions of a sample for the kept ones",
         affects=">=1.13",
         upstream="not found",
         clause=1,
-        trigger="mask_check=False and a src_key_padding_mask that keeps a position after a padded one",
+        trigger="mask_check=False, or a trace (torch.jit.trace) that was made with padding that comes last, and a"
+        " src_key_padding_mask that keeps a position after a padded one",
         instead="as many positions as are kept are taken from the start of the sample, whichever they are",
-        advice="leave mask_check on, or pad on the right",
+        advice="pad on the right, or enable_nested_tensor=False; leave mask_check on",
         applies=triggers.is_unaligned,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -912,7 +934,7 @@ ENTRIES = (
     Deviation(
         id="autocast-mask-overflow",
         title="Under autocast a mask of finfo.min becomes -inf",
-        affects=">=2.2",
+        affects=">=2.0",
         upstream="not found",
         clause=2,
         trigger="torch.autocast in bfloat16 on CPU, and a float32 mask that holds a number beyond what bfloat16 has,"
@@ -922,13 +944,55 @@ ENTRIES = (
         advice="mask with bool, or with torch.finfo(torch.bfloat16).min, and let every query see at least one key",
         applies=lambda call: bool(autocast.overflowing_masks(call)),
         change=autocast.overflow,
-        pinned=ScaledDotProduct(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
+        pinned=MultiHead(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
         devices=ON_BOTH,
+    ),
+    Deviation(
+        id="autocast-mask-raises",
+        title="Attention raises under autocast on CPU where it is given a mask, or bias_k or static_k",
+        affects=">=2.0,<2.2",
+        upstream="not found",
+        clause=3,
+        trigger="torch.autocast on CPU, and a mask, add_bias_kv or static_k and static_v, where a module gives them to"
+        " scaled_dot_product_attention: not where weights are returned, nor where a causal hint takes the mask's place",
+        instead="RuntimeError: autocast does not know scaled_dot_product_attention, of whose arguments it has cast only"
+        " what is a product",
+        advice="use 2.2, or need_weights=True of nn.MultiheadAttention",
+        applies=autocast.raises_in_attention,
+        change=autocast.raise_of_arguments,
+        pinned=MultiHead(dtype="float32", mode="autocast", need_weights=False, key_padding_mask=Mask("bool", "none")),
+    ),
+    Deviation(
+        id="autocast-native-attention-raises",
+        title="nn.MultiheadAttention raises in eval under autocast on CPU",
+        affects=">=2.0,<2.2",
+        upstream="not found",
+        clause=3,
+        trigger="torch.autocast on CPU, where the native path of nn.MultiheadAttention serves the call",
+        instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
+        advice="use 2.2",
+        applies=autocast.raises_in_native_attention,
+        change=autocast.raise_of_dtypes,
+        pinned=MultiHead(dtype="float32", mode="autocast", num_heads=2, attention="self"),
+    ),
+    Deviation(
+        id="autocast-native-attention-empty",
+        title="nn.MultiheadAttention returns another dtype in eval under autocast on CPU for an empty batch",
+        affects=">=2.0,<2.2",
+        upstream="not found",
+        clause=3,
+        trigger="torch.autocast on CPU, and no sample or no position, where the native path of nn.MultiheadAttention"
+        " serves the call",
+        instead="the output, which has no element, is of the dtype of the input",
+        advice="use 2.2",
+        applies=autocast.attends_to_nothing_natively,
+        change=lambda computation, call: replace(computation, dtype=call.case.dtype),
+        pinned=MultiHead(dtype="float32", mode="autocast", N=0, num_heads=2, attention="self", need_weights=False),
     ),
     Deviation(
         id="autocast-native-layer-raises",
         title="nn.TransformerEncoderLayer raises in eval under autocast on CPU",
-        affects=">=2.2,<2.6",
+        affects=">=2.0,<2.6",
         upstream="pytorch/pytorch#132613",
         clause=3,
         trigger="torch.autocast on CPU, where the encoder layer's native path serves the call",
@@ -954,7 +1018,7 @@ ENTRIES = (
     Deviation(
         id="autocast-nested-raises",
         title="nn.TransformerEncoder with padding raises in eval under autocast on CPU",
-        affects=">=2.2",
+        affects=">=2.0",
         upstream="pytorch/pytorch#107663",
         clause=3,
         trigger="torch.autocast on CPU and src_key_padding_mask, where the batch is packed into a nested tensor",
@@ -1082,6 +1146,28 @@ ENTRIES = (
         ),
         pinned=Transformer(
             mode="compiled",
+            module="TransformerEncoder",
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+    ),
+    Deviation(
+        id="compiled-whole-padding-raises",
+        title="nn.TransformerEncoder with padding cannot be compiled with fullgraph=True",
+        affects=">=2.5,<2.10",
+        upstream="not found",
+        clause=3,
+        trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
+        " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
+        instead="Unsupported: the encoder asks whether padding comes last, which breaks the graph",
+        advice="enable_nested_tensor=False, or use 2.10",
+        applies=compiled.asks_in_a_graph,
+        change=lambda computation, call: raising(
+            computation, "Unsupported", "torch.* op returned non-Tensor[^$]*_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            mode="compiled_fullgraph",
             module="TransformerEncoder",
             num_heads=2,
             head_dim=2,

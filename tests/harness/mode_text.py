@@ -181,7 +181,7 @@ def scripted(*given, **options):
 """
 )
 
-TRACED = (
+_TRACED = (
     _OPTIMIZED
     + """\
 def traced(*given, **options):
@@ -197,13 +197,32 @@ def traced(*given, **options):
 
     call = Call()
     call.module = module
-    # what it is traced with hides nothing: no choice may depend on that
     is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
-    hides_nothing = [torch.full_like(mask, is_kept).requires_grad_(mask.requires_grad) for mask in masks.values()]
+
+    def other(name, mask):  # no choice may depend on what it is traced with
+        result = torch.full_like(mask, is_kept)
+        hidden = not is_kept if mask.dtype is torch.bool else float("-inf")
+        OTHERWISE
+        return result.requires_grad_(mask.requires_grad)
+
+    others = [other(name, mask) for name, mask in masks.items()]
     with torch.random.fork_rng(devices=[]):
-        call = torch.jit.trace(call.train(module.training), (*sequences, *hides_nothing), check_trace=False)
+        call = torch.jit.trace(call.train(module.training), (*sequences, *others), check_trace=False)
     return optimized(call, *sequences, *masks.values())
 """
+)
+TRACED = _TRACED.replace(
+    '        hidden = not is_kept if mask.dtype is torch.bool else float("-inf")\n        OTHERWISE\n', ""
+)
+TRACED_HIDING = _TRACED.replace(
+    "OTHERWISE",
+    "if mask.ndim > 1:  # the first key from all but the last query, or sample\n"
+    "            result[:-1, ..., :1] = hidden",
+)
+TRACED_CAUSAL = _TRACED.replace(
+    "OTHERWISE",
+    'if "padding" not in name and mask.ndim == 2 and mask.shape[0] == mask.shape[1]:\n'
+    "            result.masked_fill_(torch.ones_like(mask, dtype=torch.bool).triu(1), hidden)",
 )
 
 REUSED = """\

@@ -206,6 +206,8 @@ _TORCHSCRIPT = Mode(
     },
 )
 
+_TRACE = replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced")
+
 _VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0", converts_masks=False)
 _JACREV = replace(
     _VJP,
@@ -279,11 +281,12 @@ _BIASED = Mode(
 _AUTOCAST = Mode(
     "autocast",
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
-    calls=_ALL,
+    # before 2.2 it does not know the function
+    calls=_ALL if Version(torch.__version__) >= Version("2.2") else (*[MODULES] * 6, FUNCTIONAL),
     lowers="bfloat16",
     drops=True,
     times=2,
-    since="2.2",  # before, it does not know scaled_dot_product_attention, and most calls with a mask raise
+    since="2.0",
     everywhere=False,
 )
 
@@ -422,6 +425,13 @@ MODES = (
         since="2.3",  # before, it cannot call the fused kernel
     ),
     _COMPILED,
+    replace(
+        _COMPILED,
+        id="compiled_fullgraph",
+        kin="compiled",
+        made=mode_text.compiled('backend="eager", fullgraph=True'),
+        serves="",  # as the others are: it computes what they do, or raises
+    ),
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=mode_text.compiled('backend="eager"'), times=2),
     replace(
         _COMPILED,
@@ -488,7 +498,9 @@ MODES = (
         serves="masks",
         since="2.1",  # before, what it raises and warns of depends on what has been scripted before
     ),
-    replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced"),
+    _TRACE,
+    replace(_TRACE, id="traced_hiding", kin="traced", made=mode_text.TRACED_HIDING, times=1),
+    replace(_TRACE, id="traced_causal", kin="traced", made=mode_text.TRACED_CAUSAL, times=1),
     _NESTED,
     replace(
         _NESTED,
@@ -555,6 +567,7 @@ MODES = (
     ),
 )
 BY_ID = {mode.id: mode for mode in MODES}
+WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # which raise where TorchDynamo would break the graph
 
 
 def computed_in(case):

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from . import dispatch
+from . import compiled, dispatch
 from .arrays import inputs, mask_arrays
-from .cases import ScaledDotProduct, Transformer, masks_of
+from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import meets_what_takes_no_tangent
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
-from .modes import BY_ID, computed_in
+from .modes import BY_ID, WHOLE_GRAPHS, computed_in
 from .situations import drops_the_mask, keys, mask_dtype, mask_names, needs_mask_gradient, queries
 from .subject import lay_out
 from .triggers import (
@@ -141,12 +141,18 @@ def _looks_at_values(call):
         return True  # to pack nothing is an error of its own: see the ledger
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
-    asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
-    if case.mode == "exported_strict" and since(release, "2.11"):  # what is never used may stay open
-        asking = [block for block in asking if dispatch.paths(case, release)[block] != "native_layer"]
-    looking = set(map(source, asking))
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
         return False  # the encoder packs before it looks
+    return _looks_for_causality(call)
+
+
+def _looks_for_causality(call):
+    """Whether a stack asks whether a mask is causal, if it comes to that, and needs to know."""
+    case, release = call.case, call.release
+    asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
+    if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # what is never used may stay open
+        asking = [block for block in asking if dispatch.paths(case, release)[block] != "native_layer"]
+    looking = set(map(source, asking))
     lacks_a_bias = not since(release, "2.3") and dispatch.looks_for_missing_biases(case, release)
     raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source, views_nothing(call)))
     return bool(looking) and not raises_before
@@ -203,10 +209,16 @@ def _groups_nested_heads(call):
 
 
 def _breaks_the_graph(call):
-    """Whether a strict export, which takes whole graphs only, meets a nested tensor, or a question for values."""
-    if call.case.mode != "exported_strict":
+    """Whether what takes whole graphs only meets a nested tensor, a question for values, or a warning."""
+    case, release = call.case, call.release
+    if case.mode == "exported_strict":
+        return dispatch.nested(case, release) or _looks_at_values(call)
+    if case.mode != "compiled_fullgraph" or isinstance(case, ScaledDotProduct):
         return False
-    return dispatch.nested(call.case, call.release) or _looks_at_values(call)
+    if compiled.asks_in_a_graph(call) or (compiled.packs_fake_tensors(call) and not since(release, "2.5")):
+        return False  # which later releases do without: see the ledger
+    warns = mixes_types(case) and since(release, "2.5")  # before, it does not look into torch's modules
+    return warns or (isinstance(case, Transformer) and (dispatch.nested(case, release) or _looks_for_causality(call)))
 
 
 REFUSALS = (
@@ -255,11 +267,12 @@ REFUSALS = (
     ),
     Refusal(
         id="graph-break",
-        source="a strict export raises where TorchDynamo would break the graph",
+        source="a strict export, and torch.compile(fullgraph=True), raise where TorchDynamo would break the graph",
         applies=_breaks_the_graph,
         error=(
             "Unsupported|UserError",
-            "_nested_tensor_from_mask|[Dd]ata-dependent|Failed to trace builtin operator",
+            "_nested_tensor_from_mask|[Dd]ata[- ]dependent|Failed to trace builtin operator|builtin: bool"
+            "|_warnings.warn",
         ),
     ),
     Refusal(

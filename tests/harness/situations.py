@@ -189,10 +189,19 @@ def drops_the_mask(case, release, block):
     if not isinstance(case, Transformer):
         return case.is_causal
     hint = getattr(case, f"{source(block)}_is_causal")
-    return bool(hint) or (hint is None and detects_causality(case, release, block) and _is_exactly_causal(mask))
+    return bool(hint) or (hint is None and detects_causality(case, release, block) and _seems_causal(case, mask))
 
 
-def _is_exactly_causal(mask):
+def _seems_causal(case, mask):
+    """Whether a stack takes the mask for causal; of a trace, whether it took the one that it is traced with."""
+    if BY_ID[case.mode].family == "traced":
+        is_square = mask.ndim == 2 and mask.shape[0] == mask.shape[1]
+        return is_square and (case.mode == "traced_causal" or mask.size == 1)
+    return is_exactly_causal(mask)
+
+
+def is_exactly_causal(mask):
+    """Whether a mask (L, S) hides all that comes later, and changes nothing else."""
     L, S = mask.shape[-2:]
     return (
         mask.ndim == 2

@@ -43,6 +43,7 @@ from .situations import (
     has_nonzero_finite,
     is_cast,
     is_empty,
+    is_exactly_causal,
     keys,
     mask_dtype,
     mask_names,
@@ -474,6 +475,24 @@ def dropped_masks(call):
     return tuple(mask_names(call.case, block)[0] for block in dropped)
 
 
+def masks_taken_for_causal(call):
+    """{name: the causal mask in its place} of those that is_causal replaces, since a trace was made with others."""
+    if BY_ID[call.case.mode].family != "traced" or not isinstance(call.case, Transformer):
+        return {}
+    dropped = [block for block in call.blocks("sdpa") if drops_the_mask(call.case, call.release, block)]
+    masks = {name: mask_arrays(call.case)[name] for name in (mask_names(call.case, block)[0] for block in dropped)}
+    return {
+        name: meaning.causal(*mask.shape)
+        for name, mask in masks.items()
+        if mask.ndim == 2 and not is_exactly_causal(mask)
+    }
+
+
+def take_for_causal(computation, call):
+    """is_causal takes the place of the masks."""
+    return with_masks(computation, masks_taken_for_causal(call))
+
+
 def views_nothing(call):
     """The blocks where a mask for each sample is viewed by heads where there is no sample or no key."""
     case = call.case
@@ -623,7 +642,7 @@ def adds_packed_batches(call):
     """
     case = call.case
     is_last = case.autograd == "one_parameter" and ".norm2." in the_parameter(case)
-    is_optimized = case.mode in ("scripted", "traced") and not is_last
+    is_optimized = BY_ID[case.mode].family in ("scripted", "traced") and not is_last
     return is_optimized and norms_a_packed_batch(call) and not _unpacks_in_time(call)
 
 
@@ -699,7 +718,7 @@ def _memory_is_too_short(call):
 def truncate(computation, call):
     """With a memory that is too short for them, masks of the right shape are wrong."""
     computation = truncated(packed(computation, call.case))
-    if call.case.mode == "traced" and _memory_is_too_short(call):  # what it was traced with has passed the checks
+    if BY_ID[call.case.mode].family == "traced" and _memory_is_too_short(call):  # what it is traced with passes
         return raising(computation, "RuntimeError", "The following operation failed in the TorchScript interpreter")
     if call.case.memory_mask is not None:
         return raising(computation, "RuntimeError", r"The shape of the [23]D attn_mask is .*, but should be")

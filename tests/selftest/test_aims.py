@@ -20,9 +20,10 @@ from .sampling import sample
 
 RELEASE = session.start().release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
-_IDS = ("deepcopy", "func_jvp", "pruned", "default_device", "scripted", "traced", "sdpa_flash")
-_COMPILED = ("compiled", "compiled_dynamic", "exported", "exported_strict")
-DIFFERENT = [mode for mode in HERE if mode.id in (*_IDS, *_COMPILED)]  # in which paths they take
+_IDS = ("deepcopy", "func_jvp", "pruned", "default_device", "sdpa_flash")
+_TORCHSCRIPT = ("scripted", "traced", "traced_hiding", "traced_causal")
+_COMPILED = ("compiled", "compiled_dynamic", "compiled_fullgraph", "exported", "exported_strict")
+DIFFERENT = [mode for mode in HERE if mode.id in (*_IDS, *_TORCHSCRIPT, *_COMPILED)]  # in which paths they take
 SEEN_AS = {
     "native_layer": "native_encoder_layer",
     "nested": "nested",

@@ -12,7 +12,8 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
+from tests.harness import ledger
+from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
 from tests.harness.checking import judged
 from tests.harness.dispatch import since
 from tests.harness.failure import call_text
@@ -108,6 +109,8 @@ def asked(mode, case):
         pytest.skip("is asked of others")
     if mode.lowers:
         case = replace(case, dtype="float32")
+    if mode.lowers and not since(installed(), "2.2"):  # before, masks raise: see the ledger
+        case = replace(case, **dict.fromkeys(masks_of(case)))
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
     return replace(case, mode=mode.id)
@@ -240,6 +243,96 @@ def test_what_depends_on_the_values_of_a_mask_is_refused(id):
     assert judged(case)[1].status == CONFORMS
     assert refusal(Call(replace(case, src_is_causal=True), installed())) is None
     assert judged(replace(case, src_is_causal=True))[1].status == CONFORMS
+
+
+PADDED = Transformer(
+    module="TransformerEncoder", N=2, S=3, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "left")
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "case", "instead"),
+    [
+        ("2.0.1", MultiHead(S=2, need_weights=False, key_padding_mask=Mask()), "autocast-mask-raises"),
+        ("2.1.2", MultiHead(S=2, need_weights=False, add_bias_kv=True), "autocast-mask-raises"),
+        ("2.1.2", MultiHead(S=2, key_padding_mask=Mask()), None),
+        ("2.1.2", MultiHead(num_heads=2, attention="self"), "autocast-native-attention-raises"),
+        ("2.1.2", MultiHead(N=0, num_heads=2, attention="self"), "autocast-native-attention-empty"),
+        ("2.1.2", replace(LAYER, training=True), "autocast-mask-raises"),
+        ("2.1.2", replace(LAYER, autograd="no_grad"), "autocast-native-layer-raises"),
+        ("2.2.0", MultiHead(S=2, need_weights=False, key_padding_mask=Mask()), None),
+        ("2.2.0", MultiHead(num_heads=2, attention="self"), None),
+    ],
+)
+def test_what_raises_under_autocast_first(version, case, instead):
+    """Measured in these releases."""
+    call = Call(replace(case, dtype="float32", mode="autocast"), Release(Version(version), "cpu"))
+    entries = [entry for entry in ledger.ENTRIES if entry.concerns(call.release)]
+    found = [entry.id for entry in ledger.applying(call, entries) if entry.id.startswith("autocast")]
+    assert found == ([instead] if instead else [])
+
+
+@pytest.mark.skipif(not BY_ID["compiled_fullgraph"].is_in(), reason="this release does not have the mode")
+def test_what_breaks_a_graph_is_refused_where_it_has_to_be_whole():
+    case = replace(STACK, mode="compiled_fullgraph", training=True)
+    assert refusal(Call(case, installed())).id == "graph-break"
+    assert judged(case)[1].status == CONFORMS
+    for other in (replace(case, src_is_causal=True), replace(case, module="TransformerEncoderLayer")):
+        assert refusal(Call(other, installed())) is None
+        assert judged(other)[1].status == CONFORMS
+    mixed = MultiHead(mode=case.mode, S=2, attn_mask=Mask(), key_padding_mask=Mask("float"))
+    assert (refusal(Call(mixed, installed())) is not None) == since(installed(), "2.5")
+    assert judged(mixed)[1].status == CONFORMS
+
+
+@pytest.mark.parametrize(
+    ("version", "case", "instead"),
+    [
+        ("2.4.1", PADDED, "compiled-nested-raises"),
+        ("2.5.0", PADDED, "compiled-whole-padding-raises"),
+        ("2.9.1", PADDED, "compiled-whole-padding-raises"),
+        ("2.9.1", replace(PADDED, autograd="grad", src_mask=Mask()), "compiled-whole-padding-raises"),
+        ("2.9.1", replace(PADDED, src_mask=Mask("float")), "graph-break"),
+        ("2.9.1", replace(PADDED, mask_check=False), "graph-break"),
+        ("2.9.1", replace(PADDED, training=True), None),
+        ("2.10.0", PADDED, None),
+        ("2.10.0", replace(PADDED, src_mask=Mask()), "graph-break"),
+        ("2.11.0", replace(PADDED, src_mask=Mask()), None),
+    ],
+)
+def test_padding_breaks_a_graph(version, case, instead):
+    """Measured in these releases, each with what it raises, if anything."""
+    call = Call(replace(case, mode="compiled_fullgraph"), Release(Version(version), "cpu"))
+    refused, entries = refusal(call), [entry for entry in ledger.ENTRIES if entry.concerns(call.release)]
+    found = [refused.id] if refused else [entry.id for entry in ledger.applying(call, entries)]
+    assert [id for id in found if id == "graph-break" or id.startswith("compiled")] == ([instead] if instead else [])
+
+
+TRACED = Transformer("float32", module="TransformerEncoder", S=3, num_heads=2, head_dim=2, training=True)
+
+
+@pytest.mark.parametrize("mask", [Mask("bool", "none"), Mask("float", "diagonal", "finite"), Mask("bool", "causal")])
+def test_what_a_trace_is_made_with_decides_what_a_mask_is_taken_for(mask):
+    case = replace(TRACED, src_mask=mask)
+    for id in ("traced", "traced_hiding"):
+        assert judged(replace(case, mode=id))[1].status == CONFORMS
+    is_taken = mask.pattern != "causal" and since(installed(), "2.0.1")
+    for changes in ({}, {"src_is_causal": False}, {"src_key_padding_mask": Mask(mask.form, "right")}):
+        if changes and not installed().has_causal_hints:
+            continue
+        verdict = judged(replace(case, mode="traced_causal", **changes))[1]
+        assert verdict.deviations == (("traced-causal-mask",) if is_taken and not changes else ())
+        assert verdict.status == (DEVIATES if verdict.deviations else CONFORMS)
+
+
+def test_a_trace_packs_as_the_padding_does_that_it_is_made_with():
+    verdicts = {id: judged(replace(PADDED, mode=id))[1] for id in ("traced", "traced_hiding", "traced_causal")}
+    assert all(verdict.status == DEVIATES for id, verdict in verdicts.items() if id != "traced_hiding")
+    assert {id for id, verdict in verdicts.items() if "nested-unaligned" in verdict.deviations} == {
+        "traced",
+        "traced_causal",
+    }
+    assert verdicts["traced_hiding"].status == CONFORMS
 
 
 def test_a_backend_refuses_what_it_does_not_serve():

@@ -52,6 +52,8 @@ def test_a_mixture_is_mixed_as_it_is_written():
 
 @pytest.mark.parametrize("id", ["vmap", "sdpa_math", "autocast"])
 def test_ways_that_the_function_has_are_asked_of_it(id):
+    if SDPA not in BY_ID[id].calls:
+        pytest.skip("this release does not have it for the function")
     of_the_function = share(sample(cases_in(RELEASE, BY_ID[id]), 200), lambda case: case.module == SDPA)
     assert 0.2 < of_the_function < 0.6
 
