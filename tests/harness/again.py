@@ -11,11 +11,11 @@ from .cases import MultiHead, ScaledDotProduct, Transformer
 from .checking import judged
 from .command_line import Parser
 from .failure import explain
-from .masks import Mask, Merged
+from .masks import Mask, Merged, OverKeys, SeeingFirst
 from .subject import made_once
 from .verdict import FAILS
 
-NAMES = {kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask, Merged)}
+NAMES = {kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask, Merged, OverKeys, SeeingFirst)}
 
 
 def parse(text):

@@ -1,0 +1,381 @@
+"""What to do about each entry of the ledger: changes of the call, which tests/remedies makes and judges.
+
+A remedy that leads from one deviation into another is none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+from .arrays import mask_arrays
+from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
+from .dispatch import every_block
+from .masks import Mask, OverKeys, SeeingFirst
+from .setting import contains
+from .situations import has_empty_row, has_nonzero_finite
+
+ENOUGH = 25  # generated calls that show an entry
+
+
+@dataclass(frozen=True)
+class Condition:
+    """In words, and as Case -> bool."""
+
+    words: str
+    holds: Callable
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """text: an imperative sentence. change: Case -> Case. releases: in which it helps, as a version specifier.
+
+    only: the calls that it helps. cost: in words, empty if there is none. upgrade: whether it is another release, in
+    which the call stays as it is. tested: whether a release that is installed can be asked.
+    """
+
+    text: str
+    change: Callable
+    releases: str = ">=1.13"
+    only: tuple[Condition, ...] = ()
+    cost: str = ""
+    upgrade: bool = False
+    tested: bool = True
+
+    @property
+    def only_in_words(self):
+        """For which calls, empty if for all."""
+        return ", and ".join(condition.words for condition in self.only)
+
+    def holds_in(self, release):
+        """True if it helps in this release."""
+        return contains(self.releases, release.version)
+
+    def applied(self, case):
+        """The changed call, or None where the remedy says nothing about it."""
+        return self.change(case) if all(condition.holds(case) for condition in self.only) else None
+
+
+@dataclass(frozen=True)
+class NoRemedy:
+    """Nothing helps."""
+
+    reason: str
+
+
+# ---- for which calls -----------------------------------------------------------------------------------------------
+
+EVERY_QUERY_SEES_A_KEY = Condition(
+    "every query sees a key", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
+)
+MASKS_ONLY_HIDE = Condition(
+    "float masks hold 0 and -inf alone",
+    lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
+)
+NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
+ENCODER = Condition("the encoder is made by itself", lambda case: case.module == "TransformerEncoder")
+BATCHED = Condition("the input is a batch", lambda case: case.batched)
+EAGER = Condition("the call is plain", lambda case: case.mode == "eager")
+NOT_SCRIPTED = Condition("the module is not scripted", lambda case: case.mode != "scripted")
+NOT_NATIVE = Condition(
+    "query, key and value are different tensors, or it is training, or autograd sees a parameter",
+    lambda case: case.attention != "self" or case.training or case.autograd not in UNRECORDED,
+)
+LEAVES_NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE)
+
+
+# ---- changes -------------------------------------------------------------------------------------------------------
+
+
+def changed(**values):
+    """The case with other values of its fields."""
+    return lambda case: replace(case, **values)
+
+
+def with_masks(change):
+    """The case with its masks changed."""
+    return lambda case: replace(case, **{name: change(mask) for name, mask in masks_of(case).items()})
+
+
+def _as(kind):
+    return lambda mask: kind(**{field.name: getattr(mask, field.name) for field in fields(Mask)})
+
+
+def without_empty_masks(case):
+    """The case without masks that have no elements."""
+    none = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
+    if isinstance(case, MultiHead) and "attn_mask" in none:
+        none["is_causal"] = False
+    if isinstance(case, Transformer):
+        none |= {f"{name.removesuffix('_mask')}_is_causal": None for name in none if "padding" not in name}
+    return replace(case, **none)
+
+
+_GLOBAL = "global: every module of the process leaves its fast path, which is slower"
+_NO_FAST_PATH = "Call torch.backends.mha.set_fastpath_enabled(False) first"
+_SEQUENCES_FIRST = "Make the module with batch_first=False, and give it inputs whose first dimension is the length"
+_SLOWER = "speed"
+_RECORDED = "speed and memory: the call is recorded"
+_OTHER_NUMBERS = "other numbers: it asks something else"
+
+
+def fast_path_off(releases=">=2.3", only=(), **more):
+    """set_fastpath_enabled(False), which before 2.5 leads to NaN where a query sees no key."""
+    old = Remedy(
+        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3,<2.5", (EVERY_QUERY_SEES_A_KEY, *only), _GLOBAL
+    )
+    new = replace(old, releases=">=2.5", only=only)
+    return (old, new)
+
+
+def sequences_first(only=(), **more):
+    """batch_first=False, by which no fast path opens."""
+    old = Remedy(
+        f"{_SEQUENCES_FIRST}.",
+        changed(batch_first=False, **more),
+        "<2.5",
+        (BATCHED, EVERY_QUERY_SEES_A_KEY, *only),
+        _SLOWER,
+    )
+    return (old, replace(old, releases=">=2.5", only=(BATCHED, *only)))
+
+
+def recorded(only=(), **more):
+    """Autograd, by which no fast path opens."""
+    old = Remedy(
+        "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
+        changed(autograd="grad", **more),
+        "<2.5",
+        (EVERY_QUERY_SEES_A_KEY, *only),
+        _RECORDED,
+    )
+    return (old, replace(old, releases=">=2.5", only=only))
+
+
+def upgrade(version):
+    return Remedy(f"Use PyTorch {version}, or a later release.", changed(), f">={version}", upgrade=True)
+
+
+NOT_NESTED = Remedy(
+    "Make the encoder with enable_nested_tensor=False.",
+    changed(enable_nested_tensor=False),
+    only=(ENCODER, *LEAVES_NATIVE),
+    cost=_SLOWER,
+)
+MATH = Remedy(
+    "Call it within torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
+    changed(mode="sdpa_math"),
+    ">=2.0",
+    only=(EAGER,),
+    cost="speed and memory: every score is kept",
+)
+FIRST_KEY = Remedy(
+    "Let every query see the first key: mask[..., 0] = False, or 0 if the mask is float.",
+    with_masks(_as(SeeingFirst)),
+    cost=_OTHER_NUMBERS,
+)
+NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
+EAGERLY = Remedy("Call the module as it is.", changed(mode="eager"))
+FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
+BY_SMALLER_NUMBER = Remedy(
+    "Mask with -100 in place of finfo.min.",
+    with_masks(lambda mask: replace(mask, values="negative") if mask.values == "min" else mask),
+    cost="other numbers where every key is masked: scores count",
+)
+AS_FUNCTION = Remedy(
+    "Give the activation as a function: functools.partial(torch.nn.functional.gelu, approximate='tanh').",
+    changed(activation="gelu_tanh_function"),
+    only=(Condition("the activation is nn.GELU", lambda case: case.activation == "gelu_tanh"),),
+)
+
+
+def _causal(case):
+    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal"))
+
+
+def _expanded(case):
+    return replace(case, broadcast="", attn_mask=_as(OverKeys)(case.attn_mask))
+
+
+def _two_dimensions(case):
+    return replace(case, broadcast="L" if case.broadcast == "1-D" else "LS")
+
+
+# ---- by entry ------------------------------------------------------------------------------------------------------
+
+_UNTESTED = "not tested: needs a GPU"
+REMEDIES = {
+    "empty-row-nan-explicit": (
+        Remedy(
+            "Call with need_weights=False.",
+            changed(need_weights=False),
+            ">=2.5",
+            (NOT_NATIVE,),
+            "no weights are returned",
+        ),
+        Remedy(
+            f"{_NO_FAST_PATH}, and call with need_weights=False.",
+            changed(need_weights=False, fast_path=False),
+            ">=2.5",
+            cost=f"no weights are returned; {_GLOBAL}",
+        ),
+        FIRST_KEY,
+    ),
+    "empty-row-nan-native": (
+        *sequences_first((NO_WEIGHTS,))[1:],
+        *recorded((NO_WEIGHTS,))[1:],
+        *fast_path_off(only=(NO_WEIGHTS,))[1:],
+        FIRST_KEY,
+    ),
+    "empty-row-nan-sdpa": (upgrade("2.5"), FIRST_KEY),
+    "native-layer-float-mask": (*sequences_first(), *recorded(), *fast_path_off()),
+    "native-mha-float-mask": (*sequences_first(), *recorded(), upgrade("2.1")),
+    "native-converts-mask-warning": (
+        Remedy(
+            "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_conversion"), only=(EAGER,)
+        ),
+        *sequences_first(),
+        *recorded(),
+        upgrade("2.1"),
+    ),
+    "native-layer-mask-gradient": (*sequences_first(), *recorded(), *fast_path_off()),
+    "native-mha-mask-gradient": (*sequences_first(), *recorded(), upgrade("2.1")),
+    "native-mha-bias": (*sequences_first(), *recorded(), upgrade("2.1")),
+    "bool-mask-float-padding": (upgrade("2.0"),),
+    "causal-mask-gradient": (),
+    "causal-hint-hides-appended-keys": (Remedy("Leave out the hint.", changed(is_causal=False)),),
+    "flash-gradient-finfo-min": (MATH, BY_SMALLER_NUMBER),
+    "flash-causal-negative-scale": (
+        Remedy("Give a causal attn_mask in place of is_causal=True.", _causal, cost="memory for the mask"),
+        MATH,
+    ),
+    "flash-first-keys-hidden": (upgrade("2.4.1"), MATH),
+    "flash-mask-one-key": (
+        Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask"),
+        MATH,
+        upgrade("2.5"),
+    ),
+    "nested-padding-zero": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-float-padding": (*sequences_first(), *recorded(), *fast_path_off()),
+    "nested-unaligned": (
+        Remedy("Leave mask_check on.", changed(mask_check=True), only=LEAVES_NATIVE),
+        NOT_NESTED,
+        *sequences_first(),
+        *recorded(),
+        *fast_path_off(),
+    ),
+    "nested-truncates": (NOT_NESTED, *sequences_first(), *recorded(), upgrade("2.1")),
+    "nested-prototype-warning": (
+        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_prototype"), only=(EAGER,)),
+        NOT_NESTED,
+        *sequences_first(),
+        *recorded(),
+        *fast_path_off(),
+    ),
+    "float-mask-float-padding": (
+        Remedy(
+            "Give the padding mask as bool.",
+            lambda case: replace(
+                case,
+                **{
+                    name: replace(mask, form="bool")
+                    for name, mask in masks_of(case).items()
+                    if name.endswith("key_padding_mask")
+                },
+            ),
+            only=(MASKS_ONLY_HIDE,),
+        ),
+        upgrade("2.0"),
+    ),
+    "empty-mask-view": (NO_EMPTY_MASK,),
+    "native-mha-empty-weights": (*sequences_first(), *recorded(), *fast_path_off()),
+    "nested-all-padding": (
+        *sequences_first()[1:],
+        *recorded()[1:],
+        *fast_path_off()[1:],
+        Remedy(
+            "Let every query see the first key, and make the encoder with enable_nested_tensor=False.",
+            lambda case: replace(FIRST_KEY.change(case), enable_nested_tensor=False),
+            only=(ENCODER,),
+            cost=_OTHER_NUMBERS,
+        ),
+    ),
+    "nested-no-layer-norm": (NOT_NESTED, *sequences_first(), *recorded(), upgrade("2.1")),
+    "torchscript-nested-sum": (NOT_NESTED, *sequences_first(), *recorded(), EAGERLY),
+    "nested-checkpoint": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-partly-frozen": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "native-layer-bias": (*sequences_first(), upgrade("2.3")),
+    "native-layer-gelu-tanh": (AS_FUNCTION, *sequences_first(), *recorded(), *fast_path_off()),
+    "decoder-activation-module": (AS_FUNCTION,),
+    "nested-empty-batch": (NO_EMPTY_MASK, NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-no-positions": (NO_EMPTY_MASK, NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "pruned-out-projection": (
+        Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
+        Remedy("Call module.out_proj on anything before each call of the module.", changed(mode="pruned_refreshed")),
+    ),
+    "pruned-native-layer": (
+        Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
+        *fast_path_off(),
+    ),
+    "sdpa-mask-of-few-dimensions": (
+        Remedy(
+            "Give the mask two dimensions: mask[None].",
+            changed(broadcast="L", mask_batch=()),
+            only=(Condition("the mask is (S,)", lambda case: case.broadcast == "1-D"),),
+        ),
+        MATH,
+    ),
+    "hint-excludes-mask": (Remedy("Leave out the hint.", changed(is_causal=False)), upgrade("2.0.1")),
+    "sdpa-no-keys-nan-spreads": (Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)), MATH),
+    "float16-mask-overflow": (BY_SMALLER_NUMBER, FLOAT32),
+    "lower-right-bias-warning": (
+        Remedy(
+            "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_lower_right"), ">=2.5"
+        ),
+        Remedy("Give the mask itself as attn_mask.", changed(mode="eager"), ">=2.5", cost="memory for the mask"),
+    ),
+    "checkpoint-autocast-warning": (replace(EAGERLY, text="Call it without a checkpoint.", cost="memory"), upgrade("2.5")),
+    "flash-nan-query-zero": (
+        MATH,
+        Remedy("Give a mask that hides nothing.", changed(attn_mask=Mask())),
+    ),
+    "scripted-without-bias": (
+        Remedy("Trace the module: torch.jit.trace.", changed(mode="traced")),
+        Remedy("Export the module: torch.export.export.", changed(mode="exported"), ">=2.3"),
+        EAGERLY,
+    ),
+    "scripted-native-no-weights": (
+        Remedy("Call with need_weights=True.", changed(need_weights=True), cost=_SLOWER),
+        Remedy("Trace the module: torch.jit.trace.", changed(mode="traced")),
+        *sequences_first(),
+        *recorded(),
+    ),
+    "exported-padding-of-a-view": (
+        Remedy("Give src.contiguous().", changed(layout="contiguous")),
+        NOT_NESTED,
+        upgrade("2.6"),
+    ),
+    "exported-masks-out-of-order": (
+        Remedy("Give key_padding_mask before attn_mask, as the signature has them.", changed(mode="exported_in_order")),
+        Remedy("Export without dynamic_shapes.", changed(mode="exported")),
+        upgrade("2.8"),
+    ),
+    "fake-native-weights": (*sequences_first(), *recorded(), *fast_path_off()),
+    "flash-scale-zero-forgets-nan": (MATH, Remedy("Give a mask that hides nothing.", changed(attn_mask=Mask()))),
+    "autocast-mask-overflow": (BY_SMALLER_NUMBER, EAGERLY, FIRST_KEY),
+    "autocast-native-layer-raises": (*sequences_first(), *recorded(), *fast_path_off(), upgrade("2.6")),
+    "autocast-native-layer-dtype": (*sequences_first(), *recorded(), *fast_path_off()),
+    "autocast-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "func-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "func-jvp-expanded": (
+        Remedy("Give mask.contiguous().", with_masks(lambda mask: replace(mask, layout="contiguous"))),
+    ),
+    "flash-gradient-bfloat16": (MATH, FLOAT32, upgrade("2.11")),
+    "bfloat16-long-sums": (FLOAT32, upgrade("2.1"), MATH),
+    "bfloat16-nan-spreads": (FIRST_KEY, FLOAT32),
+    "compiled-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off(), upgrade("2.5")),
+    "built-native-layer-transposed": (Remedy("Give src.contiguous().", changed(layout="contiguous")),),
+    "nested-sdpa-no-keys": (EAGERLY, FIRST_KEY),
+    "nested-sdpa-few-keys": (EAGERLY, FIRST_KEY),
+    "nested-mha-no-keys": (*fast_path_off(mode="eager"), FIRST_KEY),
+    "nested-beside-padding": (Remedy("Give no padding mask.", changed(mode="nested_strided")),),
+    "jagged-sdpa-no-backend": (EAGERLY,),
+}

@@ -1,0 +1,127 @@
+"""Generated calls that show an entry of the ledger: its least case, onto which parts of other calls are grafted."""
+
+import random
+from dataclasses import fields, replace
+from functools import cache
+from time import process_time
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.harness import checking, ledger, session
+from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.modes import BY_ID
+from tests.harness.situations import Call
+from tests.harness.strategies import adapted, cases_of, suits
+from tests.harness.subject import is_withheld, observe
+from tests.harness.verdict import DEVIATES
+
+POOL, TRIES = 150, 600
+
+# Fields that make sense together.
+_SIZES = {"batch", "mask_batch", "broadcast", "L", "S", "D", "Dv", "kv_heads", "N", "T"}
+_HEADS = {"num_heads", "head_dim", "kdim", "vdim"}
+_WAYS = {"mode", "module", "only", "static", "functional", "nan_query"}
+
+
+@cache
+def pool(release, module, of):
+    """Calls of the module, in eager mode. of: the seed."""
+    cases = []
+    for inference in (False, True):
+
+        @seed(f"{of} {module}")
+        @settings(
+            max_examples=POOL,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(cases_of(release, module, inference))
+        def collect(case):
+            cases.append(case)
+
+        collect()
+    return cases
+
+
+def grafts(entry, release, of=0):
+    """Cases like the pinned one, always others: some of their fields are those of a generated case."""
+    rng = random.Random(f"{of} {entry.id}")
+    scions = pool(release, entry.pinned.module, of)
+    names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
+    groups = [[name] for name in names] + [sorted(_SIZES & vars(entry.pinned).keys())]
+    groups += [sorted(_HEADS & vars(entry.pinned).keys())] * isinstance(entry.pinned, MultiHead)
+    while True:
+        scion, chosen = rng.choice(scions), rng.sample(groups, rng.randint(1, 5))
+        case = replace(entry.pinned, **{name: getattr(scion, name) for group in chosen for name in group})
+        case = replace(case, seed=rng.randrange(2**16))
+        if is_sound(case, release):
+            yield case
+
+
+def is_sound(case, release):
+    """True if it can be called: no field contradicts another."""
+    mode = BY_ID[case.mode]
+    if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        return _is_sound_alone(case)
+    if not case.batched and case.N != 1:
+        return False
+    if isinstance(case, MultiHead):
+        is_alike = case.attention == "self" or case.attention == "copies"
+        has_sizes = case.attention == "distinct" or (case.kdim is None and case.vdim is None)
+        is_hinted = not case.is_causal or (case.attn_mask is not None and case.attn_mask.pattern == "causal")
+        return (not is_alike or case.L == case.S) and has_sizes and is_hinted
+    hints = ((getattr(case, f"{name}_is_causal"), getattr(case, f"{name}_mask")) for name in ("src", "tgt", "memory"))
+    return all(not hint or (mask is not None and mask.pattern == "causal") for hint, mask in hints)
+
+
+def _is_sound_alone(case):
+    mask = case.attn_mask
+    if case.is_causal and mask is not None:
+        return False
+    if mask is None and (case.mask_batch or case.broadcast):
+        return False
+    return not (mask and mask.over_heads and len(case.mask_batch) < 2)
+
+
+def shown(case, run):
+    """The ids of the entries that the call shows, empty if it is not as predicted."""
+    observation = observe(case, run.device)
+    if is_withheld(observation):
+        return ()
+    call = Call(case, run.release, observation.served)
+    if checking.refusal(call):
+        return ()
+    verdict = checking.judge(case, observation, ledger.applying(call, run.entries), checking._announces(call))
+    return verdict.deviations if verdict.status == DEVIATES else ()
+
+
+def showing(entry, run, number, seconds, of=0):
+    """Up to so many cases that show the entry, and nothing that its pinned case does not show."""
+    alike, found, start, seen = set(shown(entry.pinned, run)), [], process_time(), set()
+    for tried, case in enumerate(grafts(entry, run.release, of)):
+        if len(found) == number or tried > TRIES or process_time() - start > seconds:
+            break
+        if case in seen:
+            continue
+        seen.add(case)
+        try:
+            its = shown(case, run)
+        except Exception:
+            continue
+        if entry.id in its and set(its) <= alike:
+            found.append(case)
+    return found
+
+
+def outcome(case, run):
+    """None if the call conforms, else what it does in words."""
+    if not run.release.offers(case):
+        return "not offered"
+    observation, verdict = checking.judged(case)
+    if verdict.status == checking.CONFORMS and not verdict.deviations and not observation.error:
+        return None
+    return f"{verdict.status} {verdict.deviations} {observation.error} {[m.what for m in verdict.mismatches]}"[:300]
