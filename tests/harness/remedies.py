@@ -6,10 +6,11 @@ A remedy that leads from one deviation into another is none.
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+from . import wrong_masks_remedies
 from .arrays import mask_arrays
 from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from .dispatch import every_block
-from .masks import Mask, OverKeys, SeeingFirst
+from .masks import Mask, Merged, OverKeys, SeeingFirst
 from .setting import contains
 from .situations import has_empty_row, has_nonzero_finite
 
@@ -71,15 +72,25 @@ MASKS_ONLY_HIDE = Condition(
     lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
 )
 NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
+ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
 ENCODER = Condition("the encoder is made by itself", lambda case: case.module == "TransformerEncoder")
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
 EAGER = Condition("the call is plain", lambda case: case.mode == "eager")
-NOT_SCRIPTED = Condition("the module is not scripted", lambda case: case.mode != "scripted")
+HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
+NO_PADDING = Condition(
+    "no position is padding",
+    lambda case: not any(array.any() for name, array in mask_arrays(case).items() if name == "src_key_padding_mask"),
+)
+POSITIVE_SCALE = Condition("the scale is positive", lambda case: case.scale is None or case.scale > 0)
 NOT_NATIVE = Condition(
     "query, key and value are different tensors, or it is training, or autograd sees a parameter",
     lambda case: case.attention != "self" or case.training or case.autograd not in UNRECORDED,
 )
-LEAVES_NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE)
+EXACT_ACTIVATION = Condition(
+    "the activation is not nn.GELU(approximate='tanh')",
+    lambda case: getattr(case, "activation", "") != "gelu_tanh",
+)
+NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # what the native layers compute right
 
 
 # ---- changes -------------------------------------------------------------------------------------------------------
@@ -109,6 +120,12 @@ def without_empty_masks(case):
     return replace(case, **none)
 
 
+def merged(case):
+    """The case of an attention with both masks in one."""
+    both = Merged("float", per_head=True, attn_mask=case.attn_mask, key_padding_mask=case.key_padding_mask)
+    return replace(case, attn_mask=both, key_padding_mask=None)
+
+
 _GLOBAL = "global: every module of the process leaves its fast path, which is slower"
 _NO_FAST_PATH = "Call torch.backends.mha.set_fastpath_enabled(False) first"
 _SEQUENCES_FIRST = "Make the module with batch_first=False, and give it inputs whose first dimension is the length"
@@ -117,37 +134,38 @@ _RECORDED = "speed and memory: the call is recorded"
 _OTHER_NUMBERS = "other numbers: it asks something else"
 
 
-def fast_path_off(releases=">=2.3", only=(), **more):
-    """set_fastpath_enabled(False), which before 2.5 leads to NaN where a query sees no key."""
-    old = Remedy(
-        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3,<2.5", (EVERY_QUERY_SEES_A_KEY, *only), _GLOBAL
-    )
-    new = replace(old, releases=">=2.5", only=only)
-    return (old, new)
+def in_releases(releases, *remedies):
+    """The remedies, in these releases alone."""
+    return tuple(replace(remedy, releases=f"{remedy.releases},{releases}") for remedy in remedies)
+
+
+def without_nan(remedy):
+    """The remedy as two: before 2.5 it leads to NaN where a query sees no key."""
+    old = replace(remedy, only=(*remedy.only, EVERY_QUERY_SEES_A_KEY))
+    return (*in_releases("<2.5", old), *in_releases(">=2.5", remedy))
+
+
+def fast_path_off(only=(), **more):
+    """set_fastpath_enabled(False)."""
+    return without_nan(Remedy(f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", only, _GLOBAL))
 
 
 def sequences_first(only=(), **more):
     """batch_first=False, by which no fast path opens."""
-    old = Remedy(
-        f"{_SEQUENCES_FIRST}.",
-        changed(batch_first=False, **more),
-        "<2.5",
-        (BATCHED, EVERY_QUERY_SEES_A_KEY, *only),
-        _SLOWER,
-    )
-    return (old, replace(old, releases=">=2.5", only=(BATCHED, *only)))
+    change = changed(batch_first=False, **more)
+    return without_nan(Remedy(f"{_SEQUENCES_FIRST}.", change, only=(BATCHED, *only), cost=_SLOWER))
 
 
 def recorded(only=(), **more):
     """Autograd, by which no fast path opens."""
-    old = Remedy(
-        "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
-        changed(autograd="grad", **more),
-        "<2.5",
-        (EVERY_QUERY_SEES_A_KEY, *only),
-        _RECORDED,
+    return without_nan(
+        Remedy(
+            "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
+            changed(autograd="grad", **more),
+            only=only,
+            cost=_RECORDED,
+        )
     )
-    return (old, replace(old, releases=">=2.5", only=only))
 
 
 def upgrade(version):
@@ -157,7 +175,7 @@ def upgrade(version):
 NOT_NESTED = Remedy(
     "Make the encoder with enable_nested_tensor=False.",
     changed(enable_nested_tensor=False),
-    only=(ENCODER, *LEAVES_NATIVE),
+    only=(ENCODER, *NATIVE),
     cost=_SLOWER,
 )
 MATH = Remedy(
@@ -174,6 +192,16 @@ FIRST_KEY = Remedy(
 )
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
 EAGERLY = Remedy("Call the module as it is.", changed(mode="eager"))
+TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), only=(EVERY_QUERY_SEES_A_KEY,))
+MERGED = Remedy(
+    "Add both masks, and give the sum as an attention mask of shape (N * num_heads, L, S).",
+    merged,
+    only=(ONE_ATTENTION, EVERY_QUERY_SEES_A_KEY),
+    cost="memory for the mask",
+)
+PADDED = Remedy(
+    "Give a padded batch, and the padding as attn_mask.", changed(mode="eager"), ">=2.5", cost="speed and memory"
+)
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
 BY_SMALLER_NUMBER = Remedy(
     "Mask with -100 in place of finfo.min.",
@@ -191,6 +219,31 @@ def _causal(case):
     return replace(case, is_causal=False, attn_mask=Mask("bool", "causal"))
 
 
+def _without_hints(case):
+    if isinstance(case, MultiHead):
+        return replace(case, is_causal=False)
+    return replace(
+        case,
+        **{"src_is_causal": False} if case.has_encoder else {},
+        **{"tgt_is_causal": False} if case.has_decoder else {},
+    )
+
+
+def _beside_zeros(case):
+    zeros = Mask("float", "none")
+    if isinstance(case, MultiHead):
+        return replace(case, key_padding_mask=zeros)
+    return replace(
+        case,
+        **{"src_key_padding_mask": zeros} if case.has_encoder else {},
+        **{"tgt_key_padding_mask": zeros} if case.has_decoder else {},
+    )
+
+
+def _masked(case):
+    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal" if case.is_causal else "none"))
+
+
 def _expanded(case):
     return replace(case, broadcast="", attn_mask=_as(OverKeys)(case.attn_mask))
 
@@ -199,9 +252,13 @@ def _two_dimensions(case):
     return replace(case, broadcast="L" if case.broadcast == "1-D" else "LS")
 
 
+EXPANDED = Remedy(
+    "Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask"
+)
+
+
 # ---- by entry ------------------------------------------------------------------------------------------------------
 
-_UNTESTED = "not tested: needs a GPU"
 REMEDIES = {
     "empty-row-nan-explicit": (
         Remedy(
@@ -239,8 +296,15 @@ REMEDIES = {
     "native-layer-mask-gradient": (*sequences_first(), *recorded(), *fast_path_off()),
     "native-mha-mask-gradient": (*sequences_first(), *recorded(), upgrade("2.1")),
     "native-mha-bias": (*sequences_first(), *recorded(), upgrade("2.1")),
-    "bool-mask-float-padding": (upgrade("2.0"),),
-    "causal-mask-gradient": (),
+    "bool-mask-float-padding": (MERGED, upgrade("2.0")),
+    "causal-mask-gradient": (
+        Remedy("Say is_causal=False: src_is_causal, tgt_is_causal.", _without_hints, only=(HAS_HINTS,)),
+        Remedy(
+            "Give a float padding mask of zeros, too.",
+            _beside_zeros,
+            cost=_SLOWER,
+        ),
+    ),
     "causal-hint-hides-appended-keys": (Remedy("Leave out the hint.", changed(is_causal=False)),),
     "flash-gradient-finfo-min": (MATH, BY_SMALLER_NUMBER),
     "flash-causal-negative-scale": (
@@ -249,22 +313,22 @@ REMEDIES = {
     ),
     "flash-first-keys-hidden": (upgrade("2.4.1"), MATH),
     "flash-mask-one-key": (
-        Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask"),
+        EXPANDED,
         MATH,
         upgrade("2.5"),
     ),
     "nested-padding-zero": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
     "nested-float-padding": (*sequences_first(), *recorded(), *fast_path_off()),
     "nested-unaligned": (
-        Remedy("Leave mask_check on.", changed(mask_check=True), only=LEAVES_NATIVE),
+        Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE),
         NOT_NESTED,
         *sequences_first(),
         *recorded(),
         *fast_path_off(),
     ),
-    "nested-truncates": (NOT_NESTED, *sequences_first(), *recorded(), upgrade("2.1")),
+    "nested-truncates": (NOT_NESTED, *sequences_first(), *recorded()),
     "nested-prototype-warning": (
-        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_prototype"), only=(EAGER,)),
+        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_prototype"), only=(EAGER, NO_PADDING)),
         NOT_NESTED,
         *sequences_first(),
         *recorded(),
@@ -283,6 +347,7 @@ REMEDIES = {
             ),
             only=(MASKS_ONLY_HIDE,),
         ),
+        MERGED,
         upgrade("2.0"),
     ),
     "empty-mask-view": (NO_EMPTY_MASK,),
@@ -292,59 +357,80 @@ REMEDIES = {
         *recorded()[1:],
         *fast_path_off()[1:],
         Remedy(
-            "Let every query see the first key, and make the encoder with enable_nested_tensor=False.",
-            lambda case: replace(FIRST_KEY.change(case), enable_nested_tensor=False),
-            only=(ENCODER,),
+            "Let every query see the first key of a bool mask, and make the encoder with enable_nested_tensor=False.",
+            lambda case: replace(
+                case,
+                src_key_padding_mask=replace(_as(SeeingFirst)(case.src_key_padding_mask), form="bool"),
+                enable_nested_tensor=False,
+            ),
+            only=(ENCODER, EXACT_ACTIVATION),
             cost=_OTHER_NUMBERS,
         ),
     ),
-    "nested-no-layer-norm": (NOT_NESTED, *sequences_first(), *recorded(), upgrade("2.1")),
-    "torchscript-nested-sum": (NOT_NESTED, *sequences_first(), *recorded(), EAGERLY),
-    "nested-checkpoint": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-no-layer-norm": (NOT_NESTED, *sequences_first(), *recorded()),
+    "torchscript-nested-sum": (NOT_NESTED, *sequences_first(), *recorded()),
+    "nested-checkpoint": (
+        *in_releases("!=2.4.*", NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+        *in_releases("==2.4.*", *recorded(mode="eager")),  # whose checkpoint warns
+    ),
     "nested-partly-frozen": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
     "native-layer-bias": (*sequences_first(), upgrade("2.3")),
     "native-layer-gelu-tanh": (AS_FUNCTION, *sequences_first(), *recorded(), *fast_path_off()),
     "decoder-activation-module": (AS_FUNCTION,),
-    "nested-empty-batch": (NO_EMPTY_MASK, NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-    "nested-no-positions": (NO_EMPTY_MASK, NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-empty-batch": (NO_EMPTY_MASK, NOT_NESTED),
+    "nested-no-positions": (NO_EMPTY_MASK,),
     "pruned-out-projection": (
         Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
         Remedy("Call module.out_proj on anything before each call of the module.", changed(mode="pruned_refreshed")),
     ),
     "pruned-native-layer": (
         Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
-        *fast_path_off(),
     ),
     "sdpa-mask-of-few-dimensions": (
-        Remedy(
-            "Give the mask two dimensions: mask[None].",
-            changed(broadcast="L", mask_batch=()),
-            only=(Condition("the mask is (S,)", lambda case: case.broadcast == "1-D"),),
+        *without_nan(
+            Remedy(
+                "Give the mask two dimensions: mask[None].",
+                changed(broadcast="L", mask_batch=()),
+                only=(Condition("the mask is (S,)", lambda case: case.broadcast == "1-D"),),
+            )
         ),
-        MATH,
+        *without_nan(MATH),
     ),
     "hint-excludes-mask": (Remedy("Leave out the hint.", changed(is_causal=False)), upgrade("2.0.1")),
-    "sdpa-no-keys-nan-spreads": (Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)), MATH),
+    "sdpa-no-keys-nan-spreads": (Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)),),
     "float16-mask-overflow": (BY_SMALLER_NUMBER, FLOAT32),
     "lower-right-bias-warning": (
         Remedy(
             "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_lower_right"), ">=2.5"
         ),
         Remedy("Give the mask itself as attn_mask.", changed(mode="eager"), ">=2.5", cost="memory for the mask"),
+        Remedy(
+            "Give the mask itself as attn_mask, and let every query see the first key.",
+            lambda case: replace(FIRST_KEY.change(case), mode="eager"),
+            "<2.5",
+            cost=f"memory for the mask; {_OTHER_NUMBERS}",
+        ),
     ),
     "checkpoint-autocast-warning": (replace(EAGERLY, text="Call it without a checkpoint.", cost="memory"), upgrade("2.5")),
     "flash-nan-query-zero": (
         MATH,
-        Remedy("Give a mask that hides nothing.", changed(attn_mask=Mask())),
+        Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask"),
     ),
     "scripted-without-bias": (
-        Remedy("Trace the module: torch.jit.trace.", changed(mode="traced")),
-        Remedy("Export the module: torch.export.export.", changed(mode="exported"), ">=2.3"),
-        EAGERLY,
+        TRACED,
+        Remedy(
+            "Export the module: torch.export.export.",
+            changed(mode="exported"),
+            ">=2.3",
+            (EVERY_QUERY_SEES_A_KEY,),
+        ),
+        replace(EAGERLY, only=(EVERY_QUERY_SEES_A_KEY,)),
     ),
     "scripted-native-no-weights": (
-        Remedy("Call with need_weights=True.", changed(need_weights=True), cost=_SLOWER),
-        Remedy("Trace the module: torch.jit.trace.", changed(mode="traced")),
+        Remedy(
+            "Call with need_weights=True.", changed(need_weights=True), only=(EVERY_QUERY_SEES_A_KEY,), cost=_SLOWER
+        ),
+        TRACED,
         *sequences_first(),
         *recorded(),
     ),
@@ -359,23 +445,80 @@ REMEDIES = {
         upgrade("2.8"),
     ),
     "fake-native-weights": (*sequences_first(), *recorded(), *fast_path_off()),
-    "flash-scale-zero-forgets-nan": (MATH, Remedy("Give a mask that hides nothing.", changed(attn_mask=Mask()))),
+    "flash-scale-zero-forgets-nan": (MATH, Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask")),
     "autocast-mask-overflow": (BY_SMALLER_NUMBER, EAGERLY, FIRST_KEY),
-    "autocast-native-layer-raises": (*sequences_first(), *recorded(), *fast_path_off(), upgrade("2.6")),
+    "autocast-native-layer-raises": (*sequences_first(), *recorded(), *fast_path_off()),
     "autocast-native-layer-dtype": (*sequences_first(), *recorded(), *fast_path_off()),
-    "autocast-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-    "func-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "autocast-nested-raises": (*sequences_first(), *recorded(), *fast_path_off()),
+    "func-nested-raises": (*sequences_first(), *recorded(), *fast_path_off()),
     "func-jvp-expanded": (
-        Remedy("Give mask.contiguous().", with_masks(lambda mask: replace(mask, layout="contiguous"))),
+        Remedy("Give mask.contiguous().", with_masks(lambda mask: replace(mask, layout="contiguous")), only=(EVERY_QUERY_SEES_A_KEY,)),
     ),
     "flash-gradient-bfloat16": (MATH, FLOAT32, upgrade("2.11")),
     "bfloat16-long-sums": (FLOAT32, upgrade("2.1"), MATH),
     "bfloat16-nan-spreads": (FIRST_KEY, FLOAT32),
     "compiled-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off(), upgrade("2.5")),
-    "built-native-layer-transposed": (Remedy("Give src.contiguous().", changed(layout="contiguous")),),
-    "nested-sdpa-no-keys": (EAGERLY, FIRST_KEY),
-    "nested-sdpa-few-keys": (EAGERLY, FIRST_KEY),
-    "nested-mha-no-keys": (*fast_path_off(mode="eager"), FIRST_KEY),
+    "built-native-layer-transposed": (
+        Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),
+        *sequences_first(),
+    ),
+    "nested-sdpa-no-keys": (PADDED, FIRST_KEY),
+    "nested-sdpa-few-keys": (PADDED, FIRST_KEY),
+    "nested-mha-no-keys": (
+        FIRST_KEY,
+        Remedy(
+            f"Give a padded batch, {_NO_FAST_PATH.lower()}, and call with need_weights=False.",
+            changed(mode="eager", fast_path=False, need_weights=False),
+            ">=2.5",
+            cost=f"no weights are returned; {_GLOBAL}",
+        ),
+    ),
     "nested-beside-padding": (Remedy("Give no padding mask.", changed(mode="nested_strided")),),
-    "jagged-sdpa-no-backend": (EAGERLY,),
+    "jagged-sdpa-no-backend": (
+        Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=_SLOWER),
+    ),
 }
+
+# Of the entries that CUDA alone has.
+_ON_CUDA = {
+    "efficient-mask-alone": (Remedy("Let the query require a gradient, too.", changed(autograd="grad")),),
+    "efficient-mask-alone-one-head": (Remedy("Let the query require a gradient, too.", changed(autograd="grad")),),
+    "native-layer-gelu": (*sequences_first(), *recorded(), *fast_path_off()),
+    "fused-finfo-min": (BY_SMALLER_NUMBER,),
+    "cudnn-bool-mask": (
+        Remedy(
+            "Give the mask as float, with -inf.",
+            with_masks(lambda mask: replace(mask, form="float", values="inf")),
+            cost="memory for the mask",
+        ),
+    ),
+    "fused-scale-not-positive": (MATH,),
+    "efficient-lower-right": (
+        Remedy("Give the mask itself as attn_mask.", changed(mode="eager"), cost="memory for the mask"),
+    ),
+    "efficient-mask-one-key": (EXPANDED,),
+    "cudnn-mask-one-key": (EXPANDED,),
+    "efficient-vmap-mask": (EAGERLY,),
+    "efficient-vmap-mask-stride": (EAGERLY,),
+    "nested-slow-conversion-warning": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
+    "native-mha-no-sample": (*sequences_first(), *recorded(), *fast_path_off()),
+    "cudnn-no-sample": (FLOAT32,),
+    "nested-no-sample-segfault": (NO_EMPTY_MASK,),
+    "autocast-weights-dtype": (EAGERLY,),
+    "efficient-odd-strides": (Remedy("Give clones of query, key and value.", changed(layout="contiguous")),),
+}
+
+# Fewer generated calls than ENOUGH, and why.
+FEWER = {
+    "built-native-layer-transposed": (2, "a call takes four seconds"),
+}
+
+
+REMEDIES |= {id: tuple(replace(remedy, tested=False) for remedy in remedies) for id, remedies in _ON_CUDA.items()}
+REMEDIES |= wrong_masks_remedies.REMEDIES
+
+
+def remedies_of(entry):
+    """The remedies of an entry of either ledger, the cheapest first; none where nothing helps."""
+    found = REMEDIES[entry.id]
+    return () if isinstance(found, NoRemedy) else found

@@ -33,7 +33,6 @@ class WrongMaskDeviation:
     upstream: str
     instead: str
     effect: str
-    advice: str
     applies: Callable
     message: str = ""
     devices: tuple[str, ...] = ON_CPU
@@ -263,7 +262,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
-        advice="check the mask's shape yourself, or try the call in training mode, which checks it",
         applies=lambda call, release: _is_viewed(call, release) and call.fault.name in _HELD_RIGHT,
         devices=ON_BOTH,
     ),
@@ -274,7 +272,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="an attention mask (N, L, L) holds for all heads of its sample; without a padding mask it raises",
-        advice="give (N * num_heads, L, L): mask.repeat_interleave(num_heads, 0)",
         applies=lambda call, release: (
             _is_viewed(call, release) and call.fault.name == "slice_per_sample_beside_padding"
         ),
@@ -288,7 +285,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of a view of the mask as (1, 1, L, L), or of a 3-D one as (N, any, L, L)",
         message=r"shape '\[\d+, -?\d+, \d+, \d+\]' is invalid for input of size \d+",
-        advice="compare the mask's shape with (L, L); the call in training mode names it",
         applies=_cannot_be_viewed,
         devices=ON_BOTH,
     ),
@@ -299,7 +295,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
-        advice="always give the causal mask together with the hint",
         applies=lambda call, release: call.fault.name.startswith("hint_without_mask") and _is_native(call, release),
         devices=ON_BOTH,
     ),
@@ -310,7 +305,6 @@ ENTRIES = (
         upstream="pytorch/pytorch#131254",
         instead=ACCEPTS,
         effect="a causal mask, aligned at the first query and the first key, is applied instead of the one given",
-        advice="check the mask's shape yourself before you give the hint",
         applies=_drops_the_mask,
         devices=ON_BOTH,
     ),
@@ -322,7 +316,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of torch.baddbmm, of which the user knows nothing",
         message="Input dtypes must be the same, got: input",
-        advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=lambda call, release: call.fault.name.endswith("_precision") and _is_explicit(call, release),
         devices=ON_BOTH,
     ),
@@ -334,7 +327,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of scaled_dot_product_attention, and speaks of an attn_mask, which nobody gave",
         message="Expected attn_mask dtype to be bool or .*to match query dtype",
-        advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=_is_refused_as_attn_mask,
         devices=ON_BOTH,
     ),
@@ -346,7 +338,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error speaks of an attn_mask, which nobody gave",
         message=r"Expected attn_mask->sizes\(\)\[\d\] == (batch_size|seq_len) to be true",
-        advice="compare the mask's shape with (N, L)",
         applies=lambda call, release: _is_native_padding(call, release) and call.shape != call.right_shape,
     ),
     WrongMaskDeviation(
@@ -357,7 +348,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error comes from making a causal mask of the same dtype to compare it with",
         message=r"value cannot be converted to type u?int\d+_t without overflow",
-        advice="give the mask as bool",
         applies=lambda call, release: (
             call.fault.dtype in ("int64", "uint8") and call.argument == "tgt_mask" and _is_compared(call, release)
         ),
@@ -371,7 +361,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of an addition, or of an expansion, of which the user knows nothing",
         message=r"The size of tensor a \(\d+\) must match the size of tensor b|doesn't match the broadcast shape",
-        advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
         applies=lambda call, release: (
             call.module == _SDPA
             and call.shape != call.right_shape
@@ -388,7 +377,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="it becomes is_causal=True: a square causal_lower_right, kept from the prompt while keys are cached, "
         "lets the next query see the first key alone",
-        advice="make the bias for each call: causal_lower_right(query.size(-2), key.size(-2))",
         applies=lambda call, release: _is_taken_for_a_hint(call) and call.shape != call.right_shape,
         devices=ON_BOTH,
     ),
@@ -400,7 +388,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="the mask is as many slices as the number of its variant (upper left 1, lower right 2), of whatever the "
         "memory holds; where N * num_heads is that number it is added to the scores",
-        advice="give modules the mask itself: torch.ones(L, L, dtype=torch.bool).triu(1)",
         applies=lambda call, release: (
             call.fault.name == "causal_bias" and (_is_explicit(call, release) or _is_native_layer(call, release))
         ),
@@ -413,7 +400,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="IndexError from the CPU's fused kernel, for any 1-D mask, of the right length or not",
         message="Dimension out of range",
-        advice="give the mask at least two dimensions: mask[None]",
         applies=_has_no_rows,
     ),
     WrongMaskDeviation(
@@ -423,7 +409,6 @@ ENTRIES = (
         upstream="pytorch/pytorch#187801",
         instead=ACCEPTS,
         effect="both apply: a query sees what the mask and the causal mask let it see",
-        advice="put the causal mask into attn_mask, and leave is_causal alone",
         applies=lambda call, release: call.fault.name == "mask_with_hint" and _is_fused(call, release),
     ),
     WrongMaskDeviation(
@@ -433,7 +418,6 @@ ENTRIES = (
         upstream="pytorch/pytorch#191612",
         instead=ACCEPTS,
         effect="the mask is converted; documented is a float mask of the query's own type",
-        advice="give the mask as mask.to(query.dtype): not every backend converts it",
         applies=lambda call, release: call.fault.name == "lower_precision" and call.module == _SDPA,
         devices=ON_BOTH,
     ),
@@ -444,7 +428,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the result is on the CPU, and undefined: the kernel that should have computed it never ran",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
     ),
     WrongMaskDeviation(
@@ -454,7 +437,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the result has no content",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
     ),
     WrongMaskDeviation(
@@ -467,7 +449,6 @@ ENTRIES = (
         message="Expected all tensors to be on the same device|with arguments from the 'Meta' backend"
         "|attempted to run this operator with Meta tensors|cannot be called on meta tensors"
         "|Tensor on device meta is not on the expected device",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_noticed,
     ),
     WrongMaskDeviation(
@@ -479,7 +460,6 @@ ENTRIES = (
         effect="the error is that of an addition, or a product, of which the user knows nothing; a CausalBias, whose"
         " memory is on the CPU, meets it too",
         message="Expected all tensors to be on the same device",
-        advice="move the mask to the device of the inputs",
         applies=_is_on_another_device,
         devices=ON_CUDA,
     ),

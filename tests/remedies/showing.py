@@ -7,15 +7,15 @@ from time import process_time
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.harness import checking, ledger, session
+from tests.harness import checking, ledger
 from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
 from tests.harness.modes import BY_ID
 from tests.harness.situations import Call
 from tests.harness.strategies import adapted, cases_of, suits
 from tests.harness.subject import is_withheld, observe
-from tests.harness.verdict import DEVIATES
+from tests.harness.verdict import CONFORMS, DEVIATES, predict
 
-POOL, TRIES = 150, 600
+POOL, TRIES = 150, 3000
 
 # Fields that make sense together.
 _SIZES = {"batch", "mask_batch", "broadcast", "L", "S", "D", "Dv", "kv_heads", "N", "T"}
@@ -51,12 +51,13 @@ def grafts(entry, release, of=0):
     scions = pool(release, entry.pinned.module, of)
     names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
     groups = [[name] for name in names] + [sorted(_SIZES & vars(entry.pinned).keys())]
+    groups += [[name] for name in names if name.endswith('mask')] * 3
     groups += [sorted(_HEADS & vars(entry.pinned).keys())] * isinstance(entry.pinned, MultiHead)
     while True:
         scion, chosen = rng.choice(scions), rng.sample(groups, rng.randint(1, 5))
         case = replace(entry.pinned, **{name: getattr(scion, name) for group in chosen for name in group})
         case = replace(case, seed=rng.randrange(2**16))
-        if is_sound(case, release):
+        if masks_of(case).keys() >= masks_of(entry.pinned).keys() and is_sound(case, release):
             yield case
 
 
@@ -99,29 +100,44 @@ def shown(case, run):
     return verdict.deviations if verdict.status == DEVIATES else ()
 
 
-def showing(entry, run, number, seconds, of=0):
-    """Up to so many cases that show the entry, and nothing that its pinned case does not show."""
-    alike, found, start, seen = set(shown(entry.pinned, run)), [], process_time(), set()
+def asked(entry, remedies, run, number, seconds, of=0):
+    """{position of a remedy: calls that show the entry}: the pinned case, and up to `number` others that it changes.
+
+    A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
+    """
+    alike = set(shown(entry.pinned, run))
+    found = {place: [entry.pinned] for place, remedy in enumerate(remedies) if remedy.applied(entry.pinned) is not None}
+    found = {place: found.get(place, []) for place in range(len(remedies))}
+    full = {place: number + len(cases) for place, cases in found.items()}
+    start, seen = process_time(), {entry.pinned}
     for tried, case in enumerate(grafts(entry, run.release, of)):
-        if len(found) == number or tried > TRIES or process_time() - start > seconds:
+        open_ones = [place for place in found if len(found[place]) < full[place]]
+        if not open_ones or tried > TRIES or process_time() - start > seconds:
             break
-        if case in seen:
-            continue
+        taking = [place for place in open_ones if case not in seen and remedies[place].applied(case) is not None]
         seen.add(case)
-        try:
-            its = shown(case, run)
-        except Exception:
-            continue
-        if entry.id in its and set(its) <= alike:
-            found.append(case)
+        if taking and entry.id in (ids := _shown_if_possible(case, run)) and ids <= alike:
+            for place in taking:
+                found[place].append(case)
     return found
 
 
+def _shown_if_possible(case, run):
+    try:
+        return set(shown(case, run))
+    except Exception:  # a grafted case can be none in any way
+        return set()
+
+
 def outcome(case, run):
-    """None if the call conforms, else what it does in words."""
+    """None if the call does what is specified, else what it does instead, in words."""
     if not run.release.offers(case):
-        return "not offered"
-    observation, verdict = checking.judged(case)
-    if verdict.status == checking.CONFORMS and not verdict.deviations and not observation.error:
+        return "this release cannot be asked"
+    observation = observe(case, run.device)
+    verdict = checking.judge(case, observation, (), checking._announces(Call(case, run.release)))
+    known = ledger.applying(Call(case, run.release, observation.served), run.entries)
+    model = predict(case, known)
+    if verdict.status == CONFORMS and not (model.undefined or model.may_be_nan or model.undefined_gradient):
         return None
-    return f"{verdict.status} {verdict.deviations} {observation.error} {[m.what for m in verdict.mismatches]}"[:300]
+    ids = ", ".join(entry.id for entry in known) or "no entry of the ledger"
+    return f"{'; '.join(mismatch.what for mismatch in verdict.mismatches)} ({ids} applies): {observation.error}"
