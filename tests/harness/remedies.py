@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from . import wrong_masks_remedies
 from .arrays import mask_arrays
 from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
-from .dispatch import every_block
+from .dispatch import every_block, is_left_aligned, nested_lengths
 from .masks import Mask, Merged, OverKeys, SeeingFirst
 from .setting import contains
 from .situations import has_empty_row, has_nonzero_finite
@@ -19,10 +19,15 @@ ENOUGH = 25  # generated calls that show an entry
 
 @dataclass(frozen=True)
 class Condition:
-    """In words, and as Case -> bool."""
+    """In words, and as Case -> bool. before: the release from which on it need not hold; empty if it always must."""
 
     words: str
     holds: Callable
+    before: str = ""
+
+    def allows(self, case, version):
+        """True if nothing is in the way of the remedy in a release (a packaging.version.Version)."""
+        return (bool(self.before) and not contains(f"<{self.before}", version)) or self.holds(case)
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,20 @@ class Remedy:
     @property
     def only_in_words(self):
         """For which calls, empty if for all."""
-        return ", and ".join(condition.words for condition in self.only)
+        words = {before: [] for before in sorted({condition.before for condition in self.only})}
+        for condition in self.only:
+            words[condition.before].append(condition.words)
+        return "; ".join(
+            f"{f'before {before} ' if before else ''}if {', and '.join(its)}" for before, its in words.items()
+        )
 
-    def holds_in(self, release):
-        """True if it helps in this release."""
-        return contains(self.releases, release.version)
+    def holds_in(self, version):
+        """True if it helps in this release (a packaging.version.Version)."""
+        return contains(self.releases, version)
 
-    def applied(self, case):
-        """The changed call, or None where the remedy says nothing about it."""
-        return self.change(case) if all(condition.holds(case) for condition in self.only) else None
+    def applied(self, case, version):
+        """The changed call, or None where the remedy says nothing about it in this release."""
+        return self.change(case) if all(condition.allows(case, version) for condition in self.only) else None
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ EVERY_QUERY_SEES_A_KEY = Condition(
 MASKS_ONLY_HIDE = Condition(
     "float masks hold 0 and -inf alone",
     lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
+)
+BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
+PADDING_ALONE = Condition(
+    "padding comes last, there is no other mask, and no final norm",
+    lambda case: len(masks_of(case)) == 1 and is_left_aligned(nested_lengths(case)[1]) and not case.norm,
 )
 NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
 ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
@@ -139,44 +154,65 @@ def in_releases(releases, *remedies):
     return tuple(replace(remedy, releases=f"{remedy.releases},{releases}") for remedy in remedies)
 
 
-def without_nan(remedy):
-    """The remedy as two: before 2.5 it leads to NaN where a query sees no key."""
-    old = replace(remedy, only=(*remedy.only, EVERY_QUERY_SEES_A_KEY))
-    return (*in_releases("<2.5", old), *in_releases(">=2.5", remedy))
+def until(version, condition):
+    """The condition, which need not hold from this release on."""
+    return replace(condition, before=version)
+
+
+SEES_A_KEY_BEFORE_2_5 = until("2.5", EVERY_QUERY_SEES_A_KEY)  # else there is NaN off the native paths, too
 
 
 def fast_path_off(only=(), **more):
     """set_fastpath_enabled(False)."""
-    return without_nan(Remedy(f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", only, _GLOBAL))
+    return Remedy(
+        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, SEES_A_KEY_BEFORE_2_5), _GLOBAL
+    )
 
 
 def sequences_first(only=(), **more):
     """batch_first=False, by which no fast path opens."""
-    change = changed(batch_first=False, **more)
-    return without_nan(Remedy(f"{_SEQUENCES_FIRST}.", change, only=(BATCHED, *only), cost=_SLOWER))
+    return Remedy(
+        f"{_SEQUENCES_FIRST}.",
+        changed(batch_first=False, **more),
+        only=(BATCHED, *only, SEES_A_KEY_BEFORE_2_5),
+        cost=_SLOWER,
+    )
 
 
 def recorded(only=(), **more):
     """Autograd, by which no fast path opens."""
-    return without_nan(
-        Remedy(
-            "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
-            changed(autograd="grad", **more),
-            only=only,
-            cost=_RECORDED,
-        )
+    return Remedy(
+        "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
+        changed(autograd="grad", **more),
+        only=(*only, SEES_A_KEY_BEFORE_2_5),
+        cost=_RECORDED,
     )
 
 
+def off_the_fast_path(releases="", only=(), **more):
+    """Every way off the native paths, of which two concern one module alone."""
+    remedies = (sequences_first(only, **more), recorded(only, **more), fast_path_off(only, **more))
+    return in_releases(releases, *remedies) if releases else remedies
+
+
 def upgrade(version):
+    """A release in which the call does what is specified, as it is."""
     return Remedy(f"Use PyTorch {version}, or a later release.", changed(), f">={version}", upgrade=True)
 
 
-NOT_NESTED = Remedy(
-    "Make the encoder with enable_nested_tensor=False.",
-    changed(enable_nested_tensor=False),
-    only=(ENCODER, *NATIVE),
-    cost=_SLOWER,
+def on_native_paths(remedy):
+    """The remedy, which leaves a call on a native path: 2.0 warns there of each mask, 1.13 of a float one."""
+    (its,) = in_releases("!=2.0.*", remedy)
+    return replace(its, only=(*its.only, until("2.1", BOOL_MASKS)))
+
+
+NOT_NESTED = on_native_paths(
+    Remedy(
+        "Make the encoder with enable_nested_tensor=False.",
+        changed(enable_nested_tensor=False),
+        only=(ENCODER, *NATIVE),
+        cost=_SLOWER,
+    )
 )
 MATH = Remedy(
     "Call it within torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
@@ -277,25 +313,23 @@ REMEDIES = {
         FIRST_KEY,
     ),
     "empty-row-nan-native": (
-        *sequences_first((NO_WEIGHTS,))[1:],
-        *recorded((NO_WEIGHTS,))[1:],
-        *fast_path_off(only=(NO_WEIGHTS,))[1:],
-        FIRST_KEY,
+        *off_the_fast_path(">=2.5", (NO_WEIGHTS,)),
+        on_native_paths(FIRST_KEY),
     ),
     "empty-row-nan-sdpa": (upgrade("2.5"), FIRST_KEY),
-    "native-layer-float-mask": (*sequences_first(), *recorded(), *fast_path_off()),
-    "native-mha-float-mask": (*sequences_first(), *recorded(), upgrade("2.1")),
+    "native-layer-float-mask": off_the_fast_path(),
+    "native-mha-float-mask": (sequences_first(), recorded(), upgrade("2.1")),
     "native-converts-mask-warning": (
         Remedy(
             "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_conversion"), only=(EAGER,)
         ),
-        *sequences_first(),
-        *recorded(),
+        sequences_first(),
+        recorded(),
         upgrade("2.1"),
     ),
-    "native-layer-mask-gradient": (*sequences_first(), *recorded(), *fast_path_off()),
-    "native-mha-mask-gradient": (*sequences_first(), *recorded(), upgrade("2.1")),
-    "native-mha-bias": (*sequences_first(), *recorded(), upgrade("2.1")),
+    "native-layer-mask-gradient": off_the_fast_path(),
+    "native-mha-mask-gradient": (sequences_first(), recorded(), upgrade("2.1")),
+    "native-mha-bias": (sequences_first(), recorded(), upgrade("2.1")),
     "bool-mask-float-padding": (MERGED, upgrade("2.0")),
     "causal-mask-gradient": (
         Remedy("Say is_causal=False: src_is_causal, tgt_is_causal.", _without_hints, only=(HAS_HINTS,)),
@@ -317,22 +351,18 @@ REMEDIES = {
         MATH,
         upgrade("2.5"),
     ),
-    "nested-padding-zero": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-    "nested-float-padding": (*sequences_first(), *recorded(), *fast_path_off()),
+    "nested-padding-zero": (NOT_NESTED, *off_the_fast_path()),
+    "nested-float-padding": off_the_fast_path(),
     "nested-unaligned": (
-        Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE),
+        on_native_paths(Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE)),
         NOT_NESTED,
-        *sequences_first(),
-        *recorded(),
-        *fast_path_off(),
+        *off_the_fast_path(),
     ),
-    "nested-truncates": (NOT_NESTED, *sequences_first(), *recorded()),
+    "nested-truncates": (NOT_NESTED, sequences_first(), recorded()),
     "nested-prototype-warning": (
         Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_prototype"), only=(EAGER, NO_PADDING)),
         NOT_NESTED,
-        *sequences_first(),
-        *recorded(),
-        *fast_path_off(),
+        *off_the_fast_path(),
     ),
     "float-mask-float-padding": (
         Remedy(
@@ -351,11 +381,9 @@ REMEDIES = {
         upgrade("2.0"),
     ),
     "empty-mask-view": (NO_EMPTY_MASK,),
-    "native-mha-empty-weights": (*sequences_first(), *recorded(), *fast_path_off()),
+    "native-mha-empty-weights": off_the_fast_path(),
     "nested-all-padding": (
-        *sequences_first()[1:],
-        *recorded()[1:],
-        *fast_path_off()[1:],
+        *off_the_fast_path(">=2.5"),
         Remedy(
             "Let every query see the first key of a bool mask, and make the encoder with enable_nested_tensor=False.",
             lambda case: replace(
@@ -367,15 +395,21 @@ REMEDIES = {
             cost=_OTHER_NUMBERS,
         ),
     ),
-    "nested-no-layer-norm": (NOT_NESTED, *sequences_first(), *recorded()),
-    "torchscript-nested-sum": (NOT_NESTED, *sequences_first(), *recorded()),
+    "nested-no-layer-norm": (NOT_NESTED, sequences_first(), recorded()),
+    "torchscript-nested-sum": (NOT_NESTED, sequences_first(), recorded()),
     "nested-checkpoint": (
-        *in_releases("!=2.4.*", NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-        *in_releases("==2.4.*", *recorded(mode="eager")),  # whose checkpoint warns
+        *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path()),
+        Remedy(
+            "Call it without a checkpoint, and let the module's parameters require a gradient.",
+            changed(mode="eager", autograd="grad"),
+            "==2.4.*",  # whose checkpoint warns
+            (EVERY_QUERY_SEES_A_KEY,),
+            "memory: the call is recorded",
+        ),
     ),
-    "nested-partly-frozen": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-    "native-layer-bias": (*sequences_first(), upgrade("2.3")),
-    "native-layer-gelu-tanh": (AS_FUNCTION, *sequences_first(), *recorded(), *fast_path_off()),
+    "nested-partly-frozen": (NOT_NESTED, *off_the_fast_path()),
+    "native-layer-bias": (sequences_first(), upgrade("2.3")),
+    "native-layer-gelu-tanh": (AS_FUNCTION, *off_the_fast_path()),
     "decoder-activation-module": (AS_FUNCTION,),
     "nested-empty-batch": (NO_EMPTY_MASK, NOT_NESTED),
     "nested-no-positions": (NO_EMPTY_MASK,),
@@ -387,14 +421,12 @@ REMEDIES = {
         Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
     ),
     "sdpa-mask-of-few-dimensions": (
-        *without_nan(
-            Remedy(
-                "Give the mask two dimensions: mask[None].",
-                changed(broadcast="L", mask_batch=()),
-                only=(Condition("the mask is (S,)", lambda case: case.broadcast == "1-D"),),
-            )
+        Remedy(
+            "Give the mask two dimensions: mask[None].",
+            changed(broadcast="L", mask_batch=()),
+            only=(Condition("the mask is (S,)", lambda case: case.broadcast == "1-D"), SEES_A_KEY_BEFORE_2_5),
         ),
-        *without_nan(MATH),
+        replace(MATH, only=(*MATH.only, SEES_A_KEY_BEFORE_2_5)),
     ),
     "hint-excludes-mask": (Remedy("Leave out the hint.", changed(is_causal=False)), upgrade("2.0.1")),
     "sdpa-no-keys-nan-spreads": (Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)),),
@@ -431,8 +463,8 @@ REMEDIES = {
             "Call with need_weights=True.", changed(need_weights=True), only=(EVERY_QUERY_SEES_A_KEY,), cost=_SLOWER
         ),
         TRACED,
-        *sequences_first(),
-        *recorded(),
+        sequences_first(),
+        recorded(),
     ),
     "exported-padding-of-a-view": (
         Remedy("Give src.contiguous().", changed(layout="contiguous")),
@@ -444,23 +476,23 @@ REMEDIES = {
         Remedy("Export without dynamic_shapes.", changed(mode="exported")),
         upgrade("2.8"),
     ),
-    "fake-native-weights": (*sequences_first(), *recorded(), *fast_path_off()),
+    "fake-native-weights": off_the_fast_path(),
     "flash-scale-zero-forgets-nan": (MATH, Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask")),
     "autocast-mask-overflow": (BY_SMALLER_NUMBER, EAGERLY, FIRST_KEY),
-    "autocast-native-layer-raises": (*sequences_first(), *recorded(), *fast_path_off()),
-    "autocast-native-layer-dtype": (*sequences_first(), *recorded(), *fast_path_off()),
-    "autocast-nested-raises": (*sequences_first(), *recorded(), *fast_path_off()),
-    "func-nested-raises": (*sequences_first(), *recorded(), *fast_path_off()),
+    "autocast-native-layer-raises": off_the_fast_path(),
+    "autocast-native-layer-dtype": off_the_fast_path(),
+    "autocast-nested-raises": off_the_fast_path(),
+    "func-nested-raises": off_the_fast_path(),
     "func-jvp-expanded": (
         Remedy("Give mask.contiguous().", with_masks(lambda mask: replace(mask, layout="contiguous")), only=(EVERY_QUERY_SEES_A_KEY,)),
     ),
     "flash-gradient-bfloat16": (MATH, FLOAT32, upgrade("2.11")),
     "bfloat16-long-sums": (FLOAT32, upgrade("2.1"), MATH),
     "bfloat16-nan-spreads": (FIRST_KEY, FLOAT32),
-    "compiled-nested-raises": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off(), upgrade("2.5")),
+    "compiled-nested-raises": (NOT_NESTED, *off_the_fast_path(), upgrade("2.5")),
     "built-native-layer-transposed": (
         Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),
-        *sequences_first(),
+        sequences_first(),
     ),
     "nested-sdpa-no-keys": (PADDED, FIRST_KEY),
     "nested-sdpa-few-keys": (PADDED, FIRST_KEY),
@@ -473,7 +505,7 @@ REMEDIES = {
             cost=f"no weights are returned; {_GLOBAL}",
         ),
     ),
-    "nested-beside-padding": (Remedy("Give no padding mask.", changed(mode="nested_strided")),),
+    "nested-beside-padding": (Remedy("Give no padding mask.", changed(mode="nested_strided"), only=(PADDING_ALONE,)),),
     "jagged-sdpa-no-backend": (
         Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=_SLOWER),
     ),
@@ -483,7 +515,7 @@ REMEDIES = {
 _ON_CUDA = {
     "efficient-mask-alone": (Remedy("Let the query require a gradient, too.", changed(autograd="grad")),),
     "efficient-mask-alone-one-head": (Remedy("Let the query require a gradient, too.", changed(autograd="grad")),),
-    "native-layer-gelu": (*sequences_first(), *recorded(), *fast_path_off()),
+    "native-layer-gelu": off_the_fast_path(),
     "fused-finfo-min": (BY_SMALLER_NUMBER,),
     "cudnn-bool-mask": (
         Remedy(
@@ -500,8 +532,8 @@ _ON_CUDA = {
     "cudnn-mask-one-key": (EXPANDED,),
     "efficient-vmap-mask": (EAGERLY,),
     "efficient-vmap-mask-stride": (EAGERLY,),
-    "nested-slow-conversion-warning": (NOT_NESTED, *sequences_first(), *recorded(), *fast_path_off()),
-    "native-mha-no-sample": (*sequences_first(), *recorded(), *fast_path_off()),
+    "nested-slow-conversion-warning": (NOT_NESTED, *off_the_fast_path()),
+    "native-mha-no-sample": off_the_fast_path(),
     "cudnn-no-sample": (FLOAT32,),
     "nested-no-sample-segfault": (NO_EMPTY_MASK,),
     "autocast-weights-dtype": (EAGERLY,),

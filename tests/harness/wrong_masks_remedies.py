@@ -31,9 +31,9 @@ class WrongMaskRemedy:
     tested: bool = True
     upgrade: bool = False
 
-    def holds_in(self, release):
-        """True if it helps in this release."""
-        return contains(self.releases, release.version)
+    def holds_in(self, version):
+        """True if it helps in this release (a packaging.version.Version)."""
+        return contains(self.releases, version)
 
     def applied(self, call):
         """The changed call, or None where the remedy says nothing about it."""
@@ -98,7 +98,7 @@ _TRAINING = WrongMaskRemedy(
     "Try the call once in training mode, where the error names the mask.",
     in_training,
     becomes=RAISES,
-    only_in_words="no hint is given",
+    only_in_words="if no hint is given",
 )
 _AS_BOOL = WrongMaskRemedy("Give the mask as bool.", with_fault(dtype="bool"), cost="a bool mask can only hide")
 _PRECISION = (

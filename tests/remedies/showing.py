@@ -105,8 +105,8 @@ def asked(entry, remedies, run, number, seconds, of=0):
 
     A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
     """
-    alike = set(shown(entry.pinned, run))
-    found = {place: [entry.pinned] for place, remedy in enumerate(remedies) if remedy.applied(entry.pinned) is not None}
+    alike, version = set(shown(entry.pinned, run)), run.release.version
+    found = {place: [entry.pinned] for place, remedy in enumerate(remedies) if remedy.applied(entry.pinned, version) is not None}
     found = {place: found.get(place, []) for place in range(len(remedies))}
     full = {place: number + len(cases) for place, cases in found.items()}
     start, seen = process_time(), {entry.pinned}
@@ -114,7 +114,7 @@ def asked(entry, remedies, run, number, seconds, of=0):
         open_ones = [place for place in found if len(found[place]) < full[place]]
         if not open_ones or tried > TRIES or process_time() - start > seconds:
             break
-        taking = [place for place in open_ones if case not in seen and remedies[place].applied(case) is not None]
+        taking = [place for place in open_ones if case not in seen and remedies[place].applied(case, version) is not None]
         seen.add(case)
         if taking and entry.id in (ids := _shown_if_possible(case, run)) and ids <= alike:
             for place in taking:

@@ -25,7 +25,7 @@ def is_shown(entry, run):
 
 def failures(remedy, cases, run):
     """(call, what comes out) of each changed call that is not as specified."""
-    changed = [remedy.applied(case) for case in cases]
+    changed = [remedy.applied(case, run.release.version) for case in cases]
     outcomes = ((case, outcome(case, run)) for case in changed)
     return [f"{shortest_repr(case)}: {said}" for case, said in outcomes if said]
 
@@ -34,7 +34,7 @@ def failures(remedy, cases, run):
 def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
     if not is_shown(entry, run):
         pytest.skip("not shown here")
-    remedies = [remedy for remedy in remedies_of(entry) if remedy.holds_in(run.release) and not remedy.upgrade]
+    remedies = [remedy for remedy in remedies_of(entry) if remedy.holds_in(run.release.version) and not remedy.upgrade]
     number, _ = FEWER.get(entry.id, (ENOUGH, ""))
     seconds = SECONDS_OF_DEAR if BY_ID[entry.pinned.mode].compiles else SECONDS
     found = asked(entry, remedies, run, number, seconds, request.config.getoption("hypothesis_seed") or 0)
@@ -47,7 +47,7 @@ def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
 
 @ENTRIES
 def test_a_release_that_is_a_remedy_does_what_is_specified(entry, run):
-    if not any(remedy.upgrade and remedy.holds_in(run.release) for remedy in remedies_of(entry)):
+    if not any(remedy.upgrade and remedy.holds_in(run.release.version) for remedy in remedies_of(entry)):
         pytest.skip("no such release")
     assert outcome(entry.pinned, run) is None
 
@@ -58,7 +58,7 @@ def test_what_a_remedy_makes_of_wrong_masks_is_accepted_or_refused_by_name(entry
         pytest.skip("of other releases")
     rows = wrong_masks_ledger.rows(entry, run.release)
     for remedy in remedies_of(entry):
-        if not remedy.holds_in(run.release):
+        if not remedy.holds_in(run.release.version):
             continue
         calls = [call for call in rows if remedy.check or remedy.applied(call)]
         assert calls, remedy.text
