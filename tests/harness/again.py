@@ -15,7 +15,9 @@ from .masks import Mask, Merged, OverKeys, SeeingFirst
 from .subject import made_once
 from .verdict import FAILS
 
-NAMES = {kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask, Merged, OverKeys, SeeingFirst)}
+NAMES = {
+    kind.__name__: kind for kind in (MultiHead, ScaledDotProduct, Transformer, Mask, Merged, OverKeys, SeeingFirst)
+}
 
 
 def parse(text):

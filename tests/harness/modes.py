@@ -557,7 +557,10 @@ REMEDIED = (
     Mode("pruned_for_good", mode_text.PRUNED_FOR_GOOD),
     Mode("pruned_refreshed", mode_text.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=mode_text.EXPORT_IN_ORDER),
-    *(Mode(f"silenced_{name}", mode_text.silenced(message), "silenced") for name, message in mode_text.MESSAGES.items()),
+    *(
+        Mode(f"silenced_{name}", mode_text.silenced(message), "silenced")
+        for name, message in mode_text.MESSAGES.items()
+    ),
     replace(
         _BIASED,
         id="silenced_lower_right",

@@ -6,9 +6,11 @@ A remedy that leads from one deviation into another is none.
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+from packaging.version import Version
+
 from . import wrong_masks_remedies
 from .arrays import mask_arrays
-from .cases import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
+from .cases import UNRECORDED, MultiHead, Transformer, masks_of
 from .dispatch import every_block, is_left_aligned, nested_lengths
 from .masks import Mask, Merged, OverKeys, SeeingFirst
 from .setting import contains
@@ -83,8 +85,13 @@ MASKS_ONLY_HIDE = Condition(
 )
 BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
 PADDING_ALONE = Condition(
-    "padding comes last, there is no other mask, and no final norm",
-    lambda case: len(masks_of(case)) == 1 and is_left_aligned(nested_lengths(case)[1]) and not case.norm,
+    "padding comes last, autograd sees nothing, and there is no other mask and no final norm",
+    lambda case: (
+        len(masks_of(case)) == 1
+        and is_left_aligned(nested_lengths(case)[1])
+        and not case.norm
+        and case.autograd in UNRECORDED
+    ),
 )
 NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
 ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
@@ -226,6 +233,13 @@ FIRST_KEY = Remedy(
     with_masks(_as(SeeingFirst)),
     cost=_OTHER_NUMBERS,
 )
+FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
+    f"Let every query see the first key. {_SEQUENCES_FIRST}.",
+    lambda case: replace(FIRST_KEY.change(case), batch_first=False),
+    "<2.5",
+    (BATCHED,),
+    f"{_SLOWER}; {_OTHER_NUMBERS}",
+)
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
 EAGERLY = Remedy("Call the module as it is.", changed(mode="eager"))
 TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), only=(EVERY_QUERY_SEES_A_KEY,))
@@ -288,9 +302,7 @@ def _two_dimensions(case):
     return replace(case, broadcast="L" if case.broadcast == "1-D" else "LS")
 
 
-EXPANDED = Remedy(
-    "Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask"
-)
+EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
 
 
 # ---- by entry ------------------------------------------------------------------------------------------------------
@@ -320,9 +332,7 @@ REMEDIES = {
     "native-layer-float-mask": off_the_fast_path(),
     "native-mha-float-mask": (sequences_first(), recorded(), upgrade("2.1")),
     "native-converts-mask-warning": (
-        Remedy(
-            "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_conversion"), only=(EAGER,)
-        ),
+        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_conversion"), only=(EAGER,)),
         sequences_first(),
         recorded(),
         upgrade("2.1"),
@@ -351,7 +361,7 @@ REMEDIES = {
         MATH,
         upgrade("2.5"),
     ),
-    "nested-padding-zero": (NOT_NESTED, *off_the_fast_path()),
+    "nested-padding-zero": (NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
     "nested-float-padding": off_the_fast_path(),
     "nested-unaligned": (
         on_native_paths(Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE)),
@@ -360,7 +370,11 @@ REMEDIES = {
     ),
     "nested-truncates": (NOT_NESTED, sequences_first(), recorded()),
     "nested-prototype-warning": (
-        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_prototype"), only=(EAGER, NO_PADDING)),
+        Remedy(
+            "Ignore the warning by warnings.filterwarnings.",
+            changed(mode="silenced_prototype"),
+            only=(EAGER, NO_PADDING),
+        ),
         NOT_NESTED,
         *off_the_fast_path(),
     ),
@@ -384,6 +398,7 @@ REMEDIES = {
     "native-mha-empty-weights": off_the_fast_path(),
     "nested-all-padding": (
         *off_the_fast_path(">=2.5"),
+        FIRST_KEY_AND_SEQUENCES_FIRST,
         Remedy(
             "Let every query see the first key of a bool mask, and make the encoder with enable_nested_tensor=False.",
             lambda case: replace(
@@ -395,10 +410,10 @@ REMEDIES = {
             cost=_OTHER_NUMBERS,
         ),
     ),
-    "nested-no-layer-norm": (NOT_NESTED, sequences_first(), recorded()),
+    "nested-no-layer-norm": (NOT_NESTED, sequences_first(), recorded(), FIRST_KEY_AND_SEQUENCES_FIRST),
     "torchscript-nested-sum": (NOT_NESTED, sequences_first(), recorded()),
     "nested-checkpoint": (
-        *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path()),
+        *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
         Remedy(
             "Call it without a checkpoint, and let the module's parameters require a gradient.",
             changed(mode="eager", autograd="grad"),
@@ -407,7 +422,7 @@ REMEDIES = {
             "memory: the call is recorded",
         ),
     ),
-    "nested-partly-frozen": (NOT_NESTED, *off_the_fast_path()),
+    "nested-partly-frozen": (NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
     "native-layer-bias": (sequences_first(), upgrade("2.3")),
     "native-layer-gelu-tanh": (AS_FUNCTION, *off_the_fast_path()),
     "decoder-activation-module": (AS_FUNCTION,),
@@ -432,9 +447,7 @@ REMEDIES = {
     "sdpa-no-keys-nan-spreads": (Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)),),
     "float16-mask-overflow": (BY_SMALLER_NUMBER, FLOAT32),
     "lower-right-bias-warning": (
-        Remedy(
-            "Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_lower_right"), ">=2.5"
-        ),
+        Remedy("Ignore the warning by warnings.filterwarnings.", changed(mode="silenced_lower_right"), ">=2.5"),
         Remedy("Give the mask itself as attn_mask.", changed(mode="eager"), ">=2.5", cost="memory for the mask"),
         Remedy(
             "Give the mask itself as attn_mask, and let every query see the first key.",
@@ -443,7 +456,10 @@ REMEDIES = {
             cost=f"memory for the mask; {_OTHER_NUMBERS}",
         ),
     ),
-    "checkpoint-autocast-warning": (replace(EAGERLY, text="Call it without a checkpoint.", cost="memory"), upgrade("2.5")),
+    "checkpoint-autocast-warning": (
+        replace(EAGERLY, text="Call it without a checkpoint.", cost="memory"),
+        upgrade("2.5"),
+    ),
     "flash-nan-query-zero": (
         MATH,
         Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask"),
@@ -477,14 +493,21 @@ REMEDIES = {
         upgrade("2.8"),
     ),
     "fake-native-weights": off_the_fast_path(),
-    "flash-scale-zero-forgets-nan": (MATH, Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask")),
+    "flash-scale-zero-forgets-nan": (
+        MATH,
+        Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask"),
+    ),
     "autocast-mask-overflow": (BY_SMALLER_NUMBER, EAGERLY, FIRST_KEY),
     "autocast-native-layer-raises": off_the_fast_path(),
     "autocast-native-layer-dtype": off_the_fast_path(),
     "autocast-nested-raises": off_the_fast_path(),
-    "func-nested-raises": off_the_fast_path(),
+    "func-nested-raises": (*off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
     "func-jvp-expanded": (
-        Remedy("Give mask.contiguous().", with_masks(lambda mask: replace(mask, layout="contiguous")), only=(EVERY_QUERY_SEES_A_KEY,)),
+        Remedy(
+            "Give mask.contiguous().",
+            with_masks(lambda mask: replace(mask, layout="contiguous")),
+            only=(EVERY_QUERY_SEES_A_KEY,),
+        ),
     ),
     "flash-gradient-bfloat16": (MATH, FLOAT32, upgrade("2.11")),
     "bfloat16-long-sums": (FLOAT32, upgrade("2.1"), MATH),
@@ -543,6 +566,9 @@ _ON_CUDA = {
 # Fewer generated calls than ENOUGH, and why.
 FEWER = {
     "built-native-layer-transposed": (2, "a call takes four seconds"),
+    "torchscript-nested-sum": (8, "a call takes a third of a second, as it is traced"),
+    "scripted-native-no-weights": (12, "a call takes a tenth of a second, as it is scripted"),
+    "compiled-nested-raises": (8, "a call takes half a second, as it is compiled"),
 }
 
 
@@ -550,7 +576,34 @@ REMEDIES |= {id: tuple(replace(remedy, tested=False) for remedy in remedies) for
 REMEDIES |= wrong_masks_remedies.REMEDIES
 
 
+# Those in which a range can begin or end, the newest first.
+RELEASES = [Version(f"2.{minor}.{patch}") for minor in range(15, -1, -1) for patch in (1, 0)]
+RELEASES += [Version("1.13.1"), Version("1.13.0")]
+
+
 def remedies_of(entry):
     """The remedies of an entry of either ledger, the cheapest first; none where nothing helps."""
     found = REMEDIES[entry.id]
     return () if isinstance(found, NoRemedy) else found
+
+
+def meeting(entry, remedy):
+    """The releases that have the entry's deviation and the remedy for it, the newest first."""
+    return [version for version in RELEASES if contains(entry.affects, version) and remedy.holds_in(version)]
+
+
+def mistakes(entries, remedies):
+    """What is wrong with {id: remedies} for these entries, in words."""
+    ids = {entry.id for entry in entries}
+    yield from (f"{id}: no ledger has this entry" for id in remedies.keys() - ids)
+    for entry in entries:
+        found = remedies.get(entry.id, ())
+        if isinstance(found, NoRemedy):
+            continue
+        if not found:
+            yield f"{entry.id}: neither a remedy nor the reason why there is none"
+        for remedy in found:
+            if remedy.upgrade and meeting(entry, remedy):
+                yield f"{entry.id}: still there in {meeting(entry, remedy)[0]}: {remedy.text}"
+            if not remedy.upgrade and not meeting(entry, remedy):
+                yield f"{entry.id}: in no release of {entry.affects} holds: {remedy.text}"

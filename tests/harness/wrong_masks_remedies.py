@@ -102,16 +102,16 @@ _TRAINING = WrongMaskRemedy(
 )
 _AS_BOOL = WrongMaskRemedy("Give the mask as bool.", with_fault(dtype="bool"), cost="a bool mask can only hide")
 _PRECISION = (
-    WrongMaskRemedy(
-        "Give the mask as mask.to(query.dtype).", lambda call: with_fault(dtype=call.fault.inputs)(call)
-    ),
+    WrongMaskRemedy("Give the mask as mask.to(query.dtype).", lambda call: with_fault(dtype=call.fault.inputs)(call)),
     _AS_BOOL,
 )
 _DEVICE = (
     WrongMaskRemedy("Move the mask to the device of the inputs.", with_fault(elsewhere=False)),
     WrongMaskRemedy("Compare the mask's device with that of the inputs before the call.", check=is_there),
 )
-_WITHOUT_HINT = WrongMaskRemedy("Leave out the hint: the error then names the mask.", with_fault(hint=False), becomes=RAISES)
+_WITHOUT_HINT = WrongMaskRemedy(
+    "Leave out the hint: the error then names the mask.", with_fault(hint=False), becomes=RAISES
+)
 
 REMEDIES = {
     "native-mask-by-elements": (_SHAPE, _TRAINING),

@@ -51,7 +51,7 @@ def grafts(entry, release, of=0):
     scions = pool(release, entry.pinned.module, of)
     names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
     groups = [[name] for name in names] + [sorted(_SIZES & vars(entry.pinned).keys())]
-    groups += [[name] for name in names if name.endswith('mask')] * 3
+    groups += [[name] for name in names if name.endswith("mask")] * 3
     groups += [sorted(_HEADS & vars(entry.pinned).keys())] * isinstance(entry.pinned, MultiHead)
     while True:
         scion, chosen = rng.choice(scions), rng.sample(groups, rng.randint(1, 5))
@@ -106,7 +106,11 @@ def asked(entry, remedies, run, number, seconds, of=0):
     A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
     """
     alike, version = set(shown(entry.pinned, run)), run.release.version
-    found = {place: [entry.pinned] for place, remedy in enumerate(remedies) if remedy.applied(entry.pinned, version) is not None}
+    found = {
+        place: [entry.pinned]
+        for place, remedy in enumerate(remedies)
+        if remedy.applied(entry.pinned, version) is not None
+    }
     found = {place: found.get(place, []) for place in range(len(remedies))}
     full = {place: number + len(cases) for place, cases in found.items()}
     start, seen = process_time(), {entry.pinned}
@@ -114,7 +118,9 @@ def asked(entry, remedies, run, number, seconds, of=0):
         open_ones = [place for place in found if len(found[place]) < full[place]]
         if not open_ones or tried > TRIES or process_time() - start > seconds:
             break
-        taking = [place for place in open_ones if case not in seen and remedies[place].applied(case, version) is not None]
+        taking = [
+            place for place in open_ones if case not in seen and remedies[place].applied(case, version) is not None
+        ]
         seen.add(case)
         if taking and entry.id in (ids := _shown_if_possible(case, run)) and ids <= alike:
             for place in taking:

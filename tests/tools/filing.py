@@ -89,7 +89,9 @@ def file_failures(record, folder):
 
 def _remedies(failure):
     """What to do about the deviations that are known to meet in the call."""
-    found = re.search(r"the deviations that the ledger knows here: (.*)|what the ledger knows here: (\S+),", failure.message)
+    found = re.search(
+        r"the deviations that the ledger knows here: (.*)|what the ledger knows here: (\S+),", failure.message
+    )
     if found is None:
         return
     entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
