@@ -62,9 +62,9 @@ def _section(case, catalogue):
 
 def _remedies(case):
     """What to do, the cheapest first, with the lines that change."""
-    yield "- **What to do:** " + (f"no remedy: {as_markdown(case.why_none)}" if case.why_none else "")
+    yield f"- **What to do:** no remedy: {as_markdown(case.why_none)}" if case.why_none else "- **What to do:**"
     for remedy in case.remedies:
-        facts = f" ({as_markdown(remedy.facts)})" if remedy.facts else ""
+        facts = f" *({as_markdown(remedy.facts)})*" if remedy.facts else ""
         yield f"  - {as_markdown(remedy.text)}{facts}"
         if remedy.diff:
             yield from ("", "    ```diff", *(f"    {line}" for line in remedy.diff.splitlines()), "    ```", "")
