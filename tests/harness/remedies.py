@@ -101,7 +101,7 @@ WEIGHTS = Condition(
     lambda case: getattr(case, "need_weights", False),
 )
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
-EAGER = Condition("the call is plain", lambda case: case.mode == "eager")
+EAGER = Condition("it is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
 HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
 NO_PADDING = Condition(
     "no position is padding",
@@ -193,7 +193,7 @@ def sequences_first(only=(), **more):
 def recorded(only=(), **more):
     """Autograd, by which no fast path opens."""
     return Remedy(
-        "Let the module's parameters require a gradient, and call it outside of torch.no_grad().",
+        "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
         changed(autograd="grad", **more),
         only=(*only, SEES_A_KEY_BEFORE_2_5),
         cost=_RECORDED,
@@ -204,6 +204,11 @@ def off_the_fast_path(releases="", only=(), **more):
     """Every way off the native paths, of which two concern one module alone."""
     remedies = (sequences_first(only, **more), recorded(only, **more), fast_path_off(only, **more))
     return in_releases(releases, *remedies) if releases else remedies
+
+
+def without(way, **more):
+    """The call without a way of making it."""
+    return Remedy(f"Make the call without {way}.", changed(mode="eager"), **more)
 
 
 def upgrade(version):
@@ -226,7 +231,8 @@ NOT_NESTED = on_native_paths(
     )
 )
 MATH = Remedy(
-    "Call it within torch.nn.attention.sdpa_kernel(SDPBackend.MATH).",
+    "Call it with the math backend alone: within torch.nn.attention.sdpa_kernel(SDPBackend.MATH), before 2.3 within"
+    " torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False).",
     changed(mode="sdpa_math"),
     ">=2.0",
     only=(EAGER,),
@@ -245,7 +251,6 @@ FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
     f"{_SLOWER}; {_OTHER_NUMBERS}",
 )
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
-EAGERLY = Remedy("Call the module as it is.", changed(mode="eager"))
 TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), only=(EVERY_QUERY_SEES_A_KEY,))
 MERGED = Remedy(
     "Add both masks, and give the sum as an attention mask of shape (N * num_heads, L, S).",
@@ -300,10 +305,6 @@ def _masked(case):
 
 def _expanded(case):
     return replace(case, broadcast="", attn_mask=_as(OverKeys)(case.attn_mask))
-
-
-def _two_dimensions(case):
-    return replace(case, broadcast="L" if case.broadcast == "1-D" else "LS")
 
 
 EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
@@ -419,7 +420,7 @@ REMEDIES = {
     "nested-checkpoint": (
         *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
         Remedy(
-            "Call it without a checkpoint, and let the module's parameters require a gradient.",
+            "Call it without a checkpoint, and let parameters and inputs require a gradient.",
             changed(mode="eager", autograd="grad"),
             "==2.4.*",  # whose checkpoint warns
             (EVERY_QUERY_SEES_A_KEY,),
@@ -461,7 +462,7 @@ REMEDIES = {
         ),
     ),
     "checkpoint-autocast-warning": (
-        replace(EAGERLY, text="Call it without a checkpoint.", cost="memory"),
+        without("a checkpoint", cost="memory"),
         upgrade("2.5"),
     ),
     "flash-nan-query-zero": (
@@ -476,7 +477,7 @@ REMEDIES = {
             ">=2.3",
             (EVERY_QUERY_SEES_A_KEY,),
         ),
-        replace(EAGERLY, only=(EVERY_QUERY_SEES_A_KEY,)),
+        without("torch.jit.script", only=(EVERY_QUERY_SEES_A_KEY,), cost=_SLOWER),
     ),
     "scripted-native-no-weights": (
         Remedy(
@@ -501,7 +502,7 @@ REMEDIES = {
         MATH,
         Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask"),
     ),
-    "autocast-mask-overflow": (BY_SMALLER_NUMBER, EAGERLY, FIRST_KEY),
+    "autocast-mask-overflow": (BY_SMALLER_NUMBER, without("torch.autocast", cost="speed and memory"), FIRST_KEY),
     "autocast-native-layer-raises": off_the_fast_path(),
     "autocast-native-layer-dtype": off_the_fast_path(),
     "autocast-nested-raises": off_the_fast_path(),
@@ -559,13 +560,13 @@ _ON_CUDA = {
     ),
     "efficient-mask-one-key": (EXPANDED,),
     "cudnn-mask-one-key": (EXPANDED,),
-    "efficient-vmap-mask": (EAGERLY,),
-    "efficient-vmap-mask-stride": (EAGERLY,),
+    "efficient-vmap-mask": (without("torch.func.vmap", cost=_SLOWER),),
+    "efficient-vmap-mask-stride": (without("torch.func.vmap", cost=_SLOWER),),
     "nested-slow-conversion-warning": (NOT_NESTED, *off_the_fast_path()),
     "native-mha-no-sample": off_the_fast_path(),
     "cudnn-no-sample": (FLOAT32,),
     "nested-no-sample-segfault": (NO_EMPTY_MASK,),
-    "autocast-weights-dtype": (EAGERLY,),
+    "autocast-weights-dtype": (without("torch.autocast", cost="speed and memory"),),
     "efficient-odd-strides": (Remedy("Give clones of query, key and value.", changed(layout="contiguous")),),
 }
 
