@@ -31,7 +31,7 @@ def judged(case, apart=False):
     else:
         deviations = ledger.applying(call, run.entries)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, _announces(call))
+            verdict = judge(case, observation, deviations, announces(call))
         else:
             verdict = _judge_leniently(case, observation, deviations)
     run.tally.add(case, observation, verdict)
@@ -54,7 +54,7 @@ def _observed(case, apart=False):
     return observation
 
 
-def _announces(call):
+def announces(call):
     """Whether the release warns of masks of two types, and the mode lets it."""
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 

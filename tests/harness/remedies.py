@@ -100,6 +100,8 @@ WEIGHTS = Condition(
     "weights are asked for, since the fused kernel has no forward mode",
     lambda case: getattr(case, "need_weights", False),
 )
+NO_INPUT_GRADIENT = Condition("no input requires a gradient", lambda case: case.autograd in UNRECORDED)
+HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0)
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
 EAGER = Condition("it is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
 HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
@@ -502,7 +504,11 @@ REMEDIES = {
         MATH,
         Remedy("Give a mask: one that hides nothing, or the causal one.", _masked, cost="memory for the mask"),
     ),
-    "autocast-mask-overflow": (BY_SMALLER_NUMBER, without("torch.autocast", cost="speed and memory"), FIRST_KEY),
+    "autocast-mask-overflow": (
+        BY_SMALLER_NUMBER,
+        without("torch.autocast", cost="speed and memory", only=(NO_INPUT_GRADIENT,)),
+        FIRST_KEY,
+    ),
     "autocast-native-layer-raises": off_the_fast_path(),
     "autocast-native-layer-dtype": off_the_fast_path(),
     "autocast-nested-raises": off_the_fast_path(),
@@ -518,12 +524,9 @@ REMEDIES = {
     "bfloat16-long-sums": (FLOAT32, upgrade("2.1"), MATH),
     "bfloat16-nan-spreads": (FIRST_KEY, FLOAT32),
     "compiled-nested-raises": (NOT_NESTED, *off_the_fast_path(), upgrade("2.5")),
-    "built-native-layer-transposed": (
-        Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),
-        sequences_first(),
-    ),
-    "nested-sdpa-no-keys": (PADDED, FIRST_KEY),
-    "nested-sdpa-few-keys": (PADDED, FIRST_KEY),
+    "built-native-layer-transposed": (Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),),
+    "nested-sdpa-no-keys": (PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
+    "nested-sdpa-few-keys": (PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
     "nested-mha-no-keys": (
         FIRST_KEY,
         Remedy(

@@ -96,7 +96,7 @@ def shown(case, run):
     call = Call(case, run.release, observation.served)
     if checking.refusal(call):
         return ()
-    verdict = checking.judge(case, observation, ledger.applying(call, run.entries), checking._announces(call))
+    verdict = checking.judge(case, observation, ledger.applying(call, run.entries), checking.announces(call))
     return verdict.deviations if verdict.status == DEVIATES else ()
 
 
@@ -106,12 +106,11 @@ def asked(entry, remedies, run, number, seconds, of=0):
     A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
     """
     alike, version = set(shown(entry.pinned, run)), run.release.version
+    assert entry.id in alike, f"{entry.id} is not shown by its own least case"
     found = {
-        place: [entry.pinned]
+        place: [entry.pinned] * (remedy.applied(entry.pinned, version) is not None)
         for place, remedy in enumerate(remedies)
-        if remedy.applied(entry.pinned, version) is not None
     }
-    found = {place: found.get(place, []) for place in range(len(remedies))}
     full = {place: number + len(cases) for place, cases in found.items()}
     start, seen = process_time(), {entry.pinned}
     for tried, case in enumerate(grafts(entry, run.release, of)):
@@ -140,7 +139,7 @@ def outcome(case, run):
     if not run.release.offers(case):
         return "this release cannot be asked"
     observation = observe(case, run.device)
-    verdict = checking.judge(case, observation, (), checking._announces(Call(case, run.release)))
+    verdict = checking.judge(case, observation, (), checking.announces(Call(case, run.release)))
     known = ledger.applying(Call(case, run.release, observation.served), run.entries)
     model = predict(case, known)
     if verdict.status == CONFORMS and not (model.undefined or model.may_be_nan or model.undefined_gradient):
