@@ -495,8 +495,12 @@ REMEDIES = {
         upgrade("2.6"),
     ),
     "exported-masks-out-of-order": (
-        Remedy("Give key_padding_mask before attn_mask, as the signature has them.", changed(mode="exported_in_order")),
-        Remedy("Export without dynamic_shapes.", changed(mode="exported")),
+        Remedy(
+            "Give key_padding_mask before attn_mask, as the signature has them.",
+            changed(mode="exported_in_order"),
+            only=(EVERY_QUERY_SEES_A_KEY,),
+        ),
+        Remedy("Export without dynamic_shapes.", changed(mode="exported"), only=(EVERY_QUERY_SEES_A_KEY,)),
         upgrade("2.8"),
     ),
     "fake-native-weights": off_the_fast_path(),
