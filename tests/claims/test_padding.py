@@ -124,7 +124,8 @@ PADDED_OUTPUTS = Claim(
     The mask hides keys; a padded position is still a query, with an output like any other. Averaging 3 and 5 with 7
     as padding gives 4 at all three positions. Only `nn.TransformerEncoder` in eval without autograd, with a padding
     mask alone, packs the batch and writes zeros at padded positions (1.13 and 2.0 cut off those that are padding in
-    every sample); `enable_nested_tensor=False` prevents it. Leave them out yourself.
+    every sample); `enable_nested_tensor=False` prevents it, if no sample is padding alone. Leave them out
+    yourself.
     """,
     recipe=(mean_of_tokens,),
     proof=(

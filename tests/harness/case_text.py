@@ -7,11 +7,12 @@ from typing import get_args, get_origin
 
 from .cases import AUTOGRAD, Case, MultiHead, ScaledDotProduct, Transformer, is_padding
 from .command_line import BadInput
-from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged
+from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
 from .modes import BY_ID
 from .precision import PRECISIONS
 
-_KINDS = {kind.__name__: kind for kind in (ScaledDotProduct, MultiHead, Transformer, Mask, Merged)}
+_KINDS = (ScaledDotProduct, MultiHead, Transformer, Mask, Merged, OverKeys, SeeingFirst)
+_KINDS = {kind.__name__: kind for kind in _KINDS}
 _LONGEST = 10_000  # characters; no case comes near
 
 # The values that exist, of fields of text.
@@ -19,6 +20,7 @@ _CHOICES = {
     "dtype": tuple(PRECISIONS),
     "autograd": (*AUTOGRAD, "one_input"),
     "layout": LAYOUTS,
+    "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
     "broadcast": ("", "L", "S", "1-D", "0-D"),
     "attention": ("self", "copies", "cross", "distinct"),
@@ -70,7 +72,7 @@ def _value(node):
 def _check(field, value):
     """Raise BadInput unless the field can have the value."""
     name, shown = field.name, repr(value)[:200]
-    if field.type is str and value not in _CHOICES[name]:
+    if isinstance(value, str) and value not in _CHOICES[name]:
         raise BadInput(f"{name}={shown}: not one of {', '.join(map(repr, _CHOICES[name]))}")
     if not _fits(value, field.type):
         raise BadInput(f"{name}={shown}: not of type {getattr(field.type, '__name__', field.type)}")

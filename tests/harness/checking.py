@@ -32,7 +32,7 @@ def judged(case, apart=False):
     else:
         deviations = ledger.applying(call, run.entries)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, _announces(call), fills_padding(run.release))
+            verdict = judge(case, observation, deviations, announces(call), fills_padding(run.release))
         else:
             verdict = _judge_leniently(case, observation, deviations)
     run.tally.add(case, observation, verdict)
@@ -55,7 +55,7 @@ def _observed(case, apart=False):
     return observation
 
 
-def _announces(call):
+def announces(call):
     """Whether the release warns of masks of two types, and the mode lets it."""
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 

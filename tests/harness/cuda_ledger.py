@@ -22,7 +22,6 @@ ENTRIES = (
         trigger="a float mask requires a gradient, and no query, key or value does, on the efficient kernel, of"
         " several heads or samples",
         instead="backward raises: the sums that it needs were not kept",
-        advice="give the query, or a parameter before it, a gradient",
         applies=lambda call: bool(cuda.learns_masks_alone(call)) and not cuda.has_one_head(call.case),
         change=lambda computation, call: raising(computation, "RuntimeError", "LSE is not correctly aligned"),
         pinned=ScaledDotProduct(
@@ -39,7 +38,6 @@ ENTRIES = (
         trigger="a float mask requires a gradient, and no query, key or value does, on the efficient kernel, of one"
         " head of one sample",
         instead="backward reads sums that were not kept, after which the process cannot use the device",
-        advice="give the query, or a parameter before it, a gradient",
         applies=lambda call: bool(cuda.learns_masks_alone(call)) and cuda.has_one_head(call.case),
         change=lambda computation, call: raising(computation, "AcceleratorError", "illegal memory access"),
         pinned=ScaledDotProduct(
@@ -56,7 +54,6 @@ ENTRIES = (
         clause=3,
         trigger="activation='gelu', or any nn.GELU, on the native path of the encoder layer, on CUDA",
         instead="the approximation by tanh takes the place of the exact one, in float64 too: off by up to 5e-4",
-        advice="torch.backends.mha.set_fastpath_enabled(False)",
         applies=lambda call: bool(cuda.blocks_with_gelu(call)),
         change=cuda.take_tanh,
         pinned=Transformer(num_heads=2, head_dim=2, activation="gelu"),
@@ -71,7 +68,6 @@ ENTRIES = (
         trigger="a row whose visible keys all have a mask of about torch.finfo(torch.float32).min, on the efficient"
         " kernel or cuDNN's, in float32 or bfloat16",
         instead="the kernel multiplies it by log2(e), which overflows: the row sees no key, and is 0",
-        advice="mask with bool, and let every query see a key, or with a number like -1e4",
         applies=lambda call: bool(cuda.overflowing_blocks(call)),
         change=cuda.overflow,
         pinned=ScaledDotProduct(dtype="float32", D=4, Dv=4, attn_mask=Mask("float", "all", "min")),
@@ -87,7 +83,6 @@ ENTRIES = (
         " H100 by default)",
         instead="the mask is added as 0 and -65504: a row that hides every key attends as if it hid none, and a key"
         " with a score that is larger still is seen",
-        advice="give the mask as float, with -inf",
         applies=cuda.hides_by_a_number,
         change=cuda.hide_by_a_number,
         pinned=ScaledDotProduct(dtype="float16", L=2, S=2, D=8, Dv=8, attn_mask=Mask("bool", "all")),
@@ -103,7 +98,6 @@ ENTRIES = (
         " one, where cuDNN's goes back",
         instead="everything is NaN where the keys don't fill blocks of 128 (flash with wide heads: 64), as what lies"
         " behind the last is -inf before it is scaled; where they do, some is. With a mask gradients are NaN",
-        advice="give the scale's sign to the query",
         applies=cuda.scales_what_is_hidden,
         change=cuda.become_nan,
         pinned=ScaledDotProduct(dtype="float16", D=8, Dv=8, scale=-1.0),
@@ -118,7 +112,6 @@ ENTRIES = (
         trigger="torch.nn.attention.bias.causal_lower_right of more queries than keys, on the efficient kernel",
         instead="queries that see no key, in a block of 64 with one that does, attend as if they saw some, and"
         " gradients are NaN or huge",
-        advice="give the mask itself as attn_mask",
         applies=cuda.hides_whole_rows,
         change=cuda.see_something,
         pinned=ScaledDotProduct(
@@ -135,7 +128,6 @@ ENTRIES = (
         trigger="attn_mask (..., L, 1) broadcasts over keys, in scaled_dot_product_attention on CUDA's efficient"
         " kernel",
         instead="RuntimeError: the last dimension of the bias must be contiguous",
-        advice="expand the mask to (..., L, S) and make it contiguous",
         applies=lambda call: cuda.is_one_for_all_keys(call, cuda.EFFICIENT),
         change=lambda computation, call: raising(computation, "RuntimeError", "last dimension must be contiguous"),
         pinned=ScaledDotProduct(
@@ -151,7 +143,6 @@ ENTRIES = (
         clause=1,
         trigger="attn_mask (..., L, 1) broadcasts over keys, in bfloat16 or float16 where cuDNN serves",
         instead="a misaligned address, after which the process cannot use the device, or wrong numbers",
-        advice="expand the mask to (..., L, S) and make it contiguous",
         applies=lambda call: cuda.is_one_for_all_keys(call, cuda.CUDNN),
         change=lambda computation, call: raising(computation, "AcceleratorError", "misaligned address"),
         pinned=ScaledDotProduct(
@@ -168,7 +159,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.func.vmap that maps query, key and value, but not the mask, on the efficient kernel",
         instead="RuntimeError: the mask's batch dimension is not that of the query",
-        advice="map the mask too, expanded, or torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
         applies=cuda.maps_sequences_beside_a_mask,
         change=lambda computation, call: raising(computation, "RuntimeError", "attn_bias: wrong shape"),
         pinned=MultiHead(
@@ -189,7 +179,6 @@ ENTRIES = (
         trigger="torch.func.vmap over the sequences and an attention mask (L, S), without padding, of several samples,"
         " S no multiple of 4, on the efficient kernel",
         instead="RuntimeError: the mask, copied for each sample, is not aligned",
-        advice="torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or add padding",
         applies=cuda.copies_a_mask_in_vmap,
         change=lambda computation, call: raising(computation, "RuntimeError", "attn_bias is not correctly aligned"),
         pinned=MultiHead(
@@ -205,7 +194,6 @@ ENTRIES = (
         clause=10,
         trigger="float64 or bfloat16, in eval, where the batch is packed into a nested tensor, or given as one",
         instead="a UserWarning about the speed of a kernel that the caller has not chosen",
-        advice="ignore it, or enable_nested_tensor=False",
         applies=cuda.unpacks_slowly,
         change=lambda computation, call: warning(computation, "nested_from_padded CUDA kernels only support fp32/fp16"),
         pinned=Transformer(
@@ -222,7 +210,6 @@ ENTRIES = (
         trigger="N = 0, need_weights=False, as in decoder layers, and a head_dim that is a multiple of 8, on the native"
         " path of self-attention",
         instead="RuntimeError: the size of a tensor without elements cannot be inferred",
-        advice="skip empty batches",
         applies=cuda.views_no_sample,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
@@ -238,7 +225,6 @@ ENTRIES = (
         clause=1,
         trigger="a batch of no samples in bfloat16 or float16 where cuDNN serves",
         instead="None in place of the output; modules raise AttributeError over it",
-        advice="skip empty batches",
         applies=cuda.attends_for_no_sample,
         change=cuda.return_nothing,
         pinned=Transformer(
@@ -261,7 +247,6 @@ ENTRIES = (
         clause=1,
         trigger="N = 0 and a src_key_padding_mask, in eval in float32 or float16, where the batch is packed",
         instead="a segmentation fault in the conversion to a nested tensor",
-        advice="skip empty batches, or enable_nested_tensor=False",
         applies=cuda.packs_no_sample_fast,
         change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
         pinned=Transformer(
@@ -284,7 +269,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CUDA and need_weights=True",
         instead="weights of float32 beside an output of the low precision: softmax is among what autocast keeps",
-        advice="cast the weights",
         applies=cuda.casts_weights_back,
         change=lambda computation, call: replace(computation, weights_dtype="float32"),
         pinned=MultiHead(dtype="float32", mode="autocast"),
@@ -299,7 +283,6 @@ ENTRIES = (
         trigger="a query, key or value whose dimensions but the last are all 1, with a stride there that is no"
         " multiple of 4 (in a low precision 8), on the efficient kernel",
         instead="RuntimeError: cutlassF: no kernel found to launch",
-        advice="clone it: contiguous() does not copy it",
         applies=cuda.copies_nothing,
         change=lambda computation, call: raising(computation, "RuntimeError", "cutlassF: no kernel found to launch"),
         pinned=ScaledDotProduct(dtype="float32", layout="sliced", D=16, Dv=16),

@@ -26,7 +26,6 @@ class Deviation:
     clause: int
     trigger: str
     instead: str
-    advice: str
     applies: Callable
     change: Callable
     pinned: Case

@@ -120,7 +120,7 @@ def native_encoder_layer(case, release, block="src"):
 
 def has_hooks(case, release):
     """Whether an encoder layer finds hooks on its parts, which keep it from its native path."""
-    return case.mode == "pruned" and since(release, "2.5")
+    return case.mode in ("pruned", "pruned_refreshed") and since(release, "2.5")
 
 
 def _may_be_native(case, release, block):

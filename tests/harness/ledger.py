@@ -64,7 +64,6 @@ ENTRIES = (
         clause=4,
         trigger="a row of the merged mask is all -inf, and the call returns weights (or the release is 1.13)",
         instead="the row's weights and output are NaN",
-        advice="call with need_weights=False from 2.5 on, or let every query see at least one key",
         applies=triggers.sees_nothing_on("explicit"),
         change=triggers.computes_plainly_on("explicit"),
         pinned=MultiHead(attn_mask=Mask("bool", "all")),
@@ -78,7 +77,6 @@ ENTRIES = (
         clause=4,
         trigger="a row of the merged mask is all -inf, in eval without autograd, where the native path serves the call",
         instead="the row's output is NaN, and through it all that later layers compute from it",
-        advice="let every query see at least one key, or from 2.3 torch.backends.mha.set_fastpath_enabled(False)",
         applies=triggers.sees_nothing_on("native_mha", "native_layer"),
         change=triggers.computes_plainly_on("native_mha", "native_layer"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("bool", "all"), need_weights=False),
@@ -92,7 +90,6 @@ ENTRIES = (
         clause=4,
         trigger="a row of the mask hides every key",
         instead="the row's output is NaN",
-        advice="let every query see at least one key, or use 2.5",
         applies=triggers.sees_nothing_on("sdpa"),
         change=triggers.computes_plainly_on("sdpa"),
         pinned=ScaledDotProduct(attn_mask=Mask("bool", "all")),
@@ -105,7 +102,6 @@ ENTRIES = (
         clause=2,
         trigger="a float mask with a finite value other than 0, on the native path of the encoder layer",
         instead="every key whose mask is not 0 is hidden",
-        advice="from 2.3 torch.backends.mha.set_fastpath_enabled(False); before it batch_first=False",
         applies=triggers.reads_float_as_bool,
         change=lambda computation, call: with_kernel(
             computation, lambda _: HidingNonzero(), call.blocks("native_layer")
@@ -121,7 +117,6 @@ ENTRIES = (
         clause=2,
         trigger="a float mask with a finite value other than 0, on the native path of self-attention",
         instead="every key whose mask is not 0 is hidden",
-        advice="use 2.1, or give a parameter or the input a gradient",
         applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks("native_mha")),
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks("native_mha")),
         pinned=MultiHead(L=2, S=2, num_heads=2, attention="self", key_padding_mask=Mask("float", "one", "finite")),
@@ -134,7 +129,6 @@ ENTRIES = (
         clause=10,
         trigger="any mask on a native path, in 2.0 bool ones included",
         instead="a UserWarning that a mask is converted to bool, though the caller's was bool",
-        advice="ignore it",
         applies=triggers.converts_masks,
         change=lambda computation, call: warning(computation, "Converting mask without torch.bool dtype to bool"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("float", "none")),
@@ -147,7 +141,6 @@ ENTRIES = (
         clause=5,
         trigger="a float mask that requires a gradient, in eval, where no parameter and no input does",
         instead="backward raises, since the native path has no derivative",
-        advice="torch.backends.mha.set_fastpath_enabled(False), from 2.3; before it batch_first=False",
         applies=lambda call: triggers.differentiates(call, "native_layer"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_transformer_encoder_layer_fwd is not implemented"
@@ -165,7 +158,6 @@ ENTRIES = (
         clause=5,
         trigger="a float mask that requires a gradient, in eval self-attention, where no parameter and no input does",
         instead="backward raises, since the native path has no derivative",
-        advice="use 2.1, or give a parameter or the input a gradient",
         applies=lambda call: triggers.differentiates(call, "native_mha"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_native_multi_head_attention is not implemented"
@@ -183,7 +175,6 @@ ENTRIES = (
         clause=1,
         trigger="bias=False on the native path of self-attention",
         instead="TypeError, in 1.13.0 AttributeError, since the native path needs a bias",
-        advice="use 2.1, or give a parameter or the input a gradient",
         applies=lambda call: bool(triggers.blocks_without_a_bias(call)),
         change=triggers.misses_a_bias,
         pinned=MultiHead(num_heads=2, attention="self", bias=False),
@@ -196,7 +187,6 @@ ENTRIES = (
         clause=2,
         trigger="attn_mask is bool, key_padding_mask float with values other than 0 and -inf, or differentiated",
         instead="every key whose padding mask is not 0 is hidden",
-        advice="give both masks the same type, or use 2.0",
         applies=lambda call: bool(triggers.mixed_blocks(call, "bool")),
         change=triggers.reads_padding_as_bool,
         pinned=MultiHead(S=2, attn_mask=Mask("bool", "none"), key_padding_mask=Mask("float", "one", "finite")),
@@ -209,7 +199,6 @@ ENTRIES = (
         clause=6,
         trigger="a float mask that requires a gradient is causal, and a hint says so or a stack detects it",
         instead="the mask is replaced by is_causal=True, so that its gradient is None",
-        advice="add a padding mask of zeros, or start the learned mask from other values than exactly 0 and -inf",
         applies=lambda call: bool(triggers.dropped_masks(call)),
         change=lambda computation, call: without_gradient(computation, triggers.dropped_masks(call)),
         pinned=Transformer(
@@ -226,7 +215,6 @@ ENTRIES = (
         trigger="torch.jit.trace of nn.TransformerEncoder, or from 2.1 on one with a decoder, with a causal mask and no"
         " hint, that is then given another mask of that shape, without padding, off the native path",
         instead="the mask is ignored, and a causal one takes its place",
-        advice="give a hint, src_is_causal=False, or trace with a mask that is not causal",
         applies=lambda call: bool(triggers.masks_taken_for_causal(call)),
         change=triggers.take_for_causal,
         pinned=Transformer(
@@ -246,7 +234,6 @@ ENTRIES = (
         clause=7,
         trigger="nn.MultiheadAttention with is_causal=True, need_weights=False, no padding mask, and appended keys",
         instead="the causal mask is taken over all keys, so that the appended ones are hidden from early queries",
-        advice="leave out the hint",
         applies=triggers.hides_appended_keys,
         change=lambda computation, call: with_kernel(computation, lambda _: causal_over_all_keys, ("self",)),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True, need_weights=False, add_zero_attn=True),
@@ -263,7 +250,6 @@ ENTRIES = (
         instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: in float32 the"
         " gradients that pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the"
         " number of keys that share the maximum from 1e8 on",
-        advice="mask with -inf (or bool), or give such rows another key to see",
         applies=lambda call: bool(triggers.rounding_flash_blocks(call)),
         change=triggers.round_the_normaliser,
         pinned=ScaledDotProduct(autograd="inputs", S=2, attn_mask=Mask("float", "all", "min")),
@@ -278,7 +264,6 @@ ENTRIES = (
         " finfo.min, where weights are computed explicitly; 2.1 refuses such a mask",
         instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
         " key, and is NaN",
-        advice="mask with bool, or with finfo.min of the inputs' dtype",
         applies=lambda call: bool(triggers.overflowing_masks(call, call.blocks("explicit"))),
         change=lambda computation, call: triggers.overflow_in_masks(computation, call, call.blocks("explicit")),
         pinned=MultiHead(dtype="float32", S=2, attn_mask=Mask("float", "all", "min", dtype="float64")),
@@ -293,7 +278,6 @@ ENTRIES = (
         " finfo.min, on the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
         instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
         " key, and is NaN",
-        advice="mask with bool, or with finfo.min of the inputs' dtype, or use 2.5",
         applies=lambda call: bool(triggers.overflowing_masks(call, call.sdpa_blocks("sdpa_math"))),
         change=lambda computation, call: triggers.overflow_in_masks(computation, call, call.sdpa_blocks("sdpa_math")),
         pinned=ScaledDotProduct(
@@ -310,7 +294,6 @@ ENTRIES = (
         " AVX512, else 8), on the CPU's fused kernel",
         instead="of the keys of each whole vector the second half is neither masked nor scaled: hidden keys are seen."
         " The backward pass scales them, but does not mask them",
-        advice="give the mask as mask.to(query.dtype)",
         applies=lambda call: bool(triggers.half_masked_blocks(call)),
         change=triggers.mask_half_of_a_vector,
         pinned=ScaledDotProduct(S=16, attn_mask=Mask("float", "random", dtype="float32")),
@@ -324,7 +307,6 @@ ENTRIES = (
         trigger="scaled_dot_product_attention with is_causal=True and scale <= 0, on the CPU's fused kernel",
         instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN; in bfloat16 and"
         " float16 since 2.9 it is 0 where keys fill whole vectors of 16 (AVX2: 8), with scale=0 NaN or 0",
-        advice="give the scale's sign to the query, or a causal attn_mask in place of is_causal",
         applies=triggers.scales_the_causal_mask,
         change=triggers.mask_before_scaling,
         pinned=ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
@@ -337,7 +319,6 @@ ENTRIES = (
         clause=1,
         trigger="a row of the mask hides the first 512 keys but not all, on the CPU's fused kernel",
         instead="the row is NaN",
-        advice="pad on the right, or use 2.4.1",
         applies=lambda call: bool(triggers.hides_the_first_keys(call)),
         change=lambda computation, call: with_kernel(
             computation, LostInTheFirstBlock, triggers.hides_the_first_keys(call)
@@ -352,7 +333,6 @@ ENTRIES = (
         clause=1,
         trigger="attn_mask (..., L, 1) broadcasts over keys, in scaled_dot_product_attention on the CPU's fused kernel",
         instead="the kernel reads the memory behind the mask: the numbers are undefined",
-        advice="expand the mask to (..., L, S) and make it contiguous, or use 2.5",
         applies=triggers.is_broadcast_over_keys,
         change=lambda computation, call: undefined(computation, left_out.MEMORY),
         pinned=ScaledDotProduct(L=3, S=5, D=4, Dv=4, attn_mask=Mask("float", "all", "finite"), broadcast="S"),
@@ -365,7 +345,6 @@ ENTRIES = (
         clause=8,
         trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
         instead="padded positions come out as 0 (as the final norm of 0)",
-        advice="ignore the output at padded positions, or enable_nested_tensor=False",
         applies=triggers.packs_what_is_hidden,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -381,7 +360,6 @@ ENTRIES = (
         clause=2,
         trigger="a float src_key_padding_mask with a finite value other than 0, on the nested path",
         instead="every position whose mask is not 0 is dropped, as a key and as a query, and the mask gets no gradient",
-        advice="give src_key_padding_mask as bool, or enable_nested_tensor=False",
         applies=lambda call: (
             triggers.is_nested(call) and has_nonzero_finite(call.case, "src") and not triggers.is_unaligned(call)
         ),
@@ -405,7 +383,6 @@ ENTRIES = (
         trigger="mask_check=False, or a trace (torch.jit.trace) that was made with padding that comes last, and a"
         " src_key_padding_mask that keeps a position after a padded one",
         instead="as many positions as are kept are taken from the start of the sample, whichever they are",
-        advice="pad on the right, or enable_nested_tensor=False; leave mask_check on",
         applies=triggers.is_unaligned,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -427,7 +404,6 @@ ENTRIES = (
         clause=8,
         trigger="src_key_padding_mask in eval on the nested path, where the last positions are padding in all samples",
         instead="the output is shorter than the input; in nn.Transformer memory masks of the right shape then raise",
-        advice="cut off such positions yourself, or use 2.1",
         applies=triggers.truncates,
         change=triggers.truncate,
         pinned=Transformer(
@@ -447,7 +423,6 @@ ENTRIES = (
         clause=10,
         trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
         instead="a UserWarning about an internal that the caller has not chosen, once per process",
-        advice="enable_nested_tensor=False",
         applies=triggers.is_nested,
         change=lambda computation, call: warning(computation, "nested tensors is in prototype stage"),
         pinned=Transformer(
@@ -463,7 +438,6 @@ ENTRIES = (
         clause=1,
         trigger="attn_mask and key_padding_mask are both float",
         instead="the lowest byte of each padding value is read: 0 ignores it (so of -inf), 1 hides, else RuntimeError",
-        advice="give the padding mask as bool, or use 2.0",
         applies=lambda call: bool(triggers.mixed_blocks(call, "float")),
         change=triggers.reads_padding_bytes,
         pinned=MultiHead(S=2, attn_mask=Mask("float", "none"), key_padding_mask=Mask("float", "one", "inf")),
@@ -476,7 +450,6 @@ ENTRIES = (
         clause=1,
         trigger="N = 0 or S = 0, with a mask for each head, or with padding where no weights are asked for",
         instead="RuntimeError: the size of a mask without elements cannot be inferred",
-        advice="skip empty batches",
         applies=lambda call: bool(triggers.views_nothing(call)),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
@@ -492,7 +465,6 @@ ENTRIES = (
         clause=7,
         trigger="N = 0 or L = 0 and need_weights=True, on the native path of self-attention",
         instead="None in place of the weights",
-        advice="skip empty batches",
         applies=triggers.loses_empty_weights,
         change=lambda computation, call: without_weights(computation),
         pinned=MultiHead(N=0, num_heads=2, attention="self"),
@@ -506,7 +478,6 @@ ENTRIES = (
         clause=4,
         trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
         instead="RuntimeError from to_padded_tensor; on CUDA, where the attention alone is native, AcceleratorError",
-        advice="skip such batches, or enable_nested_tensor=False",
         applies=lambda call: triggers.packs_nothing(call) and not triggers.packs_no_sample(call),
         change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
         pinned=Transformer(
@@ -524,7 +495,6 @@ ENTRIES = (
         " the attention is; or a nested tensor, to a stack with a final norm, or as the input of such a layer",
         instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
         " (2.0)",
-        advice="enable_nested_tensor=False",
         applies=lambda call: triggers.norms_a_packed_batch(call) or given_nested.norms_a_nested_tensor(call),
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
@@ -552,7 +522,6 @@ ENTRIES = (
         " one not that comes after its attention and before its last norm",
         instead="RuntimeError: NestedTensorImpl doesn't support sizes: what TorchScript optimises after its first call"
         " asks a packed batch for its sizes, to go back through the sum",
-        advice="enable_nested_tensor=False",
         applies=triggers.adds_packed_batches,
         change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
         pinned=Transformer(
@@ -578,7 +547,6 @@ ENTRIES = (
         trigger="src_key_padding_mask in eval through a checkpoint that is not reentrant, where the first layer is"
         " frozen and, of a later one, only the attention is",
         instead="RuntimeError: the checkpoint asks the packed batch, which autograd saves, for its shape",
-        advice="enable_nested_tensor=False",
         applies=triggers.saves_a_packed_batch,
         change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
         pinned=Transformer(
@@ -603,7 +571,6 @@ ENTRIES = (
         clause=3,
         trigger="src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later one not",
         instead="AssertionError: the first layer alone decides to pack the batch, and a later one cannot take it",
-        advice="enable_nested_tensor=False",
         applies=triggers.unpacks_too_late,
         change=lambda computation, call: raising(
             computation, "AssertionError", "does not support NestedTensor outside of its fast path"
@@ -628,7 +595,6 @@ ENTRIES = (
         clause=1,
         trigger="bias=False and an even number of heads, in eval with batch_first=True, with or without autograd",
         instead="AttributeError, since the layer asks its missing biases for their device",
-        advice="use 2.3, or batch_first=False",
         applies=lambda call: dispatch.looks_for_missing_biases(call.case, call.release),
         change=lambda computation, call: raising(
             computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"
@@ -643,7 +609,6 @@ ENTRIES = (
         clause=3,
         trigger="nn.GELU(approximate='tanh') as the activation, on the native path of the encoder layer, on CPU",
         instead="x times the normal distribution function: off by up to 5e-4 for each hidden feature",
-        advice="give a function, which keeps the layer from that path: functools.partial(F.gelu, approximate='tanh')",
         applies=lambda call: bool(triggers.native_layers(call, "gelu_tanh")),
         change=lambda computation, call: with_activation(computation, gelu, triggers.native_layers(call, "gelu_tanh")),
         pinned=Transformer(num_heads=2, head_dim=2, activation="gelu_tanh"),
@@ -657,7 +622,6 @@ ENTRIES = (
         trigger="nn.GELU(), or any other module, as the activation of a decoder layer that is copied: by a stack, which"
         " copies its layer, by nn.Transformer, by copy.deepcopy, or by torch.save and torch.load",
         instead="the copy's activation is F.relu; torch.jit.script raises",
-        advice="give a function: F.gelu, functools.partial(F.gelu, approximate='tanh')",
         applies=triggers.loses_its_activation,
         change=triggers.take_relu,
         pinned=Transformer(module="TransformerDecoder", num_heads=2, head_dim=2, activation="gelu_tanh"),
@@ -671,7 +635,6 @@ ENTRIES = (
         clause=1,
         trigger="N = 0 and a src_key_padding_mask, in eval, where the batch is packed into a nested tensor",
         instead="RuntimeError from the conversion to a nested tensor",
-        advice="skip empty batches, or enable_nested_tensor=False",
         applies=lambda call: triggers.packs_no_sample(call) and not cuda.packs_no_sample_fast(call),
         change=lambda computation, call: raising(computation, "RuntimeError", "stack expects a non-empty TensorList"),
         pinned=Transformer(module="TransformerEncoder", N=0, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
@@ -685,7 +648,6 @@ ENTRIES = (
         clause=1,
         trigger="S = 0 and a src_key_padding_mask, in eval with batch_first=True, where nested tensors are enabled",
         instead="IndexError from the question whether padding is on the right",
-        advice="skip empty batches, or enable_nested_tensor=False",
         applies=triggers.looks_at_no_position,
         change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
         pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
@@ -701,7 +663,6 @@ ENTRIES = (
         " encoder layer",
         instead="out_proj is never called, only its weight and bias are taken, so that the hook that computes them anew"
         " does not run; a second way back raises (pytorch/pytorch#69353)",
-        advice="call module.out_proj on anything before each call of the module, or leave out_proj unpruned",
         applies=pruned.outdated_projections,
         change=pruned.with_outdated_projections,
         pinned=MultiHead(mode="pruned"),
@@ -715,7 +676,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.nn.utils.prune on parts of an encoder layer that takes its native path",
         instead="no hook of a part is called, so that parameters are those of the last call in training, or of pruning",
-        advice="make the pruning permanent (prune.remove) before eval, or from 2.3 switch the fast path off",
         applies=pruned.outdated_layers,
         change=pruned.with_outdated_layers,
         pinned=Transformer(num_heads=2, head_dim=2, mode="pruned"),
@@ -729,7 +689,6 @@ ENTRIES = (
         trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, beside a query of four dimensions; on"
         " CUDA in bfloat16 and float16, of shape () also where head_dim is a multiple of 4",
         instead="IndexError: the choice of the kernel asks for the mask's second last dimension",
-        advice="give the mask as (1, S)",
         applies=triggers.is_short_of_dimensions,
         change=lambda computation, call: raising(
             computation, "IndexError", "Dimension (out of range|specified as -[12])"
@@ -745,7 +704,6 @@ ENTRIES = (
         clause=6,
         trigger="is_causal=True beside an attn_mask, which is_causal is a hint about, off the native path",
         instead="AssertionError: only one of the two is allowed",
-        advice="leave out the hint, or use 2.0.1",
         applies=triggers.gives_mask_and_hint,
         change=lambda computation, call: raising(computation, "AssertionError", "Only allow causal mask or attn_mask"),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True),
@@ -760,7 +718,6 @@ ENTRIES = (
         "NaN or infinite, or the sum overflows, as it soon does in float16",
         instead="the whole output is NaN, that of other queries, heads and samples too (before 2.12 it was 0): the "
         "shortcut for empty inputs adds 0 times the sum",
-        advice="leave out the attention to an empty sequence, whose context is 0",
         applies=lambda call: bool(triggers.keyless_blocks(call)),
         change=triggers.spreads_what_is_not_finite,
         pinned=ScaledDotProduct(S=0, nan_query=True),
@@ -774,7 +731,6 @@ ENTRIES = (
         trigger="float16, a query for which every visible key is masked by about finfo.min and has a score below -16,"
         " and the call returns weights (or, before 2.5, its mask requires a gradient)",
         instead="score and mask add up to -inf, so that the row sees no key, and is NaN",
-        advice="mask with -1e4 in float16, or with bool, and let every query see at least one key",
         applies=lambda call: bool(triggers.overflowing_blocks(call)),
         change=triggers.overflow,
         pinned=MultiHead(
@@ -797,7 +753,6 @@ ENTRIES = (
         clause=10,
         trigger="causal_lower_right(L, S) with more queries than keys",
         instead="UserWarning: Lower right causal bias will produce NaNs; before 2.5 it does, since then it does not",
-        advice="ignore the warning from 2.5 on",
         applies=triggers.is_biased_past_its_keys,
         change=lambda computation, call: warning(computation, "Lower right causal bias will produce NaNs"),
         pinned=ScaledDotProduct(mode="causal_lower_right", L=2, attn_mask=Mask("bool", "lower_right")),
@@ -811,7 +766,6 @@ ENTRIES = (
         clause=10,
         trigger="a module is called through torch.utils.checkpoint, and a gradient is asked for",
         instead="a FutureWarning about torch.cpu.amp.autocast, which the caller has not used",
-        advice="use 2.5",
         applies=triggers.computes_again,
         change=lambda computation, call: warning(
             computation, r"torch\.cpu\.amp\.autocast\(args\.\.\.\)` is deprecated"
@@ -827,7 +781,6 @@ ENTRIES = (
         trigger="a NaN or inf in the query, no mask or a causal one, on the CPU's fused kernel; since 2.6 only with"
         " fewer keys than a vector register holds (8 of float64, 16 of float32 with AVX512, else half of that)",
         instead="the context of that query is 0, as if it saw no key: the NaN is lost without a trace",
-        advice="look for NaN in the inputs, not in the output",
         applies=lambda call: bool(triggers.forgets_nan(call)),
         change=triggers.forget_nan,
         pinned=ScaledDotProduct(nan_query=True),
@@ -840,7 +793,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.jit.script, and bias=False",
         instead="RuntimeError: the compiler finds that None has no dtype, and the next time that it has met the class",
-        advice="bias=True with biases of 0 that are frozen, or torch.export",
         applies=lambda call: call.case.mode == "scripted" and not call.case.bias,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "'NoneType' object has no attribute or method 'dtype'|Can't redefine method"
@@ -856,7 +808,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.jit.script and need_weights=False, on the native path of nn.MultiheadAttention",
         instead="RuntimeError: strides() called on an undefined Tensor",
-        advice="need_weights=True",
         applies=lambda call: triggers.gives_no_weights_natively(call, "scripted"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", r"strides\(\) called on an undefined Tensor"
@@ -874,7 +825,6 @@ ENTRIES = (
         " tensor, not dense",
         instead="UnsupportedOperatorException of aten._nested_tensor_from_mask_left_aligned, which has no kernel for"
         " fake tensors, but runs on them where src is dense",
-        advice="src.contiguous() before the export, or enable_nested_tensor=False",
         applies=compiled.asks_of_a_view,
         change=lambda computation, call: raising(
             computation, "UnsupportedOperatorException", "_nested_tensor_from_mask_left_aligned"
@@ -898,7 +848,6 @@ ENTRIES = (
         trigger="torch.export with dynamic_shapes, key_padding_mask given after attn_mask, which has further"
         " dimensions, of a size other than 1",
         instead="KeyError: keywords are taken in the order of the call, their shapes in that of the signature",
-        advice="give key_padding_mask before attn_mask, as the signature has them, or use 2.8",
         applies=triggers.takes_a_mask_for_the_other,
         change=lambda computation, call: raising(computation, "KeyError", r"^\d$"),
         pinned=MultiHead(mode="exported_dynamic", L=2, S=2, attn_mask=Mask(), key_padding_mask=Mask(), batched=False),
@@ -912,7 +861,6 @@ ENTRIES = (
         trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
         " nn.MultiheadAttention",
         instead="weights of shape (0,) come with the output, where a real call returns None",
-        advice="take the output alone",
         applies=lambda call: triggers.gives_no_weights_natively(call, "fake"),
         change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
@@ -926,7 +874,6 @@ ENTRIES = (
         clause=1,
         trigger="a NaN or inf in the query and scale=0, no mask or a causal one, on the CPU's fused kernel",
         instead="the plain mean of the values that the query sees: a product that is scaled by 0 is not computed",
-        advice="look for NaN in the inputs, not in the output",
         applies=triggers.computes_no_scores,
         change=lambda computation, call: with_kernel(computation, IgnoringTheQuery, ("sdpa",)),
         pinned=ScaledDotProduct(nan_query=True, scale=0.0),
@@ -941,7 +888,6 @@ ENTRIES = (
         " such as torch.finfo(torch.float32).min",
         instead="the cast makes it infinite: a row that is masked by it all along sees no key, and is NaN or 0 as the"
         " path has it, where it was a plain mean",
-        advice="mask with bool, or with torch.finfo(torch.bfloat16).min, and let every query see at least one key",
         applies=lambda call: bool(autocast.overflowing_masks(call)),
         change=autocast.overflow,
         pinned=MultiHead(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
@@ -957,7 +903,6 @@ ENTRIES = (
         " scaled_dot_product_attention: not where weights are returned, nor where a causal hint takes the mask's place",
         instead="RuntimeError: autocast does not know scaled_dot_product_attention, of whose arguments it has cast only"
         " what is a product",
-        advice="use 2.2, or need_weights=True of nn.MultiheadAttention",
         applies=autocast.raises_in_attention,
         change=autocast.raise_of_arguments,
         pinned=MultiHead(dtype="float32", mode="autocast", need_weights=False, key_padding_mask=Mask("bool", "none")),
@@ -970,7 +915,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CPU, where the native path of nn.MultiheadAttention serves the call",
         instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
-        advice="use 2.2",
         applies=autocast.raises_in_native_attention,
         change=autocast.raise_of_dtypes,
         pinned=MultiHead(dtype="float32", mode="autocast", num_heads=2, attention="self"),
@@ -984,7 +928,6 @@ ENTRIES = (
         trigger="torch.autocast on CPU, and no sample or no position, where the native path of nn.MultiheadAttention"
         " serves the call",
         instead="the output, which has no element, is of the dtype of the input",
-        advice="use 2.2",
         applies=autocast.attends_to_nothing_natively,
         change=lambda computation, call: replace(computation, dtype=call.case.dtype),
         pinned=MultiHead(dtype="float32", mode="autocast", N=0, num_heads=2, attention="self", need_weights=False),
@@ -997,7 +940,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CPU, where the encoder layer's native path serves the call",
         instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
-        advice="from 2.3 torch.backends.mha.set_fastpath_enabled(False); before it batch_first=False; or use 2.6",
         applies=autocast.raises_on_the_native_layer,
         change=autocast.raise_of_dtypes,
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
@@ -1010,7 +952,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CPU, where the encoder layer's native path serves a layer, of a stack any",
         instead="the output is bfloat16 in eval, float32 in training and wherever autograd looks on",
-        advice="cast the output, or torch.backends.mha.set_fastpath_enabled(False)",
         applies=autocast.returns_what_is_native,
         change=lambda computation, call: replace(computation, dtype=computed_in(call.case)),
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
@@ -1023,7 +964,6 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CPU and src_key_padding_mask, where the batch is packed into a nested tensor",
         instead="RuntimeError: a scalar type is not what was expected",
-        advice="enable_nested_tensor=False, and 2.6 or later",
         applies=autocast.raises_when_packed,
         change=autocast.raise_of_dtypes,
         pinned=Transformer(
@@ -1046,7 +986,6 @@ ENTRIES = (
         trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested"
         " tensor: what is differentiated for is a mask, or the parameters of later layers",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
-        advice="enable_nested_tensor=False",
         applies=triggers.packs_under_a_transform,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "Internal error: NestedTensorImpl doesn't support (strides|sizes)"
@@ -1072,7 +1011,6 @@ ENTRIES = (
         trigger="forward-mode differentiation for a float mask that was made by expand: several of its elements share"
         " memory",
         instead="RuntimeError: the tangent, whose elements differ, is laid out in memory as the mask is",
-        advice="clone the mask, or make it contiguous",
         applies=forward.moves_an_expanded_tensor,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"
@@ -1088,7 +1026,6 @@ ENTRIES = (
         trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 of 192 queries), on the"
         " CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
         instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
-        advice="use 2.11, or another dtype or head_dim",
         applies=triggers.garbles_gradients,
         change=lambda computation, call: replace(computation, undefined_gradient=left_out.RACE),
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
@@ -1103,7 +1040,6 @@ ENTRIES = (
         trigger="bfloat16, and a length above 256, on a CPU with AVX2 (not seen on one with AMX; 1.13 does it too, but"
         " is not asked in bfloat16)",
         instead="sums are kept in bfloat16: of 1,024 equal keys a quarter of what is right comes back",
-        advice="use 2.1, or float32",
         applies=triggers.sums_in_bfloat16,
         change=lambda computation, call: undefined(computation, left_out.LOW_SUMS),
         pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
@@ -1121,7 +1057,6 @@ ENTRIES = (
         instead="oneDNN multiplies what lies behind a row by 0, so that NaN there makes it NaN, whatever the masks; of"
         " fewer keys than fill a vector (32), without a mask, the fused kernel then loses it: a wrong number comes"
         " back",
-        advice="let every query see a key and fill padded positions with numbers, or take multiples of 32 as widths",
         applies=triggers.reads_past_a_row,
         change=triggers.spread_nan,
         pinned=MultiHead(dtype="bfloat16", L=17, S=33, head_dim=8, attn_mask=Mask("bool", "row")),
@@ -1136,7 +1071,6 @@ ENTRIES = (
         trigger="torch.compile, not with dynamic=True, and a src_key_padding_mask where the batch may be packed into a"
         " nested tensor, wherever its padding is",
         instead="TorchRuntimeError: fake tensors cannot be packed",
-        advice="enable_nested_tensor=False",
         applies=compiled.packs_fake_tensors,
         change=lambda computation, call: raising(
             computation,
@@ -1161,7 +1095,6 @@ ENTRIES = (
         trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
         " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
         instead="Unsupported: the encoder asks whether padding comes last, which breaks the graph",
-        advice="enable_nested_tensor=False, or use 2.10",
         applies=compiled.asks_in_a_graph,
         change=lambda computation, call: raising(
             computation, "Unsupported", "torch.* op returned non-Tensor[^$]*_nested_tensor_from_mask_left_aligned"
@@ -1183,7 +1116,6 @@ ENTRIES = (
         trigger="torch.compile with its backend inductor, and a src that is transposed in memory, on the native path of"
         " the encoder layer, where nothing breaks the graph",
         instead="AssertionError: strides are not as expected, since on fake tensors the layer keeps those of src",
-        advice="src.contiguous()",
         applies=compiled.strides_are_not_as_told,
         change=lambda computation, call: raising(computation, "AssertionError", "expected size .* stride"),
         pinned=Transformer(mode="compiled_inductor", layout="transposed", N=2, S=3, num_heads=2, head_dim=2),
@@ -1196,7 +1128,6 @@ ENTRIES = (
         clause=4,
         trigger="nested tensors, strided or jagged, in which all sequences of keys are empty",
         instead="RuntimeError from the conversion to a padded tensor, since 2.12 of a strided one an internal error",
-        advice="leave out batches in which there is nothing to attend to",
         applies=given_nested.attends_to_nothing,
         change=lambda computation, call: raising(
             computation,
@@ -1215,7 +1146,6 @@ ENTRIES = (
         trigger="nested tensors in which so many sequences of keys are empty that the samples have fewer scores than"
         " queries, on the math backend",
         instead="RuntimeError: what says which rows are hidden is given the memory of the scores, and needs more",
-        advice="leave out samples in which there is nothing to attend to",
         applies=given_nested.scores_less_than_it_asks,
         change=lambda computation, call: raising(computation, "RuntimeError", "setStorage: sizes .* are out of bounds"),
         pinned=ScaledDotProduct(
@@ -1236,7 +1166,6 @@ ENTRIES = (
         clause=4,
         trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
         instead="RuntimeError from to_padded_tensor, on CUDA AcceleratorError: an invalid argument",
-        advice="leave out such batches",
         applies=given_nested.weighs_nothing,
         change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
         pinned=MultiHead(mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")),
@@ -1252,7 +1181,6 @@ ENTRIES = (
         " enable_nested_tensor=True and mask_check=True",
         instead="NotImplementedError from a function that is none of the documented ones, where the layer alone says"
         " that it takes no masks beside nested tensors",
-        advice="give no padding mask: the sequences of a nested tensor have their lengths",
         applies=given_nested.is_asked_for_padding,
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "_nested_tensor_from_mask_left_aligned"
@@ -1276,7 +1204,6 @@ ENTRIES = (
         " dimensions",
         instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
         " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
-        advice="pad, and give a mask; or add a dimension of one head",
         applies=given_nested.has_no_backend,
         change=given_nested.find_no_backend,
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
@@ -1291,7 +1218,6 @@ ENTRIES = (
         trigger="a key that every query is told to ignore holds NaN or inf, and the call returns weights (or the"
         " release is 1.13)",
         instead="its score is NaN, and -inf added to that is NaN: weights and outputs of its sample are NaN",
-        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
         applies=triggers.hides_nonfinite_on("explicit"),
         change=triggers.add_to_nonfinite,
         pinned=MultiHead(S=2, nonfinite="nan", key_padding_mask=Mask("bool", "one")),
@@ -1305,7 +1231,6 @@ ENTRIES = (
         trigger="a key that every query is told to ignore holds NaN or inf, in eval without autograd, where the native"
         " path serves the call; not where nn.TransformerEncoder packs the batch, which leaves the position out",
         instead="the weights are right, but 0 * NaN is NaN: the outputs of its sample are NaN",
-        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
         applies=triggers.hides_nonfinite_on("native_mha", "native_layer"),
         change=triggers.fill_nonfinite,
         pinned=MultiHead(
@@ -1321,7 +1246,6 @@ ENTRIES = (
         trigger="a key or value that every query is told to ignore holds NaN or inf; since 2.1 under is_causal=True, on"
         " the CPU's fused kernel, a value alone, among the keys that it computes (in blocks of 512)",
         instead="a score of NaN stays NaN when -inf is added, and 0 * NaN is NaN: the outputs are NaN",
-        advice="fill what is hidden with numbers: x.masked_fill(key_padding_mask[..., None], 0)",
         applies=triggers.hides_nonfinite_on("sdpa"),
         change=triggers.multiply_nonfinite,
         pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),
@@ -1334,7 +1258,6 @@ ENTRIES = (
         clause=1,
         trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
         instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
-        advice="skip calls without heads, or use 2.12",
         applies=triggers.has_no_heads,
         change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
         pinned=ScaledDotProduct(batch=(1, 0)),

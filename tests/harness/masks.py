@@ -119,6 +119,24 @@ class Merged(Mask):
     key_padding_mask: Mask | None = None
 
 
+@dataclass(frozen=True)
+class SeeingFirst(Mask):
+    """A mask that leaves the first key to every query, and else hides what its pattern hides."""
+
+    def _hidden(self, shape, rng, is_padding):
+        hidden = super()._hidden(shape, rng, is_padding).copy()
+        hidden[..., :1] = False
+        return hidden
+
+
+@dataclass(frozen=True)
+class OverKeys(Mask):
+    """A mask of one column, expanded over all keys."""
+
+    def array(self, shape, dtype, seed, is_padding=False):
+        return np.broadcast_to(super().array((*shape[:-1], 1), dtype, seed, is_padding), shape)
+
+
 def _attention(pattern, shape, rng):
     B, L, S = shape
     b, i, j = np.ogrid[:B, :L, :S]

@@ -29,6 +29,18 @@ learned = parameter.detach().clone()
     parameter.data.copy_(learned)  # later"""
 )
 
+PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
+
+PRUNED_REFRESHED = f"""\
+{PRUNED}
+
+def refreshed(*given, **options):
+    for part in module.modules():
+        if isinstance(part, torch.nn.MultiheadAttention):
+            part.out_proj(part.out_proj.weight_orig.new_zeros(part.embed_dim))
+    return module(*given, **options)
+"""
+
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
 for part in module.modules():
@@ -156,6 +168,30 @@ def exported(*given, **options):
         programs.append(dynamic(*given, **options))
     return programs[0](*given, **options)
 """
+
+EXPORT_IN_ORDER = EXPORT_DYNAMIC.replace(
+    "    if not programs:\n",
+    "    names = inspect.signature(module.forward).parameters\n"
+    "    options = {name: options[name] for name in names if name in options}\n"
+    "    if not programs:\n",
+)
+
+# What warnings begin with that a caller may want to silence, by what they speak of.
+MESSAGES = {
+    "conversion": "Converting mask without torch.bool dtype to bool",
+    "prototype": "The PyTorch API of nested tensors is in prototype stage",
+}
+
+
+def silenced(message, called="module"):
+    """Text of the call that ignores a warning which begins so."""
+    return f"""\
+def silenced(*given, **options):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="{message}")
+        return {called}(*given, **options)
+"""
+
 
 _OPTIMIZED = """\
 def optimized(function, *given, **options):
@@ -450,3 +486,7 @@ def packed(*given, **options):
     its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]
     return module(*its, **options).values()
 """
+
+LOWER_RIGHT_SILENCED = f"""\
+{LOWER_RIGHT}
+{silenced("Lower right causal bias", "biased")}"""

@@ -195,6 +195,17 @@ _EXPORTED = Mode(
     **_TRACED,
 )
 
+_EXPORTED_DYNAMIC = replace(
+    _EXPORTED,
+    id="exported_dynamic",
+    kin="exported",
+    made=mode_text.EXPORT_DYNAMIC,
+    serves="sizes",
+    times=1,
+    calls=(MODULES,),
+    since="2.5",  # before, the sizes that may vary cannot be left to it
+)
+
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
@@ -480,16 +491,7 @@ MODES = (
         made=mode_text.EXPORT_STRICT,
         since="2.10",  # before, it takes a whole module of torch.nn for one operation
     ),
-    replace(
-        _EXPORTED,
-        id="exported_dynamic",
-        kin="exported",
-        made=mode_text.EXPORT_DYNAMIC,
-        serves="sizes",
-        times=1,
-        calls=(MODULES,),
-        since="2.5",  # before, the sizes that may vary cannot be left to it
-    ),
+    _EXPORTED_DYNAMIC,
     replace(
         _TORCHSCRIPT,
         id="scripted",
@@ -566,7 +568,25 @@ MODES = (
         for name in ("EFFICIENT", "CUDNN")
     ),
 )
-BY_ID = {mode.id: mode for mode in MODES}
+
+# Calls that are never generated: the remedies (remedies.py) change a call into them.
+REMEDIED = (
+    Mode("pruned_for_good", mode_text.PRUNED_FOR_GOOD),
+    Mode("pruned_refreshed", mode_text.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
+    replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=mode_text.EXPORT_IN_ORDER),
+    *(
+        Mode(f"silenced_{name}", mode_text.silenced(message), "silenced")
+        for name, message in mode_text.MESSAGES.items()
+    ),
+    replace(
+        _BIASED,
+        id="silenced_lower_right",
+        kin="causal_upper_left",
+        made=mode_text.LOWER_RIGHT_SILENCED,
+        called="silenced",
+    ),
+)
+BY_ID = {mode.id: mode for mode in (*MODES, *REMEDIED)}
 WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # which raise where TorchDynamo would break the graph
 
 

@@ -1,6 +1,7 @@
 """Runs a case on the torch that is installed, as a user would, and tells what was seen."""
 
 import copy
+import functools
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -349,10 +350,14 @@ class Typed(str):
 
     @property
     def value(self):
-        return eval(self, {"torch": torch})
+        return eval(self, {"torch": torch, "functools": functools})
 
 
-_CALLABLES = {"gelu_tanh": Typed('torch.nn.GELU(approximate="tanh")'), "silu": Typed("torch.nn.functional.silu")}
+_CALLABLES = {
+    "gelu_tanh": Typed('torch.nn.GELU(approximate="tanh")'),
+    "gelu_tanh_function": Typed('functools.partial(torch.nn.functional.gelu, approximate="tanh")'),
+    "silu": Typed("torch.nn.functional.silu"),
+}
 
 
 def constructor(case):

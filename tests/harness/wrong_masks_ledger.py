@@ -43,7 +43,6 @@ class WrongMaskDeviation:
     upstream: str
     instead: str
     effect: str
-    advice: str
     applies: Callable
     message: str = ""
     change: Callable | None = None
@@ -405,7 +404,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the mask is read as mask.view(L, L), or as mask.view(N * num_heads, L, L) if it is 3-D",
-        advice="check the mask's shape yourself, or try the call in training mode, which checks it",
         applies=lambda call, release: _is_viewed(call, release) and call.fault.kind in _HELD_RIGHT,
         change=_by_elements,
         devices=ON_BOTH,
@@ -417,7 +415,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="an attention mask (N, L, L) holds for all heads of its sample; without a padding mask it raises",
-        advice="give (N * num_heads, L, L): mask.repeat_interleave(num_heads, 0)",
         applies=lambda call, release: (
             _is_viewed(call, release) and call.fault.name == "slice_per_sample_beside_padding"
         ),
@@ -432,7 +429,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the mask is read as mask.view(N, L): a transposed one hides other keys than it says",
-        advice="check the mask's shape yourself, or try the call in training mode, which checks it",
         applies=lambda call, release: (
             _is_viewed_as_padding(call, release) and prod(call.shape) == prod(call.right_shape)
         ),
@@ -446,7 +442,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of a view of the mask as (N, 1, 1, L)",
         message=r"shape '\[\d+, 1, 1, \d+\]' is invalid for input of size \d+",
-        advice="compare the mask's shape with (N, L); the call in training mode names it",
         applies=lambda call, release: (
             _is_viewed_as_padding(call, release) and prod(call.shape) != prod(call.right_shape)
         ),
@@ -459,7 +454,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of a view of the mask as (1, 1, L, L), or of a 3-D one as (N, any, L, L)",
         message=r"shape '\[\d+, -?\d+, \d+, \d+\]' is invalid for input of size \d+",
-        advice="compare the mask's shape with (L, L); the call in training mode names it",
         applies=_cannot_be_viewed,
         devices=ON_BOTH,
     ),
@@ -470,7 +464,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="every query sees every key: neither the causal mask that the documentation promises nor an error",
-        advice="always give the causal mask together with the hint",
         applies=lambda call, release: call.fault.name.startswith("hint_without_mask") and _is_native(call, release),
         change=_as_specified,
         devices=ON_BOTH,
@@ -482,7 +475,6 @@ ENTRIES = (
         upstream="pytorch/pytorch#131254",
         instead=ACCEPTS,
         effect="a causal mask, aligned at the first query and the first key, is applied instead of the one given",
-        advice="check the mask's shape yourself before you give the hint",
         applies=_drops_the_mask,
         change=_causal_instead,
         devices=ON_BOTH,
@@ -495,7 +487,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of torch.baddbmm, of which the user knows nothing",
         message="Input dtypes must be the same, got: input",
-        advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=lambda call, release: bool(call.fault.precision) and _is_explicit(call, release),
         devices=ON_BOTH,
     ),
@@ -507,7 +498,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of scaled_dot_product_attention, and speaks of an attn_mask, which nobody gave",
         message="Expected attn_mask dtype to be bool or .*to match query dtype",
-        advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=_is_refused_as_attn_mask,
         devices=ON_BOTH,
     ),
@@ -519,7 +509,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error speaks of an attn_mask, which nobody gave",
         message=r"Expected attn_mask->sizes\(\)\[\d\] == (batch_size|seq_len) to be true",
-        advice="compare the mask's shape with (N, L)",
         applies=lambda call, release: (
             _is_native_padding(call, release) and call.shape != call.right_shape and not call.fault.beside
         ),
@@ -532,7 +521,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error comes from making a causal mask of the same dtype to compare it with",
         message=r"value cannot be converted to type u?int\d+_t without overflow",
-        advice="give the mask as bool",
         applies=lambda call, release: (
             call.fault.dtype in ("int64", "uint8") and call.argument == "tgt_mask" and _is_compared(call, release)
         ),
@@ -546,7 +534,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error is that of an addition, or of an expansion, of which the user knows nothing",
         message=r"The size of tensor a \(\d+\) must match the size of tensor b|doesn't match the broadcast shape",
-        advice="torch.broadcast_shapes(mask.shape, (*query.shape[:-1], key.shape[-2])) should be the latter",
         applies=lambda call, release: (
             call.module == _SDPA
             and call.shape not in (None, call.right_shape)
@@ -563,7 +550,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="it becomes is_causal=True: a square causal_lower_right, kept from the prompt while keys are cached, "
         "lets the next query see the first key alone",
-        advice="make the bias for each call: causal_lower_right(query.size(-2), key.size(-2))",
         applies=lambda call, release: _is_taken_for_a_hint(call) and call.shape != call.right_shape,
         change=_is_causal,
         devices=ON_BOTH,
@@ -576,7 +562,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="the mask is as many slices as the number of its variant (upper left 1, lower right 2), of whatever the "
         "memory holds; where N * num_heads is that number it is added to the scores",
-        advice="give modules the mask itself: torch.ones(L, L, dtype=torch.bool).triu(1)",
         applies=lambda call, release: (
             call.fault.name == "causal_bias" and (_is_explicit(call, release) or _is_native_layer(call, release))
         ),
@@ -590,7 +575,6 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="IndexError from the CPU's fused kernel, for any 1-D mask, of the right length or not",
         message="Dimension out of range",
-        advice="give the mask at least two dimensions: mask[None]",
         applies=_has_no_rows,
     ),
     WrongMaskDeviation(
@@ -600,7 +584,6 @@ ENTRIES = (
         upstream="pytorch/pytorch#187801",
         instead=ACCEPTS,
         effect="both apply: a query sees what the mask and the causal mask let it see",
-        advice="put the causal mask into attn_mask, and leave is_causal alone",
         applies=lambda call, release: call.fault.name == "mask_with_hint" and _is_fused(call, release),
         change=_causal_as_well,
     ),
@@ -612,7 +595,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="the mask is converted, but by the CPU's fused kernel beside a float64 query (fused-float32-mask);"
         " documented is a float mask of the query's own type",
-        advice="give the mask as mask.to(query.dtype): not every backend converts it",
         applies=lambda call, release: (
             call.fault.precision == "lower" and call.module == _SDPA and not _is_half_read(call, release)
         ),
@@ -627,7 +609,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="of each whole vector of 16 keys (AVX2: 8) the upper half has scores without scale and mask: hidden keys"
         " are seen",
-        advice="give the mask as bool, or as mask.to(query.dtype)",
         applies=_is_half_read,
         change=_by_half_vectors,
     ),
@@ -639,7 +620,6 @@ ENTRIES = (
         instead=ACCEPTS,
         effect="a query sees as many keys as there are values: behind the end of a shorter key those of the next head,"
         " or memory of something else",
-        advice="compare key.size(-2) with value.size(-2) yourself, or give a mask, which is compared with both",
         applies=_counts_values,
         change=_as_many_keys_as_values,
     ),
@@ -650,7 +630,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the result is on the CPU, and undefined: the kernel that should have computed it never ran",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
         change=_never_computed_beside_meta,
     ),
@@ -661,7 +640,6 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the result has no content",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_unnoticed,
         change=_on_meta,
     ),
@@ -675,7 +653,6 @@ ENTRIES = (
         message="Expected all tensors to be on the same device|with arguments from the 'Meta' backend"
         "|attempted to run this operator with Meta tensors|cannot be called on meta tensors"
         "|Tensor on device meta is not on the expected device",
-        advice="see that all buffers that hold masks have left the meta device",
         applies=_is_elsewhere_noticed,
     ),
     WrongMaskDeviation(
@@ -687,7 +664,6 @@ ENTRIES = (
         effect="the error is that of an addition, or a product, of which the user knows nothing; a CausalBias, whose"
         " memory is on the CPU, meets it too",
         message="Expected all tensors to be on the same device",
-        advice="move the mask to the device of the inputs",
         applies=_is_on_another_device,
         devices=ON_CUDA,
     ),

@@ -291,7 +291,7 @@ def test_the_page_loads_nothing(page):
 
 
 def test_links_of_the_markdown_resolve(made):
-    text = re.sub(r"^```.*?^```", "", made[MARKDOWN], flags=re.MULTILINE | re.DOTALL)  # code calls what it indexes
+    text = re.sub(r"^ *```.*?^ *```", "", made[MARKDOWN], flags=re.MULTILINE | re.DOTALL)  # code calls what it indexes
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert len(links) > 100
     assert not [link for link in links if not link.startswith("https://") and not (DOCS / link).exists()]

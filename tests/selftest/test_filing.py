@@ -19,9 +19,9 @@ ROW = next(call for call in CALLS if call.module == "Transformer" and call.fault
 ENVIRONMENT = {"torch": "2.15.0+cpu", "device": "cpu", "seed": "7"}
 
 
-def message(case):
+def message(case, deviations=()):
     mismatch = Mismatch("output", 0.5, float("nan"), (0, 0, 0), 0.0, 1e-9)
-    return explain(case, observe(case), Verdict(FAILS, (), (mismatch,)))
+    return explain(case, observe(case), Verdict(FAILS, deviations, (mismatch,)))
 
 
 def record(**tests):
@@ -43,6 +43,14 @@ def test_a_failure_leaves_a_script_and_an_issue(tmp_path):
     for words in ("1. The score", "4. A query that sees no key", "(exit code 1)", "seed: 7", "import torch"):
         assert words in text
     assert subprocess.run([sys.executable, place / "script.py"], capture_output=True, check=False).returncode == 1
+
+
+def test_an_issue_names_the_remedies_of_what_is_known_of_the_call(tmp_path):
+    text = message(EMPTY_ROW, ("empty-row-nan-explicit", "native-layer-float-mask"))
+    (place,) = file_failures(record(known={"outcome": "failed", "message": text}), tmp_path)
+    issue = (place / "issue.md").read_text()
+    assert "- empty-row-nan-explicit: Call with need_weights=False (from 2.5" in issue
+    assert "- native-layer-float-mask: Call torch.backends.mha.set_fastpath_enabled(False) first (" in issue
 
 
 def test_a_wrong_mask_leaves_its_row(tmp_path):

@@ -18,9 +18,11 @@ from tests.harness.setting import CPU
 from tests.harness.subject import observe
 from tests.harness.verdict import bounds, predict
 
-from .python_text import Bracketed, Suite, listed, number
+from .python_text import Bracketed, Suite, listed, number, rendered
 from .standalone import assembled, drawn
 from .typed_call import TypedCall
+
+_IN_ONE_LINE = 400  # so that a change of one argument changes one line
 
 # What a script can look at.
 RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS = "results", "gradients", "errors", "warnings", "arguments"
@@ -43,6 +45,14 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
             about, kept = about - {RESULTS, GRADIENTS}, None
     text = _CaseScript(case, typed, about, leaves, kept, TypedCall(after, setting) if after else None)
     return assembled(text.blocks(), setting, head, typed.mode.begins)
+
+
+def call_lines(case, setting=CPU):
+    """The lines of the call alone, a statement each, its module without its parameters' values."""
+    typed = TypedCall(case, setting)
+    text = _CaseScript(case, typed, frozenset(), ())
+    made = (*text.switches(), *typed.parameters(with_values=False), *typed.inputs(), *typed.masks())
+    return [line for part in (*made, *typed.requirements(), *text.call()) for line in rendered(part, _IN_ONE_LINE)]
 
 
 @dataclass(frozen=True)

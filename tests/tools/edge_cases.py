@@ -16,6 +16,7 @@ from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
 from .ranges import in_words, minor, on_device
 from .records import Record
+from .remedied import Shown, shown_remedies, why_none
 from .reproduce import script_of_entry
 
 # The states of a cell, beside those that a record knows.
@@ -79,7 +80,8 @@ class EdgeCase:
     clause: int
     trigger: str
     instead: str
-    advice: str
+    remedies: tuple[Shown, ...]
+    why_none: str
     upstream: str
     where: tuple[tuple[str, str], ...]
     devices: tuple[str, ...]
@@ -188,7 +190,8 @@ def _edge_case(entry, exemplify, columns):
         id=entry.id,
         title=entry.title,
         present_in=_present_in(entry.id, columns),
-        advice=entry.advice,
+        remedies=shown_remedies(entry, example.pop("call", None)),
+        why_none=why_none(entry),
         upstream=entry.upstream,
         where=_where(entry.id, records),
         devices=tuple(dict.fromkeys(record.device for record in showing)),
@@ -252,14 +255,16 @@ def _wrong_call_of(entry, record):
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
-    texts = [f"import torch\n\n{source(call, release.setting)}\n" for call in calls]
+    texts = {f"import torch\n\n{source(call, release.setting)}\n": call for call in calls}
+    code = min(texts, key=len, default="")
     return {
         "kind": kind_of_wrong_mask(entry),
         "clause": _WRONG_MASKS_CLAUSE,
         "trigger": f"a wrong mask: {faults}" if faults else "",
         "instead": entry.effect,
         "seen": f"{finding['cases']:,} of the {len(ROWS):,} calls with a wrong mask or sequence,",
-        "code": min(texts, key=len, default=""),
+        "code": code,
+        "call": texts.get(code),
     }
 
 

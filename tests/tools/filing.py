@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness import ledger, wrong_masks_ledger
 from tests.harness.case_text import parse
 from tests.harness.dropping import UnlikeDropout
 from tests.harness.record import CRASH, FAILED
@@ -14,6 +15,7 @@ from tests.harness.wrong_sequences import ROWS
 
 from .case_script import script
 from .edge_cases import read_clauses
+from .remedied import sentences
 from .wrong_mask_script import wrong_mask_script
 
 _SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"
@@ -85,6 +87,20 @@ def file_failures(record, folder):
     return written
 
 
+def _remedies(failure):
+    """What to do about the deviations that are known to meet in the call."""
+    found = re.search(
+        r"the deviations that the ledger knows here: (.*)|what the ledger knows here: (\S+),", failure.message
+    )
+    if found is None:
+        return
+    entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+    yield from ("## What to do about what is known here", "")
+    for id in re.split(", ", found[1] or found[2]):
+        yield from (f"- {id}: {sentence}" for sentence in sentences(entries[id]))
+    yield ""
+
+
 def _output(path):
     """What the script prints on the torch that is installed, and its exit code."""
     try:
@@ -123,6 +139,7 @@ def issue(failure, text, output, environment):
         output.rstrip(),
         "```",
         "",
+        *_remedies(failure),
         "## Releases",
         "",
         "| release | |",

@@ -45,7 +45,6 @@ def _section(case, catalogue):
         "Expected": clause,
         "When": as_markdown(case.trigger),
         "Instead": as_markdown(case.instead),
-        "What to do": as_markdown(case.advice),
         "Releases": case.releases,
         "Modules": ", ".join(f"`{module}`" for module in case.modules),
         "Paths": ", ".join(f"`{path}`" for path in case.paths),
@@ -55,9 +54,20 @@ def _section(case, catalogue):
         "Id": f"`{case.id}`",
     }
     yield from (f"- **{name}:** {words}" for name, words in facts.items() if words)
+    yield from _remedies(case)
     if case.code:
         yield from ("", "<details><summary>The least code that shows it</summary>", "")
         yield from ("```python", case.code.strip(), "```", "", "</details>")
+
+
+def _remedies(case):
+    """What to do, the cheapest first, with the lines that change."""
+    yield f"- **What to do:** no remedy: {as_markdown(case.why_none)}" if case.why_none else "- **What to do:**"
+    for remedy in case.remedies:
+        facts = f" *({as_markdown(remedy.facts)})*" if remedy.facts else ""
+        yield f"  - {as_markdown(remedy.text)}{facts}"
+        if remedy.diff:
+            yield from ("", "    ```diff", *(f"    {line}" for line in remedy.diff.splitlines()), "    ```", "")
 
 
 def _ways(catalogue):

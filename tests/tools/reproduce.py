@@ -30,6 +30,7 @@ from tests.harness.wrong_masks import not_applicable
 from tests.harness.wrong_sequences import ROWS
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
+from .remedied import sentences
 from .standalone import heading
 from .wrong_mask_script import wrong_mask_script
 
@@ -37,8 +38,8 @@ from .wrong_mask_script import wrong_mask_script
 def script_of_entry(entry, setting=CPU):
     """The script of an entry of either ledger: of its pinned case, or of its first row."""
     if isinstance(entry, ledger.Deviation):
-        return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry))
-    return wrong_mask_script(first_row(entry), setting, heading(entry))
+        return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
+    return wrong_mask_script(first_row(entry), setting, heading(entry, sentences(entry)))
 
 
 def shown_by(entry):

@@ -39,10 +39,10 @@ def assembled(blocks, setting=CPU, head=(), begins=""):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def heading(entry):
-    """The comment that tells what a script of this entry of a ledger shows."""
+def heading(entry, remedies):
+    """The comment that tells what a script of this entry of a ledger shows, and its remedies, a sentence each."""
     known = f" ({entry.upstream})" if entry.upstream.startswith("pytorch") else ""
-    sentences = (f"{entry.title}{known}.", f"To avoid it: {entry.advice}.")
+    sentences = (f"{entry.title}{known}.", *(f"To avoid it: {remedy}" for remedy in remedies))
     hanging = {"initial_indent": "# ", "subsequent_indent": "#     "}
     return [line for sentence in sentences for line in wrap(sentence, WIDTH, **hanging)]
 

@@ -1,0 +1,159 @@
+"""What to do about each entry of the ledger of wrong masks: a change of the call, or a check to make before it.
+
+The changed call is right, so that it must be accepted, or it is still wrong, and must raise an error that names the
+mask.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .cases import is_padding
+from .setting import contains
+from .wrong_masks import ACCEPTS, HEADS, RAISES, Fault, L, N, S
+
+
+@dataclass(frozen=True)
+class WrongMaskRemedy:
+    """text: an imperative sentence. releases: in which it helps, as a version specifier. cost: in words, or empty.
+
+    change: WrongCall -> WrongCall, or None for a call that it says nothing about. becomes: ACCEPTS or RAISES, the
+    outcome of the changed call. check: WrongCall -> a Python expression that is True of a right mask and False of the
+    wrong one; in place of a change. tested: whether a release that is installed can be asked.
+    """
+
+    text: str
+    change: Callable | None = None
+    check: Callable | None = None
+    releases: str = ">=1.13"
+    becomes: str = ACCEPTS
+    only_in_words: str = ""
+    cost: str = ""
+    tested: bool = True
+    upgrade: bool = False
+
+    def holds_in(self, version):
+        """True if it helps in this release (a packaging.version.Version)."""
+        return contains(self.releases, version)
+
+    def applied(self, call):
+        """The changed call, or None where the remedy says nothing about it."""
+        return self.change(call)
+
+
+RIGHT = Fault("right")  # which is none
+
+
+def right(call):
+    """The call with a right mask."""
+    return replace(call, fault=replace(RIGHT, dtype="bool", inputs=call.fault.inputs))
+
+
+def with_fault(**values):
+    """The call with something else that is wrong, or no more."""
+    return lambda call: replace(call, fault=replace(call.fault, **values))
+
+
+def in_training(call):
+    """The call in training mode; a hint keeps it there from looking at the mask."""
+    return None if call.fault.hint else replace(call, mode="training")
+
+
+def _sequence(call, size):
+    """The input that has this length, in words of the call."""
+    names = {"query": L, "tgt": L, "key": S, "src": S, "memory": S}
+    return next(name for name in call.callee.inputs if names[name] == size)
+
+
+def _size(call, size):
+    name = _sequence(call, size)
+    is_sequence_first = call.callee.variant == "sequence_first" or (
+        not call.callee.made and call.module == "multi_head_attention_forward"
+    )
+    if call.module == "scaled_dot_product_attention":
+        return f"{name}.shape[-2]"
+    return f"{name}.shape[{0 if is_sequence_first or not call.callee.is_batched else 1}]"
+
+
+def has_right_shape(call):
+    """The check of a mask's shape, against those of the inputs."""
+    if is_padding(call.argument):
+        return f"mask.shape == ({call.callee.inputs[0]}.shape[0], {_size(call, call.right_shape[-1])})"
+    sizes = ", ".join(_size(call, size) for size in call.right_shape)
+    return f"mask.shape == ({sizes})"
+
+
+def broadcasts(call):
+    """The check of a mask that scaled_dot_product_attention takes."""
+    del call
+    return "mask.ndim <= query.ndim and mask.expand(*query.shape[:-1], key.shape[-2]) is not None"
+
+
+def is_there(call):
+    """The check of where a mask is."""
+    return f"mask.device == {call.callee.inputs[0]}.device"
+
+
+_SHAPE = WrongMaskRemedy("Compare the mask's shape with the lengths before the call.", check=has_right_shape)
+_TRAINING = WrongMaskRemedy(
+    "Try the call once in training mode, where the error names the mask.",
+    in_training,
+    becomes=RAISES,
+    only_in_words="if no hint is given",
+)
+_AS_BOOL = WrongMaskRemedy("Give the mask as bool.", with_fault(dtype="bool"), cost="a bool mask can only hide")
+_PRECISION = (
+    WrongMaskRemedy("Give the mask as mask.to(query.dtype).", lambda call: with_fault(dtype=call.fault.inputs)(call)),
+    _AS_BOOL,
+)
+_DEVICE = (
+    WrongMaskRemedy("Move the mask to the device of the inputs.", with_fault(elsewhere=False)),
+    WrongMaskRemedy("Compare the mask's device with that of the inputs before the call.", check=is_there),
+)
+_WITHOUT_HINT = WrongMaskRemedy(
+    "Leave out the hint: the error then names the mask.", with_fault(hint=False), becomes=RAISES
+)
+
+REMEDIES = {
+    "native-mask-by-elements": (_SHAPE, _TRAINING),
+    "native-mask-per-sample": (
+        WrongMaskRemedy(
+            "Give a slice for each head: mask.repeat_interleave(num_heads, 0).",
+            with_fault(shape=lambda rows, keys: (N * HEADS, rows, keys)),
+            cost="memory for the mask",
+        ),
+        _SHAPE,
+    ),
+    "native-mask-size-unnamed": (_SHAPE, _TRAINING),
+    "native-hint-without-mask": (WrongMaskRemedy("Give the causal mask itself.", right, cost="memory for the mask"),),
+    "hint-hides-mask": (_SHAPE, _WITHOUT_HINT),
+    "explicit-mask-precision-unnamed": _PRECISION,
+    "padding-precision-as-attn-mask": _PRECISION,
+    "native-padding-size-as-attn-mask": (_SHAPE,),
+    "decoder-integer-mask-unnamed": (_AS_BOOL,),
+    "sdpa-mask-shape-unnamed": (
+        WrongMaskRemedy(
+            "See that the mask broadcasts to (*query.shape[:-1], key.shape[-2]) before the call.", check=broadcasts
+        ),
+    ),
+    "causal-bias-size-ignored": (
+        WrongMaskRemedy(
+            "Make the bias for each call: causal_lower_right(query.size(-2), key.size(-2)).",
+            with_fault(shape=RIGHT.shape),
+        ),
+        _SHAPE,
+    ),
+    "causal-bias-as-memory": (
+        WrongMaskRemedy("Give the mask itself: torch.ones(L, L, dtype=torch.bool).triu(1).", right),
+    ),
+    "sdpa-mask-1d-unnamed": (
+        WrongMaskRemedy("Give a mask of two dimensions: mask[None], of one for each key.", right),
+    ),
+    "sdpa-mask-with-hint": (
+        WrongMaskRemedy("Put the causal mask into attn_mask, and leave out is_causal.", with_fault(hint=False)),
+    ),
+    "sdpa-float32-mask": _PRECISION,
+    "meta-mask-undefined": _DEVICE,
+    "meta-mask-meta-result": _DEVICE,
+    "meta-mask-unnamed": _DEVICE,
+    "cpu-mask-unnamed": tuple(replace(remedy, tested=False) for remedy in _DEVICE),
+}

@@ -1,0 +1,148 @@
+"""Generated calls that show an entry of the ledger: its least case, onto which parts of other calls are grafted."""
+
+import random
+from dataclasses import fields, replace
+from functools import cache
+from time import process_time
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.harness import checking, ledger
+from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.modes import BY_ID
+from tests.harness.situations import Call
+from tests.harness.strategies import adapted, cases_of, suits
+from tests.harness.subject import is_withheld, observe
+from tests.harness.verdict import CONFORMS, DEVIATES, predict
+
+POOL, TRIES = 150, 3000
+
+# Fields that make sense together.
+_SIZES = {"batch", "mask_batch", "broadcast", "L", "S", "D", "Dv", "kv_heads", "N", "T"}
+_HEADS = {"num_heads", "head_dim", "kdim", "vdim"}
+_WAYS = {"mode", "module", "only", "static", "functional", "nan_query"}
+
+
+@cache
+def pool(release, module, of):
+    """Calls of the module, in eager mode. of: the seed."""
+    cases = []
+    for inference in (False, True):
+
+        @seed(f"{of} {module}")
+        @settings(
+            max_examples=POOL,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(cases_of(release, module, inference))
+        def collect(case):
+            cases.append(case)
+
+        collect()
+    return cases
+
+
+def grafts(entry, release, of=0):
+    """Cases like the pinned one, always others: some of their fields are those of a generated case."""
+    rng = random.Random(f"{of} {entry.id}")
+    scions = pool(release, entry.pinned.module, of)
+    names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
+    groups = [[name] for name in names] + [sorted(_SIZES & vars(entry.pinned).keys())]
+    groups += [[name] for name in names if name.endswith("mask")] * 3
+    groups += [sorted(_HEADS & vars(entry.pinned).keys())] * isinstance(entry.pinned, MultiHead)
+    while True:
+        scion, chosen = rng.choice(scions), rng.sample(groups, rng.randint(1, 5))
+        case = replace(entry.pinned, **{name: getattr(scion, name) for group in chosen for name in group})
+        case = replace(case, seed=rng.randrange(2**16))
+        if masks_of(case).keys() >= masks_of(entry.pinned).keys() and is_sound(case, release):
+            yield case
+
+
+def is_sound(case, release):
+    """True if it can be called: no field contradicts another."""
+    mode = BY_ID[case.mode]
+    if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        return _is_sound_alone(case)
+    if not case.batched and case.N != 1:
+        return False
+    if isinstance(case, MultiHead):
+        is_alike = case.attention == "self" or case.attention == "copies"
+        has_sizes = case.attention == "distinct" or (case.kdim is None and case.vdim is None)
+        is_hinted = not case.is_causal or (case.attn_mask is not None and case.attn_mask.pattern == "causal")
+        return (not is_alike or case.L == case.S) and has_sizes and is_hinted
+    hints = ((getattr(case, f"{name}_is_causal"), getattr(case, f"{name}_mask")) for name in ("src", "tgt", "memory"))
+    return all(not hint or (mask is not None and mask.pattern == "causal") for hint, mask in hints)
+
+
+def _is_sound_alone(case):
+    mask = case.attn_mask
+    if case.is_causal and mask is not None:
+        return False
+    if mask is None and (case.mask_batch or case.broadcast):
+        return False
+    return not (mask and mask.over_heads and len(case.mask_batch) < 2)
+
+
+def shown(case, run):
+    """The ids of the entries that the call shows, empty if it is not as predicted."""
+    observation = observe(case, run.device)
+    if is_withheld(observation):
+        return ()
+    call = Call(case, run.release, observation.served)
+    if checking.refusal(call):
+        return ()
+    verdict = checking.judge(case, observation, ledger.applying(call, run.entries), checking.announces(call))
+    return verdict.deviations if verdict.status == DEVIATES else ()
+
+
+def asked(entry, remedies, run, number, seconds, of=0):
+    """{position of a remedy: calls that show the entry}: the pinned case, and up to `number` others that it changes.
+
+    A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
+    """
+    alike, version = set(shown(entry.pinned, run)), run.release.version
+    assert entry.id in alike, f"{entry.id} is not shown by its own least case"
+    found = {
+        place: [entry.pinned] * (remedy.applied(entry.pinned, version) is not None)
+        for place, remedy in enumerate(remedies)
+    }
+    full = {place: number + len(cases) for place, cases in found.items()}
+    start, seen = process_time(), {entry.pinned}
+    for tried, case in enumerate(grafts(entry, run.release, of)):
+        open_ones = [place for place in found if len(found[place]) < full[place]]
+        if not open_ones or tried > TRIES or process_time() - start > seconds:
+            break
+        taking = [
+            place for place in open_ones if case not in seen and remedies[place].applied(case, version) is not None
+        ]
+        seen.add(case)
+        if taking and entry.id in (ids := _shown_if_possible(case, run)) and ids <= alike:
+            for place in taking:
+                found[place].append(case)
+    return found
+
+
+def _shown_if_possible(case, run):
+    try:
+        return set(shown(case, run))
+    except Exception:  # a grafted case can be none in any way
+        return set()
+
+
+def outcome(case, run):
+    """None if the call does what is specified, else what it does instead, in words."""
+    if not run.release.offers(case):
+        return "this release cannot be asked"
+    observation = observe(case, run.device)
+    verdict = checking.judge(case, observation, (), checking.announces(Call(case, run.release)))
+    known = ledger.applying(Call(case, run.release, observation.served), run.entries)
+    model = predict(case, known)
+    if verdict.status == CONFORMS and not (model.undefined or model.may_be_nan or model.undefined_gradient):
+        return None
+    ids = ", ".join(entry.id for entry in known) or "no entry of the ledger"
+    return f"{'; '.join(mismatch.what for mismatch in verdict.mismatches)} ({ids} applies): {observation.error}"

@@ -1,0 +1,67 @@
+"""Every remedy, on the release that is installed: what a call that shows an entry becomes must be what is specified."""
+
+import random
+
+import pytest
+
+from tests.harness import ledger, wrong_masks_ledger
+from tests.harness.failure import shortest_repr
+from tests.harness.modes import BY_ID
+from tests.harness.remedies import ENOUGH, FEWER, remedies_of
+from tests.harness.session import PRESENT
+
+from . import wrong_calls
+from .showing import asked, outcome
+
+ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
+SECONDS, SECONDS_OF_DEAR = 10, 60  # of CPU time, to look for calls
+
+
+def is_shown(entry, run):
+    """True if this release, on this machine, has what the entry says."""
+    is_there = entry.is_asked_late or run.findings[entry.id].status == PRESENT
+    return entry.concerns(run.release) and run.release.offers(entry.pinned) and is_there and not entry.ends
+
+
+def failures(remedy, cases, run):
+    """(call, what comes out) of each changed call that is not as specified."""
+    changed = [remedy.applied(case, run.release.version) for case in cases]
+    outcomes = ((case, outcome(case, run)) for case in changed)
+    return [f"{shortest_repr(case)}: {said}" for case, said in outcomes if said]
+
+
+@ENTRIES
+def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
+    if not is_shown(entry, run):
+        pytest.skip("not shown here")
+    remedies = [remedy for remedy in remedies_of(entry) if remedy.holds_in(run.release.version) and not remedy.upgrade]
+    number, _ = FEWER.get(entry.id, (ENOUGH, ""))
+    seconds = SECONDS_OF_DEAR if BY_ID[entry.pinned.mode].compiles else SECONDS
+    found = asked(entry, remedies, run, number, seconds, request.config.getoption("hypothesis_seed") or 0)
+    for remedy, cases in zip(remedies, found.values(), strict=True):
+        generated = len(cases) - (entry.pinned in cases)
+        print(f"{entry.id}: {generated} generated calls: {remedy.text}")
+        assert generated >= number, f"{entry.id}: only {generated} calls were found for: {remedy.text}"
+        assert not (wrong := failures(remedy, cases, run)), f"{entry.id}: {remedy.text}\n" + "\n".join(wrong)
+
+
+@ENTRIES
+def test_a_release_that_is_a_remedy_does_what_is_specified(entry, run):
+    if not any(remedy.upgrade and remedy.holds_in(run.release.version) for remedy in remedies_of(entry)):
+        pytest.skip("no such release")
+    assert outcome(entry.pinned, run) is None
+
+
+@pytest.mark.parametrize("entry", wrong_masks_ledger.ENTRIES, ids=lambda entry: entry.id)
+def test_what_a_remedy_makes_of_wrong_masks_is_accepted_or_refused_by_name(entry, run):
+    if not entry.concerns(run.release):
+        pytest.skip("of other releases")
+    rows = wrong_masks_ledger.rows(entry, run.release)
+    for remedy in remedies_of(entry):
+        if not remedy.holds_in(run.release.version):
+            continue
+        calls = [call for call in rows if remedy.check or remedy.applied(call)]
+        assert calls, remedy.text
+        calls = random.Random(entry.id).sample(calls, min(ENOUGH, len(calls)))
+        outcomes = ((call, wrong_calls.outcome(remedy, call, run.setting)) for call in calls)
+        assert not (wrong := [f"{call.id}: {said}" for call, said in outcomes if said]), f"{remedy.text}: {wrong}"
