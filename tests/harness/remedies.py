@@ -264,11 +264,14 @@ PADDED = Remedy(
     "Give a padded batch, and the padding as attn_mask.", changed(mode="eager"), ">=2.5", cost="speed and memory"
 )
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
+_LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
 BY_SMALLER_NUMBER = Remedy(
-    "Mask with -100 in place of finfo.min.",
-    with_masks(lambda mask: replace(mask, values="negative") if mask.values == "min" else mask),
+    "Mask with -100 in place of -1e9 or finfo.min.",
+    with_masks(lambda mask: replace(mask, values="negative") if mask.values in _LARGE else mask),
     cost="other numbers where every key is masked: scores count",
 )
+IN_ITS_DTYPE = Remedy("Give the mask as mask.to(query.dtype).", with_masks(lambda mask: replace(mask, dtype=None)))
+FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))
 AS_FUNCTION = Remedy(
     "Give the activation as a function: functools.partial(torch.nn.functional.gelu, approximate='tanh').",
     changed(activation="gelu_tanh_function"),
@@ -358,6 +361,21 @@ REMEDIES = {
     ),
     "causal-hint-hides-appended-keys": (Remedy("Leave out the hint.", changed(is_causal=False)),),
     "flash-gradient-finfo-min": (MATH, BY_SMALLER_NUMBER),
+    "explicit-mask-overflows": (BY_SMALLER_NUMBER,),
+    "sdpa-mask-overflows": (BY_SMALLER_NUMBER, upgrade("2.5")),
+    "flash-float32-mask": (IN_ITS_DTYPE, MATH),
+    "hidden-nan-explicit": (FILLED,),
+    "hidden-nan-native": (FILLED,),
+    "hidden-nan-sdpa": (FILLED,),
+    "flash-no-heads": (upgrade("2.12"),),
+    "traced-causal-mask": (
+        Remedy("Give a hint that is False, such as src_is_causal=False.", _without_hints, only=(HAS_HINTS,)),
+        without("torch.jit.trace", cost="no trace"),
+    ),
+    "autocast-mask-raises": (without("torch.autocast", cost="speed and memory"), upgrade("2.2")),
+    "autocast-native-attention-raises": (*off_the_fast_path(), upgrade("2.2")),
+    "autocast-native-attention-empty": (without("torch.autocast", cost="speed and memory"), upgrade("2.2")),
+    "compiled-whole-padding-raises": (NOT_NESTED, *off_the_fast_path(), upgrade("2.10")),
     "flash-causal-negative-scale": (
         Remedy("Give a causal attn_mask in place of is_causal=True.", _causal, cost="memory for the mask"),
         MATH,
@@ -584,6 +602,8 @@ FEWER = {
     "scripted-native-no-weights": (12, "a call takes a tenth of a second, as it is scripted"),
     "scripted-without-bias": (12, "a call takes a tenth of a second, as it is scripted"),
     "compiled-nested-raises": (6, "a call takes half a second, as it is compiled"),
+    "compiled-whole-padding-raises": (6, "a call takes half a second, as it is compiled"),
+    "traced-causal-mask": (12, "a call takes a tenth of a second, as it is traced"),
 }
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from .cases import is_padding
 from .setting import contains
-from .wrong_masks import ACCEPTS, HEADS, RAISES, Fault, L, N, S
+from .wrong_masks import ACCEPTS, HEADS, RAISES, Fault, N
+from .wrong_sequences import WrongSequence
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ def right(call):
     return replace(call, fault=replace(RIGHT, dtype="bool", inputs=call.fault.inputs))
 
 
+def without_fault(call):
+    """The call with sequences and masks of the right shapes, whatever was wrong with it."""
+    if isinstance(call, WrongSequence):
+        return replace(call, fault=replace(call.fault, name="right", more=(0, 0, 0), view=False))
+    fault = call.fault
+    return replace(call, fault=replace(RIGHT, inputs=fault.inputs, samples=fault.samples, beside=fault.beside))
+
+
 def with_fault(**values):
     """The call with something else that is wrong, or no more."""
     return lambda call: replace(call, fault=replace(call.fault, **values))
@@ -60,8 +69,7 @@ def in_training(call):
 
 def _sequence(call, size):
     """The input that has this length, in words of the call."""
-    names = {"query": L, "tgt": L, "key": S, "src": S, "memory": S}
-    return next(name for name in call.callee.inputs if names[name] == size)
+    return next(name for name in call.callee.inputs if call.length(name) == size)
 
 
 def _size(call, size):
@@ -124,6 +132,15 @@ REMEDIES = {
         _SHAPE,
     ),
     "native-mask-size-unnamed": (_SHAPE, _TRAINING),
+    "native-padding-by-elements": (_SHAPE, _TRAINING),
+    "native-padding-size-unnamed": (_SHAPE, _TRAINING),
+    "fused-float32-mask": _PRECISION,
+    "sdpa-value-length": (
+        WrongMaskRemedy(
+            "Compare the lengths of key and value before the call.",
+            check=lambda call: "key.shape[-2] == value.shape[-2]",
+        ),
+    ),
     "native-hint-without-mask": (WrongMaskRemedy("Give the causal mask itself.", right, cost="memory for the mask"),),
     "hint-hides-mask": (_SHAPE, _WITHOUT_HINT),
     "explicit-mask-precision-unnamed": _PRECISION,

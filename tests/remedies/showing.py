@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.harness import checking, ledger
 from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.dispatch import fills_padding
 from tests.harness.modes import BY_ID
 from tests.harness.situations import Call
 from tests.harness.strategies import adapted, cases_of, suits
@@ -96,8 +97,13 @@ def shown(case, run):
     call = Call(case, run.release, observation.served)
     if checking.refusal(call):
         return ()
-    verdict = checking.judge(case, observation, ledger.applying(call, run.entries), checking.announces(call))
+    verdict = _judged(call, observation, ledger.applying(call, run.entries))
     return verdict.deviations if verdict.status == DEVIATES else ()
+
+
+def _judged(call, observation, deviations):
+    release = call.release
+    return checking.judge(call.case, observation, deviations, checking.announces(call), fills_padding(release))
 
 
 def asked(entry, remedies, run, number, seconds, of=0):
@@ -139,7 +145,7 @@ def outcome(case, run):
     if not run.release.offers(case):
         return "this release cannot be asked"
     observation = observe(case, run.device)
-    verdict = checking.judge(case, observation, (), checking.announces(Call(case, run.release)))
+    verdict = _judged(Call(case, run.release), observation, ())
     known = ledger.applying(Call(case, run.release, observation.served), run.entries)
     model = predict(case, known)
     if verdict.status == CONFORMS and not (model.undefined or model.may_be_nan or model.undefined_gradient):
