@@ -101,7 +101,10 @@ WEIGHTS = Condition(
     lambda case: getattr(case, "need_weights", False),
 )
 NO_INPUT_GRADIENT = Condition("no input requires a gradient", lambda case: case.autograd in UNRECORDED)
-HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0)
+HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0 and 0 not in case.batch)
+OWN_DTYPE = Condition(
+    "masks are of the inputs' dtype, or bool", lambda case: all(mask.dtype is None for mask in masks_of(case).values())
+)
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
 EAGER = Condition("it is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
 HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
@@ -175,10 +178,13 @@ def until(version, condition):
 SEES_A_KEY_BEFORE_2_5 = until("2.5", EVERY_QUERY_SEES_A_KEY)  # else there is NaN off the native paths, too
 
 
+_OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse a mask of another dtype
+
+
 def fast_path_off(only=(), **more):
     """set_fastpath_enabled(False)."""
     return Remedy(
-        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, SEES_A_KEY_BEFORE_2_5), _GLOBAL
+        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), _GLOBAL
     )
 
 
@@ -187,7 +193,7 @@ def sequences_first(only=(), **more):
     return Remedy(
         f"{_SEQUENCES_FIRST}.",
         changed(batch_first=False, **more),
-        only=(BATCHED, *only, SEES_A_KEY_BEFORE_2_5),
+        only=(BATCHED, *only, *_OFF_NATIVE),
         cost=_SLOWER,
     )
 
@@ -197,7 +203,7 @@ def recorded(only=(), **more):
     return Remedy(
         "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
         changed(autograd="grad", **more),
-        only=(*only, SEES_A_KEY_BEFORE_2_5),
+        only=(*only, *_OFF_NATIVE),
         cost=_RECORDED,
     )
 
@@ -265,9 +271,11 @@ PADDED = Remedy(
 )
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
 _LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
+_smaller = with_masks(lambda mask: replace(mask, values="negative") if mask.values in _LARGE else mask)
 BY_SMALLER_NUMBER = Remedy(
     "Mask with -100 in place of -1e9 or finfo.min.",
-    with_masks(lambda mask: replace(mask, values="negative") if mask.values in _LARGE else mask),
+    _smaller,
+    only=(Condition("every query then sees a key", lambda case: EVERY_QUERY_SEES_A_KEY.holds(_smaller(case))),),
     cost="other numbers where every key is masked: scores count",
 )
 IN_ITS_DTYPE = Remedy("Give the mask as mask.to(query.dtype).", with_masks(lambda mask: replace(mask, dtype=None)))

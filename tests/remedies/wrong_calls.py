@@ -1,10 +1,15 @@
 """Calls with a wrong mask and what a remedy makes of them, run as the text that a reader sees."""
 
+import numpy as np
 import torch
 
+from tests.harness.behaviours import with_masks
 from tests.harness.wrong_mask_results import compare
 from tests.harness.wrong_masks import ACCEPTS, observe, source
 from tests.harness.wrong_masks_remedies import without_fault
+
+
+_NO_ARGUMENT = ("module", "result", "with", " ")  # so begin the lines of a call that make none of its arguments
 
 
 def outcome(remedy, call, setting):
@@ -15,8 +20,17 @@ def outcome(remedy, call, setting):
     found = observe(changed, setting)
     if found.kind != remedy.becomes:
         return f"{found.kind}: {found.error}"
-    mismatches = compare(changed, found).mismatches if found.kind == ACCEPTS else ()
+    mismatches = compare(changed, found, _as_the_bias_says).mismatches if found.kind == ACCEPTS else ()
     return "; ".join(mismatch.what for mismatch in mismatches) or None
+
+
+def _as_the_bias_says(computation, call):
+    """The computation with the mask that a CausalBias of the right size stands for."""
+    if not call.fault.bias:
+        return computation
+    L, S = call.right_shape
+    last = np.arange(L)[:, None] + (S - L if call.fault.bias == "causal_lower_right" else 0)
+    return with_masks(computation, {"attn_mask": np.arange(S) <= last})
 
 
 def _outcome_of_check(remedy, call, setting):
@@ -29,8 +43,8 @@ def _outcome_of_check(remedy, call, setting):
 def _says(expression, call, setting):
     """What the check says of the arguments of the call."""
     names = {"torch": torch}
-    lines = [line for line in source(call, setting).splitlines() if " = torch." in line or line.startswith("import")]
-    exec("\n".join(line for line in lines if not line.startswith("module")), names)
+    lines = [line for line in source(call, setting).splitlines() if not line.startswith(_NO_ARGUMENT)]
+    exec("\n".join(lines), names)
     try:
         return eval(expression, names)
     except RuntimeError:  # as expand() raises where a mask does not fit
