@@ -28,7 +28,7 @@ class Tally:
     cases: Counter = field(default_factory=Counter)  # by module
     paths: Counter = field(default_factory=Counter)  # by "module path": cases that it served
     findings: dict = field(default_factory=dict)  # by id: of entries of wrong_masks_ledger
-    uncomputed: Counter = field(default_factory=Counter)  # by id of such an entry: elements that it calls uninitialised
+    uncomputed: Counter = field(default_factory=Counter)  # by id of such an entry: elements of results left out
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
     margins: Counter = field(default_factory=Counter)  # by "module dtype bound decade": comparisons, see `decade`
     left_out: Counter = field(default_factory=Counter)  # by "reason: unit" (left_out.py), what is compared among them
@@ -64,7 +64,8 @@ class Tally:
             self.deviations[judgement.entry.id] += 1
             self.modules[f"{judgement.entry.id} {call.module}"] += 1
         if judgement.comparison.left_out:
-            self.uncomputed[judgement.entry.id] += judgement.comparison.left_out
+            reason = judgement.entry.id if judgement.entry else "subject"  # whose parameters have names of its own
+            self.uncomputed[reason] += judgement.comparison.left_out
 
     def as_dict(self):
         """Plain data, without what is empty."""

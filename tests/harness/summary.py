@@ -44,7 +44,7 @@ def summary(record, path):
     yield from _left_out(record)
     yield from _news(record)
     if uncomputed := record.get("uncomputed"):
-        yield f"Not compared: {sum(uncomputed.values())} elements of uninitialised results ({', '.join(uncomputed)})"
+        yield f"Not compared: {sum(uncomputed.values())} elements of accepted wrong calls ({', '.join(uncomputed)})"
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
     yield (

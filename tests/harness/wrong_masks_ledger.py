@@ -616,7 +616,7 @@ ENTRIES = (
         id="sdpa-value-length",
         title="scaled_dot_product_attention takes key and value of different lengths, where there is no mask",
         affects=">=2.1",
-        upstream="not found",
+        upstream="pytorch/pytorch#193728",
         instead=ACCEPTS,
         effect="a query sees as many keys as there are values: behind the end of a shorter key those of the next head,"
         " or memory of something else",
