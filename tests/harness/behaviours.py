@@ -137,9 +137,12 @@ class MaskingHalfOfAVector:
     products. The backward pass scales these products, but does not mask them either.
     """
 
+    kernel: object
     lanes: int
 
     def __call__(self, query, key, value, bias, scale):
+        if bias is None:
+            return self.kernel(query, key, value, bias, scale)
         products, S = query @ np.swapaxes(key, -1, -2), key.shape[-2]
         at = np.arange(S)
         is_left = (at < S - S % self.lanes) & (at % self.lanes >= self.lanes // 2)
@@ -158,32 +161,6 @@ class MaskingHalfOfAVector:
         slopes = recovered * (scale * products).imag
         slope = recovered @ value.imag + slopes @ value.real - slopes.sum(axis=-1, keepdims=True) * context
         return context + 1j * slope, weights
-
-
-@dataclass(frozen=True)
-class SkippingHalfVectors:
-    """The CPU's fused kernel given a float32 mask beside float64 scores, in blocks of 512 keys.
-
-    It steps by whole vectors of `lanes` float32 numbers, but computes as many as there are float64 numbers in a vector:
-    the scores of the other half stay as the product left them, neither scaled nor masked.
-    """
-
-    kernel: object
-    lanes: int
-
-    def __call__(self, query, key, value, bias, scale):
-        if bias is None:
-            return self.kernel(query, key, value, bias, scale)
-        products = query @ np.swapaxes(key, -1, -2)
-        skipped = _skipped(key.shape[-2], self.lanes)
-        return self.kernel(query, key, value, np.where(skipped, (1 - scale) * products, bias), scale)
-
-
-def _skipped(S, lanes):
-    """(S,): True for the keys in the upper half of a whole vector."""
-    place = np.arange(S) % 512
-    size = np.minimum(512, S - (np.arange(S) - place))
-    return (place % lanes >= lanes // 2) & (place < size - size % lanes)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,10 @@ class NoRemedy:
 EVERY_QUERY_SEES_A_KEY = Condition(
     "every query sees a key", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
 )
+SEES_A_KEY_UNCAST = Condition(
+    "every query sees a key without the cast",
+    lambda case: EVERY_QUERY_SEES_A_KEY.holds(replace(case, mode="eager")),
+)
 MASKS_ONLY_HIDE = Condition(
     "float masks hold 0 and -inf alone",
     lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
@@ -183,9 +187,7 @@ _OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse a mas
 
 def fast_path_off(only=(), **more):
     """set_fastpath_enabled(False)."""
-    return Remedy(
-        f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), _GLOBAL
-    )
+    return Remedy(f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), _GLOBAL)
 
 
 def sequences_first(only=(), **more):
@@ -536,7 +538,7 @@ REMEDIES = {
     ),
     "autocast-mask-overflow": (
         BY_SMALLER_NUMBER,
-        without("torch.autocast", cost="speed and memory", only=(NO_INPUT_GRADIENT,)),
+        without("torch.autocast", cost="speed and memory", only=(NO_INPUT_GRADIENT, SEES_A_KEY_UNCAST)),
         FIRST_KEY,
     ),
     "autocast-native-layer-raises": off_the_fast_path(),

@@ -149,7 +149,7 @@ def half_masked_blocks(call):
 def mask_half_of_a_vector(computation, call):
     """Half of the keys of each vector are not masked."""
     lanes = _lanes(call, "float32")
-    return with_kernel(computation, lambda _: MaskingHalfOfAVector(lanes), half_masked_blocks(call))
+    return with_kernel(computation, lambda kernel: MaskingHalfOfAVector(kernel, lanes), half_masked_blocks(call))
 
 
 def overflowing_masks(call, blocks):
@@ -164,8 +164,8 @@ def overflowing_masks(call, blocks):
 def overflow_in_masks(computation, call, blocks):
     """The masks of these blocks as they are added: infinite where they overflow. A row that sees no key is NaN."""
     given = computation.arguments
-    beyond = overflowing_masks(call, blocks).items()
-    masks = {name: np.where(where, np.copysign(np.inf, given[name].real), given[name]) for name, where in beyond}
+    beyond = overflowing_masks(call, blocks).items()  # a conversion has a derivative there, too
+    masks = {name: given[name] + np.where(where, np.copysign(np.inf, given[name].real), 0) for name, where in beyond}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, blocks)
 
 

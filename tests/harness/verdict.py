@@ -11,7 +11,7 @@ import numpy as np
 from reference.derivative import derivative, displaced
 
 from . import backward, comparison, left_out
-from .arrays import coarsest, directions, ignored, inputs
+from .arrays import GARBAGE, coarsest, directions, ignored, inputs
 from .behaviours import multiplied
 from .cases import Case, mixes_types
 from .comparison import Mismatch
@@ -337,7 +337,7 @@ def _gradients(case, observation, prediction):
         still = {name: np.isnan(prediction.gradients[name]) for name in got}
         got = {name: np.where(still[name], 0, array) for name, array in got.items()}
         prediction = replace(prediction, still=still)
-    found, margins = _contraction(case, got, prediction)
+    found, margins = _contraction(case, got, prediction, has_nan)
     if not (found or prediction.deviations or has_nan):
         found = list(_leaks(case, observation))
     return found, margins, None
@@ -352,8 +352,14 @@ def _nan_in_gradient(name, got, prediction):
         yield Mismatch(f"gradient of {name}", float(expected[where]), float(got[where]), where)
 
 
-def _contraction(case, gradients, prediction):
-    """(mismatches, margins) of the gradients, times the direction in which the derivative is taken."""
+def _contraction(case, gradients, prediction, has_nan):
+    """(mismatches, margins) of the gradients, times the direction in which the derivative is taken.
+
+    Where a deviation makes results NaN, another may let garbage be seen, and scores are of its size.
+    """
+    terms = comparison.terms(case)
+    if has_nan and case.garbage:
+        terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
     got, spread = comparison.contraction(gradients, directions(case))
     weights = prediction.cotangents
     slopes = _weighted(weights, prediction.exact, derivative)
@@ -365,7 +371,7 @@ def _contraction(case, gradients, prediction):
         lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
-        allowed = comparison.bound_of_gradient(error(), size, coarsest(case), comparison.terms(case))
+        allowed = comparison.bound_of_gradient(error(), size, coarsest(case), terms)
         mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
         if mismatch is None:
             return [], [(kind, ratio)]

@@ -15,7 +15,7 @@ import numpy as np
 from reference import masks as meaning
 
 from .adopted import DECLINED
-from .behaviours import SkippingHalfVectors, with_kernel, with_masks
+from .behaviours import MaskingHalfOfAVector, with_kernel, with_masks
 from .cases import is_padding
 from .dispatch import since
 from .failure import Nonconformance
@@ -360,7 +360,7 @@ def _as_specified(computation, call):
 def _by_half_vectors(computation, call):
     lanes = 16 if extension() == "AVX512" else 8
     blocks = ("self", "src", "tgt", "memory")  # of which those without a mask compute as ever
-    return with_kernel(computation, lambda kernel: SkippingHalfVectors(kernel, lanes), blocks)
+    return with_kernel(computation, lambda kernel: MaskingHalfOfAVector(kernel, lanes), blocks)
 
 
 def _as_many_keys_as_values(computation, call):

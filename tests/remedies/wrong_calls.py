@@ -8,7 +8,6 @@ from tests.harness.wrong_mask_results import compare
 from tests.harness.wrong_masks import ACCEPTS, observe, source
 from tests.harness.wrong_masks_remedies import without_fault
 
-
 _NO_ARGUMENT = ("module", "result", "with", " ")  # so begin the lines of a call that make none of its arguments
 
 
