@@ -119,7 +119,7 @@ class MultiHeadAttention:
         v = self._split(v) if static_v is None else static_v.reshape(*q.shape[:2], *static_v.shape[1:])
         if self.add_zero_attn:
             k, v = (_append(x, np.zeros(x.shape[-1], x.dtype)) for x in (k, v))
-        bias = self._bias(attn_mask, key_padding_mask, query.real.dtype)
+        bias = self._bias(attn_mask, key_padding_mask, masks.dtype_of((attn_mask, key_padding_mask), query.real.dtype))
         context, weights = self.kernel(q, k, v, bias, 1 / np.sqrt(q.shape[-1]).item())
         return linear(self._join(context), self.out_weight, self.out_bias), weights
 

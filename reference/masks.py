@@ -22,6 +22,12 @@ def as_bias(mask, dtype, true_hides=True):
     return np.where(hidden, -np.inf, 0.0).astype(dtype)
 
 
+def dtype_of(masks, otherwise):
+    """The dtype in which masks are added: that of the float ones, or `otherwise` if there are none."""
+    given = [mask.real.dtype for mask in masks if mask is not None and mask.dtype != bool]
+    return np.result_type(*given) if given else otherwise
+
+
 def merge(*biases):
     """The sum of all biases that are not None, rounded as their dtype rounds (clause 1); None if there are none."""
     given = [bias for bias in biases if bias is not None]

@@ -169,8 +169,8 @@ class MaskingBeforeScaling:
 
     By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
     holds the last key that any query of a block of queries may see; further ones are never looked at. Where keys fill
-    whole vectors of `lanes`, the largest score is inf and no NaN, so that on the way back weights are 0; never, if
-    None. forgets: whether such a row of NaN is then taken for one that sees no key.
+    whole vectors of `lanes`, of float32, the largest score is inf and no NaN, so that on the way back weights are 0;
+    never, if None. forgets: whether such a row of NaN is then taken for one that sees no key.
     """
 
     kernel: object

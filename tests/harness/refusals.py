@@ -16,7 +16,7 @@ from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import meets_what_takes_no_tangent
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID, WHOLE_GRAPHS, computed_in
-from .situations import drops_the_mask, keys, mask_dtype, mask_names, needs_mask_gradient, queries
+from .situations import drops_the_mask, is_cast, keys, mask_dtype, mask_names, needs_mask_gradient, queries
 from .subject import lay_out
 from .triggers import (
     appended,
@@ -190,6 +190,8 @@ def _refuses_the_dtype(call, block):
         return False
     if block in call.blocks("explicit"):
         return since(release, "2.1")
+    if is_cast(case) and not since(release, "2.2"):  # raises before: see the ledger
+        return False
     is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
     if not is_served or not since(release, "2.0") or drops_the_mask(case, release, block):
         return False

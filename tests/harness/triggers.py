@@ -202,8 +202,7 @@ def mask_before_scaling(computation, call):
 
     A scale of 0 makes NaN of single scores. Where these lie in a vector decides which are forgotten, then and in 2.5.
     """
-    size = max(PRECISIONS[computed_in(call.case)].size, 4)
-    lanes = {"AVX512": 64 // size, "AVX2": 32 // size}.get(call.vectors)
+    lanes = None if computed_in(call.case) == "float64" else {"AVX512": 16, "AVX2": 8}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
     if (is_low or is_2_5) and not call.case.scale:
