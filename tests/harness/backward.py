@@ -17,7 +17,7 @@ from reference.transformer import relu
 from .arrays import mask_arrays
 from .behaviours import computed_keys, with_kernel, with_layers
 from .cases import ScaledDotProduct
-from .modes import computed_in
+from .modes import BY_ID, computed_in
 from .precision import LOW
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
@@ -187,7 +187,7 @@ def traced(computation, case, served=(), fills=False):
         return computation
 
     def change(layer, _):
-        activation = _activating(layer.feed_forward.activation)
+        activation = _activating(layer.feed_forward.activation, multiplies=BY_ID[case.mode].is_torchscript)
         return replace(layer, feed_forward=replace(layer.feed_forward, activation=activation))
 
     return replace(computation, function=with_layers(computation.function, change))
@@ -200,11 +200,11 @@ def _padding(case, block):
     return None if mask is None or mask.dtype != bool else over_queries(mask)
 
 
-def _activating(activation):
-    """An activation of Traced arrays; relu chooses, as it is written, and so does its derivative."""
+def _activating(activation, multiplies):
+    """An activation of Traced arrays; relu chooses, and so does its derivative, which TorchScript `multiplies` with."""
 
     def activate(x):
-        if activation is relu or not isinstance(x, Traced):
+        if (activation is relu and not multiplies) or not isinstance(x, Traced):
             return activation(x)
         slope = derivative(activation(displaced(x.value, np.ones(x.shape))))
         return Traced(activation(x.value), [(x, lambda gradient: gradient * slope)])

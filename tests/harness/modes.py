@@ -100,6 +100,10 @@ class Mode:
             return False
 
     @property
+    def is_torchscript(self):
+        return self.family in ("scripted", "traced")
+
+    @property
     def copies_module(self):
         """Whether what is called is a copy of the module."""
         return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
