@@ -897,7 +897,7 @@ ENTRIES = (
         id="autocast-mask-raises",
         title="Attention raises under autocast on CPU where it is given a mask, or bias_k or static_k",
         affects=">=2.0,<2.2",
-        upstream="not found",
+        upstream="pytorch/pytorch#99012",
         clause=3,
         trigger="torch.autocast on CPU, and a mask, add_bias_kv or static_k and static_v, where a module gives them to"
         " scaled_dot_product_attention: not where weights are returned, nor where a causal hint takes the mask's place",
@@ -1090,7 +1090,7 @@ ENTRIES = (
         id="compiled-whole-padding-raises",
         title="nn.TransformerEncoder with padding cannot be compiled with fullgraph=True",
         affects=">=2.5,<2.10",
-        upstream="not found",
+        upstream="pytorch/pytorch#163640",
         clause=3,
         trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
         " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
@@ -1254,7 +1254,7 @@ ENTRIES = (
         id="flash-no-heads",
         title="scaled_dot_product_attention ends the process where there are no heads",
         affects=DIVIDE_BY_HEADS,
-        upstream="not found",
+        upstream="pytorch/pytorch#141218",
         clause=1,
         trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
         instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
