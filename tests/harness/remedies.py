@@ -597,11 +597,14 @@ _ON_CUDA = {
 
 REMEDIES |= {
     "square-mask-default-dtype": (
-        Remedy("Give the dtype: dtype=torch.get_default_dtype().", lambda case: replace(case, given_dtype=case.dtype)),
+        Remedy("Give torch.get_default_dtype() as dtype.", lambda case: replace(case, given_dtype=case.dtype)),
         upgrade("2.6"),
     ),
     "square-mask-default-device": (
-        Remedy("Give the default device as device.", lambda case: replace(case, given_device=case.default_device)),
+        Remedy(
+            "Give the name of the default device as device.",
+            lambda case: replace(case, given_device=case.default_device),
+        ),
         upgrade("2.6"),
     ),
 }
