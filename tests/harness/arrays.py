@@ -187,6 +187,8 @@ def _sees_something(case, shape):
 
 
 def _input_shapes(case):
+    if not case.attends:
+        return {}
     if isinstance(case, ScaledDotProduct):
         kv_batch = case.batch if case.kv_heads is None else (*case.batch[:-1], case.kv_heads)
         return {

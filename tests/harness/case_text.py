@@ -5,19 +5,23 @@ from dataclasses import fields
 from types import NoneType, UnionType
 from typing import get_args, get_origin
 
-from .cases import AUTOGRAD, Case, MultiHead, ScaledDotProduct, Transformer, is_padding
+from .cases import AUTOGRAD, Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding
 from .command_line import BadInput
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
 from .modes import BY_ID
 from .precision import PRECISIONS
+from .square_mask import DEVICES
 
-_KINDS = (ScaledDotProduct, MultiHead, Transformer, Mask, Merged, OverKeys, SeeingFirst)
+_KINDS = (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
 _KINDS = {kind.__name__: kind for kind in _KINDS}
 _LONGEST = 10_000  # characters; no case comes near
 
 # The values that exist, of fields of text.
 _CHOICES = {
     "dtype": tuple(PRECISIONS),
+    "given_dtype": tuple(PRECISIONS),
+    "given_device": DEVICES,
+    "default_device": DEVICES,
     "autograd": (*AUTOGRAD, "one_input"),
     "layout": LAYOUTS,
     "nonfinite": ("", "nan", "inf"),

@@ -36,6 +36,8 @@ class Case:
     nan_query: bool = False
     nonfinite: str = ""
 
+    attends = True  # False of a call that makes a mask and computes no attention
+
     @property
     def holds_nan(self):
         """True if a result may be NaN by the specification."""
@@ -169,6 +171,29 @@ class Transformer(Case):
         return self.module in ("TransformerDecoderLayer", "TransformerDecoder", "Transformer")
 
 
+@dataclass(frozen=True)
+class SquareSubsequentMask(Case):
+    """nn.Transformer.generate_square_subsequent_mask(sz), a causal mask (sz, sz) of 0 and -inf.
+
+    dtype: the default dtype. default_device: the default device, None where none is set. in_context: it is set by
+    `with torch.device(...)`, not by torch.set_default_device. given_dtype, given_device: the arguments, None where they
+    are not given. of_instance: called on a module, not on the class. after_writing: the same call was made before, and
+    its mask overwritten.
+    """
+
+    sz: int = 1
+    given_dtype: str | None = None
+    given_device: str | None = None
+    default_device: str | None = None
+    in_context: bool = False
+    of_instance: bool = False
+    after_writing: bool = False
+
+    attends = False
+    dropout = 0.0
+    module = "generate_square_subsequent_mask"
+
+
 def masks_of(case):
     """{argument name: Mask} of the masks that the case gives."""
     return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}
@@ -193,6 +218,7 @@ _ATTENTIONS = {
     "TransformerDecoderLayer": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
     "TransformerDecoder": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
     "Transformer": (_SELF, _TARGET, ("memory_mask", "memory_key_padding_mask", "src")),
+    SquareSubsequentMask.module: (),
 }
 
 

@@ -55,7 +55,9 @@ def bound(expected, rough, dtype, terms, ignore=None):
     counts = np.isfinite(expected) & np.isfinite(rough)
     if ignore is not None:
         counts &= ~np.broadcast_to(ignore, expected.shape)
-    condition = np.max(np.abs(rough - expected), where=counts, initial=0.0) / roundoff(dtype)
+    with np.errstate(invalid="ignore"):  # inf - inf, which does not count
+        error = np.abs(rough - expected)
+    condition = np.max(error, where=counts, initial=0.0) / roundoff(dtype)
     return allowance(dtype, condition, np.max(np.abs(expected), where=counts, initial=0.0), terms)
 
 

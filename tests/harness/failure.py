@@ -10,6 +10,7 @@ from .cases import MultiHead, ScaledDotProduct, is_padding, masks_of
 from .modes import BY_ID
 from .results import as_given
 from .setting import CPU
+from .square_mask import statements
 from .subject import constructor, options
 
 _WIDEST = 40
@@ -22,6 +23,7 @@ _CLAUSES = {
     "gradient": "1 and 5",
     "tangent": "1 and 5",
     "dropout": "7",
+    "device": "6",
     "weights": "1 to 4 and 7",
     "shape": "8",
     "warning": "10",
@@ -80,6 +82,8 @@ def _indented(text):
 
 def call_text(case, setting=CPU):
     """The call as one could type it, with shapes for tensors."""
+    if not case.attends:
+        return "\n".join(statements(case))
     shapes = {
         name: f"<{_dtype(case, name)} {tuple(as_given(case, name, array).shape)}>"
         for name, array in (inputs(case) | mask_arrays(case)).items()

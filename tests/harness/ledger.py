@@ -24,7 +24,7 @@ from .behaviours import (
     without_gradient,
     without_weights,
 )
-from .cases import MultiHead, ScaledDotProduct, Transformer
+from .cases import MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer
 from .dangers import DIVIDE_BY_HEADS
 from .deviation import Deviation
 from .masks import Mask
@@ -47,7 +47,8 @@ def applying(call, entries):
     entries: those that concern the release.
     """
     met = call.met
-    return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in entries if entry.applies(met))
+    asked = (entry for entry in entries if entry.pinned.attends == call.case.attends)
+    return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in asked if entry.applies(met))
 
 
 _NO_ELEMENTS = (
@@ -1262,5 +1263,29 @@ ENTRIES = (
         change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
         pinned=ScaledDotProduct(batch=(1, 0)),
         ends=True,
+    ),
+    Deviation(
+        id="square-mask-default-dtype",
+        title="nn.Transformer.generate_square_subsequent_mask does not know the default dtype",
+        affects=">=2.1,<2.6",
+        upstream="pytorch/pytorch#137186",
+        clause=6,
+        trigger="no dtype is given, and the default dtype is not float32",
+        instead="the mask is float32",
+        applies=lambda call: call.case.given_dtype is None and call.case.dtype != "float32",
+        change=lambda computation, call: replace(computation, dtype="float32"),
+        pinned=SquareSubsequentMask(),
+    ),
+    Deviation(
+        id="square-mask-default-device",
+        title="nn.Transformer.generate_square_subsequent_mask does not know the default device",
+        affects=">=2.0,<2.6",
+        upstream="pytorch/pytorch#137186",
+        clause=6,
+        trigger="no device is given, and the default device is not the CPU",
+        instead="the mask is on the CPU",
+        applies=lambda call: call.case.given_device is None and call.case.default_device not in (None, "cpu"),
+        change=lambda computation, call: replace(computation, arguments={**computation.arguments, "device": "cpu"}),
+        pinned=SquareSubsequentMask(dtype="float32", default_device="meta"),
     ),
 )

@@ -56,6 +56,8 @@ class Refusal:
 
 def refusal(call):
     """The Refusal that the call has to meet, or None."""
+    if not call.case.attends:
+        return None
     return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
 
 

@@ -145,6 +145,8 @@ class Release:
         """Whether the case can be called at all: its function exists and takes its arguments."""
         if not BY_ID[case.mode].is_in(self.device_type):
             return False
+        if not case.attends:
+            return self._offers_square_mask(case)
         if isinstance(case, ScaledDotProduct):
             grouped, scaled = case.kv_heads is not None, case.scale is not None
             return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled
@@ -154,6 +156,16 @@ class Release:
             return self.has_causal_hints >= case.is_causal
         hints = any(getattr(case, name) is not None for name in HINTS)
         return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
+
+    def _offers_square_mask(self, case):
+        has_default_device = case.default_device is None or hasattr(torch, "set_default_device")
+        has_dtype = case.given_dtype is None or self.has_dtype_of_square_mask
+        return (case.mode, case.autograd) == ("eager", "no_grad") and has_default_device and has_dtype
+
+    @cached_property
+    def has_dtype_of_square_mask(self):
+        """Whether nn.Transformer.generate_square_subsequent_mask takes a dtype."""
+        return takes(torch.nn.Transformer.generate_square_subsequent_mask, "dtype", since(self, "2.1"))
 
 
 def installed(device="cpu", model=None, adopted=None):

@@ -605,6 +605,20 @@ _ON_CUDA = {
     "efficient-odd-strides": (Remedy("Give clones of query, key and value.", changed(layout="contiguous")),),
 }
 
+REMEDIES |= {
+    "square-mask-default-dtype": (
+        Remedy("Give torch.get_default_dtype() as dtype.", lambda case: replace(case, given_dtype=case.dtype)),
+        upgrade("2.6"),
+    ),
+    "square-mask-default-device": (
+        Remedy(
+            "Give the name of the default device as device.",
+            lambda case: replace(case, given_device=case.default_device),
+        ),
+        upgrade("2.6"),
+    ),
+}
+
 # Fewer generated calls than ENOUGH, and why.
 FEWER = {
     "built-native-layer-transposed": (2, "a call takes four seconds"),

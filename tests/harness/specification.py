@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reference import masks as meaning
 from reference.attention import MultiHeadAttention, scaled_dot_product_attention
 from reference.derivative import displaced
 from reference.transformer import (
@@ -52,6 +53,11 @@ class Computation:
     lost: tuple[str, ...] = ()
     weights_dtype: str | None = None
 
+    @property
+    def device(self):
+        """The type of the device that the result is made on; None where it is that of the inputs."""
+        return self.arguments.get("device")
+
     def __call__(self):
         """{"output": array} and, from a multi-head attention, {"weights": array}."""
         with np.errstate(all="ignore"):
@@ -65,6 +71,8 @@ def specification(case, dtype="float64", displace=(), move=None):
     displace: names of the arrays that are moved in the case's direction (reference/derivative.py). move: what is made
     of these instead, from (name, array, direction).
     """
+    if not case.attends:
+        return _square_mask(case)
     move = move or _displaced
 
     def convert(name, array, is_mask=False):
@@ -84,6 +92,17 @@ def specification(case, dtype="float64", displace=(), move=None):
         arrays |= {"key": key, "value": arrays.get("value", key)}
         return Computation(_multi_head(case, weights), arrays | masks, computed_in(case))
     return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # it ends in a sum or a norm
+
+
+def _square_mask(case):
+    """The causal mask in the default dtype on the default device, where no other is given (clause 6)."""
+    device = case.given_device or case.default_device or "cpu"
+    return Computation(_causal_bias, {"sz": case.sz, "device": device}, case.given_dtype or case.dtype)
+
+
+def _causal_bias(sz, device):
+    """(sz, sz); zeros on the meta device, whose tensors hold no numbers."""
+    return np.zeros((sz, sz)) if device == "meta" else meaning.as_bias(meaning.causal(sz, sz), "float64")
 
 
 def reference_module(case, weights):

@@ -11,12 +11,15 @@ from itertools import combinations, product
 from hypothesis import strategies as st
 
 from .arrays import nonfinite_positions
-from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
+from .cases import AUTOGRAD, UNRECORDED, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, masks_of
 from .dropping import drops
 from .masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask
 from .modes import FUNCTIONAL, MODES, SDPA
 from .modes import MODULES as ANY_MODULE
 from .packing import BESIDE, NESTED
+from .precision import LOW
+from .releases import since
+from .square_mask import DEVICES
 
 # A sequence is mostly up to 5 long, sometimes past the boundaries of the kernels' tiles and vectors, rarely 0.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
@@ -342,6 +345,27 @@ def _hints(draw, release, module, masks):
     return {f"{name}_is_causal": hint(draw, masks[f"{name}_mask"]) for name in names}
 
 
+SIZES_OF_SQUARES = (0, 1, 2, 3, 5, *EDGES)
+
+
+@st.composite
+def square_mask_cases(draw, release):
+    """Calls of nn.Transformer.generate_square_subsequent_mask, with and without each argument and default."""
+    dtypes = (*release.dtypes, *LOW)
+    devices = tuple(device for device in DEVICES if device in ("cpu", "meta", release.device_type))
+    default_device = one_of(draw, None, "meta") if since(release, "2.0") else None
+    return SquareSubsequentMask(
+        dtype=one_of(draw, *dtypes),
+        sz=one_of(draw, *SIZES_OF_SQUARES),
+        given_dtype=one_of(draw, None, None, *dtypes) if release.has_dtype_of_square_mask else None,
+        given_device=one_of(draw, None, None, *devices),
+        default_device=default_device,
+        in_context=default_device is not None and one_of(draw, False, True),
+        of_instance=one_of(draw, False, True),
+        after_writing=one_of(draw, False, True),
+    )
+
+
 MODULES = (
     "MultiheadAttention",
     "multi_head_attention_forward",
@@ -355,6 +379,8 @@ MODULES = (
 
 def cases_of(release, module, inference=False):
     """Calls of the module or function of that name."""
+    if module == SquareSubsequentMask.module:
+        return square_mask_cases(release)
     if module == "scaled_dot_product_attention":
         return scaled_dot_product_cases(release, inference)
     if module == "MultiheadAttention":

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from packaging.version import Version
 from torch import nn
 
-from . import dangers
+from . import dangers, square_mask
 from .arrays import directions, inputs, is_trained, mask_arrays, parameters
 from .cases import MultiHead, ScaledDotProduct, masks_of
 from .dispatch import is_closed_by_export
@@ -35,7 +35,7 @@ class Observation:
     differentiate. tangents: of the outputs, where it does so forwards. error: (type name, message) or None. warnings:
     messages in order. served: the path of each attention, in order (PATHS). kept: where the case drops, for each
     dropout in order, a bool array of what was not dropped. mutated: arguments that the call changed. seconds: CPU time
-    spent in torch.
+    spent in torch. devices: the types of those of the outputs, where a call may choose them.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class Observation:
     kept: tuple[np.ndarray, ...] = ()
     mutated: tuple[str, ...] = ()
     seconds: float = 0.0
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 def observe(case, device="cpu", adopted=None, dares=False):
@@ -56,6 +57,8 @@ def observe(case, device="cpu", adopted=None, dares=False):
     adopted: what stands in the place of nn.MultiheadAttention (adopted.Adopted). dares: whether also to make a call
     that may end the process (dangers.py).
     """
+    if not case.attends:
+        return _observe_square_mask(case)
     if vectors := BY_ID[case.mode].vectors:
         try:
             observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
@@ -105,6 +108,24 @@ def observe(case, device="cpu", adopted=None, dares=False):
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
         seconds,
     )
+
+
+def _observe_square_mask(case):
+    """Run the text of the call. Zeros stand for what a tensor on the meta device does not hold."""
+    started, mask, error = time.process_time(), None, None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            mask = square_mask.made(case)
+        except Exception as raised:  # whatever torch raises is an outcome, judged like any other
+            error = (type(raised).__name__, str(raised))
+    told = {"error": error, "warnings": tuple(str(warning.message) for warning in caught)}
+    told["seconds"] = time.process_time() - started
+    if mask is None:
+        return Observation(**told)
+    array = np.zeros(mask.shape) if mask.is_meta else _to_numpy(mask)
+    dtype = str(mask.dtype).removeprefix("torch.")
+    return Observation({"output": array}, {"output": dtype}, devices={"output": mask.device.type}, **told)
 
 
 @lru_cache(maxsize=8)

@@ -78,7 +78,7 @@ def predict(case, deviations=(), dtype="float64", displace=(), kept=(), move=Non
     computation = specification(case, dtype, displace, move)
     for deviation in deviations:
         computation = deviation.change(computation)
-    computation = multiplied(computation) if deviations else computation
+    computation = multiplied(computation) if deviations and case.attends else computation
     computation = finish(computation) if finish else computation
     return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 
@@ -263,6 +263,8 @@ def _results(observation, prediction, counts):
         told = (name == "weights" and model.weights_dtype) or model.dtype
         if dtype != told:
             found.append(Mismatch(f"{name} dtype", told, dtype))
+        if model.device and observation.devices.get(name) != model.device:
+            found.append(Mismatch(f"{name} device", model.device, observation.devices.get(name)))
         if got.shape == expected[name].shape:
             got = _without_what_is_left_out(name, got, prediction, counts)
         more, its_margins = _compared(name, got, prediction)

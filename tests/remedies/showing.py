@@ -67,6 +67,8 @@ def is_sound(case, release):
     mode = BY_ID[case.mode]
     if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case):
         return False
+    if not case.attends:
+        return True
     if isinstance(case, ScaledDotProduct):
         return _is_sound_alone(case)
     if not case.batched and case.N != 1:

@@ -29,6 +29,9 @@ def run_script(text):
         finally:
             if hasattr(torch.backends, "mha"):
                 torch.backends.mha.set_fastpath_enabled(True)
+            torch.set_default_dtype(torch.float32)
+            if hasattr(torch, "set_default_device"):
+                torch.set_default_device(None)
     return code, output.getvalue(), names
 
 

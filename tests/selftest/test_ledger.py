@@ -99,7 +99,8 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
     def conforming(case, device):
         computation = specification(case)
         outputs = {name: rounded(array, case.dtype) for name, array in present(case, computation()).items()}
-        return Observation(outputs, dict.fromkeys(outputs, computation.dtype), served=("sdpa_flash",))
+        dtypes, devices = (dict.fromkeys(outputs, its) for its in (computation.dtype, computation.device))
+        return Observation(outputs, dtypes, served=("sdpa_flash",), devices=devices)
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):

@@ -14,7 +14,8 @@ REASONS = {
     "test_hidden_content.py::test_hidden_content_does_not_change_a_bit": _EXACT,
     "test_hidden_content.py::test_hidden_content_does_not_change_a_bit_under_dropout": _EXACT,
     "test_hidden_content.py::test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero": _DROPOUT,
-    "test_generate_square_subsequent_mask.py::test_is_of_the_dtype_that_is_asked_for": "no other test asks for a dtype",
+    "test_generate_square_subsequent_mask.py::test_is_of_the_dtype_and_device_given_or_the_defaults": "no other test"
+    " asks for a dtype",
     "test_generate_square_subsequent_mask.py::test_hides_the_future_and_nothing_else": "it looks at every element, and"
     " what it notices the test of dtypes notices as well",
     "test_multihead_attention.py::test_inference_is_as_specified": _MOST,

@@ -15,10 +15,12 @@ from tests.harness.dropping import drops
 from tests.harness.precision import PRECISIONS, rounded
 from tests.harness.results import as_given, cotangents, garbage_rows, present
 from tests.harness.setting import CPU
+from tests.harness.square_mask import statements
 from tests.harness.subject import observe
 from tests.harness.verdict import bounds, predict
 
 from .python_text import Bracketed, Suite, listed, number, rendered
+from .square_mask_script import square_mask_script
 from .standalone import assembled, drawn
 from .typed_call import TypedCall
 
@@ -36,6 +38,8 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
     all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
     Where the case drops, it is run: what is kept depends on torch's random numbers. Raises UnlikeDropout.
     """
+    if not case.attends:
+        return square_mask_script(case, setting, head)
     leaves = tuple(name for name in directions(case) if of is None or name in of)
     typed, about, kept = TypedCall(case, setting), frozenset(about), ()
     if drops(case):
@@ -49,6 +53,8 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
 
 def call_lines(case, setting=CPU):
     """The lines of the call alone, a statement each, its module without its parameters' values."""
+    if not case.attends:
+        return list(statements(case))
     typed = TypedCall(case, setting)
     text = _CaseScript(case, typed, frozenset(), ())
     made = (*text.switches(), *typed.parameters(with_values=False), *typed.inputs(), *typed.masks())

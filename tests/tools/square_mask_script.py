@@ -1,0 +1,37 @@
+"""The script of a call of nn.Transformer.generate_square_subsequent_mask: the mask, and what the reference expects."""
+
+from tests.harness.setting import CPU
+from tests.harness.specification import specification
+from tests.harness.square_mask import statements
+
+from .python_text import Bracketed, listed
+from .standalone import assembled, needs, needs_argument
+
+_FUNCTION = "torch.nn.Transformer.generate_square_subsequent_mask"
+
+
+def square_mask_script(case, setting=CPU, head=()):
+    """The script, whose comparison makes no tensor: it stands under the defaults that the call was made under."""
+    computation = specification(case)
+    dtype, device = computation.dtype, computation.device
+    lacking = (
+        *[needs("torch", "set_default_device")] * (case.default_device is not None),
+        *[needs_argument(_FUNCTION, "dtype")] * (case.given_dtype is not None),
+    )
+    looked_at = (
+        f'print("expected torch.{dtype} on {device}, got", mask.dtype, "on", mask.device.type)',
+        f'wrong = (mask.dtype, mask.device.type) != (torch.{dtype}, "{device}")',
+        f"wrong = wrong or mask.shape != ({case.sz}, {case.sz})",
+    )
+    blocks = (*((statement,) for statement in lacking), tuple(statements(case)), looked_at, _numbers(computation))
+    return assembled((*blocks, ("sys.exit(wrong)",)), setting, head)
+
+
+def _numbers(computation):
+    """Statements that compare the numbers, which a tensor on the meta device does not have."""
+    if computation.device == "meta":
+        return ()
+    expected = computation()["output"]
+    literal = listed(expected, "expected = ") if expected.size else Bracketed("expected = [", (), "]")
+    got = 'got = mask.tolist() if mask.device.type != "meta" else None'
+    return (literal, got, 'print("expected", expected)', 'print("got", got)', "wrong = wrong or got != expected")
