@@ -83,15 +83,12 @@ def _first_to_raise(call):
     case = call.case
     if not is_cast(case) or isinstance(case, ScaledDotProduct):
         return None
+    if misses_the_layers_biases(call):  # which raises before
+        return None
     if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
         return "native_mha"
-    if (
-        raises_when_packed(call)
-        or looks_at_no_position(call)
-        or misses_the_layers_biases(call)
-        or unpacks_too_late(call)
-    ):
-        return None  # what raises before
+    if raises_when_packed(call) or looks_at_no_position(call) or unpacks_too_late(call):  # which raise before, too
+        return None
     paths, viewing = dispatch.paths(case, call.release), views_nothing(call)
     raising = {*_busy_native(call), *_unlike(call), *viewing}
     first = next(filter(raising.__contains__, paths), None)

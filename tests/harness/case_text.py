@@ -76,7 +76,8 @@ def _value(node):
 def _check(field, value):
     """Raise BadInput unless the field can have the value."""
     name, shown = field.name, repr(value)[:200]
-    if isinstance(value, str) and value not in _CHOICES[name]:
+    is_text = field.type is str or isinstance(value, str)
+    if is_text and name in _CHOICES and value not in _CHOICES[name]:
         raise BadInput(f"{name}={shown}: not one of {', '.join(map(repr, _CHOICES[name]))}")
     if not _fits(value, field.type):
         raise BadInput(f"{name}={shown}: not of type {getattr(field.type, '__name__', field.type)}")

@@ -383,7 +383,7 @@ REMEDIES = {
         without("torch.jit.trace", cost="no trace"),
     ),
     "autocast-mask-raises": (without("torch.autocast", cost="speed and memory"), upgrade("2.2")),
-    "autocast-native-attention-raises": (*off_the_fast_path(), upgrade("2.2")),
+    "autocast-native-attention-raises": (sequences_first(), recorded(), upgrade("2.2")),
     "autocast-native-attention-empty": (without("torch.autocast", cost="speed and memory"), upgrade("2.2")),
     "compiled-whole-padding-raises": (NOT_NESTED, *off_the_fast_path(), upgrade("2.10")),
     "flash-causal-negative-scale": (

@@ -12,6 +12,7 @@ from tests.harness.arrays import directions
 from tests.harness.case_text import parse
 from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.failure import shortest_repr
+from tests.harness.refusals import refusal
 from tests.harness.release import Release
 from tests.harness.situations import Call
 from tests.harness.subject import observe
@@ -104,6 +105,7 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):
-        is_asked = run.release.offers(entry.pinned) and not entry.is_asked_late
+        is_refused = refusal(Call(entry.pinned, run.release, ("sdpa_flash",))) is not None
+        is_asked = run.release.offers(entry.pinned) and not entry.is_asked_late and not is_refused
         expected = session.ABSENT if is_asked else session.NOT_APPLICABLE
         assert session.probe(entry, run.release, (entry,)).status == expected
