@@ -203,6 +203,15 @@ def attentions(case):
     return _ATTENTIONS[case.module]
 
 
+def merged_dtype(case, *names):
+    """The dtype in torch of the sum of the masks of these names, to which a bool one gives that of the inputs."""
+    masks = [getattr(case, name) for name in names]
+    dtypes = {mask.dtype_beside(case.dtype) if mask.is_float else case.dtype for mask in masks if mask}
+    if len(dtypes) < 2:
+        return dtypes.pop() if dtypes else None
+    return "float64" if "float64" in dtypes else "float32"
+
+
 def mixes_types(case):
     """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
