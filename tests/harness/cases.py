@@ -216,6 +216,10 @@ def mixes_types(case):
     """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
         return False
-    pairs = [(getattr(case, attn_mask), getattr(case, padding)) for attn_mask, padding, _ in attentions(case)]
-    pairs = [[mask.dtype_beside(case.dtype) for mask in pair] for pair in pairs if all(pair)]
-    return any(one != other for one, other in pairs)
+    return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
+
+
+def mixes_types_of(case, *names):
+    """Whether there are masks of these names that differ in their dtypes."""
+    masks = [getattr(case, name) for name in names]
+    return all(masks) and len({mask.dtype_beside(case.dtype) for mask in masks}) > 1
