@@ -16,7 +16,7 @@ from .dispatch import asks_for_alignment, asks_whether_causal, since, source
 from .forward import block_without_tangent, meets_what_takes_no_tangent, moves_an_expanded_tensor
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID, WHOLE_GRAPHS, computed_in
-from .situations import drops_the_mask, keys, mask_dtype, mask_names, needs_mask_gradient, queries
+from .situations import drops_the_mask, keys, mask_dtype, mask_names, needs_mask_gradient, queries, samples
 from .subject import lay_out
 from .triggers import (
     appended,
@@ -28,6 +28,7 @@ from .triggers import (
     misses_the_layers_biases,
     packs_no_sample,
     packs_nothing,
+    packs_under_a_transform,
     unpacks_too_late,
     views_nothing,
 )
@@ -110,15 +111,27 @@ def _last_stride(array, layout, dtype):
 def _cannot_be_batched(call):
     """Whether vmap meets the CPU's fused kernel, which it can map since 2.3."""
     case, release = call.case, call.release
-    if BY_ID[case.mode].family != "vmap" or not since(release, "2.1") or since(release, "2.3"):
+    if not _lacks_a_batching_rule(call):
         return False
     if isinstance(case, ScaledDotProduct):
         return _suits_flash(case, release)  # what is mapped has been copied
     if dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
         return False
-    viewing, fused = views_nothing(call), call.blocks("sdpa")
+    viewing, unbatched = views_nothing(call), _unbatched(call)
     before = takewhile(lambda block: block not in viewing, dispatch.blocks(case))  # such a view raises, too
-    return any(block in fused and _is_plain(case, release, block) for block in before)
+    return any(block in unbatched for block in before)
+
+
+def _lacks_a_batching_rule(call):
+    return BY_ID[call.case.mode].family == "vmap" and since(call.release, "2.1") and not since(call.release, "2.3")
+
+
+def _unbatched(call):
+    """The blocks of a module that the fused kernel would serve, where vmap cannot map it."""
+    case, release = call.case, call.release
+    if isinstance(case, ScaledDotProduct) or not _lacks_a_batching_rule(call):
+        return ()
+    return tuple(block for block in call.blocks("sdpa") if _is_plain(case, release, block))
 
 
 def _is_plain(case, release, block):
@@ -189,11 +202,12 @@ def _meets_another_dtype(call):
     refusing = [block for block in dispatch.every_block(case) if _refuses_the_dtype(call, block)]
     if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
         return False
-    if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call):
+    if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
         return False
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
+    raising |= set(_unbatched(call))
     if memory_is_too_short(call):
         raising |= {block for block in dispatch.blocks(case) if source(block) == "memory"}
     before = takewhile(lambda block: block not in refusing, dispatch.every_block(case))
@@ -226,7 +240,7 @@ def _refuses_the_dtype(call, block):
     if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
         return False
     if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # which adds, and then multiplies
-        return dtype == "float64"
+        return dtype == "float64" and 0 not in (samples(case), queries(case, block), keys(case, block) + appended(case))
     if block in call.blocks("explicit"):
         return since(release, "2.1")
     is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
@@ -291,7 +305,7 @@ REFUSALS = (
         source="the page of scaled_dot_product_attention: a float mask of the same type as query, key and value",
         applies=_meets_another_dtype,
         error=(
-            "(Torch)?RuntimeError",
+            "(Torch)?RuntimeError|BackendCompilerFailed",
             "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same"
             "|expected scalar type Double but found Float",
         ),
