@@ -144,7 +144,7 @@ def _is_plain(case, release, block):
 
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
-    case, release = call.case, call.release
+    case = call.case
     family = BY_ID[case.mode].family
     if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False

@@ -140,7 +140,8 @@ def half_masked_blocks(call):
     return tuple(
         block
         for block in call.flash_blocks()
-        if mask_dtype(call.case, block) == "float32" and not needs_mask_gradient(call.case, block)
+        if mask_dtype(call.case, block) == "float32"
+        and not needs_mask_gradient(call.case, block)
         and not drops_the_mask(call.case, call.release, block)
         and keys(call.case, block) + appended(call.case) >= _lanes(call, "float32")
     )

@@ -142,7 +142,9 @@ FAULTS = (
         "a float mask of another dtype is converted where it is to be refused",
         lambda mask: mask.double(),
         replace(SDPA, attn_mask=replace(FINITE, dtype="float16")),
-        when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float16 and call.query.dtype == torch.float64,
+        when=lambda call: (
+            float_mask(call) and call.attn_mask.dtype == torch.float16 and call.query.dtype == torch.float64
+        ),
     ),
     _changed(
         "float32-mask-without-gradient",
