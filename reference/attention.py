@@ -103,6 +103,7 @@ class MultiHeadAttention:
     bias_v: np.ndarray | None = None
     add_zero_attn: bool = False
     kernel: Callable = attend
+    rounded: Callable | None = None  # of the sum of two masks: see masks.merge
 
     def __call__(self, query, key, value, attn_mask=None, key_padding_mask=None, static_k=None, static_v=None):
         """query (N, L, E), key (N, S, kdim), value (N, S, vdim) -> output (N, L, E), weights (N, H, L, S').
@@ -129,7 +130,7 @@ class MultiHeadAttention:
         if key_padding_mask is not None:
             key_padding_mask = masks.over_queries(masks.as_bias(key_padding_mask, dtype))
         appended = (self.bias_k is not None) + self.add_zero_attn
-        return masks.show_more_keys(masks.merge(attn_mask, key_padding_mask), appended)
+        return masks.show_more_keys(masks.merge(attn_mask, key_padding_mask, rounded=self.rounded), appended)
 
     def _split(self, x):
         """(N, L, E) -> (N, H, L, D)"""

@@ -28,11 +28,19 @@ def dtype_of(masks, otherwise):
     return np.result_type(*given) if given else otherwise
 
 
-def merge(*biases):
-    """The sum of all biases that are not None, rounded as their dtype rounds (clause 1); None if there are none."""
+def merge(*biases, rounded=None):
+    """The sum of all biases that are not None, rounded as their dtype rounds (clause 1); None if there are none.
+
+    rounded: rounds an array to the dtype of the masks, if that is not the dtype that holds them. A derivative passes
+    through the rounding.
+    """
     given = [bias for bias in biases if bias is not None]
     with np.errstate(over="ignore"):  # finfo.min + finfo.min is -inf: hidden
-        return sum(given[1:], given[0]) if given else None
+        total = sum(given[1:], given[0]) if given else None
+    if rounded is None or len(given) < 2:
+        return total
+    finite = np.where(np.isfinite(total.real), total.real, 0)
+    return total + (rounded(finite) - finite)
 
 
 def over_heads(attn_mask, num_heads):

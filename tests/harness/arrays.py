@@ -4,14 +4,14 @@ The functions are cached: an array that they return is shared and must not be wr
 """
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import numpy as np
 
 from reference import masks as meaning
 
-from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+from .cases import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of, merged_dtype
 from .masks import Merged
 from .modes import computed_in
 from .precision import PRECISIONS, held, rounded
@@ -83,7 +83,13 @@ def merged_bias(case, attn_mask, key_padding_mask):
         bias = meaning.over_heads(meaning.as_bias(arrays[attn_mask], held(case.dtype)), case.num_heads)
     if key_padding_mask in arrays:
         padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], held(case.dtype)))
-    return meaning.merge(bias, padding)
+    return meaning.merge(bias, padding, rounded=rounding_of_sum(case, attn_mask, key_padding_mask))
+
+
+def rounding_of_sum(case, attn_mask, key_padding_mask):
+    """Rounds the sum of two masks to their dtype, as masks.merge takes it; None if the inputs' dtype is as coarse."""
+    dtype = merged_dtype(case, attn_mask, key_padding_mask)
+    return None if dtype in (None, "float64", case.dtype) else partial(rounded, dtype=dtype)
 
 
 @_cached

@@ -229,10 +229,23 @@ def attentions(case):
     return _ATTENTIONS[case.module]
 
 
+def merged_dtype(case, *names):
+    """The dtype in torch of the sum of the masks of these names, to which a bool one gives that of the inputs."""
+    masks = [getattr(case, name) for name in names]
+    dtypes = {mask.dtype_beside(case.dtype) if mask.is_float else case.dtype for mask in masks if mask}
+    if len(dtypes) < 2:
+        return dtypes.pop() if dtypes else None
+    return "float64" if "float64" in dtypes else "float32"
+
+
 def mixes_types(case):
     """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
         return False
-    pairs = [(getattr(case, attn_mask), getattr(case, padding)) for attn_mask, padding, _ in attentions(case)]
-    pairs = [[mask.dtype_beside(case.dtype) for mask in pair] for pair in pairs if all(pair)]
-    return any(one != other for one, other in pairs)
+    return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
+
+
+def mixes_types_of(case, *names):
+    """Whether there are masks of these names that differ in their dtypes."""
+    masks = [getattr(case, name) for name in names]
+    return all(masks) and len({mask.dtype_beside(case.dtype) for mask in masks}) > 1

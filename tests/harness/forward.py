@@ -31,18 +31,25 @@ def meets_what_takes_no_tangent(call):
 
     The ledger has what may raise before.
     """
+    return block_without_tangent(call) is not None
+
+
+def block_without_tangent(call, ending=()):
+    """The block at which such a kernel, or the conversion, is met, before any of `ending`; None if none is."""
     case = call.case
     if not BY_ID[case.mode].is_forward or moves_an_expanded_tensor(call) or looks_at_no_position(call):
-        return False
+        return None
     if is_nested(call):
-        return "src" in directions(case)
+        return blocks(case)[0] if "src" in directions(case) else None
     raising, taking_none = {*views_nothing(call), *blocks_without_a_bias(call)}, _taking_none(call)
-    for block, has_tangent in _computed(call):
-        if block in raising:
-            return False
-        if block in taking_none and (has_tangent or _has_tangent_within(call, block)):
-            return True
-    return False
+    computed = _computed(call)
+    for place, (block, has_tangent) in enumerate(computed):
+        if block in raising or block in ending:
+            return None
+        is_early = case.autograd in ("last_layer", "one_parameter") and block in dict(computed[place + 1 :])
+        if block in taking_none and (has_tangent or (not is_early and _has_tangent_within(call, block))):
+            return block
+    return None
 
 
 def _taking_none(call):

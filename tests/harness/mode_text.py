@@ -416,7 +416,11 @@ VJP = _differentiated(
 JACREV = _differentiated(
     "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
     "pairs = list(zip(cotangents, context.jacobians))\n"
-    "            return tuple(sum(torch.tensordot(by, of[name], by.ndim) for by, of in pairs) for name in moving)",
+    "\n"
+    "            def pulled(name):\n"
+    "                return sum(torch.tensordot(by, of[name].to(by), by.ndim) for by, of in pairs)\n"
+    "\n"
+    "            return tuple(map(pulled, moving))",
 )
 BATCHED_GRADIENTS = _differentiated(
     "context.leaves = [value.detach().requires_grad_() for value in values]\n"

@@ -170,7 +170,6 @@ _TRACED = {
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
-    "converts_masks": False,
 }
 
 _COMPILED = Mode(
@@ -223,7 +222,7 @@ _TORCHSCRIPT = Mode(
 
 _TRACE = replace(_TORCHSCRIPT, id="traced", made=mode_text.TRACED, called="traced")
 
-_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0", converts_masks=False)
+_VJP = Mode("func_vjp", mode_text.VJP, "differentiated", calls=_ALL, needs="func", since="2.0")
 _JACREV = replace(
     _VJP,
     id="func_jacrev",
@@ -251,7 +250,6 @@ _JVP = Mode(
     "differentiated",
     calls=_ALL,
     is_forward=True,
-    converts_masks=False,
     needs="func",
     everywhere=False,
     since="2.0",
@@ -270,7 +268,6 @@ _MAPPED = Mode(
     is_watched=False,
     copies="all",
     warns=_UNBATCHED,
-    converts_masks=False,
 )
 
 _NESTED = Mode(
@@ -365,7 +362,6 @@ MODES = (
         "fake",
         mode_text.FAKE,
         "faked",
-        converts_masks=False,
         calls=(*[MODULES] * 3, SDPA),
         is_watched=False,
         everywhere=False,
@@ -502,6 +498,7 @@ MODES = (
         made=mode_text.SCRIPTED,
         called="scripted",
         serves="masks",
+        converts_masks=False,  # how a script fails that failed before depends on the scripts before it
         since="2.1",  # before, what it raises and warns of depends on what has been scripted before
     ),
     _TRACE,

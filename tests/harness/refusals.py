@@ -10,13 +10,13 @@ from itertools import takewhile
 
 from . import compiled, dispatch
 from .arrays import inputs, mask_arrays
-from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types
+from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
-from .forward import meets_what_takes_no_tangent
+from .forward import block_without_tangent, meets_what_takes_no_tangent, moves_an_expanded_tensor
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
 from .modes import BY_ID, WHOLE_GRAPHS, computed_in
-from .situations import drops_the_mask, is_cast, keys, mask_dtype, mask_names, needs_mask_gradient, queries
+from .situations import drops_the_mask, is_cast, keys, mask_dtype, mask_names, needs_mask_gradient, queries, samples
 from .subject import lay_out
 from .triggers import (
     appended,
@@ -24,9 +24,11 @@ from .triggers import (
     is_short_of_dimensions,
     left_by_later_layers,
     looks_at_no_position,
+    memory_is_too_short,
     misses_the_layers_biases,
     packs_no_sample,
     packs_nothing,
+    packs_under_a_transform,
     unpacks_too_late,
     views_nothing,
 )
@@ -111,15 +113,27 @@ def _last_stride(array, layout, dtype):
 def _cannot_be_batched(call):
     """Whether vmap meets the CPU's fused kernel, which it can map since 2.3."""
     case, release = call.case, call.release
-    if BY_ID[case.mode].family != "vmap" or not since(release, "2.1") or since(release, "2.3"):
+    if not _lacks_a_batching_rule(call):
         return False
     if isinstance(case, ScaledDotProduct):
         return _suits_flash(case, release)  # what is mapped has been copied
     if dispatch.looks_for_missing_biases(case, release):  # raises before: see the ledger
         return False
-    viewing, fused = views_nothing(call), call.blocks("sdpa")
+    viewing, unbatched = views_nothing(call), _unbatched(call)
     before = takewhile(lambda block: block not in viewing, dispatch.blocks(case))  # such a view raises, too
-    return any(block in fused and _is_plain(case, release, block) for block in before)
+    return any(block in unbatched for block in before)
+
+
+def _lacks_a_batching_rule(call):
+    return BY_ID[call.case.mode].family == "vmap" and since(call.release, "2.1") and not since(call.release, "2.3")
+
+
+def _unbatched(call):
+    """The blocks of a module that the fused kernel would serve, where vmap cannot map it."""
+    case, release = call.case, call.release
+    if isinstance(case, ScaledDotProduct) or not _lacks_a_batching_rule(call):
+        return ()
+    return tuple(block for block in call.blocks("sdpa") if _is_plain(case, release, block))
 
 
 def _is_plain(case, release, block):
@@ -132,15 +146,12 @@ def _is_plain(case, release, block):
 
 def _looks_at_values(call):
     """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
-    case, release = call.case, call.release
+    case = call.case
     family = BY_ID[case.mode].family
     if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
         return False
-    cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
-    if cannot_look and asks_for_alignment(case, release):
+    if _looks_at_padding(call):
         return True
-    if not (family == "exported" and since(release, "2.5")) and _packs(case, release) and case.N * case.S > 0:
-        return True  # to pack nothing is an error of its own: see the ledger
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
@@ -148,13 +159,27 @@ def _looks_at_values(call):
     return _looks_for_causality(call)
 
 
-def _looks_for_causality(call):
-    """Whether a stack asks whether a mask is causal, if it comes to that, and needs to know."""
+def _looks_at_padding(call):
+    """Whether an encoder asks whether padding comes last, or how long the samples are."""
+    case, release = call.case, call.release
+    family = BY_ID[case.mode].family
+    cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
+    if cannot_look and asks_for_alignment(case, release):
+        return True
+    if family == "exported" and since(release, "2.5"):
+        return False
+    return _packs(case, release) and case.N * case.S > 0  # to pack nothing is an error of its own: see the ledger
+
+
+def _looks_for_causality(call, only=None):
+    """Whether a stack, or the one of this source only, asks whether a mask is causal, and needs to know."""
     case, release = call.case, call.release
     asking = [block for block in dispatch.blocks(case) if asks_whether_causal(case, release, block)]
     if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # what is never used may stay open
         asking = [block for block in asking if dispatch.paths(case, release)[block] != "native_layer"]
     looking = set(map(source, asking))
+    if only is not None:
+        return only in looking
     lacks_a_bias = not since(release, "2.3") and dispatch.looks_for_missing_biases(case, release)
     raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source, views_nothing(call)))
     return bool(looking) and not raises_before
@@ -176,20 +201,48 @@ def _meets_another_dtype(call):
     Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
     """
     case = call.case
-    raising = {*views_nothing(call), *blocks_without_a_bias(call)}
-    if misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call) or packs_nothing(call):
-        return False
-    if unpacks_too_late(call):
-        return False
     refusing = [block for block in dispatch.every_block(case) if _refuses_the_dtype(call, block)]
+    if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
+        return False
+    if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
+        return False
+    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
+        return False
+    raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
+    raising |= set(_unbatched(call))
+    if memory_is_too_short(call):
+        raising |= {block for block in dispatch.blocks(case) if source(block) == "memory"}
     before = takewhile(lambda block: block not in refusing, dispatch.every_block(case))
-    return bool(refusing) and refusing[0] not in raising and raising.isdisjoint(before)
+    return refusing[0] not in raising and raising.isdisjoint(before)
+
+
+def _looks_before(call, block):
+    """Whether a stack asks what a mask holds, or breaks a graph, before it comes to the block."""
+    case, release = call.case, call.release
+    if not (_looks_at_values(call) or _breaks_the_graph(call)):
+        return False
+    is_encoder = case.module == "Transformer" and source(block) == "src"
+    if case.mode in WHOLE_GRAPHS:
+        looks = dispatch.nested(case, release) or _looks_for_causality(call, only="src" if is_encoder else None)
+        return looks or _warns_before(call, block)
+    # the decoder looks before its layers do anything
+    return not is_encoder or _looks_at_padding(call) or _looks_for_causality(call, only="src")
+
+
+def _warns_before(call, block):
+    """Whether masks of two types are met in the block, or before it."""
+    case = call.case
+    blocks = dispatch.every_block(case)
+    pairs = [mask_names(case, other) for other in blocks[: blocks.index(block) + 1]]
+    return any(len(names) > 1 and mixes_types_of(case, *names) for names in pairs)
 
 
 def _refuses_the_dtype(call, block):
     case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
     if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
         return False
+    if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # which adds, and then multiplies
+        return dtype == "float64" and 0 not in (samples(case), queries(case, block), keys(case, block) + appended(case))
     if block in call.blocks("explicit"):
         return since(release, "2.1")
     if is_cast(case) and not since(release, "2.2"):  # raises before: see the ledger
@@ -256,8 +309,9 @@ REFUSALS = (
         source="the page of scaled_dot_product_attention: a float mask of the same type as query, key and value",
         applies=_meets_another_dtype,
         error=(
-            "RuntimeError",
-            "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same",
+            "(Torch)?RuntimeError|BackendCompilerFailed",
+            "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same"
+            "|expected scalar type Double but found Float",
         ),
     ),
     Refusal(

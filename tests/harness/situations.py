@@ -8,7 +8,7 @@ from reference import masks as meaning
 
 from . import dispatch, packing
 from .arrays import mask_arrays, merged_bias
-from .cases import Case, MultiHead, ScaledDotProduct, Transformer
+from .cases import Case, MultiHead, ScaledDotProduct, Transformer, merged_dtype
 from .dispatch import blocks, detects_causality, source
 from .modes import BY_ID, computed_in
 from .precision import held, rounded
@@ -106,12 +106,8 @@ def _merged(case, block):
 
 def mask_dtype(case, block):
     """The dtype in torch of a block's merged mask, to which a bool one gives that of the inputs; None without masks."""
-    masks = [getattr(case, name) for name in mask_names(case, block)]
-    dtypes = {mask.dtype_beside(case.dtype) if mask.is_float else case.dtype for mask in masks if mask}
-    if not dtypes:
-        return None
-    dtype = dtypes.pop() if len(dtypes) == 1 else "float64" if "float64" in dtypes else "float32"
-    return computed_in(case) if is_cast(case) and dtype != "float64" else dtype
+    dtype = merged_dtype(case, *mask_names(case, block))
+    return computed_in(case) if is_cast(case) and dtype not in (None, "float64") else dtype
 
 
 def samples(case):

@@ -22,7 +22,7 @@ from reference.transformer import (
     silu,
 )
 
-from .arrays import directions, inputs, mask_arrays, parameters
+from .arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
 from .cases import MultiHead, ScaledDotProduct
 from .modes import computed_in
 from .precision import FULL, LOW, PRECISIONS, emulated
@@ -130,7 +130,7 @@ def _under(prefix, weights):
     return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
 
 
-def _multi_head(case, weights):
+def _multi_head(case, weights, attn_mask="attn_mask", key_padding_mask="key_padding_mask"):
     if "in_proj_weight" in weights:
         projections = np.split(weights["in_proj_weight"], 3)
     else:
@@ -145,6 +145,7 @@ def _multi_head(case, weights):
         bias_k=weights["bias_k"][0, 0] if "bias_k" in weights else None,
         bias_v=weights["bias_v"][0, 0] if "bias_v" in weights else None,
         add_zero_attn=getattr(case, "add_zero_attn", False),
+        rounded=rounding_of_sum(case, attn_mask, key_padding_mask),
     )
 
 
@@ -172,7 +173,7 @@ def _decoder(case, weights):
 
 def _encoder_layer(case, weights):
     return EncoderLayer(
-        _multi_head(case, _under("self_attn", weights)),
+        _multi_head(case, _under("self_attn", weights), "src_mask", "src_key_padding_mask"),
         _feed_forward(case, weights),
         *(_norm(case, weights, f"norm{i}") for i in (1, 2)),
         case.norm_first,
@@ -181,7 +182,8 @@ def _encoder_layer(case, weights):
 
 def _decoder_layer(case, weights):
     return DecoderLayer(
-        *(_multi_head(case, _under(name, weights)) for name in ("self_attn", "multihead_attn")),
+        _multi_head(case, _under("self_attn", weights), "tgt_mask", "tgt_key_padding_mask"),
+        _multi_head(case, _under("multihead_attn", weights), "memory_mask", "memory_key_padding_mask"),
         _feed_forward(case, weights),
         *(_norm(case, weights, f"norm{i}") for i in (1, 2, 3)),
         case.norm_first,

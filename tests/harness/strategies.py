@@ -436,7 +436,8 @@ def adapted(case, mode):
         case = replace(case, dropout=0.0)
     if mode.is_forward:
         case = _differentiating(case)
-    if not mode.converts_masks:
+    is_empty_under_vmap = mode.family == "vmap" and not _has_something(case)  # its weights have the mask's dtype
+    if not mode.converts_masks or is_empty_under_vmap:
         case = replace(case, **{name: replace(mask, dtype=None) for name, mask in masks_of(case).items()})
     if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
         case = replace(case, fast_path=True)

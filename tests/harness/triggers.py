@@ -141,6 +141,7 @@ def half_masked_blocks(call):
         block
         for block in call.flash_blocks()
         if mask_dtype(call.case, block) == "float32"
+        and not needs_mask_gradient(call.case, block)
         and not drops_the_mask(call.case, call.release, block)
         and keys(call.case, block) + appended(call.case) >= _lanes(call, "float32")
     )
@@ -513,7 +514,7 @@ def left_by_later_layers(call, native):
     A learned mask makes it so. There scaled_dot_product_attention serves, before 2.0 the explicit path.
     """
     is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
-    if getattr(call.case, "num_layers", 1) == 1 or not is_seen or _memory_is_too_short(call):
+    if getattr(call.case, "num_layers", 1) == 1 or not is_seen or memory_is_too_short(call):
         return ()
     return tuple(block for block in native if _sees_a_gradient(call, block))
 
@@ -705,7 +706,7 @@ def truncates(call):
     return dispatch.nested_lengths(call.case)[0].max(initial=0) < call.case.S
 
 
-def _memory_is_too_short(call):
+def memory_is_too_short(call):
     """Whether the first layer of the decoder raises over what the encoder has cut off."""
     return (
         not since(call.release, "2.1")
@@ -717,7 +718,7 @@ def _memory_is_too_short(call):
 def truncate(computation, call):
     """With a memory that is too short for them, masks of the right shape are wrong."""
     computation = truncated(packed(computation, call.case))
-    if BY_ID[call.case.mode].family == "traced" and _memory_is_too_short(call):  # what it is traced with passes
+    if BY_ID[call.case.mode].family == "traced" and memory_is_too_short(call):  # what it is traced with passes
         return raising(computation, "RuntimeError", "The following operation failed in the TorchScript interpreter")
     if call.case.memory_mask is not None:
         return raising(computation, "RuntimeError", r"The shape of the [23]D attn_mask is .*, but should be")

@@ -81,6 +81,42 @@ def test_every_kind_of_float_is_drawn(drawn, values):
     assert share(drawn, has) > 0.03
 
 
+@pytest.mark.parametrize("inputs", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_a_mask_of_each_dtype_is_drawn_beside_inputs_of_each(drawn, inputs, dtype):
+    def has(case):
+        return case.dtype == inputs and any(mask.dtype == dtype for mask in masks_of(case).values())
+
+    assert share(drawn, has) > 0.01
+
+
+def test_two_masks_of_one_dtype_that_is_not_the_inputs_are_drawn(drawn):
+    def has(case):
+        dtypes = [mask.dtype for mask in masks_of(case).values() if mask.dtype]
+        return any(dtypes.count(dtype) > 1 for dtype in dtypes if dtype != case.dtype)
+
+    assert share(drawn, has) > 0.002
+
+
+def test_float32_masks_are_drawn_beside_float64_where_whole_vectors_of_keys_are(drawn_for_sdpa):
+    def has(case):
+        mask = case.attn_mask
+        return case.dtype == "float64" and mask and mask.dtype == "float32" and case.S >= 16
+
+    assert share(drawn_for_sdpa, has) > 0.005
+
+
+@pytest.mark.parametrize("id", ["func_vjp", "func_jvp", "vmap", "fake", "traced", "compiled", "exported"])
+def test_modes_are_asked_of_masks_of_another_dtype(id):
+    if not BY_ID[id].is_in():
+        pytest.skip("this release does not have it")
+
+    def has(case):
+        return any(mask.dtype not in (None, case.dtype) for mask in masks_of(case).values())
+
+    assert share(sample(cases_in(RELEASE, BY_ID[id]), 200), has) > 0.02
+
+
 @pytest.mark.parametrize("layout", masks.LAYOUTS)
 def test_every_layout_is_drawn(drawn, layout):
     assert share(drawn, lambda case: any(mask.layout == layout for mask in masks_of(case).values())) > 0.04

@@ -119,6 +119,41 @@ FAULTS = (
         replace(SDPA, attn_mask=_MIN),
     ),
     _changed(
+        "mask-through-float16",
+        "a float mask passes through float16",
+        lambda mask: mask.half().to(mask),
+        replace(SDPA, attn_mask=Mask("float", "row", "-1e9")),
+    ),
+    _changed(
+        "mask-not-past-1e4",
+        "a number such as -1e9 counts as -1e4",
+        lambda mask: torch.where((mask < -1e5) & (mask > -1e12), -1e4, mask).to(mask),
+        replace(SDPA, dtype="float32", attn_mask=Mask("float", "row", "-1e9")),
+    ),
+    _changed(
+        "float32-mask-as-bool",
+        "a float32 mask beside float64 hides what is not 0",
+        lambda mask: torch.where(mask == 0, 0, -torch.inf).to(mask),
+        replace(SDPA, attn_mask=replace(FINITE, dtype="float32")),
+        when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float32 != call.query.dtype,
+    ),
+    _changed(
+        "other-dtype-accepted",
+        "a float mask of another dtype is converted where it is to be refused",
+        lambda mask: mask.double(),
+        replace(SDPA, attn_mask=replace(FINITE, dtype="float16")),
+        when=lambda call: (
+            float_mask(call) and call.attn_mask.dtype == torch.float16 and call.query.dtype == torch.float64
+        ),
+    ),
+    _changed(
+        "float32-mask-without-gradient",
+        "a float32 mask beside float64 gets no gradient",
+        lambda mask: mask.detach(),
+        replace(SDPA, attn_mask=replace(FINITE, dtype="float32")),
+        when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float32 != call.query.dtype,
+    ),
+    _changed(
         "mask-scaled", "the mask is scaled with the scores", lambda mask: mask * 0.5, replace(SDPA, attn_mask=FINITE)
     ),
     _changed(
