@@ -364,8 +364,9 @@ def _gradients(case, observation, prediction):
         if found:
             return found, [], None
         still = {name: np.isnan(prediction.gradients[name]) for name in got}
-        got = {name: np.where(still[name], 0, array) for name, array in got.items()}
-        prediction = replace(prediction, still=still)
+        if any(array.any() for array in still.values()):  # else all is computed twice, to the same end
+            got = {name: np.where(still[name], 0, array) for name, array in got.items()}
+            prediction = replace(prediction, still=still)
     found, margins = _contraction(case, got, prediction)
     if not (found or prediction.deviations or has_nan):
         found = list(_leaks(case, observation))
