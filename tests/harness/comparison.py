@@ -9,6 +9,9 @@ small. tiny is the dtype's smallest normal number: what lies below it a kernel m
 In bfloat16 and float16 the formula is evaluated in that arithmetic itself (precision.py), and a result may err a small
 multiple of what it errs there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny), a derivative three times
 that, since a backward pass rounds otherwise.
+
+A whole array has one bound, but each row of a garbage query has one of its own, which must not loosen that of others:
+in a low precision from three times the condition, since few elements have erred there.
 """
 
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from .precision import FULL, LOW, PRECISIONS
 SAFETY = 32.0
 SAFETY_OF_LOW = 4.0  # where the error of the same formula in the same arithmetic is known
 SAFETY_OF_LOW_GRADIENT = 12.0  # a backward pass rounds what a forward one does not
+CONDITION_OF_LOW_ROW = 3.0  # the largest error of one row says less than that of a whole array
 
 
 def rough(dtype):
@@ -47,18 +51,33 @@ class Mismatch:
     bound: float | None = None
 
 
-def bound(expected, rough, dtype, terms, ignore=None):
+def bound(expected, rough, dtype, terms, ignore=None, by_row=False):
     """The largest error that a right result may have, for a whole array (see the module's docstring).
 
-    rough: the same formula in float32 or a low precision. ignore: True where an element is not to count.
+    rough: the same formula in float32 or a low precision. ignore: True where an element is not to count. by_row: for
+    each row (..., 1) instead.
     """
     counts = np.isfinite(expected) & np.isfinite(rough)
     if ignore is not None:
         counts &= ~np.broadcast_to(ignore, expected.shape)
+
+    def largest(array):
+        if by_row:
+            return np.asarray(array).max(axis=-1, keepdims=True, where=counts, initial=0.0).astype("float64")
+        return float(np.max(array, where=counts, initial=0.0))
+
     with np.errstate(invalid="ignore"):  # inf - inf, which does not count
         error = np.abs(rough - expected)
-    condition = np.max(error, where=counts, initial=0.0) / roundoff(dtype)
-    return allowance(dtype, condition, np.max(np.abs(expected), where=counts, initial=0.0), terms)
+    condition = largest(error) / roundoff(dtype)
+    if by_row and dtype in LOW:
+        condition = CONDITION_OF_LOW_ROW * condition
+    return allowance(dtype, condition, largest(np.abs(expected)), terms)
+
+
+def is_undetermined(expected, allowed):
+    """bool (..., 1): whether the bound of a row says nothing about its numbers, since it is as large as they are."""
+    size = np.abs(expected).max(axis=-1, keepdims=True, where=np.isfinite(expected), initial=0.0)
+    return allowed > size / 2
 
 
 def bound_of_gradient(error, size, dtype, terms):
@@ -70,8 +89,8 @@ def allowance(dtype, condition, magnitude, terms, safety_of_low=SAFETY_OF_LOW):
     """The bound itself."""
     kind = PRECISIONS[dtype]
     if dtype in LOW:  # sums are kept in float32
-        return safety_of_low * (kind.roundoff * float(condition + magnitude) + terms * kind.tiny)
-    return SAFETY * (kind.roundoff * float(condition + sqrt(terms) * magnitude) + terms * kind.tiny)
+        return safety_of_low * (kind.roundoff * (condition + magnitude) + terms * kind.tiny)
+    return SAFETY * (kind.roundoff * (condition + sqrt(terms) * magnitude) + terms * kind.tiny)
 
 
 def compare_numbers(what, expected, got, allowed):
@@ -86,6 +105,7 @@ def compare_numbers(what, expected, got, allowed):
 def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True):
     """(Mismatch or None, largest error / bound). What a prediction says is exactly 0 must be exactly 0.
 
+    allowed: a number, or one for each row (..., 1).
     ignore: True where only the class of an element is compared. zero_is_exact: where that is so; False between two
     measurements, of which one may underflow where the other does not.
     """
@@ -98,7 +118,7 @@ def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True
     error = np.abs(np.subtract(got, expected, where=finite, out=np.zeros(expected.shape)))
     limit = np.where((expected == 0) & zero_is_exact, 0.0, allowed)
     wrong |= error > limit
-    ratio = float(error.max(initial=0.0)) / allowed if allowed else 0.0
+    ratio = _largest_ratio(error, allowed)
     if not wrong.any():
         return None, ratio
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -106,6 +126,13 @@ def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True
         what, float(expected[where]), float(got[where]), where, float(error[where]), float(limit[where])
     )
     return mismatch, ratio
+
+
+def _largest_ratio(error, allowed):
+    if not np.ndim(allowed):
+        return float(error.max(initial=0.0)) / allowed if allowed else 0.0
+    with np.errstate(over="ignore"):
+        return float(np.divide(error, allowed, where=allowed > 0, out=np.zeros(error.shape)).max(initial=0.0))
 
 
 def _classes(array):

@@ -26,9 +26,9 @@ def present(case, results):
 
 
 def garbage_rows(case, results):
-    """{name: bool array or None}: True in rows whose own query is garbage, of which only the class is determined.
+    """{name: bool array or None}: True in rows whose own query is garbage, or left out by the mode.
 
-    They are ill-conditioned: their scores are huge. Or the mode leaves them out. results: as torch shapes them.
+    Garbage has huge scores, so that each row needs a bound of its own. results: as torch shapes them.
     """
     if not case.attends:
         return dict.fromkeys(results)

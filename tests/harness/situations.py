@@ -1,6 +1,7 @@
 """What a case's masks amount to, as the ledger's triggers ask it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -45,12 +46,17 @@ class Call:
 
         On the nested path the encoder's block has no masks any more, and is not among them.
         """
+        return self._blocks.get(path, ())
+
+    @cached_property
+    def _blocks(self):
+        """{path: blocks that it serves}; triggers ask for it again and again."""
         if isinstance(self.case, ScaledDotProduct):
-            return ("sdpa",) if path == "sdpa" else ()
+            return {"sdpa": ("sdpa",)}
         paths = dispatch.paths(self.case, self.release)
         if dispatch.nested(self.case, self.release):
             paths = {block: path for block, path in paths.items() if source(block) != "src"}
-        return tuple(block for block, its_path in paths.items() if its_path == path)
+        return {path: tuple(block for block in paths if paths[block] == path) for path in paths.values()}
 
     def flash_blocks(self):
         """Those that scaled_dot_product_attention gives to the kernel that is called flash."""

@@ -116,8 +116,10 @@ def _displaced(name, array, direction):
 
 def _cast(array, dtype):
     """Finite numbers stay finite: finfo.min of one dtype becomes that of the other."""
-    if array.dtype == bool or (array.dtype == dtype and dtype in FULL):
+    if array.dtype == bool:
         return array
+    if dtype in FULL and np.can_cast(array.dtype, dtype):
+        return array.astype(dtype, copy=False)
     limit = PRECISIONS[dtype]
     with np.errstate(over="ignore"):
         array = np.where(np.isfinite(array), np.clip(array.astype("float64"), limit.min, limit.max), array)

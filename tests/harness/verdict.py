@@ -17,6 +17,7 @@ from .cases import Case, mixes_types
 from .comparison import Mismatch
 from .dropping import UnlikeDropout, dropping, drops
 from .modes import BY_ID, computed_in
+from .packing import packs
 from .precision import LOW
 from .results import cotangents, garbage_rows, present
 from .specification import specification
@@ -186,15 +187,16 @@ class _Prediction:
             return True
         return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
 
-    def bounds(self, name, part=np.real):
-        """The errors to allow, the cheap bound first (see comparison.py)."""
-        exact, ignore = part(self.exact[name]), self.garbage[name]
+    def bounds(self, name, part=np.real, by_row=False):
+        """The errors to allow, the cheap bound first (see comparison.py). by_row: in each row, garbage or not."""
+        exact, ignore = part(self.exact[name]), None if by_row else self.garbage[name]
         dtype, terms = computed_in(self.case), comparison.terms(self.case)
+        bound = partial(comparison.bound, dtype=dtype, terms=terms, ignore=ignore, by_row=by_row)
         moved = 0.0  # what cancels in a derivative is as large as the result
         if part is derivative:
-            moved = comparison.bound(*[np.real(self.exact[name])] * 2, dtype, terms, ignore)
-        yield moved + comparison.bound(exact, exact, dtype, terms, ignore)
-        yield moved + max(comparison.bound(exact, part(its[name]), dtype, terms, ignore) for its in self.rough)
+            moved = bound(*[np.real(self.exact[name])] * 2)
+        yield moved + bound(exact, exact)
+        yield moved + np.max([bound(exact, part(its[name])) for its in self.rough], axis=0)
 
 
 def bounds(case, name, part=np.real, kept=()):
@@ -265,15 +267,20 @@ def _results(observation, prediction, counts):
             found.append(Mismatch(f"{name} dtype", told, dtype))
         if model.device and observation.devices.get(name) != model.device:
             found.append(Mismatch(f"{name} device", model.device, observation.devices.get(name)))
+        is_left = np.zeros(got.shape, bool)
         if got.shape == expected[name].shape:
-            got = _without_what_is_left_out(name, got, prediction, counts)
+            is_left = _left_out(name, got, prediction, counts)
+            got = np.where(is_left, expected[name].real, got) if is_left.any() else got
         more, its_margins = _compared(name, got, prediction)
         found, margins = found + more, margins + its_margins
+        if not more and prediction.garbage[name] is not None:
+            more, its_margins = _rows_of_garbage(name, got, prediction, is_left, counts)
+            found, margins = found + more, margins + its_margins
     return found, margins
 
 
-def _without_what_is_left_out(name, got, prediction, counts):
-    """The observed result with what is expected wherever it is not compared, which is counted."""
+def _left_out(name, got, prediction, counts):
+    """bool: where the observed result is not compared, which is counted; rows of garbage apart."""
     expected, model = prediction.exact[name].real, prediction.computation
     is_left = np.zeros(got.shape, bool)
     reasons = [(reason, np.broadcast_to(where, got.shape)) for reason, where in model.undefined.items()]
@@ -281,12 +288,34 @@ def _without_what_is_left_out(name, got, prediction, counts):
     for reason, where in reasons:
         counts[reason, "elements"] += int((where & ~is_left).sum())
         is_left = is_left | where
-    is_garbage = False if prediction.garbage[name] is None else np.broadcast_to(prediction.garbage[name], got.shape)
-    counts[left_out.GARBAGE, "elements"] += int(np.sum(is_garbage & ~is_left))
-    counts[left_out.COMPARED, "elements"] += int(np.sum(~is_left & ~is_garbage))
+    counts[left_out.COMPARED, "elements"] += int(np.sum(~is_left))
     is_whole = is_left.any() and is_left.all()
     counts[reasons[0][0] if is_whole else left_out.COMPARED, "results"] += 1
-    return np.where(is_left, expected, got) if is_left.any() else got
+    return is_left
+
+
+def _rows_of_garbage(name, got, prediction, is_left, counts):
+    """(mismatches, margins) of rows whose own query is garbage: each has a bound of its own (comparison.py).
+
+    Those that rounding decides count as left out, though their classes are compared, and all that the mode drops.
+    """
+    expected, is_garbage = prediction.exact[name].real, np.broadcast_to(prediction.garbage[name], got.shape)
+    found, margins, ignore = [], [], ~is_garbage
+    if packs(prediction.case):
+        ignore = np.ones(got.shape, bool)
+    for kind, allowed in zip(BOUNDS, prediction.bounds(name, by_row=True), strict=True):
+        is_zero = expected == 0
+        if kind == BOUNDS[1]:
+            is_zero &= np.all([np.real(its[name]) == 0 for its in prediction.rough], axis=0)
+            ignore |= comparison.is_undetermined(expected, allowed) & ~is_zero.all(axis=-1, keepdims=True)
+        mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
+        found, margins = ([mismatch], []) if mismatch else ([], [(kind, ratio)])
+        if not found:
+            break
+    number = int(np.sum(is_garbage & ignore & ~is_left))
+    counts[left_out.GARBAGE, "elements"] += number
+    counts[left_out.COMPARED, "elements"] -= number
+    return found, margins
 
 
 def _compared(name, got, prediction, part=np.real):
@@ -337,8 +366,9 @@ def _gradients(case, observation, prediction):
         if found:
             return found, [], None
         still = {name: np.isnan(prediction.gradients[name]) for name in got}
-        got = {name: np.where(still[name], 0, array) for name, array in got.items()}
-        prediction = replace(prediction, still=still)
+        if any(array.any() for array in still.values()):  # else all is computed twice, to the same end
+            got = {name: np.where(still[name], 0, array) for name, array in got.items()}
+            prediction = replace(prediction, still=still)
     found, margins = _contraction(case, got, prediction, has_nan)
     if not (found or prediction.deviations or has_nan):
         found = list(_leaks(case, observation))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.harness.comparison import bound, compare_arrays, compare_numbers, contraction
+from tests.harness.comparison import bound, compare_arrays, compare_numbers, contraction, is_undetermined
 
 NAN, INF = float("nan"), float("inf")
 
@@ -64,6 +64,22 @@ def test_the_bound_grows_with_magnitude_terms_and_condition():
     assert bound(exact, exact, "float64", 36) == 2 * plain
     assert bound(exact, exact + 1e-3, "float64", 9) > plain
     assert plain < 1e-13 < bound(exact, exact, "float32", 9) < 1e-4
+
+
+def test_each_row_may_have_a_bound_of_its_own():
+    exact = np.array([[1.0, -4.0], [1e6, 2.0], [NAN, NAN]])
+    rough = exact + np.array([[0, 0], [1e-3, 0], [0, 0]])
+    bounds = bound(exact, rough, "float64", 9, by_row=True)
+    assert bounds.shape == (3, 1)
+    assert bounds[0] == bound(exact[0], rough[0], "float64", 9) < bounds[1]
+    assert compare_arrays("output", exact, exact + bounds * 0.9, bounds)[0] is None
+    wrong = exact + np.array([[0, 2 * bounds[0, 0]], [0, 0], [0, 0]])
+    assert compare_arrays("output", exact, wrong, bounds)[0].where == (0, 1)
+
+
+def test_a_row_is_undetermined_if_its_bound_is_as_large_as_its_numbers():
+    exact, bounds = np.array([[1.0, -4.0], [1.0, 0.5], [NAN, 1.0]]), np.array([[1.9], [0.6], [0.4]])
+    assert is_undetermined(exact, bounds).tolist() == [[False], [True], [False]]
 
 
 def test_a_contraction_leaves_out_gradients_that_are_none():
