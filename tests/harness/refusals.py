@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from . import compiled, dispatch
 from .arrays import inputs, mask_arrays
+from .autocast import raises_when_packed
 from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
@@ -203,6 +204,8 @@ def _meets_another_dtype(call):
     if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
         return False
     if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
+        return False
+    if raises_when_packed(call) and since(call.release, "2.2"):
         return False
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
