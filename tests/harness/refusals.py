@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from . import compiled, dispatch
 from .arrays import inputs, mask_arrays
-from .autocast import raises_when_packed
+from .autocast import raises_on_the_native_layer, raises_when_packed
 from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
@@ -211,6 +211,8 @@ def _meets_another_dtype(call):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
     raising |= set(_unbatched(call))
+    if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
+        raising |= set(call.blocks("native_layer"))
     if memory_is_too_short(call):
         raising |= {block for block in dispatch.blocks(case) if source(block) == "memory"}
     before = takewhile(lambda block: block not in refusing, dispatch.every_block(case))
