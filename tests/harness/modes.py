@@ -250,6 +250,8 @@ _JVP = Mode(
     "differentiated",
     calls=_ALL,
     is_forward=True,
+    # before, a float64 mask is refused beside a query or a key that has a tangent, and converted beside others
+    converts_masks=Version(torch.__version__) >= Version("2.1"),
     needs="func",
     everywhere=False,
     since="2.0",

@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from . import compiled, dispatch
 from .arrays import inputs, mask_arrays
+from .autocast import raises_on_the_native_layer, raises_when_packed
 from .cases import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from .comparison import Mismatch
 from .dispatch import asks_for_alignment, asks_whether_causal, since, source
@@ -206,10 +207,14 @@ def _meets_another_dtype(call):
         return False
     if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
         return False
+    if raises_when_packed(call) and since(call.release, "2.2"):
+        return False
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
     raising |= set(_unbatched(call))
+    if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
+        raising |= set(call.blocks("native_layer"))
     if memory_is_too_short(call):
         raising |= {block for block in dispatch.blocks(case) if source(block) == "memory"}
     before = takewhile(lambda block: block not in refusing, dispatch.every_block(case))

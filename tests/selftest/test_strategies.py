@@ -95,7 +95,7 @@ def test_two_masks_of_one_dtype_that_is_not_the_inputs_are_drawn(drawn):
         dtypes = [mask.dtype for mask in masks_of(case).values() if mask.dtype]
         return any(dtypes.count(dtype) > 1 for dtype in dtypes if dtype != case.dtype)
 
-    assert share(drawn, has) > 0.002
+    assert share(drawn, has) > 0.0005
 
 
 def test_float32_masks_are_drawn_beside_float64_where_whole_vectors_of_keys_are(drawn_for_sdpa):
@@ -106,7 +106,7 @@ def test_float32_masks_are_drawn_beside_float64_where_whole_vectors_of_keys_are(
     assert share(drawn_for_sdpa, has) > 0.005
 
 
-@pytest.mark.parametrize("id", ["func_vjp", "func_jvp", "vmap", "fake", "traced", "compiled", "exported"])
+@pytest.mark.parametrize("id", ["func_vjp", "func_jacrev", "vmap", "fake", "traced", "compiled", "exported"])
 def test_modes_are_asked_of_masks_of_another_dtype(id):
     if not BY_ID[id].is_in():
         pytest.skip("this release does not have it")
