@@ -223,7 +223,7 @@ def _attending(kernel, case, paths, filled):
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
         w = of_value = weights
-        if path == "sdpa_flash" and getattr(case, "is_causal", False):
+        if path == "sdpa_flash" and _is_causal_alone(case):
             w, of_value = _in_blocks(w)
 
         # a product that is scaled by 0 is not computed
@@ -251,6 +251,11 @@ def _attending(kernel, case, paths, filled):
         return _with_parents(context, from_context), _with_parents(weights, from_weights)
 
     return attend
+
+
+def _is_causal_alone(case):
+    """Whether an attention is told by is_causal=True alone what it hides: beside padding a mask tells."""
+    return getattr(case, "is_causal", False) and getattr(case, "key_padding_mask", None) is None
 
 
 def _in_blocks(weights):

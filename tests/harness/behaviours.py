@@ -183,7 +183,9 @@ class MaskingBeforeScaling:
         fills = (_last_block(L, S) % (self.lanes or np.inf) == 0)[:, None]
         is_turned = (computed_keys(L, S) > np.arange(L) + 1)[:, None]
         what_remains = context * np.where(fills & self.forgets, 0.0, np.nan)
-        return np.where(is_turned, what_remains, context), np.where(is_turned, np.where(fills, 0, np.nan), weights)
+        return np.where(is_turned, what_remains, context), np.where(
+            is_turned, np.where(fills & (scale < 0), 0, np.nan), weights
+        )
 
 
 def computed_keys(L, S):

@@ -316,7 +316,7 @@ REFUSALS = (
         error=(
             "(Torch)?RuntimeError|BackendCompilerFailed",
             "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same"
-            "|expected scalar type Double but found Float",
+            "|expected scalar type (Double but found Float|Float but found Double)",
         ),
     ),
     Refusal(
