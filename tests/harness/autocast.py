@@ -5,7 +5,7 @@ import numpy as np
 from . import dispatch
 from .arrays import mask_arrays
 from .behaviours import raising, with_masks
-from .cases import MultiHead, ScaledDotProduct
+from .cases import MultiHead, ScaledDotProduct, merged_dtype
 from .modes import computed_in
 from .precision import PRECISIONS
 from .situations import drops_the_mask, is_cast, is_empty, mask_names
@@ -113,7 +113,8 @@ def _unlike(call):
     case, fused = call.case, call.blocks("sdpa")
     if _has_keys_of_its_own(case):
         return fused
-    masked = [block for block in fused if any(getattr(case, name) for name in mask_names(case, block))]
+    alike = (None, computed_in(case))
+    masked = [block for block in fused if merged_dtype(case, *mask_names(case, block)) not in alike]
     return [block for block in masked if not drops_the_mask(case, call.release, block)]
 
 
