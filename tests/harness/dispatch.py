@@ -207,6 +207,8 @@ def _has_native_layer(case, release):
 
 def asks_whether_causal(case, release, block):
     """Whether a stack looks whether the mask of the block is causal, for want of a hint."""
+    if not isinstance(case, Transformer):
+        return False
     mask, hint = (getattr(case, f"{source(block)}_{name}") for name in ("mask", "is_causal"))
     if mask is None or hint is not None or not detects_causality(case, release, block):
         return False

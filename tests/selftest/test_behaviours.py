@@ -57,7 +57,7 @@ def half_masked(lanes, S, scale=0.5):
             in_a_whole_vector = j // lanes < S // lanes
             is_left = in_a_whole_vector and j % lanes in range(lanes // 2, lanes)
             scores[i, j] = product if is_left else scale * product + bias[i, j]
-    return MaskingHalfOfAVector(lanes)(query, key, value, bias, scale), scores, value
+    return MaskingHalfOfAVector(attend, lanes)(query, key, value, bias, scale), scores, value
 
 
 @pytest.mark.parametrize("lanes, S", [(8, 8), (8, 11), (8, 16), (16, 16), (16, 31), (8, 7)])
@@ -76,7 +76,7 @@ def test_its_backward_pass_scales_them_all_but_masks_half(position):
     value = np.zeros((8, 1), complex)
     value[position] = 1j * STEP
     bias = np.full((1, 8), log(3))
-    context, _ = MaskingHalfOfAVector(8)(np.full((1, 1), 2.0), np.ones((8, 1)), value, bias, 0.5)
+    context, _ = MaskingHalfOfAVector(attend, 8)(np.full((1, 1), 2.0), np.ones((8, 1)), value, bias, 0.5)
     total = 4 * exp(1 + log(3)) + 4 * exp(2)
     recovered = exp(1 + log(3)) if position < 4 else exp(1)
     assert context.imag.item() / STEP == pytest.approx(recovered / total)
