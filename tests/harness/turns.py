@@ -22,7 +22,7 @@ def in_turn(draw, cases, mode):
 _SIZES = (2, 3, 4, 5, 7, 9, 17)
 _CONTENTS = {
     (form, of_keys): evenly(tuple(product(patterns, values)))
-    for form, values in (("bool", ("inf",)), ("float", ("inf", "min", "bias", *VALUES)))
+    for form, values in (("bool", ("inf",)), ("float", (*("inf", "min", "bias") * 2, *VALUES)))
     for of_keys, patterns in ((False, ATTENTION_PATTERNS), (True, PADDING_PATTERNS))
 }
 

@@ -143,15 +143,16 @@ MADE = ({}, {"bias": False}, {"kdim": 5, "vdim": 6}, {"add_bias_kv": True})
 
 @pytest.mark.parametrize("options", MADE, ids=str)
 def test_the_adapter_of_the_page_makes_the_module_conform(options, documented, monkeypatch):
-    run = session.start(adopted=load(documented))
-    monkeypatch.setattr(session, "current", run)
+    monkeypatch.setattr(session, "current", session.current)  # which comes back after the test
+    session.start(adopted=load(documented))
     case = MultiHead(N=2, L=3, S=4, num_heads=2, head_dim=2, batch_first=False, autograd="inputs", **options)
     for masks in ({}, {"attn_mask": Mask("float", "causal", "bias"), "key_padding_mask": Mask("bool", "trailing")}):
         assert judged(replace(case, **masks))[1].status == CONFORMS
 
 
 def test_the_adapter_of_the_page_shows_that_heads_are_mixed_up(documented, monkeypatch):
-    monkeypatch.setattr(session, "current", session.start(adopted=load(documented)))
+    monkeypatch.setattr(session, "current", session.current)  # which comes back after the test
+    session.start(adopted=load(documented))
     assert judged(MultiHead(L=2, S=2, num_heads=2, attention="self"))[1].status == FAILS
 
 

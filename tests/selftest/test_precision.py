@@ -82,7 +82,8 @@ def masked(case, mask, dtype):
 
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.module)
-@pytest.mark.parametrize("values", (None, *VALUES))
+# beside 1e4, which hides all other keys, a low precision has no digits left for scores: nearly any result is right
+@pytest.mark.parametrize("values", (None, *(values for values in VALUES if values != "1e4")))
 def test_a_right_result_conforms_and_one_of_another_mask_fails(case, values, dtype):
     mask = Mask("float", "window", values) if values else Mask("bool", "window")
     case = masked(case, mask, dtype)

@@ -143,8 +143,9 @@ def test_tensors_are_laid_out_as_the_harness_does(case):
 def assert_layouts(case):
     made = run_script(script(case, about=()))[2]
     for name, array in (inputs(case) | mask_arrays(case)).items():
-        layout = masks_of(case)[name].layout if name in masks_of(case) else case.layout
-        tensor = lay_out(as_given(case, name, array), layout, case.dtype)
+        mask = masks_of(case).get(name)
+        layout, dtype = (mask.layout, mask.dtype or case.dtype) if mask else (case.layout, case.dtype)
+        tensor = lay_out(as_given(case, name, array), layout, dtype)
         assert made[name].dtype == tensor.dtype
         assert made[name].requires_grad == (name in directions(case))
         assert torch.equal(made[name], tensor)
