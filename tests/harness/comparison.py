@@ -118,7 +118,7 @@ def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True
     error = np.abs(np.subtract(got, expected, where=finite, out=np.zeros(expected.shape)))
     limit = np.where((expected == 0) & zero_is_exact, 0.0, allowed)
     wrong |= error > limit
-    ratio = _largest_ratio(error, allowed)
+    ratio = float(_largest_ratio(error, allowed))
     if not wrong.any():
         return None, ratio
     where = tuple(int(i) for i in np.argwhere(wrong)[0])

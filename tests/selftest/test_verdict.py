@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import execnet
 import numpy as np
 import pytest
 
@@ -12,8 +13,11 @@ from tests.harness.cases import MultiHead, Transformer
 from tests.harness.checking import check_same_without_garbage, check_twins, judged
 from tests.harness.ledger import Applied
 from tests.harness.masks import Mask
+from tests.harness.strategies import garbage_cases
 from tests.harness.subject import Observation, observe
 from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+
+from .sampling import sample
 
 CASE = MultiHead(
     N=2, L=3, S=4, num_heads=2, head_dim=2, autograd="grad", attn_mask=Mask("float", "random", "bias"), seed=5
@@ -265,3 +269,9 @@ def test_calls_that_deviate_and_are_not_compared_to_each_other_are_counted(run, 
     monkeypatch.setattr(checking, "event", lambda _: None)
     check_twins(EMPTY, EMPTY)
     assert run.tally.left_out["twin deviates: results"] == 2
+
+
+def test_what_is_counted_can_travel_from_a_worker(run):
+    for case in sample(garbage_cases(run.release), 50):
+        judged(case)
+        execnet.dumps(run.tally.as_dict())
