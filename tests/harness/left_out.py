@@ -16,7 +16,8 @@ MAY_BE_NAN = "NaN may spread"  # from what lies next in memory
 FORGOTTEN = "NaN may be forgotten"
 RACE = "differs from run to run"
 JACOBIAN = "NaN in a Jacobian"
+STEEP = "derivative beyond digits"  # it is so large that nothing is known of it: garbage that a deviation lets be seen
 TWIN = "twin deviates"  # two calls that should agree are each compared with what the ledger predicts, not to each other
 
-REASONS = (RAISED, REFUSED, NOT_MADE, GARBAGE, MEMORY, LOW_SUMS, MAY_BE_NAN, FORGOTTEN, RACE, JACOBIAN, TWIN)
+REASONS = (RAISED, REFUSED, NOT_MADE, GARBAGE, MEMORY, LOW_SUMS, MAY_BE_NAN, FORGOTTEN, RACE, JACOBIAN, STEEP, TWIN)
 UNITS = ("elements", "gradients", "results")

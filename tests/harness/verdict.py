@@ -27,6 +27,8 @@ NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: 
 
 BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
 
+_LARGEST_STEP = 1e-9  # whose square is lost beside 1
+
 _GRADIENT = "gradient"  # of all that has one
 
 # Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
@@ -125,8 +127,21 @@ class _Prediction:
         return shown
 
     @cached_property
-    def exact(self):
+    def _moved(self):
         return self._present(self.computation)
+
+    @property
+    def is_steep(self):
+        """Whether a derivative is so large that the square of the complex step counts: see reference/derivative.py."""
+        steps = (np.abs(np.imag(array)) for array in self._moved.values())
+        return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
+
+    @cached_property
+    def exact(self):
+        if not self.is_steep:
+            return self._moved
+        plain = self._present(predict(self.case, self.deviations, kept=self.kept))
+        return {name: plain[name] + 1j * np.imag(array) for name, array in self._moved.items()}
 
     @cached_property
     def rough(self):
@@ -347,6 +362,8 @@ def _tangents(case, observation, prediction):
 
 
 def _undefined_gradient(prediction):
+    if prediction.is_steep:
+        return left_out.STEEP
     return next(iter(prediction.computation.undefined), prediction.computation.undefined_gradient)
 
 

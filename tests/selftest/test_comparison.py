@@ -100,3 +100,9 @@ def test_what_lies_below_the_smallest_normal_number_may_round_to_0():
     assert compare_arrays("x", tiny, np.array([0.0]), bound(tiny, tiny, "float32", 9))[0] is None
     assert compare_arrays("x", tiny, np.array([0.0]), bound(tiny, tiny, "float64", 9))[0] is not None
     assert bound(tiny, tiny, "float32", 9) < 1e-30
+
+
+def test_a_ratio_is_a_plain_number_whatever_the_bound_is():
+    for allowed in (1.0, np.float64(1.0), np.ones((2, 1))):
+        _, ratio = compare_arrays("output", np.zeros((2, 2)), np.full((2, 2), 0.5), allowed, None, False)
+        assert type(ratio) is float
