@@ -178,7 +178,8 @@ def traced(computation, case, served=(), fills=False):
     served: the path of each attention, in order (Observation.served). fills: whether a bool padding mask is filled into
     a float mask, which gets no gradient there, not even NaN, and not added to it.
     """
-    paths = iter(served)
+    # a function that takes nested tensors apart calls itself, and the last call computes
+    paths = iter(served[-1:] if isinstance(case, ScaledDotProduct) else served)
     for block in _EVERY_ATTENTION if not isinstance(case, ScaledDotProduct) else ("sdpa",):
         filled = _padding(case, block) if fills else None
         attending = partial(_attending, case=case, paths=paths, filled=filled)
@@ -222,9 +223,9 @@ def _attending(kernel, case, paths, filled):
         context, weights = kernel(q, k, v, mask, scale)
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
-        w = of_value = weights
+        w, of_value, is_computed = weights, weights, True
         if path == "sdpa_flash" and _is_causal_alone(case):
-            w, of_value = _in_blocks(w)
+            w, of_value, is_computed = _in_blocks(w)
 
         # a product that is scaled by 0 is not computed
         is_without_products = path == "sdpa_flash" and scale == 0 and computed_in(case) not in LOW
@@ -235,7 +236,8 @@ def _attending(kernel, case, paths, filled):
             def scores(gradient):
                 its = of_weights(gradient)
                 if path == "sdpa_flash":  # it has the sum from the context, where more is NaN
-                    return w * (its - (gradient * context).sum(axis=-1, keepdims=True))
+                    slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
+                    return np.where(is_computed, slopes, 0)
                 return w * (its - (w * its).sum(axis=-1, keepdims=True))
 
             def products(gradient):
@@ -259,13 +261,14 @@ def _is_causal_alone(case):
 
 
 def _in_blocks(weights):
-    """(weights in the gradient of scores, in that of values) of the CPU's fused kernel under is_causal=True.
+    """(weights in the gradient of scores, in that of values, which are computed) of the CPU's fused kernel if causal.
 
     It multiplies whole blocks of keys, and makes the weight of a hidden one 0 after all has become NaN.
     """
     L, S = weights.shape[-2:]
-    computed = np.where(np.arange(S) < computed_keys(L, S)[:, None], weights, 0)
-    return computed, np.where(causal(L, S), 0, computed)
+    is_computed = np.arange(S) < computed_keys(L, S)[:, None]
+    computed = np.where(is_computed, weights, 0)
+    return computed, np.where(causal(L, S), 0, computed), is_computed
 
 
 def _unfilled(scores, filled):
