@@ -71,8 +71,8 @@ def _repeated_for_each_head(case):
 
 
 def _two_masks_or_their_sum(case):
-    attn_mask = case.attn_mask or Mask("bool", "random")
-    padding = case.key_padding_mask or Mask("bool", "right")
+    attn_mask = replace(case.attn_mask or Mask("bool", "random"), dtype=None)  # as their sum has it
+    padding = replace(case.key_padding_mask or Mask("bool", "right"), dtype=None)
     two = replace(case, attn_mask=attn_mask, key_padding_mask=padding, is_causal=False)
     one = Merged("float", per_head=True, attn_mask=attn_mask, key_padding_mask=padding)
     return two, replace(two, attn_mask=one, key_padding_mask=None)
