@@ -1,20 +1,20 @@
 """What torch.autocast on a CPU makes of a call: who raises, what a float mask becomes, in which dtype it comes back."""
 
-import numpy as np
-
 from . import dispatch
 from .arrays import mask_arrays
-from .behaviours import raising, with_masks
+from .behaviours import raising
 from .cases import MultiHead, ScaledDotProduct, merged_dtype
 from .modes import computed_in
 from .precision import PRECISIONS
 from .situations import drops_the_mask, is_cast, is_empty, mask_names
 from .triggers import (
+    beyond,
     blocks_without_a_bias,
     is_nested,
     looks_at_no_position,
     misses_the_layers_biases,
     norms_a_packed_batch,
+    overflowed,
     packs_nothing,
     unpacks_too_late,
     views_nothing,
@@ -27,18 +27,12 @@ def overflowing_masks(call):
         return {}
     limit = PRECISIONS[computed_in(call.case)].max
     masks = {name: array for name, array in mask_arrays(call.case).items() if array.dtype != bool}
-    beyond = {name: np.isfinite(array) & (np.abs(array) > limit) for name, array in masks.items()}
-    return {name: where for name, where in beyond.items() if where.any()}
+    return beyond(masks, limit)
 
 
 def overflow(computation, call):
-    """The masks as they are added: infinite where they overflow. A cast has a derivative there, too."""
-    given = computation.arguments
-    beyond = overflowing_masks(call).items()
-    return with_masks(
-        computation,
-        {name: given[name] + np.where(where, np.copysign(np.inf, given[name].real), 0) for name, where in beyond},
-    )
+    """The masks as they are added: infinite where they overflow."""
+    return overflowed(computation, overflowing_masks(call))
 
 
 def raises_when_packed(call):

@@ -159,8 +159,25 @@ def overflowing_masks(call, blocks):
     names = {name for block in blocks for name in mask_names(case, block) if not is_cast(case)}
     names -= _padding_without_numbers(call)
     masks = {name: mask_arrays(case)[name] for name in names & masks_of(case).keys() if masks_of(case)[name].dtype}
-    beyond = {name: np.isfinite(array) & (np.abs(array) > limit) for name, array in masks.items()}
-    return {name: where for name, where in beyond.items() if where.any()}
+    return beyond(masks, limit)
+
+
+def beyond(masks, limit):
+    """{name: where it does}: the masks that hold a finite number larger than the limit."""
+    places = {name: np.isfinite(array) & (np.abs(array) > limit) for name, array in masks.items()}
+    return {name: where for name, where in places.items() if where.any()}
+
+
+def overflowed(computation, places):
+    """The computation with masks that are infinite there. A conversion has a derivative there, too."""
+    given = computation.arguments
+    return with_masks(
+        computation,
+        {
+            name: given[name] + np.where(where, np.copysign(np.inf, given[name].real), 0)
+            for name, where in places.items()
+        },
+    )
 
 
 def _padding_without_numbers(call):
@@ -172,10 +189,7 @@ def _padding_without_numbers(call):
 
 def overflow_in_masks(computation, call, blocks):
     """The masks of these blocks as they are added: infinite where they overflow. A row that sees no key is NaN."""
-    given = computation.arguments
-    beyond = overflowing_masks(call, blocks).items()  # a conversion has a derivative there, too
-    masks = {name: given[name] + np.where(where, np.copysign(np.inf, given[name].real), 0) for name, where in beyond}
-    return with_kernel(with_masks(computation, masks), lambda _: multiplying, blocks)
+    return with_kernel(overflowed(computation, overflowing_masks(call, blocks)), lambda _: multiplying, blocks)
 
 
 def summed_in(case):
