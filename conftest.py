@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
-from tests.harness.command_line import HARNESS_ERROR
-from tests.harness.draws import INDEPENDENT
+from tests.harness.strategies.provider import INDEPENDENT
 
 _STARTED = time.monotonic()  # before torch is imported and the ledger's pinned cases are tried, which takes a while
 
@@ -91,8 +90,8 @@ def pytest_configure(config):
     if not config.getoption("hypothesis_seed"):
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from tests.harness import session
-    from tests.harness.last_call import LastCall, path_of
+    from tests.harness.measurement import session
+    from tests.harness.measurement.last_call import LastCall, path_of
 
     model, imported = _model(config.getoption("model")), config.getoption("imported")
     run = session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
@@ -186,7 +185,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def _adopted(name, device):
     """The Adopted that --subject names, or None."""
-    from tests.harness.adopted import Unusable, load
+    from tests.harness.execution.implementation import Unusable, load
 
     try:
         return load(name, device) if name else None
@@ -260,7 +259,7 @@ def _is_measured(config, nodeid):
 
 def _resume(node):
     """Put the session of the measurement in its place for a conformance test, and that of other tests for these."""
-    from tests.harness import session
+    from tests.harness.measurement import session
 
     stash = node.config.stash
     if _is_measured(node.config, node.nodeid):
@@ -280,7 +279,7 @@ def pytest_runtest_setup(item):
     if item.config.stash[_MEASURES]:
         _resume(item)
     if _is_measured(item.config, item.nodeid):
-        from tests.harness import session
+        from tests.harness.measurement import session
 
         session.current.tally = session.Tally()  # or one that is skipped tells what the one before it counted
     yield
@@ -289,7 +288,7 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     if _is_measured(item.config, item.nodeid):
-        from tests.harness import session
+        from tests.harness.measurement import session
 
         if hasattr(item.obj, "hypothesis"):
             _seed(item)(item.obj)
@@ -316,8 +315,8 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if not _is_measured(item.config, item.nodeid) or (report.when != "call" and report.passed):
         return
-    from tests.harness import record, session
-    from tests.harness.failure import Nonconformance
+    from tests.harness.judgement.report import Nonconformance
+    from tests.harness.measurement import record, session
 
     if report.failed and call.when == "call":
         _spend(item.config, report.duration)
@@ -351,7 +350,7 @@ class Measurement:
     """Collects what the tests report, writes the record and prints the summary."""
 
     def __init__(self, config):
-        from tests.harness import record, session
+        from tests.harness.measurement import record, session
 
         self.config, self.run, self.tests, self.record = config, session.current, {}, None
         self.changes, self.filed, self.others_failed = [], [], False
@@ -359,13 +358,13 @@ class Measurement:
         self.environment = record.environment(session.current, profile, config.option.hypothesis_seed)
 
     def pytest_report_header(self):
-        from tests.harness.summary import header
+        from tests.harness.measurement.summary import header
 
         return header(self.environment)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report):
-        from tests.harness import record
+        from tests.harness.measurement import record
 
         if hasattr(report, "measured"):
             self.tests[report.nodeid] = report.measured
@@ -378,17 +377,18 @@ class Measurement:
 
     def _last_call(self, report):
         """How to make the call again that the worker was making."""
-        from tests.harness.last_call import path_of, taken
+        from tests.harness.measurement.last_call import path_of, taken
 
         case = taken(path_of(self.config.option.report, report.node.gateway.id))
-        again = " ".join([f'python -m tests.harness.again "{case}"', *self.run.setting.options])
+        again = " ".join([f'python -m tests.tools.again "{case}"', *self.run.setting.options])
         return f"\n\nIts last call was that of\n\n    {again}" if case else ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        from tests.harness import record
-        from tests.harness.dispatch import reachable
-        from tests.harness.last_call import path_of
+        from tests.harness.command_line import HARNESS_ERROR
+        from tests.harness.deviations.paths import reachable_paths
+        from tests.harness.measurement import record, session
+        from tests.harness.measurement.last_call import path_of
 
         for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
             path.unlink()
@@ -396,7 +396,7 @@ class Measurement:
         seconds = time.monotonic() - _STARTED
         self.record = record.assemble(self.run, self.environment, self.tests, complete, seconds)
         self.record |= {"part": self.config.stash[_PART]} if self.config.stash[_PART] else {}
-        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable(self.run.release))
+        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
         if self.tests:
             record.write(self.record, self.config.option.report)
             self.filed = self._file()
@@ -428,7 +428,7 @@ class Measurement:
         return pytest.ExitCode.TESTS_FAILED if is_worse else pytest.ExitCode.OK
 
     def pytest_terminal_summary(self, terminalreporter):
-        from tests.harness.summary import markdown, summary
+        from tests.harness.measurement.summary import markdown, summary
 
         if not self.tests:
             return

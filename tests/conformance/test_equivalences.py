@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import session
-from tests.harness.checking import check_law
-from tests.harness.laws import LAWS
-from tests.harness.shares import share
-from tests.harness.strategies import cases_under
+from tests.harness.cases.laws import LAWS
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check_law
+from tests.harness.strategies.contents import cases_under
+from tests.harness.strategies.examples import share
 
 RELEASE = session.current.release
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import session
-from tests.harness.cases import SquareSubsequentMask
-from tests.harness.checking import check
-from tests.harness.strategies import SIZES_OF_SQUARES, square_mask_cases
+from tests.harness.cases.case import SquareSubsequentMask
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check
+from tests.harness.strategies.square_mask import SIZES_OF_SQUARES, square_mask_cases
 
 RELEASE = session.current.release
 

@@ -3,16 +3,16 @@
 import pytest
 from hypothesis import given
 
-from tests.harness import session
-from tests.harness.checking import check, check_same_without_garbage
-from tests.harness.shares import share
-from tests.harness.strategies import (
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check, check_same_without_garbage
+from tests.harness.strategies.contents import (
     all_dropped_cases,
     dropout_cases,
     garbage_cases,
     nonfinite_cases,
     shows_dropped_weights,
 )
+from tests.harness.strategies.examples import share
 
 RELEASE = session.current.release
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.harness import ledger, session
-from tests.harness.checking import judged
-from tests.harness.failure import Nonconformance, explain
-from tests.harness.verdict import FAILS
+from tests.harness.deviations import ledger
+from tests.harness.judgement.report import Nonconformance, explain
+from tests.harness.judgement.verdict import FAILS
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import judged
 
 
 @pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)

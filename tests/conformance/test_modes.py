@@ -4,13 +4,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.harness import session
-from tests.harness.aims import aimed, aims, met
-from tests.harness.checking import check, check_in_turn
-from tests.harness.modes import EAGER, MODES
-from tests.harness.shares import share
-from tests.harness.strategies import cases_in
-from tests.harness.turns import in_turn
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check, check_in_turn
+from tests.harness.modes.modes import EAGER, MODES
+from tests.harness.strategies.by_mode import cases_in
+from tests.harness.strategies.coverage import aimed, aims, combinations_of
+from tests.harness.strategies.examples import share
+from tests.harness.strategies.reuse import call_sequences
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
@@ -34,10 +34,10 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
         @seeded(kind)
         # most draws may go other ways; where none goes this one, it is an error all the same
         @settings(share(1 / 200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-        @given(in_turn(aimed(RELEASE, mode, path, kind, places), mode))
+        @given(call_sequences(aimed(RELEASE, mode, path, kind, places), mode))
         def ask(cases):
             check_in_turn(cases)
-            seen.update(met(cases[0], RELEASE))
+            seen.update(combinations_of(cases[0], RELEASE))
 
         ask()
 
@@ -57,7 +57,7 @@ def test_is_as_specified(mode, data):
 @given(data=st.data())
 def test_is_as_specified_when_compiled(mode, data):
     for _ in range(mode.times):
-        check_in_turn(data.draw(in_turn(cases_in(RELEASE, mode), mode)))
+        check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))
 
 
 @pytest.mark.clause(3)
@@ -65,4 +65,4 @@ def test_is_as_specified_when_compiled(mode, data):
 @share(1 / 200)  # each takes four seconds, and the first as long again
 @given(data=st.data())
 def test_is_as_specified_when_built(mode, data):
-    check_in_turn(data.draw(in_turn(cases_in(RELEASE, mode), mode)))
+    check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 
-from tests.harness import session
-from tests.harness.checking import check_contents
-from tests.harness.shares import share
-from tests.harness.strategies import multi_head_cases, nan_query_cases
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check_contents
+from tests.harness.strategies.contents import nan_query_cases
+from tests.harness.strategies.examples import share
+from tests.harness.strategies.multi_head import multi_head_cases
 
 RELEASE = session.current.release
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import session
-from tests.harness.checking import check
-from tests.harness.shares import share
-from tests.harness.strategies import transformer_cases
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check
+from tests.harness.strategies.examples import share
+from tests.harness.strategies.transformer import transformer_cases
 
 RELEASE = session.current.release
 

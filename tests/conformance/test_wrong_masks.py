@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.harness import session
-from tests.harness.wrong_masks import not_applicable
-from tests.harness.wrong_masks_ledger import ENTRIES, check_all
-from tests.harness.wrong_sequences import ROWS
+from tests.harness.measurement import session
+from tests.harness.wrong_masks.judge import check_rows
+from tests.harness.wrong_masks.ledger import ENTRIES
+from tests.harness.wrong_masks.sequences import ROWS
+from tests.harness.wrong_masks.table import not_applicable
 
 RELEASE = session.current.release
 
@@ -20,7 +21,7 @@ for _call in ROWS:
 @pytest.mark.clause(9)
 @pytest.mark.parametrize("way", BY_WAY)
 def test_wrong_masks_are_errors_that_name_them(way):
-    check_all(BY_WAY[way], session.current)
+    check_rows(BY_WAY[way], session.current)
 
 
 @pytest.mark.clause(9)

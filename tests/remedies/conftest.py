@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness import session
+from tests.harness.measurement import session
 
 
 @pytest.fixture(scope="session")

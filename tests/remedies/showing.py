@@ -7,14 +7,17 @@ from time import process_time
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.harness import checking, ledger
-from tests.harness.cases import MultiHead, ScaledDotProduct, masks_of
-from tests.harness.dispatch import fills_padding
-from tests.harness.modes import BY_ID
-from tests.harness.situations import Call
-from tests.harness.strategies import adapted, cases_of, suits
-from tests.harness.subject import is_withheld, observe
-from tests.harness.verdict import CONFORMS, DEVIATES, predict
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.deviations import ledger, refusals
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.facts import fills_padding
+from tests.harness.execution.runner import is_withheld, observe
+from tests.harness.judgement import verdict
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, predict
+from tests.harness.measurement import checking
+from tests.harness.modes.modes import BY_ID
+from tests.harness.strategies.by_mode import adapted, suits
+from tests.harness.strategies.modules import cases_of
 
 POOL, TRIES = 150, 3000
 
@@ -97,7 +100,7 @@ def shown(case, run):
     if is_withheld(observation):
         return ()
     call = Call(case, run.release, observation.served)
-    if checking.refusal(call):
+    if refusals.refusal(call):
         return ()
     verdict = _judged(call, observation, ledger.applying(call, run.entries))
     return verdict.deviations if verdict.status == DEVIATES else ()
@@ -105,7 +108,7 @@ def shown(case, run):
 
 def _judged(call, observation, deviations):
     release = call.release
-    return checking.judge(call.case, observation, deviations, checking.announces(call), fills_padding(release))
+    return verdict.judge(call.case, observation, deviations, checking.announces(call), fills_padding(release))
 
 
 def asked(entry, remedies, run, number, seconds, of=0):

@@ -4,10 +4,12 @@ import random
 
 import pytest
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.failure import shortest_repr
-from tests.harness.remedies import ENOUGH, FEWER, remedies_of
-from tests.harness.session import PRESENT
+from tests.harness.deviations import ledger
+from tests.harness.deviations.remedies import ENOUGH, FEWER, remedies_of
+from tests.harness.measurement.session import PRESENT
+from tests.harness.modes.spelling import shortest_repr
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.judge import rows_of
 
 from . import wrong_calls
 from .showing import asked, outcome
@@ -54,7 +56,7 @@ def test_a_release_that_is_a_remedy_does_what_is_specified(entry, run):
 def test_what_a_remedy_makes_of_wrong_masks_is_accepted_or_refused_by_name(entry, run):
     if not entry.concerns(run.release):
         pytest.skip("of other releases")
-    rows = wrong_masks_ledger.rows(entry, run.release)
+    rows = rows_of(entry, run.release)
     for remedy in remedies_of(entry):
         if not remedy.holds_in(run.release.version):
             continue

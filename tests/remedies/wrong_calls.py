@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from tests.harness.behaviours import with_masks
-from tests.harness.wrong_mask_results import compare
-from tests.harness.wrong_masks import ACCEPTS, observe, source
-from tests.harness.wrong_masks_remedies import without_fault
+from tests.harness.expectation.changes import with_masks
+from tests.harness.wrong_masks.remedies import without_fault
+from tests.harness.wrong_masks.results import compare
+from tests.harness.wrong_masks.table import ACCEPTS, observe, source
 
 _NO_ARGUMENT = ("module", "result", "with", " ")  # so begin the lines of a call that make none of its arguments
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 from torch import utils
 
-from tests.harness import session
+from tests.harness.measurement import session
 
 # The suite's own tests are for the newest release; an older one lacks something that a few of them stand on.
 NEEDED = {

@@ -6,8 +6,8 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import torch
 
-from tests.harness.subject import observe
-from tests.harness.verdict import judge
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.verdict import judge
 from tests.tools.case_script import ARGUMENTS, ERRORS, GRADIENTS, RESULTS, WARNINGS
 
 CANNOT_BE_ASKED = 2

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import session
-from tests.harness.adopted import Unusable, load
-from tests.harness.cases import MultiHead
-from tests.harness.checking import judged
-from tests.harness.failure import Nonconformance
-from tests.harness.laws import LAWS
-from tests.harness.masks import Mask
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
-from tests.harness.wrong_masks import CALLS, not_applicable
-from tests.harness.wrong_masks_ledger import check_all
+from tests.harness.cases.case import MultiHead
+from tests.harness.cases.laws import LAWS
+from tests.harness.cases.masks import Mask
+from tests.harness.execution.implementation import Unusable, load
+from tests.harness.judgement.report import Nonconformance
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import judged
+from tests.harness.wrong_masks.judge import check_rows
+from tests.harness.wrong_masks.table import CALLS, not_applicable
 
 ROOT = Path(__file__).parents[2]
 EMPTY_ROW = MultiHead(L=2, S=2, attention="self", attn_mask=Mask("bool", "all"), need_weights=True)
@@ -63,7 +63,7 @@ def test_a_wrong_one_fails_and_leaves_scripts_that_show_it(name, path, tmp_path)
     code, _, output = measure(name, path, tmp_path)
     assert code == 1, output[-3000:]
     assert f"tests.selftest.subjects:{name} does not do what it should" in output
-    assert re.search(rf'tests\.harness\.again ".*" --subject tests\.selftest\.subjects:{name}\n', output)
+    assert re.search(rf'tests\.tools\.again ".*" --subject tests\.selftest\.subjects:{name}\n', output)
     (script, *_) = tmp_path.glob("*/*/script.py")
     run = subprocess.run([sys.executable, script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert run.returncode == 1, run.stderr
@@ -109,7 +109,7 @@ def test_wrong_masks_are_asked_of_it(name, measuring):
     run = measuring(name)
     calls = calls_of(run)
     assert {call.module for call in calls} == {"MultiheadAttention"}
-    check_all(calls, run)
+    check_rows(calls, run)
     declined = [call for call in calls if name == "Port" and not call.callee.is_batched]
     assert run.tally.statuses[NOT_APPLICABLE] == len(declined)
 
@@ -117,7 +117,7 @@ def test_wrong_masks_are_asked_of_it(name, measuring):
 def test_wrong_masks_that_it_takes_are_failures(measuring):
     run = measuring("TransposedPort")
     with pytest.raises(Nonconformance):
-        check_all(calls_of(run), run)
+        check_rows(calls_of(run), run)
 
 
 def calls_of(run):

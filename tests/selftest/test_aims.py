@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, find, settings
 
-from tests.harness import session
-from tests.harness.aims import aimed, aims, met
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
-from tests.harness.checking import judged
-from tests.harness.dispatch import since
-from tests.harness.masks import Mask
-from tests.harness.modes import BY_ID, EAGER, MODES
-from tests.harness.refusals import refusal
-from tests.harness.situations import Call
-from tests.harness.strategies import cases_in
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.cases.masks import Mask
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.refusals import refusal
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import judged
+from tests.harness.modes.modes import BY_ID, EAGER, MODES
+from tests.harness.releases import since
+from tests.harness.strategies.by_mode import cases_in
+from tests.harness.strategies.coverage import aimed, aims, combinations_of
 
 from .sampling import sample
 
@@ -58,12 +58,12 @@ PADDED = MultiHead(S=2, num_heads=2, attention="self", key_padding_mask=Mask())
     ],
 )
 def test_what_a_call_meets(case, expected):
-    assert met(case, RELEASE) == expected
+    assert combinations_of(case, RELEASE) == expected
 
 
 def test_what_a_call_of_the_function_meets():
-    assert met(ScaledDotProduct(is_causal=True), RELEASE) == {("sdpa", "is_causal")}
-    assert met(ScaledDotProduct(attn_mask=Mask("float")), RELEASE) == {("sdpa", "float attn_mask")}
+    assert combinations_of(ScaledDotProduct(is_causal=True), RELEASE) == {("sdpa", "is_causal")}
+    assert combinations_of(ScaledDotProduct(attn_mask=Mask("float")), RELEASE) == {("sdpa", "float attn_mask")}
 
 
 def calls(mode, path, number=1):
@@ -76,7 +76,7 @@ def calls(mode, path, number=1):
 def test_calls_meet_what_they_are_drawn_for(mode):
     for path in aims(RELEASE, mode):
         for kind, (case,) in calls(mode, path).items():
-            assert (path, kind) in met(case, RELEASE)
+            assert (path, kind) in combinations_of(case, RELEASE)
             assert case.mode == mode.id
 
 
@@ -94,7 +94,7 @@ def test_calls_are_served_by_the_path_that_they_are_drawn_for(path):
 def test_nothing_that_is_drawn_is_left_out(mode):
     """But for hints of calls that are compiled, and whose graph breaks over something else."""
     served = (case for case in sample(cases_in(RELEASE, mode), 400) if refusal(Call(case, RELEASE)) is None)
-    drawn = set().union(*(met(case, RELEASE) for case in served))
+    drawn = set().union(*(combinations_of(case, RELEASE) for case in served))
     asked = {(path, kind) for path, kinds in aims(RELEASE, mode).items() for kind in kinds}
     if mode.id == "compiled_fullgraph":  # which a stack that looks at its mask refuses, nearly always
         drawn = {(path, kind) for path, kind in drawn if path != "detection"}

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from reference.derivative import derivative
-from tests.harness import backward
-from tests.harness.arrays import directions
-from tests.harness.backward import Traced
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.masks import Mask
-from tests.harness.verdict import predict
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.masks import Mask
+from tests.harness.contents.arrays import directions
+from tests.harness.expectation import backward
+from tests.harness.expectation.backward import Traced
+from tests.harness.judgement.verdict import predict
 
 FLOAT = Mask("float", "random", "bias")
 CASES = [

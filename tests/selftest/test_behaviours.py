@@ -1,4 +1,4 @@
-"""The kernels of behaviours.py compute what their docstrings say: worked by hand, or in a second formulation."""
+"""The kernels of changes.py compute what their docstrings say: worked by hand, or in a second formulation."""
 
 from math import exp, inf, log
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reference.attention import attend
-from tests.harness.behaviours import MaskingHalfOfAVector, RoundingTheNormaliser
+from tests.harness.deviations.effects import MaskingHalfOfAVector
+from tests.harness.deviations.fused_cpu import RoundingTheNormaliser
 
 STEP = 1e-30  # a derivative is carried along as an imaginary part
 SIX_KEYS = (np.full((1, 1), 1.0), np.zeros((6, 1)), np.arange(6.0)[:, None])

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import again
-from tests.harness.case_text import parse
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.masks import Mask, Merged
 from tests.harness.command_line import BAD_INPUT, HARNESS_ERROR, BadInput
-from tests.harness.failure import shortest_repr
-from tests.harness.masks import Mask, Merged
-from tests.tools import reproduce
+from tests.harness.modes.spelling import parse, shortest_repr
+from tests.tools import again, reproduce
 
 ROOT = Path(__file__).parents[2]
 SUBCLASSES = "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == 'Popen'][0](['touch', '{}'])"
@@ -98,7 +96,7 @@ def test_a_command_that_is_given_no_case_ends_as_bad_input(main, capsys):
     ids=str,
 )
 def test_the_exit_code_of_again(arguments, code):
-    command = [sys.executable, "-m", "tests.harness.again", *arguments]
+    command = [sys.executable, "-m", "tests.tools.again", *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert run.returncode == code
     assert "Traceback" not in run.stderr

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 import pytest
 from packaging.version import Version
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.release import Release
-from tests.harness.situations import Call
-from tests.harness.wrong_masks import CALLS
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.table import CALLS
 from tests.tools import runs, ways
 from tests.tools.catalogue import HTML, MARKDOWN, ROOT, main
 from tests.tools.code_in_text import as_html, as_markdown, split_code

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.harness.comparison import bound, compare_arrays, compare_numbers, contraction, is_undetermined
+from tests.harness.judgement.comparison import bound, compare_arrays, compare_numbers, contraction, is_undetermined
 
 NAN, INF = float("nan"), float("inf")
 

@@ -12,15 +12,16 @@ import torch
 from packaging.version import Version
 from torch._subclasses import FakeTensorMode
 
-from tests.harness import cuda_ledger, dangers, ledger
-from tests.harness.case_text import parse
-from tests.harness.modes import BY_ID
-from tests.harness.packing import packs
-from tests.harness.refusals import refusal
-from tests.harness.release import Release
-from tests.harness.situations import Call
-from tests.harness.subject import Observation
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.contents.packing import packs
+from tests.harness.deviations import cuda, ledger
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.refusals import refusal
+from tests.harness.execution import dangers
+from tests.harness.execution.release import Release
+from tests.harness.execution.runner import Observation
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.spelling import parse
 
 SEEN = Path(__file__).parent / "seen" / "cuda_2.11.jsonl.xz"
 RELEASE = Release(Version("2.11.0"), "cuda")
@@ -78,7 +79,7 @@ def test_what_was_seen_is_what_the_model_says():
 
 def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
     shown = Counter(id for status, ids in judgements() if status == DEVIATES for id in ids)
-    for entry in cuda_ledger.ENTRIES:
+    for entry in cuda.ENTRIES:
         if entry.ends or not shown[entry.id]:
             continue
         others = tuple(other for other in ENTRIES if other is not entry)
@@ -88,7 +89,7 @@ def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
             if status == DEVIATES and entry.id in ids
         ]
         assert FAILS in without, entry.id
-    unseen = {entry.id for entry in cuda_ledger.ENTRIES if not entry.ends and not shown[entry.id]}
+    unseen = {entry.id for entry in cuda.ENTRIES if not entry.ends and not shown[entry.id]}
     assert unseen <= {"native-mha-no-sample", "cudnn-no-sample"}  # met by the run whose record is committed
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import find
 from torch.utils import backend_registration
 
-from tests.harness import session
-from tests.harness.release import Release
-from tests.harness.strategies import any_cases
-from tests.harness.wrong_masks import CALLS, not_applicable
+from tests.harness.execution.release import Release
+from tests.harness.measurement import session
+from tests.harness.strategies.modules import any_cases
+from tests.harness.wrong_masks.table import CALLS, not_applicable
 
 from .test_options import run
 

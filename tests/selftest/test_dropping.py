@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.dropping import drops
-from tests.harness.masks import Mask
-from tests.harness.modes import MODES
-from tests.harness.release import installed
-from tests.harness.strategies import MODULES, any_cases, cases_in, cases_of
-from tests.harness.subject import observe
-from tests.harness.verdict import CONFORMS, FAILS, judge
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, drops
+from tests.harness.cases.masks import Mask
+from tests.harness.execution.release import installed
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
+from tests.harness.modes.modes import MODES
+from tests.harness.strategies.by_mode import cases_in
+from tests.harness.strategies.modules import MODULES, any_cases, cases_of
 
 from .sampling import sample
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.harness import session
-from tests.harness.case_text import parse
-from tests.harness.comparison import Mismatch
-from tests.harness.failure import explain, grid
-from tests.harness.laws import LAWS
-from tests.harness.strategies import any_cases, cases_under
-from tests.harness.subject import Observation
-from tests.harness.verdict import FAILS, Verdict
+from tests.harness.cases.laws import LAWS
+from tests.harness.execution.runner import Observation
+from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.report import explain, grid
+from tests.harness.judgement.verdict import FAILS, Verdict
+from tests.harness.measurement import session
+from tests.harness.modes.spelling import parse
+from tests.harness.strategies.contents import cases_under
+from tests.harness.strategies.modules import any_cases
 
 RELEASE = session.start().release
 VERDICT = Verdict(FAILS, (), (Mismatch("output", 0.0, 1.0, (0, 0), 1.0, 0.1),))
@@ -21,7 +22,7 @@ VERDICT = Verdict(FAILS, (), (Mismatch("output", 0.0, 1.0, (0, 0), 1.0, 0.1),))
 
 def case_in(text):
     """The case that the last line of a report runs again."""
-    return parse(re.search(r'tests\.harness\.again "(.*)"', text)[1])
+    return parse(re.search(r'tests\.tools\.again "(.*)"', text)[1])
 
 
 @settings(max_examples=500, deadline=None, database=None)

@@ -3,15 +3,14 @@
 import subprocess
 import sys
 
-from tests.harness.cases import MultiHead
-from tests.harness.comparison import Mismatch
-from tests.harness.failure import explain
-from tests.harness.masks import Mask
-from tests.harness.subject import observe
-from tests.harness.verdict import FAILS, Verdict
-from tests.harness.wrong_masks import ACCEPTS, CALLS, Outcome
-from tests.harness.wrong_masks_ledger import Judgement
-from tests.harness.wrong_masks_ledger import explain as explain_row
+from tests.harness.cases.case import MultiHead
+from tests.harness.cases.masks import Mask
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.report import explain
+from tests.harness.judgement.verdict import FAILS, Verdict
+from tests.harness.wrong_masks.judge import Judgement, explain_row
+from tests.harness.wrong_masks.table import ACCEPTS, CALLS, Outcome
 from tests.tools.filing import Failure, file_failures
 
 EMPTY_ROW = MultiHead(attn_mask=Mask("bool", "all"))

@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.harness import ledger, session, triggers
-from tests.harness.arrays import inputs
-from tests.harness.behaviours import Arithmetic
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.dispatch import nested
-from tests.harness.masks import Mask
-from tests.harness.situations import Call
-from tests.harness.strategies import MODULES, nonfinite_cases
-from tests.harness.subject import observe
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.masks import Mask
+from tests.harness.contents.arrays import inputs
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.hidden_content import hides_nonfinite_on
+from tests.harness.deviations.paths import takes_nested_path
+from tests.harness.execution.runner import observe
+from tests.harness.expectation.arithmetic import Arithmetic
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.measurement import session
+from tests.harness.strategies.contents import nonfinite_cases
+from tests.harness.strategies.modules import MODULES
 
 from .sampling import sample
 
@@ -142,8 +145,8 @@ def test_it_is_generated_for_every_path(path, drawn):
 def paths_of(case):
     """The paths of the blocks that are given what is not finite."""
     call, paths = Call(case, RELEASE), ("explicit", "native_mha", "native_layer", "sdpa")
-    found = {path for path in paths if triggers.hides_nonfinite_on(path)(call)}
-    return found | ({"nested"} if nested(case, RELEASE) else set())
+    found = {path for path in paths if hides_nonfinite_on(path)(call)}
+    return found | ({"nested"} if takes_nested_path(case, RELEASE) else set())
 
 
 @pytest.mark.parametrize("nonfinite", ["nan", "inf"])

@@ -19,7 +19,7 @@ Served by: sdpa_flash
 
 Again:
 
-    python -m tests.harness.again "{CASE}"
+    python -m tests.tools.again "{CASE}"
 """
 ROW = "scaled_dot_product_attention-4d-attn_mask-mask_with_hint"
 

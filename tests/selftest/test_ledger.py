@@ -7,16 +7,14 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tests.harness import ledger, session
-from tests.harness.arrays import directions
-from tests.harness.case_text import parse
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.failure import shortest_repr
-from tests.harness.refusals import refusal
-from tests.harness.release import Release
-from tests.harness.situations import Call
-from tests.harness.subject import observe
-from tests.harness.verdict import DEVIATES, FAILS, judge
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
+from tests.harness.measurement import session
+from tests.harness.modes.spelling import parse, shortest_repr
 
 ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 
@@ -92,10 +90,14 @@ def test_a_release_is_not_asked_for_what_it_lacks(monkeypatch):
 @ENTRIES
 def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch):
     """A release that does what is specified, made of the specification itself."""
-    from tests.harness.precision import rounded
-    from tests.harness.results import present
-    from tests.harness.specification import specification
-    from tests.harness.subject import Observation
+    from tests.harness.cases.dtypes import rounded
+    from tests.harness.contents.arrays import directions
+    from tests.harness.contents.results import present
+    from tests.harness.deviations.call import Call
+    from tests.harness.deviations.refusals import refusal
+    from tests.harness.execution.runner import Observation
+    from tests.harness.expectation.specification import specification
+    from tests.harness.measurement import session
 
     def conforming(case, device):
         computation = specification(case)

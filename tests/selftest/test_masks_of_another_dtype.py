@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.harness.arrays import coarsest, largest_score, merged_bias
-from tests.harness.cases import MultiHead, ScaledDotProduct, merged_dtype, mixes_types
-from tests.harness.comparison import terms
-from tests.harness.masks import Mask
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, merged_dtype, mixes_types
+from tests.harness.cases.masks import Mask
+from tests.harness.contents.arrays import coarsest, largest_score, merged_bias
+from tests.harness.judgement.comparison import terms
 
 NAMES = ("attn_mask", "key_padding_mask")
 

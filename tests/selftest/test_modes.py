@@ -12,18 +12,18 @@ import torch
 from packaging.version import Version
 from torch import nn
 
-from tests.harness import ledger
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
-from tests.harness.checking import judged
-from tests.harness.dispatch import since
-from tests.harness.failure import call_text
-from tests.harness.masks import Mask
-from tests.harness.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
-from tests.harness.packing import BESIDE, NESTED, lengths
-from tests.harness.refusals import refusal
-from tests.harness.release import Release, installed
-from tests.harness.situations import Call
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.cases.masks import Mask
+from tests.harness.contents.packing import BESIDE, NESTED, lengths
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.refusals import refusal
+from tests.harness.execution.release import Release, installed
+from tests.harness.judgement.report import call_text
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.measurement.checking import judged
+from tests.harness.modes.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
+from tests.harness.releases import since
 from tests.tools.case_script import GRADIENTS, RESULTS, script
 
 from .running import kinds_of, mismatches, run_script

@@ -149,7 +149,7 @@ def test_it():
 """
     run_test(body, "-n1", f"--report={tmp_path / 'r.json'}")
     (test,) = json.loads((tmp_path / "r.json").read_text())["tests"].values()
-    assert 'python -m tests.harness.again "MultiHead(N=3)"' in test["message"]
+    assert 'python -m tests.tools.again "MultiHead(N=3)"' in test["message"]
     assert not list(tmp_path.glob("*.call"))
 
 
@@ -173,7 +173,7 @@ def test_without_the_ledger_the_known_deviations_fail(tmp_path):
     result = run("--no-ledger", f"--report={tmp_path / 'r.json'}", "--hypothesis-seed=1", path=path)
     assert result.returncode == 1
     assert "MultiheadAttention does not do what it should" in result.stdout
-    assert "python -m tests.harness.again" in result.stdout
+    assert "python -m tests.tools.again" in result.stdout
 
 
 @pytest.mark.parametrize("folder", ["tests/reference", "tests/selftest"])

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.dispatch import since
-from tests.harness.masks import VALUES, Mask
-from tests.harness.precision import LOW, PRECISIONS, Emulated, emulated, held, rounded
-from tests.harness.release import Release, installed
-from tests.harness.subject import lay_out, observe
-from tests.harness.verdict import CONFORMS, FAILS, judge
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.dtypes import LOW, PRECISIONS, Emulated, emulated, held, rounded
+from tests.harness.cases.masks import VALUES, Mask
+from tests.harness.execution.call import lay_out
+from tests.harness.execution.release import Release, installed
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
+from tests.harness.releases import since
 
 NUMBERS = np.random.default_rng(0).normal(0, 1, 4000) * 10.0 ** np.arange(-10, 10).repeat(200)
 ODD = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875, 3.4e38, 65519.9, 65520.0, 1e-40, 6e-8]

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.arrays import mask_arrays
-from tests.harness.cases import MultiHead, ScaledDotProduct
-from tests.harness.masks import Mask, OverKeys, SeeingFirst
-from tests.harness.modes import BY_ID, MODES, REMEDIED
-from tests.harness.remedies import REMEDIES, NoRemedy, Remedy, changed, mistakes, remedies_of, upgrade
-from tests.harness.wrong_masks_remedies import WrongMaskRemedy
+from tests.harness.cases.case import MultiHead, ScaledDotProduct
+from tests.harness.cases.masks import Mask, OverKeys, SeeingFirst
+from tests.harness.contents.arrays import mask_arrays
+from tests.harness.deviations import ledger
+from tests.harness.deviations.remedies import REMEDIES, NoRemedy, Remedy, changed, mistakes, remedies_of, upgrade
+from tests.harness.modes.modes import BY_ID, MODES, REMEDIED
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.judge import rows_of
+from tests.harness.wrong_masks.remedies import WrongMaskRemedy
 from tests.remedies import wrong_calls
 from tests.remedies.showing import asked
 from tests.remedies.test_remedies import failures
@@ -63,7 +65,7 @@ def test_a_remedy_that_leads_into_another_deviation_is_reported(run):
 
 def test_a_remedy_of_a_wrong_mask_that_does_not_help_is_reported(run):
     entry = next(entry for entry in wrong_masks_ledger.ENTRIES if entry.id == "native-mask-by-elements")
-    call = wrong_masks_ledger.rows(entry, run.release)[0]
+    call = rows_of(entry, run.release)[0]
     for useless in (
         WrongMaskRemedy("Hope.", lambda call: call, becomes="raises"),
         WrongMaskRemedy("Hope.", check=lambda call: "True"),

@@ -13,17 +13,21 @@ import torch.nn.functional as F
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
-from tests.harness import ledger, wrong_masks, wrong_masks_ledger
-from tests.harness.arrays import directions, inputs, mask_arrays
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
-from tests.harness.failure import shortest_repr
-from tests.harness.masks import LAYOUTS, Mask
-from tests.harness.release import installed
-from tests.harness.results import as_given
-from tests.harness.setting import Setting
-from tests.harness.strategies import any_cases, low_precision_cases
-from tests.harness.subject import lay_out
-from tests.harness.verdict import FAILS
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.cases.masks import LAYOUTS, Mask
+from tests.harness.contents.arrays import directions, inputs, mask_arrays
+from tests.harness.contents.results import as_given
+from tests.harness.deviations import ledger
+from tests.harness.execution.call import lay_out
+from tests.harness.execution.release import installed
+from tests.harness.execution.setting import Setting
+from tests.harness.judgement.verdict import FAILS
+from tests.harness.modes.spelling import shortest_repr
+from tests.harness.strategies.by_mode import low_precision_cases
+from tests.harness.strategies.modules import any_cases
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks import table
+from tests.harness.wrong_masks.judge import judge_row
 from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
 from tests.tools.reproduce import main, script_of_entry
@@ -36,18 +40,18 @@ FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.gen
 
 
 def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():
-    call = next(call for call in wrong_masks.CALLS if wrong_masks.observe(call).kind == wrong_masks.RAISES)
+    call = next(call for call in table.CALLS if table.observe(call).kind == table.RAISES)
     assert run_script(wrong_mask_script(call))[0] == 0
 
 
 @pytest.mark.parametrize("keys", ["", "_33_keys"])
 def test_script_of_a_mask_that_may_be_accepted_looks_at_the_numbers(keys):
     id = f"TransformerEncoderLayer-src_mask-lower_precision{keys}-training"
-    call = next(call for call in wrong_masks.CALLS if call.id == id)
-    judgement = wrong_masks_ledger.judge(call, wrong_masks.observe(call), RELEASE, ())
+    call = next(call for call in table.CALLS if call.id == id)
+    judgement = judge_row(call, table.observe(call), RELEASE, ())
     code, output, _ = run_script(wrong_mask_script(call))
     assert code == (judgement.status == FAILS), output
-    assert ("off by" in output) == (wrong_masks.observe(call).kind == wrong_masks.ACCEPTS)
+    assert ("off by" in output) == (table.observe(call).kind == table.ACCEPTS)
 
 
 def test_script_stands_alone(tmp_path):

@@ -8,15 +8,15 @@ import pytest
 import torch
 from hypothesis import Phase, find, given, settings
 
-from tests.harness import ledger, refusals
-from tests.harness.case_text import parse
-from tests.harness.cases import SquareSubsequentMask
-from tests.harness.failure import explain, shortest_repr
-from tests.harness.release import installed
-from tests.harness.situations import Call
-from tests.harness.strategies import square_mask_cases
-from tests.harness.subject import observe
-from tests.harness.verdict import CONFORMS, FAILS, judge
+from tests.harness.cases.case import SquareSubsequentMask
+from tests.harness.deviations import ledger, refusals
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import installed
+from tests.harness.execution.runner import observe
+from tests.harness.judgement.report import explain
+from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
+from tests.harness.modes.spelling import parse, shortest_repr
+from tests.harness.strategies.square_mask import square_mask_cases
 from tests.tools.case_script import call_lines, script
 
 from .running import mismatches, run_script

@@ -8,12 +8,15 @@ import torch
 from hypothesis import find, settings
 from hypothesis import strategies as st
 
-from tests.harness import masks, session
-from tests.harness.arrays import inputs, parameters
-from tests.harness.cases import AUTOGRAD, ScaledDotProduct, is_padding, masks_of
-from tests.harness.modes import BY_ID, SDPA
-from tests.harness.strategies import EDGES, any_cases, cases_in, cases_of, evenly, mixed
-from tests.harness.subject import arguments
+from tests.harness.cases import masks
+from tests.harness.cases.case import AUTOGRAD, ScaledDotProduct, is_padding, masks_of
+from tests.harness.contents.arrays import inputs, parameters
+from tests.harness.execution.call import arguments
+from tests.harness.measurement import session
+from tests.harness.modes.modes import BY_ID, SDPA
+from tests.harness.strategies.basics import EDGES, evenly, mixed
+from tests.harness.strategies.by_mode import cases_in
+from tests.harness.strategies.modules import any_cases, cases_of
 
 from .sampling import sample
 

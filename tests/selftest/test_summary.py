@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.summary import summary
+from tests.harness.measurement.summary import summary
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "2.15.0-cpu.json"
 ENTRY, OF_SOME_CPUS, ELSEWHERE = "empty-row-nan-explicit", "bfloat16-nan-spreads", "native-layer-bias"

@@ -7,18 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import again, session
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer, masks_of
-from tests.harness.checking import Nonconformance, check_in_turn
-from tests.harness.failure import shortest_repr
-from tests.harness.masks import Mask
-from tests.harness.modes import BY_ID, EAGER, MODES, Mode
-from tests.harness.setting import CPU
-from tests.harness.strategies import cases_in
-from tests.harness.subject import made_once, observe
-from tests.harness.turns import in_turn
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from tests.harness.cases.masks import Mask
+from tests.harness.execution.runner import made_once, observe
+from tests.harness.execution.setting import CPU
+from tests.harness.judgement.report import Nonconformance
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check_in_turn
+from tests.harness.modes.modes import BY_ID, EAGER, MODES, Mode
+from tests.harness.modes.spelling import shortest_repr
+from tests.harness.strategies.by_mode import cases_in
+from tests.harness.strategies.reuse import call_sequences
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
+from tests.tools import again
 from tests.tools.case_script import script
 from tests.tools.filing import Failure
 
@@ -69,7 +71,7 @@ def check(cases):
 
 
 def turns(mode, number=300):
-    return sample(in_turn(cases_in(RELEASE, mode), mode), number)
+    return sample(call_sequences(cases_in(RELEASE, mode), mode), number)
 
 
 @pytest.mark.parametrize("mode", SERVING, ids=str)

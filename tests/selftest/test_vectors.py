@@ -5,13 +5,13 @@ import os
 import pytest
 import torch
 
-from tests.harness import processes, vectors
-from tests.harness.cases import ScaledDotProduct
-from tests.harness.checking import judged
-from tests.harness.modes import MODES
-from tests.harness.release import installed
-from tests.harness.situations import Call
-from tests.harness.verdict import CONFORMS
+from tests.harness.cases.case import ScaledDotProduct
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import installed
+from tests.harness.judgement.verdict import CONFORMS
+from tests.harness.measurement.checking import judged
+from tests.harness.modes import processes, vectors
+from tests.harness.modes.modes import MODES
 
 HERE = [mode for mode in MODES if mode.vectors and mode.is_in()]
 

@@ -6,16 +6,17 @@ import execnet
 import numpy as np
 import pytest
 
-from tests.harness import checking, left_out, session
-from tests.harness.arrays import ignored
-from tests.harness.behaviours import undefined
-from tests.harness.cases import MultiHead, Transformer
-from tests.harness.checking import check_same_without_garbage, check_twins, judged
-from tests.harness.ledger import Applied
-from tests.harness.masks import Mask
-from tests.harness.strategies import garbage_cases
-from tests.harness.subject import Observation, observe
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.cases.case import MultiHead, Transformer
+from tests.harness.cases.masks import Mask
+from tests.harness.contents.arrays import ignored
+from tests.harness.deviations.ledger import Applied
+from tests.harness.execution.runner import Observation, observe
+from tests.harness.expectation.changes import undefined
+from tests.harness.judgement import left_out
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
+from tests.harness.measurement import checking, session
+from tests.harness.measurement.checking import check_same_without_garbage, check_twins, judged
+from tests.harness.strategies.contents import garbage_cases
 
 from .sampling import sample
 

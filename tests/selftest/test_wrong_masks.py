@@ -11,17 +11,21 @@ from torch import nn
 from torch.nn import functional
 
 from reference import masks as meaning
-from tests.harness import ledger, record, session, wrong_masks_ledger
-from tests.harness.behaviours import with_masks
-from tests.harness.cases import is_padding
-from tests.harness.dispatch import since
-from tests.harness.failure import Nonconformance
-from tests.harness.release import Release, installed
-from tests.harness.releases import RELEASES
-from tests.harness.setting import Setting
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
-from tests.harness.wrong_mask_results import Comparison, Unwritten, compare
-from tests.harness.wrong_masks import (
+from tests.harness.cases.case import is_padding
+from tests.harness.deviations import ledger
+from tests.harness.execution.release import Release, installed
+from tests.harness.execution.setting import Setting
+from tests.harness.expectation.changes import with_masks
+from tests.harness.judgement.report import Nonconformance
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
+from tests.harness.measurement import record, session
+from tests.harness.releases import RELEASES, since
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.judge import check_row, explain_row, is_shown, judge_row, predicted_entry
+from tests.harness.wrong_masks.ledger import ENTRIES
+from tests.harness.wrong_masks.results import Comparison, Unwritten, compare
+from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
+from tests.harness.wrong_masks.table import (
     ACCEPTS,
     CALLEES,
     CALLS,
@@ -40,8 +44,6 @@ from tests.harness.wrong_masks import (
     observe,
     source,
 )
-from tests.harness.wrong_masks_ledger import ENTRIES, check, explain, is_present, judge, predicted
-from tests.harness.wrong_sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
 
 PATCHED = [{"1.13": "1.13.1", "2.0": "2.0.1"}.get(minor, f"{minor}.0") for minor in RELEASES]
 BY_ID = {call.id: call for call in ROWS}
@@ -192,13 +194,13 @@ def test_a_key_that_is_cut_short_goes_on_behind_its_end():
 def test_as_many_keys_as_values_are_told_by_the_numbers(id):
     call, release = BY_ID[f"scaled_dot_product_attention-4d-{id}"], _installed_or_skip(HALVED)
     outcome = observe(call)
-    judgement = judge(call, outcome, release, ENTRIES)
+    judgement = judge_row(call, outcome, release, ENTRIES)
     assert judgement.status == DEVIATES
     assert judgement.comparison.left_out == (L * E // HEADS if id.endswith("long") else 0)  # of the last head
     result = outcome.names["result"].clone()
     result[0, 0, 0, 0] += 1
     outcome = replace(outcome, names={**outcome.names, "result": result})
-    assert judge(call, outcome, release, ENTRIES).status == FAILS
+    assert judge_row(call, outcome, release, ENTRIES).status == FAILS
 
 
 # ---- outcomes ------------------------------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ needs_2 = pytest.mark.skipif(not hasattr(functional, "scaled_dot_product_attenti
     ],
 )
 def test_an_outcome_is_judged_by_the_entry_that_predicts_it(id, outcome, status):
-    assert judge(BY_ID[id], outcome, NEWEST, ENTRIES).status == status
+    assert judge_row(BY_ID[id], outcome, NEWEST, ENTRIES).status == status
 
 
 ACCEPTED = {FLAT: DEVIATES, HALVED: DEVIATES, PRECISE: CONFORMS}
@@ -316,11 +318,11 @@ def _installed_or_skip(id):
 @pytest.mark.parametrize(("id", "status"), ACCEPTED.items())
 def test_an_accepted_mask_is_judged_by_the_numbers_that_come_out(id, status):
     release, outcome = _installed_or_skip(id), observe(BY_ID[id])
-    assert judge(BY_ID[id], outcome, release, ENTRIES).status == status
-    judgement = judge(BY_ID[id], _off(outcome), release, ENTRIES)
+    assert judge_row(BY_ID[id], outcome, release, ENTRIES).status == status
+    judgement = judge_row(BY_ID[id], _off(outcome), release, ENTRIES)
     assert judgement.status == FAILS
-    assert "output at [" in explain(BY_ID[id], outcome, judgement)
-    assert judge(BY_ID[id], _off(outcome, float("nan")), release, ENTRIES).status == FAILS
+    assert "output at [" in explain_row(BY_ID[id], outcome, judgement)
+    assert judge_row(BY_ID[id], _off(outcome, float("nan")), release, ENTRIES).status == FAILS
 
 
 @pytest.mark.parametrize("id", [id for id, status in ACCEPTED.items() if status == DEVIATES])
@@ -329,7 +331,7 @@ def test_an_accepted_mask_is_not_judged_by_what_another_entry_computes(id):
     changed = [
         replace(entry, change=lambda computation, call: _causal(computation, call)) for entry in ENTRIES if entry.change
     ]
-    assert judge(BY_ID[id], outcome, release, changed).status == FAILS
+    assert judge_row(BY_ID[id], outcome, release, changed).status == FAILS
 
 
 def _causal(computation, call):
@@ -349,7 +351,7 @@ def test_an_entry_that_accepts_and_predicts_no_result_is_an_error_that_names_it(
 def test_what_is_uninitialised_is_counted(run):
     run = replace(run, tally=session.Tally())
     rows = [call for call in CALLS if call.fault.elsewhere and not not_applicable(call, run.release)]
-    judgements = [judge(call, observe(call), run.release, ENTRIES) for call in rows]
+    judgements = [judge_row(call, observe(call), run.release, ENTRIES) for call in rows]
     for call, judgement in zip(rows, judgements, strict=True):
         run.tally.add_wrong_call(call, judgement)
     accepted = [its for its in judgements if its.status == DEVIATES and its.entry.instead == ACCEPTS]
@@ -378,34 +380,34 @@ def test_only_what_is_uninitialised_is_left_out():
 @pytest.mark.parametrize(("still_there", "status"), [(True, FAILS), (False, CONFORMS)])
 def test_a_row_may_only_conform_where_the_entry_as_a_whole_is_absent(still_there, status, monkeypatch):
     monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: still_there)
-    assert judge(BY_ID[FLAT], HELPFUL, NEWEST, ENTRIES).status == status
+    assert judge_row(BY_ID[FLAT], HELPFUL, NEWEST, ENTRIES).status == status
 
 
 def test_without_a_ledger_every_deviation_fails():
-    assert judge(BY_ID[VIEWED], NO_VIEW, NEWEST, ()).status == FAILS
-    assert judge(BY_ID[FLAT], Outcome(ACCEPTS), NEWEST, ()).status == FAILS
+    assert judge_row(BY_ID[VIEWED], NO_VIEW, NEWEST, ()).status == FAILS
+    assert judge_row(BY_ID[FLAT], Outcome(ACCEPTS), NEWEST, ()).status == FAILS
 
 
 def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
     concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
-    assert all(is_present.__wrapped__(entry, run.release) for entry in concerned)
-    assert not any(is_present(entry, run.release) for entry in ENTRIES if entry not in concerned)
+    assert all(is_shown.__wrapped__(entry, run.release) for entry in concerned)
+    assert not any(is_shown(entry, run.release) for entry in ENTRIES if entry not in concerned)
     monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: HELPFUL)
-    assert not any(is_present.__wrapped__(entry, run.release) for entry in concerned)
+    assert not any(is_shown.__wrapped__(entry, run.release) for entry in concerned)
 
 
 @needs_2
 def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
     monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: OTHER)
     with pytest.raises(Nonconformance) as failed:
-        check(BY_ID[FLAT], run)
+        check_row(BY_ID[FLAT], run)
     report = str(failed.value)
     assert source(BY_ID[FLAT]).splitlines()[-1] in report
     assert "native-mask-by-elements" in report
     assert OTHER.error in report
     assert run.tally.statuses[FAILS] == 1
-    judgement = judge(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
-    assert "clause 9" in explain(BY_ID[REFUSED], Outcome(ACCEPTS), judgement)
+    judgement = judge_row(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
+    assert "clause 9" in explain_row(BY_ID[REFUSED], Outcome(ACCEPTS), judgement)
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------
@@ -443,16 +445,16 @@ def test_an_entry_applies_in_some_row_of_each_release_that_it_names(entry):
 def test_an_entry_speaks_of_the_devices_that_it_names(run):
     elsewhere = Release(NEWEST.version, "mps")
     named = [replace(entry, devices=("cuda",)) for entry in ENTRIES]
-    assert all(predicted(call, NEWEST, named) is None for call in CALLS)
-    assert judge(BY_ID[FLAT], OTHER, elsewhere, ENTRIES).status == FAILS
+    assert all(predicted_entry(call, NEWEST, named) is None for call in CALLS)
+    assert judge_row(BY_ID[FLAT], OTHER, elsewhere, ENTRIES).status == FAILS
 
 
 def test_where_nothing_was_measured_both_are_right(monkeypatch):
     monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: True)
     elsewhere = Release(NEWEST.version, "mps")
-    assert judge(BY_ID[FLAT], HELPFUL, elsewhere, ENTRIES).status == CONFORMS
+    assert judge_row(BY_ID[FLAT], HELPFUL, elsewhere, ENTRIES).status == CONFORMS
     if since(installed(), "2.0.1"):
-        assert judge(BY_ID[FLAT], observe(BY_ID[FLAT]), elsewhere, ENTRIES).status == DEVIATES
+        assert judge_row(BY_ID[FLAT], observe(BY_ID[FLAT]), elsewhere, ENTRIES).status == DEVIATES
 
 
 def test_the_record_tells_of_each_entry(run):

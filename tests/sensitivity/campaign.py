@@ -20,7 +20,7 @@ import torch
 from hypothesis import Phase, settings
 
 from tests.harness.command_line import BAD_INPUT, Parser
-from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR
 from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected, without_translations

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules import transformer
 
-from tests.harness.cases import Case
-from tests.harness.modes import NOT_ASKED
+from tests.harness.cases.case import Case
+from tests.harness.modes.modes import NOT_ASKED
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tests.harness.cases import MultiHead, ScaledDotProduct, Transformer
-from tests.harness.masks import Mask
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.masks import Mask
 
 HIDING = Mask("bool", "random")
 CAUSAL = Mask("bool", "causal")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.harness.cases import Case
-from tests.harness.subject import observe
+from tests.harness.cases.case import Case
+from tests.harness.execution.runner import observe
 from tests.sensitivity.controls import CONTROLS
 from tests.sensitivity.faults import CLASSES, FAULTS
 from tests.sensitivity.injection import injected

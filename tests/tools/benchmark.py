@@ -8,9 +8,9 @@ import time
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.harness import session
-from tests.harness.checking import check_contents
-from tests.harness.strategies import MODULES, cases_of
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import check_contents
+from tests.harness.strategies.modules import MODULES, cases_of
 
 
 def measure(module, structures):

@@ -67,7 +67,8 @@ def script_of(what):
     """The path of the script."""
     if Path(what).is_file():
         return Path(what)
-    from tests.harness.record import titles
+    from tests.harness.command_line import BadInput
+    from tests.harness.measurement.record import titles
     from tests.tools.reproduce import script_of_entry
 
     if what not in titles():

@@ -7,17 +7,16 @@ from math import floor, log10
 import numpy as np
 
 from reference.derivative import derivative
-from tests.harness import comparison
-from tests.harness.adopted import load
-from tests.harness.arrays import coarsest, directions, ignored, inputs, mask_arrays
-from tests.harness.cases import Case, MultiHead, mixes_types
-from tests.harness.dropping import drops
-from tests.harness.precision import PRECISIONS, rounded
-from tests.harness.results import as_given, cotangents, garbage_rows, present
-from tests.harness.setting import CPU
-from tests.harness.square_mask import statements
-from tests.harness.subject import observe
-from tests.harness.verdict import bounds, predict
+from tests.harness.cases.case import Case, MultiHead, drops, mixes_types
+from tests.harness.cases.dtypes import PRECISIONS, rounded
+from tests.harness.cases.square_mask import statements
+from tests.harness.contents.arrays import coarsest, directions, ignored, inputs, mask_arrays
+from tests.harness.contents.results import as_given, cotangents, garbage_rows, present
+from tests.harness.execution.implementation import load
+from tests.harness.execution.runner import observe
+from tests.harness.execution.setting import CPU
+from tests.harness.judgement import comparison
+from tests.harness.judgement.verdict import bounds, predict
 
 from .python_text import Bracketed, Suite, listed, number, rendered
 from .square_mask_script import square_mask_script

@@ -37,7 +37,7 @@ N is the number of samples, S of keys, L of queries, T of target positions, E of
 is one whose scores are all 0, so that its output is the mean of the tokens that a query sees: which ones they are can
 then be read from the result. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or
 `torch.inference_mode()`, where torch may take native paths of its own; what is known to go wrong there is in the
-[ledger](../tests/harness/ledger.py).
+[ledger](../tests/harness/deviations/ledger.py).
 
 Recipes are for tensors on CPU (give `device=` where they make a mask), and begin with
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu, titles
-from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu, titles
+from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 
 from .records import Record, read_record
 

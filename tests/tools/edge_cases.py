@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass
 from itertools import groupby
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.release import Release
-from tests.harness.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
-from tests.harness.setting import Setting
-from tests.harness.situations import Call
-from tests.harness.wrong_masks import source
-from tests.harness.wrong_sequences import ROWS
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.execution.setting import Setting
+from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.sequences import ROWS
+from tests.harness.wrong_masks.table import source
 
 from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
@@ -251,7 +252,7 @@ def _call_of(entry, record):
 
 
 def _wrong_call_of(entry, record):
-    """The same of an entry of wrong_masks_ledger.py, by its rows of the table of wrong masks."""
+    """The same of an entry of ledger.py, by its rows of the table of wrong masks."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))

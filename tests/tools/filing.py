@@ -6,12 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.case_text import parse
-from tests.harness.dropping import UnlikeDropout
-from tests.harness.record import CRASH, FAILED
-from tests.harness.setting import Setting
-from tests.harness.wrong_sequences import ROWS
+from tests.harness.deviations import ledger
+from tests.harness.execution.setting import Setting
+from tests.harness.expectation.dropout import UnlikeDropout
+from tests.harness.measurement.record import CRASH, FAILED
+from tests.harness.modes.spelling import parse
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.sequences import ROWS
 
 from .case_script import script
 from .edge_cases import read_clauses
@@ -49,7 +50,7 @@ class Failure:
 
     def script(self, setting):
         """The script that shows it in this Setting, or None if the message has no case."""
-        if cases := re.search(r'tests\.harness\.again "([^"]*)"(?:.* --after "([^"]*)")?', self.message):
+        if cases := re.search(r'tests\.tools\.again "([^"]*)"(?:.* --after "([^"]*)")?', self.message):
             try:
                 return script(parse(cases[1]), setting, after=parse(cases[2]) if cases[2] else None)
             except UnlikeDropout:  # no script can tell what should have been kept

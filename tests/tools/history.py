@@ -14,17 +14,18 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.case_text import parse
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.dispatch import since
-from tests.harness.modes import BY_ID
-from tests.harness.record import CRASH, FAILED, titles
-from tests.harness.release import Release
-from tests.harness.session import ABSENT
-from tests.harness.situations import Call
-from tests.harness.wrong_masks_ledger import predicted
-from tests.harness.wrong_sequences import ROWS
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.measurement.record import CRASH, FAILED, titles
+from tests.harness.measurement.session import ABSENT
+from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.spelling import parse
+from tests.harness.releases import since
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.judge import predicted_entry
+from tests.harness.wrong_masks.sequences import ROWS
 
 from .filing import Failure
 from .records import read_json, read_records
@@ -58,7 +59,7 @@ def digest(record):
 
 
 def _report(failure):
-    cases = re.findall(r'tests\.harness\.again "(.*?)"', failure.message)
+    cases = re.findall(r'tests\.tools\.again "(.*?)"', failure.message)
     for case in cases[:1]:
         parse(case)  # or it is no record to take in
     served = re.search(r"^Served by: (.*)$", failure.message, re.MULTILINE)
@@ -130,7 +131,7 @@ class Step:
         if match := re.search(r"ledger_says-(.+)$", report["test"]):
             yield from {match[1]} & titles().keys()
         for row in report["rows"]:
-            entries = [predicted(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
+            entries = [predicted_entry(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
             yield from {entry.id for entry in entries if entry} if entries[0] is not entries[1] else ()
         if report["case"]:
             served = (*report["served"], *report["served"][-1:] * 20)  # a report names each path once

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from tests.harness.session import PRESENT
+from tests.harness.measurement.session import PRESENT
 
 from . import runs, ways
 from .code_in_text import as_html

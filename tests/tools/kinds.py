@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.harness import ledger
-from tests.harness.arrays import directions
-from tests.harness.results import present
-from tests.harness.verdict import predict
-from tests.harness.wrong_masks import ACCEPTS
+from tests.harness.contents.arrays import directions
+from tests.harness.contents.results import present
+from tests.harness.deviations import ledger
+from tests.harness.judgement.verdict import predict
+from tests.harness.wrong_masks.table import ACCEPTS
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def kind_of(entry, call):
 
 
 def kind_of_wrong_mask(entry):
-    """The key of an entry of wrong_masks_ledger.py."""
+    """The key of an entry of ledger.py."""
     return "accepts" if entry.instead == ACCEPTS else "unhelpful"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from tests.harness import record
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.dispatch import reachable
-from tests.harness.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED
-from tests.harness.release import Release
-from tests.harness.session import CHANGED, PRESENT
+from tests.harness.deviations.paths import reachable_paths
+from tests.harness.execution.release import Release
+from tests.harness.measurement import record
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED
+from tests.harness.measurement.session import CHANGED, PRESENT
 
 from .records import as_record, read_json
 
@@ -51,7 +51,7 @@ def merged(records):
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
-    made["neglected_paths"] = record.neglected_paths(made, reachable(release))
+    made["neglected_paths"] = record.neglected_paths(made, reachable_paths(release))
     added = {name: made[name] for name in ("margins", "compared", "left_out")}  # which old records lack
     return {name: made[name] for name in first if name in made} | added
 

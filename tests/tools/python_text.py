@@ -6,7 +6,7 @@ from textwrap import wrap
 
 import numpy as np
 
-from tests.harness.precision import PRECISIONS
+from tests.harness.cases.dtypes import PRECISIONS
 
 LOWEST = {float(precision.min): dtype for dtype, precision in PRECISIONS.items()}  # written as `float32_min`
 

@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from tests.harness.session import ABSENT, CHANGED, PRESENT
+from tests.harness.measurement.session import ABSENT, CHANGED, PRESENT
 
 
 def minor(version):

@@ -1,4 +1,4 @@
-"""The records of runs, read back: what tests/harness/record.py wrote, checked, and no more of it than is asked for."""
+"""The records of runs, read back: what tests/harness/measurement/record.py wrote, checked, and no more of it than is asked for."""
 
 import json
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from tests.harness.command_line import BadInput
-from tests.harness.record import NOT_EXERCISED, SCHEMA
-from tests.harness.session import PRESENT
+from tests.harness.measurement.record import NOT_EXERCISED, SCHEMA
+from tests.harness.measurement.session import PRESENT
 
 
 @dataclass(frozen=True)

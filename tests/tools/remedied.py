@@ -5,10 +5,9 @@ from difflib import unified_diff
 
 from packaging.version import Version
 
-from tests.harness import ledger
-from tests.harness.remedies import REMEDIES, NoRemedy, meeting, remedies_of
-from tests.harness.setting import Setting
-from tests.harness.wrong_masks import source
+from tests.harness.deviations.remedies import REMEDIES, NoRemedy, meeting, remedies_of
+from tests.harness.execution.setting import Setting
+from tests.harness.wrong_masks.table import source
 
 from .case_script import call_lines
 
@@ -77,7 +76,7 @@ def _in_words(releases):
 
 
 def _diff(entry, remedy, example):
-    if isinstance(entry, ledger.Deviation):
+    if isinstance(entry, entry.Deviation):
         setting = Setting(entry.devices[0])
         changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))
         changed = next((case for case in changes if case is not None), None)

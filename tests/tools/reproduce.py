@@ -16,18 +16,19 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from reference.derivative import derivative
-from tests.harness import ledger, wrong_masks_ledger
-from tests.harness.arrays import directions
-from tests.harness.case_text import parse
 from tests.harness.command_line import BadInput, Parser
-from tests.harness.release import Release
+from tests.harness.contents.arrays import directions
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.execution.setting import CPU, Setting
+from tests.harness.expectation.specification import specification
+from tests.harness.judgement.verdict import predict
+from tests.harness.modes.spelling import parse
 from tests.harness.releases import OLDEST
-from tests.harness.setting import CPU, Setting
-from tests.harness.situations import Call
-from tests.harness.specification import specification
-from tests.harness.verdict import predict
-from tests.harness.wrong_masks import not_applicable
-from tests.harness.wrong_sequences import ROWS
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.sequences import ROWS
+from tests.harness.wrong_masks.table import not_applicable
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
 from .remedied import sentences
@@ -37,7 +38,7 @@ from .wrong_mask_script import wrong_mask_script
 
 def script_of_entry(entry, setting=CPU):
     """The script of an entry of either ledger: of its pinned case, or of its first row."""
-    if isinstance(entry, ledger.Deviation):
+    if isinstance(entry, entry.Deviation):
         return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
     return wrong_mask_script(first_row(entry), setting, heading(entry, sentences(entry)))
 

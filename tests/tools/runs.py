@@ -1,6 +1,6 @@
 """The table of the runs of the whole suite: how many calls of each release they compared, and how long that took."""
 
-from tests.harness.verdict import CONFORMS, DEVIATES, FAILS
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 
 from .ranges import on_device
 

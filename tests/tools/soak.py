@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.harness.command_line import Parser
-from tests.harness.record import CRASH, FAILED, HARNESS_ERROR
+from tests.harness.judgement.verdict import FAILS
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR
 from tests.harness.releases import NEWEST
-from tests.harness.verdict import FAILS
 
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT / "docs" / "results" / "soak"
@@ -132,7 +132,7 @@ def page(logs):
         "## How far right results stay from their bounds",
         "",
         "Comparisons of an array or a directional derivative, by error / bound. Where the plain bound does not do, the",
-        "full one is computed, which has the condition of the case ([comparison.py](../tests/harness/comparison.py)):",
+        "full one is computed, which has the condition of the case ([comparison.py](../tests/harness/judgement/comparison.py)):",
         "only beyond that would a result be wrong.",
         "",
         *_margins(_coarse(sum((Counter(log["margins"]) for log in logs.values()), Counter()))),

@@ -1,8 +1,8 @@
 """The script of a call of nn.Transformer.generate_square_subsequent_mask: the mask, and what the reference expects."""
 
-from tests.harness.setting import CPU
-from tests.harness.specification import specification
-from tests.harness.square_mask import statements
+from tests.harness.cases.square_mask import statements
+from tests.harness.execution.setting import CPU
+from tests.harness.expectation.specification import specification
 
 from .python_text import Bracketed, listed
 from .standalone import assembled, needs, needs_argument

@@ -9,7 +9,7 @@ from textwrap import wrap
 
 import torch
 
-from tests.harness.setting import CPU
+from tests.harness.execution.setting import CPU
 
 from .python_text import WIDTH, Suite, quoted, rendered
 

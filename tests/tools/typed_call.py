@@ -5,12 +5,12 @@ from math import prod
 
 import numpy as np
 
-from tests.harness.arrays import directions, inputs, mask_arrays, parameters, the_parameter
-from tests.harness.cases import Case, MultiHead, ScaledDotProduct, masks_of
-from tests.harness.modes import BY_ID, EAGER
-from tests.harness.results import as_given
-from tests.harness.setting import CPU, Setting
-from tests.harness.subject import constructor, options
+from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, masks_of
+from tests.harness.contents.arrays import directions, inputs, mask_arrays, parameters, the_parameter
+from tests.harness.contents.results import as_given
+from tests.harness.execution.call import constructor, options
+from tests.harness.execution.setting import CPU, Setting
+from tests.harness.modes.modes import BY_ID, EAGER
 
 from .python_text import LOWEST, Bracketed, listed, number, quoted
 from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
@@ -83,7 +83,7 @@ class TypedCall:
         return Bracketed(f"{head}torch.tensor(", (listed(array), *kind))
 
     def tensor(self, name, array, layout, dtype=None):
-        """Statements that make a tensor with this layout of its memory, as subject.lay_out does."""
+        """Statements that make a tensor with this layout of its memory, as call.lay_out does."""
         layout = layout if array.ndim else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
         if layout == "expanded" and array.size:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from tests.harness.dispatch import since
-from tests.harness.modes import BY_ID, EAGER, MODES
-from tests.harness.precision import LOW
-from tests.harness.release import Release
-from tests.harness.verdict import DEVIATES
+from tests.harness.cases.dtypes import LOW
+from tests.harness.execution.release import Release
+from tests.harness.judgement.verdict import DEVIATES
+from tests.harness.modes.modes import BY_ID, EAGER, MODES
+from tests.harness.releases import since
 
 TITLE = "Every way to run it"
 ORDER = (EAGER.id, *LOW, *(mode.id for mode in MODES if mode is not EAGER))

@@ -5,17 +5,17 @@ Where the row may be accepted as well, the script has the reference's result, an
 
 import torch
 
-from tests.harness.setting import CPU
-from tests.harness.wrong_mask_results import Prediction
-from tests.harness.wrong_masks import ACCEPTS, name_of_mask, source
-from tests.harness.wrong_sequences import WrongSequence
+from tests.harness.execution.setting import CPU
+from tests.harness.wrong_masks.results import Prediction
+from tests.harness.wrong_masks.sequences import WrongSequence
+from tests.harness.wrong_masks.table import ACCEPTS, name_of_mask, source
 
 from .python_text import Bracketed, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument
 
 
 def wrong_mask_script(call, setting=CPU, head=()):
-    """The script of a row (wrong_masks.WrongCall). head: lines of comment that it begins with."""
+    """The script of a row (table.WrongCall). head: lines of comment that it begins with."""
     lines = [line for line in source(call, setting).replace("'", '"').splitlines() if not line.startswith("import")]
     *before, invocation = lines
     statement = split_call(invocation)

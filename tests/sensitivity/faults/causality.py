@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch.nn.attention.bias import CausalBias
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import Fault, drop_mask, edit, edit_attention, edit_helper, edit_module, sdpa
 from tests.sensitivity.literals import (
     ATTENTION,

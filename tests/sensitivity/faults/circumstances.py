@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules import transformer
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import (
     Fault,
     Patch,

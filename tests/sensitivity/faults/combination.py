@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import Fault, edit_attention, edit_module
 from tests.sensitivity.literals import (
     ATTENTION,

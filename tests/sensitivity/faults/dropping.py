@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch.utils.checkpoint
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import Fault, Patch, drop_mask, edit_attention, edit_module, float_mask, masked, sdpa
 from tests.sensitivity.literals import (
     ATTENTION,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import Fault, canonical, edit_attention, edit_module, float_mask, masked, put, sdpa
 from tests.sensitivity.literals import (
     BIAS,

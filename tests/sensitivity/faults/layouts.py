@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from tests.harness.masks import Mask
+from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import (
     Fault,
     at,

@@ -1,0 +1,369 @@
+"""The numbers of a case, as NumPy arrays in batch-first layout: inputs, parameters and masks.
+
+The functions are cached: an array that they return is shared and must not be written to.
+"""
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from math import prod
+
+import numpy as np
+
+from reference import masks as meaning
+
+from ..cases.case import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of, merged_dtype
+from ..cases.dtypes import PRECISIONS, held, rounded
+from ..cases.masks import Merged
+from ..modes.modes import computed_in
+
+# What a position holds that every query is told to ignore, against contents of order 1.
+GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
+
+
+_cached = lru_cache(maxsize=8)
+
+
+@_cached
+def mask_arrays(case):
+    """{argument name: array} of the masks, in the polarity of the function that takes them."""
+    arrays = {}
+    for name, mask in masks_of(case).items():
+        if isinstance(mask, Merged):
+            parts = replace(case, attn_mask=mask.attn_mask, key_padding_mask=mask.key_padding_mask, only=None)
+            bias = np.broadcast_to(merged_bias(parts, "attn_mask", "key_padding_mask"), (case.N, *_scores(case)))
+            array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
+        else:
+            dtype = mask.dtype or case.dtype
+            array = mask.array(_mask_shape(case, name), dtype, _mask_seed(case, name), is_padding(name))
+            if mask.is_float:  # in numbers that hold both
+                array = array.astype(np.result_type(held(dtype), held(case.dtype)))
+            array = array.reshape({"1-D": (-1,), "0-D": ()}.get(getattr(case, "broadcast", ""), array.shape))
+        inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
+        arrays[name] = _sample(case, name, ~array if inverted else array)
+    return arrays
+
+
+def _scores(case):
+    return case.num_heads, case.L, case.S
+
+
+def _sample(case, name, array):
+    """The part of an array that belongs to the only sample that is run, if the case says so."""
+    if getattr(case, "only", None) is None or (array.ndim == 2 and not is_padding(name)):
+        return array
+    per_sample = case.num_heads if (name.endswith("mask") and array.ndim == 3) or name.startswith("static") else 1
+    return array[case.only * per_sample : (case.only + 1) * per_sample]
+
+
+def _mask_seed(case, name):
+    """Of its own for each mask, whatever other masks there are."""
+    return [case.seed, 4, *name.encode()]
+
+
+def _mask_shape(case, name):
+    if isinstance(case, ScaledDotProduct):
+        L = case.L if case.broadcast in ("", "S") else 1
+        S = case.S if case.broadcast in ("", "L", "1-D") else 1
+        return (*case.mask_batch, L, S)
+    if isinstance(case, MultiHead):
+        queries, keys = case.L, case.S
+    else:
+        queries = case.S if name.startswith("src") else case.T
+        keys = case.T if name.startswith("tgt") else case.S
+    if is_padding(name):
+        return case.N, keys
+    return (case.N * case.num_heads, queries, keys) if getattr(case, name).per_head else (queries, keys)
+
+
+@_cached
+def merged_bias(case, attn_mask, key_padding_mask):
+    """The sum of an attention and a padding mask, given by name, broadcastable to (N, H, L, S); None without masks."""
+    arrays = mask_arrays(case)
+    bias = padding = None
+    if attn_mask in arrays:
+        bias = meaning.over_heads(meaning.as_bias(arrays[attn_mask], held(case.dtype)), case.num_heads)
+    if key_padding_mask in arrays:
+        padding = meaning.over_queries(meaning.as_bias(arrays[key_padding_mask], held(case.dtype)))
+    return meaning.merge(bias, padding, rounded=rounding_of_sum(case, attn_mask, key_padding_mask))
+
+
+def rounding_of_sum(case, attn_mask, key_padding_mask):
+    """Rounds the sum of two masks to their dtype, as masks.merge takes it; None if the inputs' dtype is as coarse."""
+    dtype = merged_dtype(case, attn_mask, key_padding_mask)
+    return None if dtype in (None, "float64", case.dtype) else partial(rounded, dtype=dtype)
+
+
+@_cached
+def largest_score(case):
+    """The size of the largest mask that is added to all scores of some query, if the scores are not lost beside it."""
+    limit = 0.1 / PRECISIONS[computed_in(case)].eps
+    tops = [0.0]
+    for bias in _biases(case):
+        top = np.abs(bias.max(axis=-1, initial=-np.inf).astype("float64"))
+        tops.append(np.max(top, where=top < limit, initial=0.0))
+    return float(max(tops))
+
+
+def _biases(case):
+    """The merged bias of each attention that has masks."""
+    if isinstance(case, ScaledDotProduct):
+        return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
+    biases = [merged_bias(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case)]
+    return [bias for bias in biases if bias is not None]
+
+
+@_cached
+def ignored(case):
+    """{input: bool (N, length)}: the positions that no query of any attention may see."""
+    if isinstance(case, ScaledDotProduct):
+        return _ignored_by_scaled_dot_product(case)
+    result = {}
+    for attn_mask, key_padding_mask, source in attentions(case):
+        bias = merged_bias(case, attn_mask, key_padding_mask)
+        if bias is not None:
+            hidden = meaning.hidden(bias).all(axis=(1, 2))
+            hidden = np.broadcast_to(hidden, (case.N if case.only is None else 1, hidden.shape[-1]))
+        result[source] = False if bias is None else result.get(source, True) & hidden
+    return {source: hidden for source, hidden in result.items() if np.any(hidden)}
+
+
+def _hidden_from_scaled_dot_product(case):
+    """Where a key is hidden from a query, broadcastable to (*batch, L, S)."""
+    hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
+    for mask in mask_arrays(case).values():
+        hidden = hidden | meaning.hidden(meaning.as_bias(mask, held(case.dtype), true_hides=False))
+    return hidden
+
+
+def _ignored_by_scaled_dot_product(case):
+    hidden = _hidden_from_scaled_dot_product(case)
+    hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
+    if case.kv_heads is not None:
+        group = case.batch[-1] // case.kv_heads
+        hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, group, case.S).all(axis=-2)
+    return {"key": hidden} if hidden.any() else {}
+
+
+@_cached
+def inputs(case):
+    """{name: array} of the sequences that the case holds; self-attention has a query only.
+
+    (N, length, features), for scaled_dot_product_attention (*batch, length, features), static_k and static_v
+    (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look, with `nonfinite` none.
+    """
+    rng = np.random.default_rng([case.seed, 0])
+    arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
+    arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
+    if getattr(case, "attention", None) == "copies":
+        arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
+    if case.nan_query and len(rows := np.argwhere(_sees_something(case, arrays["query"].shape[:-1]))):
+        arrays["query"][tuple(np.random.default_rng([case.seed, 5]).choice(rows))] = np.nan
+    if case.garbage:
+        for source, positions in ignored(case).items():
+            for name in {source, "value" if source == "key" else source} & set(arrays):
+                arrays[name][positions] *= GARBAGE[computed_in(case)]
+    if case.nonfinite:
+        for name, positions in nonfinite_positions(case).items():
+            if name in arrays:
+                arrays[name][positions] = np.copysign(float(case.nonfinite), arrays[name][positions])
+    if getattr(case, "attention", None) == "copies":
+        arrays["query"] = arrays["key"]
+    return arrays
+
+
+def nonfinite_positions(case):
+    """{input: bool (N, length)}: where the case holds NaN or inf. The seed chooses the input of an attention alone."""
+    positions = {source: hidden for source, hidden in ignored(case).items() if case.nonfinite}
+    if "key" in positions:
+        spoiled = (("key", "value"), ("key",), ("value",))[case.seed % 3 if isinstance(case, ScaledDotProduct) else 0]
+        positions |= dict.fromkeys(spoiled, positions.pop("key"))
+    return positions
+
+
+def _sees_something(case, shape):
+    """Which queries see a key, of this shape: (N, L), or (*batch, L); all if there is none."""
+    if case.S == 0:
+        return np.ones(shape, bool)
+    if isinstance(case, ScaledDotProduct):
+        hidden = _hidden_from_scaled_dot_product(case)
+        return ~np.broadcast_to(hidden, (*shape, case.S)).all(axis=-1)
+    bias = merged_bias(case, "attn_mask", "key_padding_mask")
+    if bias is None:
+        return np.ones(shape, bool)
+    return ~np.broadcast_to(meaning.hidden(bias), (case.N, case.num_heads, case.L, case.S)).all(axis=-1).any(axis=1)
+
+
+def _input_shapes(case):
+    if not case.attends:
+        return {}
+    if isinstance(case, ScaledDotProduct):
+        kv_batch = case.batch if case.kv_heads is None else (*case.batch[:-1], case.kv_heads)
+        return {
+            "query": (*case.batch, case.L, case.D),
+            "key": (*kv_batch, case.S, case.D),
+            "value": (*kv_batch, case.S, case.Dv),
+        }
+    if isinstance(case, MultiHead):
+        shapes = {"query": (case.N, case.L, case.E)}
+        if case.attention != "self":
+            shapes["key"] = (case.N, case.S, case.kdim or case.E)
+        if case.attention in ("copies", "distinct"):
+            shapes["value"] = (case.N, case.S, case.vdim or case.E)
+        if case.static:
+            shapes |= dict.fromkeys(("static_k", "static_v"), (case.N * case.num_heads, case.S, case.head_dim))
+        return shapes
+    shapes = {"src" if case.has_encoder else "memory": (case.N, case.S, case.E)}
+    if case.has_decoder:
+        shapes["tgt"] = (case.N, case.T, case.E)
+    return shapes
+
+
+@_cached
+def parameters(case):
+    """{name as in the module's state_dict: array}: matrices of norm about 1, norm weights about 1, biases below 1."""
+    shapes = _parameter_shapes(case)
+    numbers = np.random.default_rng([case.seed, 1]).normal(0, 1, sum(map(prod, shapes.values())))
+    for name, array in _in_shapes(numbers, shapes).items():
+        if "norm" in name and name.endswith("weight"):
+            array /= 4
+            array += 1
+        else:
+            array /= np.sqrt(array.shape[1]) if array.ndim == 2 else 2
+    return _in_shapes(_short(numbers, case), shapes)
+
+
+def _in_shapes(numbers, shapes):
+    """{name: array} of consecutive parts of the numbers, as views: one operation on all is faster than on each."""
+    arrays, start = {}, 0
+    for name, shape in shapes.items():
+        arrays[name] = numbers[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+    return arrays
+
+
+def _parameter_shapes(case):
+    if isinstance(case, ScaledDotProduct):
+        return {}
+    if isinstance(case, MultiHead):
+        return _attention_shapes(case)
+    encoder, decoder = _encoder_layer_shapes(case), _decoder_layer_shapes(case)
+    norm = _norm_shapes(case, "norm") if case.norm else {}
+    if case.module == "TransformerEncoderLayer":
+        return encoder
+    if case.module == "TransformerDecoderLayer":
+        return decoder
+    if case.module == "TransformerEncoder":
+        return _stacked(case, encoder) | norm
+    if case.module == "TransformerDecoder":
+        return _stacked(case, decoder) | norm
+    norm = _norm_shapes(case, "norm")
+    stacks = {"encoder": _stacked(case, encoder) | norm, "decoder": _stacked(case, decoder) | norm}
+    return {f"{stack}.{name}": shape for stack, shapes in stacks.items() for name, shape in shapes.items()}
+
+
+def _stacked(case, layer):
+    return {f"layers.{i}.{name}": shape for i in range(case.num_layers) for name, shape in layer.items()}
+
+
+def _encoder_layer_shapes(case):
+    return (
+        {f"self_attn.{name}": shape for name, shape in _attention_shapes(case).items()}
+        | _feed_forward_shapes(case)
+        | _norm_shapes(case, "norm1", "norm2")
+    )
+
+
+def _decoder_layer_shapes(case):
+    return (
+        _encoder_layer_shapes(case)
+        | {f"multihead_attn.{name}": shape for name, shape in _attention_shapes(case).items()}
+        | _norm_shapes(case, "norm3")
+    )
+
+
+def _attention_shapes(case):
+    E = case.E
+    shapes = {"in_proj_weight": (3 * E, E)}
+    if getattr(case, "separate_projections", False):
+        shapes = {
+            "q_proj_weight": (E, E),
+            "k_proj_weight": (E, case.kdim or E),
+            "v_proj_weight": (E, case.vdim or E),
+        }
+    shapes["out_proj.weight"] = (E, E)
+    if case.bias:
+        shapes |= {"in_proj_bias": (3 * E,), "out_proj.bias": (E,)}
+    if getattr(case, "add_bias_kv", False):
+        shapes |= {"bias_k": (1, 1, E), "bias_v": (1, 1, E)}
+    return shapes
+
+
+def _feed_forward_shapes(case):
+    E, F = case.E, case.dim_feedforward
+    weights = {"linear1.weight": (F, E), "linear2.weight": (E, F)}
+    return weights | {"linear1.bias": (F,), "linear2.bias": (E,)} if case.bias else weights
+
+
+def _norm_shapes(case, *names):
+    kinds = ("weight", "bias") if case.bias else ("weight",)
+    return {f"{name}.{kind}": (case.E,) for name in names for kind in kinds}
+
+
+def _is_late(case, name):
+    """Whether the parameter is of the last layer, or behind it."""
+    return "layers." not in name or f"layers.{case.num_layers - 1}." in name
+
+
+@_cached
+def the_parameter(case):
+    """The name of the only parameter that requires a gradient where one does."""
+    names = [name for name in parameters(case) if _is_late(case, name)]
+    return names[case.seed % len(names)]
+
+
+def the_input(case):
+    """The name of the only input that requires a gradient where one does."""
+    names = list(inputs(case))
+    return names[case.seed % len(names)]
+
+
+def is_trained(case, name):
+    """Whether the parameter of this name requires a gradient."""
+    if case.autograd == "last_layer":
+        return _is_late(case, name)
+    if case.autograd == "one_parameter":
+        return name == the_parameter(case)
+    return case.autograd in ("grad", "no_grad", "inference_mode")
+
+
+@_cached
+def directions(case):
+    """{name: array} for all that requires a gradient: the direction in which the derivative is taken."""
+    moving = dict(inputs(case)) if case.autograd in ("grad", "inputs") else {}
+    if case.autograd == "one_input":
+        moving = {the_input(case): inputs(case)[the_input(case)]}
+    if case.autograd in ("grad", "mask"):
+        moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
+    if case.autograd in ("grad", "last_layer", "one_parameter"):
+        moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
+    shapes = {name: array.shape for name, array in moving.items()}
+    numbers = np.random.default_rng([case.seed, 2]).normal(0, 1, sum(map(prod, shapes.values())))
+    return {name: _of_mask(case, name, array) for name, array in _in_shapes(_short(numbers, case), shapes).items()}
+
+
+def _of_mask(case, name, direction):
+    """The direction of a mask in numbers of its dtype, any other as it is."""
+    mask = masks_of(case).get(name)
+    return rounded(direction, mask.dtype).astype(direction.dtype) if mask and mask.dtype else direction
+
+
+def coarsest(case):
+    """The dtype of the fewest digits in which a gradient is given."""
+    moving = (mask.dtype for name, mask in masks_of(case).items() if mask.dtype and name in directions(case))
+    return max((computed_in(case), *moving), key=lambda dtype: PRECISIONS[dtype].eps)
+
+
+def _short(array, case):
+    """Numbers other than 0 that a report can write down exactly in a few digits: 0 has a meaning of its own."""
+    short = np.round(array, 3)
+    return rounded(np.where(short == 0, 0.001, short), case.dtype)

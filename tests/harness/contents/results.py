@@ -1,0 +1,89 @@
+"""The results of a case: how torch shapes them, which of their rows count, how they are summed to differentiate."""
+
+import numpy as np
+
+from ..cases.case import MultiHead, ScaledDotProduct, is_padding
+from ..cases.dtypes import rounded
+from ..modes.modes import computed_in
+from .arrays import ignored
+from .packing import packs, padded_queries
+
+
+def present(case, results):
+    """The reference's results, batch-first and with weights per head, in the shape that the call returns."""
+    if isinstance(case, ScaledDotProduct) or not case.attends:
+        return results
+    output = results["output"]
+    if not case.batched:
+        output = output[0]
+    elif _is_sequence_first(case):
+        output = output.swapaxes(0, 1)
+    if not getattr(case, "need_weights", False):
+        return {"output": output}
+    weights = results["weights"]
+    weights = weights.mean(axis=1) if case.average_attn_weights else weights
+    return {"output": output, "weights": weights if case.batched else weights[0]}
+
+
+def garbage_rows(case, results):
+    """{name: bool array or None}: True in rows whose own query is garbage, or left out by the mode.
+
+    Garbage has huge scores, so that each row needs a bound of its own. results: as torch shapes them.
+    """
+    if not case.attends:
+        return dict.fromkeys(results)
+    if isinstance(case, ScaledDotProduct):
+        rows = padded_queries(case)
+        return dict.fromkeys(results, None if rows is None else rows[..., None])
+    query = {"Transformer": "tgt"}.get(case.module, "query")
+    if query == "query" and not isinstance(case, MultiHead):
+        query = "tgt" if case.has_decoder else "src"
+    counts_not = case.garbage or packs(case)
+    rows = ignored(case).get(query if getattr(case, "attention", "") != "copies" else "key") if counts_not else None
+    if rows is None:
+        return dict.fromkeys(results)
+    if not case.batched:
+        return dict.fromkeys(results, rows[0][:, None])
+    by_result = dict.fromkeys(results, rows[:, :, None])
+    if "weights" in results and not case.average_attn_weights:
+        by_result["weights"] = rows[:, None, :, None]
+    if _is_sequence_first(case):
+        by_result["output"] = by_result["output"].swapaxes(0, 1)
+    if by_result["output"].shape[:2] != results["output"].shape[:2]:  # the release has dropped padded positions
+        return dict.fromkeys(results)
+    return by_result
+
+
+def cotangents(case, shapes):
+    """{name: array}: what each element of a result counts for in the sum that is differentiated; garbage for nothing.
+
+    shapes: {name: shape} of the results.
+    """
+    rng = np.random.default_rng([case.seed, 3])
+    arrays = {
+        name: rounded(np.round(rng.normal(0, 1, shape), 3), computed_in(case)) for name, shape in sorted(shapes.items())
+    }
+    for name, rows in garbage_rows(case, arrays).items():
+        if rows is not None:
+            arrays[name] = np.where(rows, 0, arrays[name])
+    return arrays
+
+
+def as_given(case, name, array):
+    """An input, mask or parameter as the call takes it: sequences may have no batch, or have it second."""
+    is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
+    if not getattr(case, "batched", True):
+        return array[0] if is_sequence or is_padding(name) else array
+    return array.swapaxes(0, 1) if is_sequence and _is_sequence_first(case) else array
+
+
+def as_held(case, name, array):
+    """The inverse of `as_given`."""
+    is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
+    if not getattr(case, "batched", True):
+        return array[None] if is_sequence or is_padding(name) else array
+    return array.swapaxes(0, 1) if is_sequence and _is_sequence_first(case) else array
+
+
+def _is_sequence_first(case):
+    return not getattr(case, "batch_first", True) or getattr(case, "functional", False)

@@ -1,0 +1,107 @@
+"""Calls through torch.utils.checkpoint."""
+
+from ..cases.case import MultiHead, Transformer
+from ..cases.masks import Mask
+from ..contents.arrays import directions, the_parameter
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising, warning
+from .causal_hints import dropped_masks
+from .entry import Deviation
+from .nested_tensors import is_nested, norms_a_packed_batch, unpacks_in_time
+from .remedies import (
+    EVERY_QUERY_SEES_A_KEY,
+    FIRST_KEY_AND_SEQUENCES_FIRST,
+    NOT_NESTED,
+    Remedy,
+    changed,
+    in_releases,
+    off_the_fast_path,
+    upgrade,
+    without,
+)
+
+
+def recomputes(call):
+    """Whether a module is called through a checkpoint, and autograd goes back through it."""
+    case = call.case
+    if case.mode != "checkpoint" or _needs_nothing_saved(case):
+        return False
+    if case.autograd != "mask":
+        return bool(directions(case))
+    lost = {*dropped_masks(call), *(["src_key_padding_mask"] if is_nested(call) else [])}
+    return bool(directions(case).keys() - lost)
+
+
+def _needs_nothing_saved(case):
+    """Whether the only parameter that is trained is the last thing added to the result."""
+    if case.autograd != "one_parameter":
+        return False
+    if isinstance(case, MultiHead):
+        return the_parameter(case) == "out_proj.bias"
+    adds_last = case.norm_first and not case.norm and case.module != "Transformer"
+    last = "linear2.bias" if case.module.endswith("Layer") else f"layers.{case.num_layers - 1}.linear2.bias"
+    return adds_last and the_parameter(case) == last
+
+
+def saves_a_packed_batch(call):
+    """Whether that happens within a checkpoint, which asks all that autograd saves for its shape."""
+    return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not unpacks_in_time(call)
+
+
+ENTRIES = (
+    Deviation(
+        id="nested-checkpoint",
+        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is"
+        " trained but its attention",
+        affects=">=2.1",
+        upstream="not found",
+        clause=3,
+        trigger="src_key_padding_mask in eval through a checkpoint that is not reentrant, where the first layer is"
+        " frozen and, of a later one, only the attention is",
+        instead="RuntimeError: the checkpoint asks the packed batch, which autograd saves, for its shape",
+        applies=saves_a_packed_batch,
+        change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="one_parameter",
+            mode="checkpoint",
+            seed=4,
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+        devices=ON_BOTH,
+        stage="layer",
+        remedies=(
+            *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+            Remedy(
+                "Call it without a checkpoint, and let parameters and inputs require a gradient.",
+                changed(mode="eager", autograd="grad"),
+                "==2.4.*",  # whose checkpoint warns
+                (EVERY_QUERY_SEES_A_KEY,),
+                "memory: the call is recorded",
+            ),
+        ),
+    ),
+    Deviation(
+        id="checkpoint-autocast-warning",
+        title="torch.utils.checkpoint warns that it uses what is deprecated itself",
+        affects=">=2.4,<2.5",
+        upstream="pytorch/pytorch#130659",
+        clause=10,
+        trigger="a module is called through torch.utils.checkpoint, and a gradient is asked for",
+        instead="a FutureWarning about torch.cpu.amp.autocast, which the caller has not used",
+        applies=recomputes,
+        change=lambda computation, call: warning(
+            computation, r"torch\.cpu\.amp\.autocast\(args\.\.\.\)` is deprecated"
+        ),
+        pinned=MultiHead(autograd="inputs", mode="checkpoint", attention="self"),
+        remedies=(
+            without("a checkpoint", cost="memory"),
+            upgrade("2.5"),
+        ),
+    ),
+)

@@ -1,0 +1,212 @@
+"""Where what is compiled meets what it was not told, or cannot know. A call is a call.Call."""
+
+from ..cases.case import MultiHead, Transformer
+from ..cases.masks import Mask
+from ..execution.call import arguments
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising
+from ..modes.modes import BY_ID
+from ..releases import since
+from .entry import Deviation
+from .native import gives_no_weights_natively
+from .paths import (
+    asks_for_alignment,
+    attention_blocks,
+    is_compiled_whole,
+    path_of_each_block,
+    takes_nested_path,
+    takes_nested_path_on_fake_tensors,
+)
+from .remedies import EVERY_QUERY_SEES_A_KEY, NATIVE, NOT_NESTED, Remedy, changed, off_the_fast_path, upgrade
+
+
+def packs_fake_tensors(call):
+    """Whether a compiled encoder packs if padding comes last: on fake tensors it always seems to.
+
+    Where sizes are left open the graph breaks there, and real ones are packed.
+    """
+    mode = BY_ID[call.case.mode]
+    is_fake = mode.family == "compiled" and not mode.id.endswith("_dynamic")
+    return is_fake and takes_nested_path_on_fake_tensors(call.case, call.release)
+
+
+def asks_in_a_graph(call):
+    """Whether an encoder looks where padding is before anything else breaks a graph that has to be whole."""
+    case, release = call.case, call.release
+    if case.mode != "compiled_fullgraph" or not (since(release, "2.5") and not since(release, "2.10")):
+        return False
+    if not isinstance(case, Transformer) or not asks_for_alignment(case, release):
+        return False
+    masks = (case.src_mask, case.src_key_padding_mask)
+    return None in masks or masks[0].form == masks[1].form  # else it warns before
+
+
+def asks_of_a_view(call):
+    """Whether an exported encoder looks where padding is, and its src has gaps in memory."""
+    case = call.case
+    if case.mode != "exported" or not isinstance(case, Transformer) or case.layout not in ("sliced", "stepped"):
+        return False
+    return asks_for_alignment(case, call.release)
+
+
+def has_other_strides_than_fake(call):
+    """Whether a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
+
+    On fake tensors its result is laid out as src is, in truth it is contiguous; what is packed is so on both.
+    """
+    case = call.case
+    if not BY_ID[case.mode].builds or not isinstance(case, Transformer) or not case.has_encoder:
+        return False
+    if takes_nested_path(case, call.release):
+        return False
+    is_first = path_of_each_block(case, call.release)[attention_blocks(case)[0]] == "native_layer"
+    is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()
+    return is_first and is_dense and is_compiled_whole(case, call.release)
+
+
+def confuses_dynamic_shapes(call):
+    """Whether an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
+    case = call.case
+    if case.mode != "exported_dynamic" or not isinstance(case, MultiHead):
+        return False
+    if not (case.attn_mask and case.key_padding_mask) or (case.batched and not case.attn_mask.per_head):
+        return False
+    further = (case.S,) if case.batched or not case.attn_mask.per_head else (case.L, case.S)
+    return max(further) > 1
+
+
+ENTRIES = (
+    Deviation(
+        id="exported-padding-of-a-view",
+        title="nn.TransformerEncoder with padding cannot be exported in eval where src has gaps in memory",
+        affects="==2.5.*",
+        upstream="not found",
+        clause=3,
+        trigger="torch.export of an encoder that looks whether padding comes last, and a src that is part of a larger"
+        " tensor, not dense",
+        instead="UnsupportedOperatorException of aten._nested_tensor_from_mask_left_aligned, which has no kernel for"
+        " fake tensors, but runs on them where src is dense",
+        applies=asks_of_a_view,
+        change=lambda computation, call: raising(
+            computation, "UnsupportedOperatorException", "_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            mode="exported",
+            layout="sliced",
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+        stage="call",
+        remedies=(
+            Remedy("Give src.contiguous().", changed(layout="contiguous")),
+            NOT_NESTED,
+            upgrade("2.6"),
+        ),
+    ),
+    Deviation(
+        id="exported-masks-out-of-order",
+        title="nn.MultiheadAttention with both masks cannot be exported with dynamic shapes",
+        affects=">=2.5,<2.8",
+        upstream="pytorch/pytorch#149528",
+        clause=3,
+        trigger="torch.export with dynamic_shapes, key_padding_mask given after attn_mask, which has further"
+        " dimensions, of a size other than 1",
+        instead="KeyError: keywords are taken in the order of the call, their shapes in that of the signature",
+        applies=confuses_dynamic_shapes,
+        change=lambda computation, call: raising(computation, "KeyError", r"^\d$"),
+        pinned=MultiHead(mode="exported_dynamic", L=2, S=2, attn_mask=Mask(), key_padding_mask=Mask(), batched=False),
+        stage="call",
+        remedies=(
+            Remedy(
+                "Give key_padding_mask before attn_mask, as the signature has them.",
+                changed(mode="exported_in_order"),
+                only=(EVERY_QUERY_SEES_A_KEY,),
+            ),
+            Remedy("Export without dynamic_shapes.", changed(mode="exported"), only=(EVERY_QUERY_SEES_A_KEY,)),
+            upgrade("2.8"),
+        ),
+    ),
+    Deviation(
+        id="fake-native-weights",
+        title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
+        affects=">=2.10",
+        upstream="not found",
+        clause=9,
+        trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
+        " nn.MultiheadAttention",
+        instead="weights of shape (0,) come with the output, where a real call returns None",
+        applies=lambda call: gives_no_weights_natively(call, "fake"),
+        change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
+        pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=off_the_fast_path(),
+    ),
+    Deviation(
+        id="compiled-nested-raises",
+        title="nn.TransformerEncoder cannot be compiled where it may pack a padded batch",
+        affects=">=2.1,<2.5",
+        upstream="pytorch/pytorch#126025",
+        clause=3,
+        trigger="torch.compile, not with dynamic=True, and a src_key_padding_mask where the batch may be packed into a"
+        " nested tensor, wherever its padding is",
+        instead="TorchRuntimeError: fake tensors cannot be packed",
+        applies=packs_fake_tensors,
+        change=lambda computation, call: raising(
+            computation,
+            "TorchRuntimeError",
+            "NestedTensorImpl doesn't support|strided nested tensors are not supported|meta converter nyi"
+            "|cannot access free variable 'sizes'",
+        ),
+        pinned=Transformer(
+            mode="compiled",
+            module="TransformerEncoder",
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+        stage="call",
+        remedies=(NOT_NESTED, *off_the_fast_path(), upgrade("2.5")),
+    ),
+    Deviation(
+        id="compiled-whole-padding-raises",
+        title="nn.TransformerEncoder with padding cannot be compiled with fullgraph=True",
+        affects=">=2.5,<2.10",
+        upstream="pytorch/pytorch#163640",
+        clause=3,
+        trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
+        " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
+        instead="Unsupported: the encoder asks whether padding comes last, which breaks the graph",
+        applies=asks_in_a_graph,
+        change=lambda computation, call: raising(
+            computation, "Unsupported", "torch.* op returned non-Tensor[^$]*_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            mode="compiled_fullgraph",
+            module="TransformerEncoder",
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask(),
+        ),
+        stage="call",
+        remedies=(NOT_NESTED, *off_the_fast_path(), upgrade("2.10")),
+    ),
+    Deviation(
+        id="built-native-layer-transposed",
+        title="nn.TransformerEncoder raises in eval for a transposed src where inductor has built it",
+        affects=">=2.13",
+        upstream="pytorch/pytorch#193966",
+        clause=3,
+        trigger="torch.compile with its backend inductor, and a src that is transposed in memory, on the native path of"
+        " the encoder layer, where nothing breaks the graph",
+        instead="AssertionError: strides are not as expected, since on fake tensors the layer keeps those of src",
+        applies=has_other_strides_than_fake,
+        change=lambda computation, call: raising(computation, "AssertionError", "expected size .* stride"),
+        pinned=Transformer(mode="compiled_inductor", layout="transposed", N=2, S=3, num_heads=2, head_dim=2),
+        stage="call",
+        remedies=(Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),),
+    ),
+)

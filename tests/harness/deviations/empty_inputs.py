@@ -1,0 +1,181 @@
+"""No samples, no keys, no heads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cases.case import MultiHead, ScaledDotProduct, masks_of
+from ..cases.dtypes import PRECISIONS
+from ..cases.masks import Mask
+from ..contents.arrays import mask_arrays
+from ..execution.dangers import DIVIDE_BY_HEADS
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising, with_kernel, without_weights
+from ..modes.modes import BY_ID
+from ..releases import since
+from .entry import Deviation
+from .facts import drops_the_mask, mask_names, number_of_keys, number_of_samples
+from .nested_tensors import is_nested, memory_is_too_short
+from .paths import prepares_masks
+from .remedies import NO_EMPTY_MASK, Remedy, changed, off_the_fast_path, upgrade
+
+
+@dataclass(frozen=True)
+class SummingTheQuery:
+    """The shortcut for no keys adds 0 times the sum of the whole query, for autograd to see it: NaN if it overflows."""
+
+    kernel: object
+    limit: float
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        is_finite = np.abs(np.sum(query.real, dtype="float64")) <= self.limit
+        return (context if is_finite else context * np.nan), weights
+
+
+def views_nothing(call):
+    """The blocks where a mask for each sample is viewed by heads where there is no sample or no key."""
+    case = call.case
+    if isinstance(case, ScaledDotProduct):
+        return ()
+    native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
+    native += tuple(block for block in call.blocks("explicit") if prepares_masks(case, call.release, block))
+    viewing += left_by_later_layers(call, native)
+    viewing = [block for block in viewing if not drops_the_mask(case, call.release, block)]
+    return (
+        *(block for block in native if _views_nothing(case, block, False)),
+        *(
+            block
+            for block in viewing
+            if number_of_samples(case) * case.num_heads != 1 and _views_nothing(case, block, True)
+        ),
+    )
+
+
+def left_by_later_layers(call, native):
+    """The native blocks, of these, that later layers compute otherwise: what the first one returns has a gradient.
+
+    A learned mask makes it so. There scaled_dot_product_attention serves, before 2.0 the explicit path.
+    """
+    is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
+    if getattr(call.case, "num_layers", 1) == 1 or not is_seen or memory_is_too_short(call):
+        return ()
+    return tuple(block for block in native if _sees_a_gradient(call, block))
+
+
+def _sees_a_gradient(call, block):
+    """Whether what the first layer makes of a learned mask closes the native path of this block in later layers."""
+    learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
+    if is_nested(call):  # which reads the mask as a bool one
+        learned = [name for name in learned if not name.startswith("src")]
+    if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # nothing comes back without autograd
+        learned = [name for name in learned if _has_effect(call.case, name)]
+    return any(name.startswith("src") or block == "tgt" for name in learned)
+
+
+def _has_effect(case, name):
+    """Whether there is a score to which the mask is added."""
+    return mask_arrays(case)[name].size > 0 and (name.startswith("src") or case.T > 0)
+
+
+def _views_nothing(case, block, views_padding):
+    attn_mask, padding = (masks_of(case).get(name) for name in mask_names(case, block))
+    appends = getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+    has_nothing = case.N == 0 or (number_of_keys(case, block) == 0 and not appends)
+    return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
+
+
+def keyless_blocks(call):
+    """The blocks of scaled_dot_product_attention that have no key to see."""
+    appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
+    return () if appends else tuple(block for block in call.blocks("sdpa") if number_of_keys(call.case, block) == 0)
+
+
+def spread_through_the_sum(computation, call):
+    """Of queries that add up to no finite number nothing but NaN comes back."""
+    limit = PRECISIONS[call.case.dtype].max
+    return with_kernel(computation, lambda kernel: SummingTheQuery(kernel, limit), keyless_blocks(call))
+
+
+def loses_empty_weights(call):
+    """Whether nn.MultiheadAttention is asked for weights of nothing on its native path."""
+    case = call.case
+    return (
+        isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
+    )
+
+
+def has_no_heads(call):
+    """Whether the fused kernel is given something to compute, but no heads."""
+    case = call.case
+    return (
+        isinstance(case, ScaledDotProduct)
+        and case.batch[-1:] == (0,)
+        and case.L * case.S > 0
+        and bool(call.flash_blocks())
+    )
+
+
+ENTRIES = (
+    Deviation(
+        id="empty-mask-view",
+        title="A mask for no sample or no key raises",
+        affects=">=2.0",
+        upstream="not found",
+        clause=1,
+        trigger="N = 0 or S = 0, with a mask for each head, or with padding where no weights are asked for",
+        instead="RuntimeError: the size of a mask without elements cannot be inferred",
+        applies=lambda call: bool(views_nothing(call)),
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
+        ),
+        pinned=MultiHead(N=0, key_padding_mask=Mask("bool", "none"), need_weights=False),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=(NO_EMPTY_MASK,),
+    ),
+    Deviation(
+        id="native-mha-empty-weights",
+        title="nn.MultiheadAttention returns no weights for an empty batch in eval",
+        affects=">=1.13",
+        upstream="pytorch/pytorch#192651",
+        clause=7,
+        trigger="N = 0 or L = 0 and need_weights=True, on the native path of self-attention",
+        instead="None in place of the weights",
+        applies=loses_empty_weights,
+        change=lambda computation, call: without_weights(computation),
+        pinned=MultiHead(N=0, num_heads=2, attention="self"),
+        devices=ON_BOTH,
+        remedies=off_the_fast_path(),
+    ),
+    Deviation(
+        id="sdpa-no-keys-nan-spreads",
+        title="Without keys, one NaN in a query makes all outputs of the batch NaN",
+        affects=">=2.12",
+        upstream="not found",
+        clause=4,
+        trigger="scaled_dot_product_attention of no keys, where the sum of the query's numbers is not finite: one is "
+        "NaN or infinite, or the sum overflows, as it soon does in float16",
+        instead="the whole output is NaN, that of other queries, heads and samples too (before 2.12 it was 0): the "
+        "shortcut for empty inputs adds 0 times the sum",
+        applies=lambda call: bool(keyless_blocks(call)),
+        change=spread_through_the_sum,
+        pinned=ScaledDotProduct(S=0, nan_query=True),
+        remedies=(Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)),),
+    ),
+    Deviation(
+        id="flash-no-heads",
+        title="scaled_dot_product_attention ends the process where there are no heads",
+        affects=DIVIDE_BY_HEADS,
+        upstream="pytorch/pytorch#141218",
+        clause=1,
+        trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
+        instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
+        applies=has_no_heads,
+        change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
+        pinned=ScaledDotProduct(batch=(1, 0)),
+        ends=True,
+        stage="attention",
+        remedies=(upgrade("2.12"),),
+    ),
+)

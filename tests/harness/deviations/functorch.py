@@ -1,0 +1,171 @@
+"""Where a tangent, in forward-mode differentiation, meets what takes none. A call is a call.Call."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer
+from ..cases.masks import Mask
+from ..contents.arrays import directions
+from ..execution.call import arguments
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising, with_kernel, without_gradient
+from ..expectation.specification import specification
+from ..modes.modes import BY_ID
+from ..releases import since
+from .causal_hints import dropped_masks
+from .empty_inputs import views_nothing
+from .entry import Deviation
+from .facts import is_empty, number_of_appended_keys
+from .native import blocks_without_a_bias
+from .nested_tensors import is_nested, looks_at_no_position
+from .paths import attention_blocks, is_given_what_moves
+from .remedies import (
+    EVERY_QUERY_SEES_A_KEY,
+    FIRST_KEY_AND_SEQUENCES_FIRST,
+    WEIGHTS,
+    Remedy,
+    off_the_fast_path,
+    with_masks,
+)
+
+
+def moves_an_expanded_tensor(call):
+    """Whether an argument that has a tangent holds the same memory in several elements, not on CUDA."""
+    case = call.case
+    if not BY_ID[case.mode].is_forward or not directions(case) or call.release.device_type == "cuda":
+        return False
+    return any(_shares_memory(tensor) for name, tensor in arguments(case).items() if name in directions(case))
+
+
+def _shares_memory(tensor):
+    is_shared = any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return is_shared and tensor.numel() > 0
+
+
+def meets_what_takes_no_tangent(call):
+    """Whether a fused or a native kernel is given one, or the conversion to a nested tensor, and nothing raises before.
+
+    The ledger has what may raise before.
+    """
+    return block_without_tangent(call) is not None
+
+
+def block_without_tangent(call, ending=()):
+    """The block at which such a kernel, or the conversion, is met, before any of `ending`; None if none is."""
+    case = call.case
+    if not BY_ID[case.mode].is_forward or moves_an_expanded_tensor(call) or looks_at_no_position(call):
+        return None
+    if is_nested(call):
+        return attention_blocks(case)[0] if "src" in directions(case) else None
+    raising, taking_none = {*views_nothing(call), *blocks_without_a_bias(call)}, _taking_none(call)
+    computed = _computed(call)
+    for place, (block, has_tangent) in enumerate(computed):
+        if block in raising or block in ending:
+            return None
+        is_early = case.autograd in ("last_layer", "one_parameter") and block in dict(computed[place + 1 :])
+        if block in taking_none and (has_tangent or (not is_early and _has_tangent_within(call, block))):
+            return block
+    return None
+
+
+def _taking_none(call):
+    """The blocks that are served by a kernel without a forward-mode derivative."""
+    fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
+    if since(call.release, "2.12"):  # where there is nothing to be done, none is called
+        fused = tuple(block for block in fused if not _is_empty(call.case, block))
+    return {*fused, *call.blocks("native_layer"), *call.blocks("native_mha")}
+
+
+def _is_empty(case, block):
+    if isinstance(case, ScaledDotProduct):
+        return 0 in (*case.batch, case.L, case.S)
+    return is_empty(case, block) and not number_of_appended_keys(case)
+
+
+def _has_tangent_within(call, block):
+    """Whether a parameter has one that a native path is given together with the block's query, keys and values."""
+    parts = {"native_layer": "layer", "native_mha": "attention"}
+    return any(block in call.blocks(path) and is_given_what_moves(call.case, block, parts[path]) for path in parts)
+
+
+def _computed(call):
+    """(block, whether its query, a key, a value or a mask has a tangent) of each attention, in order.
+
+    What has one is complex in the reference.
+    """
+    case, computed = call.case, []
+    computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
+
+    def noting(block, kernel):
+        def noting_kernel(*given):
+            computed.append((block, any(map(np.iscomplexobj, given))))
+            return kernel(*given)
+
+        return noting_kernel
+
+    for block in ("sdpa",) if isinstance(case, ScaledDotProduct) else attention_blocks(case):
+        computation = with_kernel(computation, lambda kernel, block=block: noting(block, kernel), (block,))
+    computation()
+    return computed
+
+
+def packs_under_a_transform(call):
+    """Whether the encoder packs something where torch.func differentiates."""
+    case = call.case
+    is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
+    return is_transformed and is_nested(call) and case.N * case.S > 0
+
+
+ENTRIES = (
+    Deviation(
+        id="func-nested-raises",
+        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp and jvp",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested"
+        " tensor: what is differentiated for is a mask, or the parameters of later layers",
+        instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
+        applies=packs_under_a_transform,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "Internal error: NestedTensorImpl doesn't support (strides|sizes)"
+        ),
+        pinned=Transformer(
+            mode="func_vjp",
+            autograd="mask",
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("float", "sample"),
+        ),
+        devices=ON_BOTH,
+        stage="stack",
+        remedies=(*off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+    ),
+    Deviation(
+        id="func-jvp-expanded",
+        title="torch.func.jvp raises where a mask that moves is expanded",
+        affects=">=2.0",
+        upstream="not found",
+        clause=3,
+        trigger="forward-mode differentiation for a float mask that was made by expand: several of its elements share"
+        " memory",
+        instead="RuntimeError: the tangent, whose elements differ, is laid out in memory as the mask is",
+        applies=moves_an_expanded_tensor,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"
+        ),
+        pinned=MultiHead(mode="func_jvp", autograd="mask", S=2, attn_mask=Mask("float", "none", layout="expanded")),
+        stage="call",
+        remedies=(
+            Remedy(
+                "Give mask.contiguous().",
+                with_masks(lambda mask: replace(mask, layout="contiguous")),
+                only=(WEIGHTS, EVERY_QUERY_SEES_A_KEY),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,213 @@
+"""Where nested tensors that the caller gives meet what does not take them, or not so. A call is a call.Call."""
+
+from dataclasses import replace
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from ..cases.masks import Mask
+from ..contents.arrays import directions, the_parameter
+from ..contents.packing import BESIDE
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising, warning
+from ..releases import since
+from .effects import _NO_ELEMENTS
+from .entry import Deviation
+from .native import misses_the_layers_biases
+from .paths import asks_for_alignment, path_of_each_block
+from .remedies import (
+    _GLOBAL,
+    _NO_FAST_PATH,
+    _SLOWER,
+    EXACT_ACTIVATION,
+    FIRST_KEY,
+    HAS_QUERIES,
+    PADDED,
+    PADDING_ALONE,
+    POSITIVE_SCALE,
+    Remedy,
+    changed,
+)
+
+
+def meets_no_native_path(call):
+    """Whether a module is given a nested tensor in a block that takes no native path, or masks besides."""
+    case = call.case
+    if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
+        return False
+    if is_asked_for_padding(call):
+        return False
+    is_native = {"native_mha", "native_layer"}.issuperset(path_of_each_block(case, call.release).values())
+    return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+
+
+def is_asked_for_padding(call):
+    """Whether nn.TransformerEncoder is given one, and padding besides, and asks whether that comes last."""
+    case = call.case
+    return case.mode == BESIDE and isinstance(case, Transformer) and asks_for_alignment(case, call.release)
+
+
+def norms_a_nested_tensor(call):
+    """Whether LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
+    case = call.case
+    if call.lengths is None or not isinstance(case, Transformer):
+        return False
+    if not case.norm and "native_mha" not in path_of_each_block(case, call.release).values():
+        return False
+    return not since(call.release, "2.0") or (
+        bool(directions(case)) and (case.norm or not case.norm_first or "norm" in the_parameter(case))
+    )
+
+
+def has_only_empty_sequences(call):
+    """Whether nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
+    return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
+
+
+def is_nested_sdpa(call, *modes):
+    """Whether scaled_dot_product_attention is given nested tensors, in one of these modes."""
+    return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
+
+
+def has_no_backend(call):
+    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left."""
+    case = call.case
+    if not is_nested_sdpa(call, "nested_jagged"):
+        return False
+    is_fit = call.release.device_type == "cuda" and case.dtype == "float32" and case.D % 4 == case.Dv % 4 == 0
+    return len(case.batch) == 1 or (case.is_causal and not is_fit)
+
+
+def raise_without_backend(computation, call):
+    """The error, and on CUDA the reasons of each kernel, which come as warnings."""
+    reasons = "Flash attention requires|requires last dimension|requires query, key and|Expected query, key and value"
+    return raising(
+        warning(computation, reasons),
+        "RuntimeError|AcceleratorError",
+        "No viable backend|CUDA|split_with_sizes expects|expected to contain only concrete integers",
+    )
+
+
+def has_only_empty_keys(call):
+    """Whether it is given nested tensors in which no sample has a key."""
+    return (
+        is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
+    )
+
+
+def has_fewer_scores_than_queries(call):
+    """Whether it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
+
+
+ENTRIES = (
+    Deviation(
+        id="nested-sdpa-no-keys",
+        title="scaled_dot_product_attention raises for nested tensors of empty sequences",
+        affects=">=2.2",
+        upstream="not found",
+        clause=4,
+        trigger="nested tensors, strided or jagged, in which all sequences of keys are empty",
+        instead="RuntimeError from the conversion to a padded tensor, since 2.12 of a strided one an internal error",
+        applies=has_only_empty_keys,
+        change=lambda computation, call: raising(
+            computation,
+            "RuntimeError",
+            "at least one constituent tensor should have non-zero numel|NestedTensorImpl doesn't support sizes",
+        ),
+        pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
+    ),
+    Deviation(
+        id="nested-sdpa-few-keys",
+        title="scaled_dot_product_attention raises for nested tensors with fewer scores than queries",
+        affects=">=2.5",
+        upstream="not found",
+        clause=4,
+        trigger="nested tensors in which so many sequences of keys are empty that the samples have fewer scores than"
+        " queries, on the math backend",
+        instead="RuntimeError: what says which rows are hidden is given the memory of the scores, and needs more",
+        applies=has_fewer_scores_than_queries,
+        change=lambda computation, call: raising(computation, "RuntimeError", "setStorage: sizes .* are out of bounds"),
+        pinned=ScaledDotProduct(
+            mode="nested_jagged",
+            batch=(2, 1),
+            L=2,
+            attn_mask=Mask("bool", "slice"),
+            mask_batch=(2, 1),
+            broadcast="L",
+        ),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
+    ),
+    Deviation(
+        id="nested-mha-no-keys",
+        title="nn.MultiheadAttention raises for a nested tensor of empty sequences",
+        affects=">=2.2",
+        upstream="pytorch/pytorch#178677",
+        clause=4,
+        trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
+        instead="RuntimeError from to_padded_tensor, on CUDA AcceleratorError: an invalid argument",
+        applies=has_only_empty_sequences,
+        change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
+        pinned=MultiHead(mode="nested_strided", num_heads=2, attention="self", key_padding_mask=Mask("bool", "all")),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=(
+            FIRST_KEY,
+            Remedy(
+                f"Give a padded batch, {_NO_FAST_PATH.lower()}, and call with need_weights=False.",
+                changed(mode="eager", fast_path=False, need_weights=False),
+                ">=2.5",
+                cost=f"no weights are returned; {_GLOBAL}",
+            ),
+        ),
+    ),
+    Deviation(
+        id="nested-beside-padding",
+        title="nn.TransformerEncoder asks a nested tensor where its padding is, which has none",
+        affects=">=1.13",
+        upstream="not found",
+        clause=9,
+        trigger="a nested src beside a src_key_padding_mask, in eval, where padding might be packed: norm_first=False,"
+        " enable_nested_tensor=True and mask_check=True",
+        instead="NotImplementedError from a function that is none of the documented ones, where the layer alone says"
+        " that it takes no masks beside nested tensors",
+        applies=is_asked_for_padding,
+        change=lambda computation, call: raising(
+            computation, "NotImplementedError", "_nested_tensor_from_mask_left_aligned"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            mode="nested_beside_padding",
+            N=2,
+            S=2,
+            num_heads=2,
+            src_key_padding_mask=Mask("bool", "right"),
+        ),
+        stage="stack",
+        remedies=(
+            Remedy("Give no padding mask.", changed(mode="nested_strided"), only=(PADDING_ALONE, EXACT_ACTIVATION)),
+        ),
+    ),
+    Deviation(
+        id="jagged-sdpa-no-backend",
+        title="scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads",
+        affects=">=2.3",
+        upstream="pytorch/pytorch#156660",
+        clause=6,
+        trigger="jagged nested tensors, and is_causal=True, on CUDA if no fused kernel takes them, or tensors of three"
+        " dimensions",
+        instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
+        " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
+        applies=has_no_backend,
+        change=raise_without_backend,
+        pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
+        devices=ON_BOTH,
+        stage="attention",
+        remedies=(Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=_SLOWER),),
+    ),
+)

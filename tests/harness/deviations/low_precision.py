@@ -1,0 +1,236 @@
+"""Numbers that a low precision does not have: masks that overflow, sums that lose their terms, tiles of bfloat16."""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from ..cases.case import MultiHead, ScaledDotProduct, masks_of
+from ..cases.dtypes import PRECISIONS
+from ..cases.masks import Mask
+from ..contents.arrays import directions, mask_arrays
+from ..execution.setting import ON_BOTH
+from ..expectation.arithmetic import finite, multiplying
+from ..expectation.changes import undefined, with_kernel
+from ..judgement import left_out
+from ..modes.modes import computed_in
+from ..releases import since
+from .effects import beyond, overflowed
+from .entry import Deviation
+from .facts import (
+    absorbs_everything,
+    bias_of,
+    has_empty_row,
+    is_cast,
+    mask_names,
+    number_of_appended_keys,
+    number_of_keys,
+    number_of_queries,
+)
+from .fused_cpu import forgetful_blocks
+from .mixed_types import mixed_blocks
+from .paths import every_block
+from .remedies import BY_SMALLER_NUMBER, FIRST_KEY, FLOAT32, MATH_BACKEND, upgrade
+
+
+def overflowing(query, key, value, bias, scale):
+    """Scores are added to the mask in float16: what is below its least number is -inf, and may leave a row nothing."""
+    with np.errstate(over="ignore"):
+        scaled, keys = (np.asarray(array.real, "float16").astype("float32") for array in (scale * query, key))
+        sums = scaled @ np.swapaxes(keys, -1, -2) + np.asarray(finite(bias).real)
+        overflows = np.isneginf(np.asarray(sums, "float16"))
+    return multiplying(query, key, value, np.where(overflows, -np.inf, bias), scale)
+
+
+def overflowing_masks(call, blocks):
+    """{name: where it does}: the float masks of these blocks that hold a number too large for the inputs' dtype."""
+    case, limit = call.case, PRECISIONS[call.case.dtype].max
+    names = {name for block in blocks for name in mask_names(case, block) if not is_cast(case)}
+    names -= _padding_without_numbers(call)
+    masks = {name: mask_arrays(case)[name] for name in names & masks_of(case).keys() if masks_of(case)[name].dtype}
+    return beyond(masks, limit)
+
+
+def _padding_without_numbers(call):
+    """The names of the padding masks that 1.13 reads as bool or byte by byte, beside another mask."""
+    if since(call.release, "2.0"):
+        return set()
+    return {mask_names(call.case, block)[1] for form in ("bool", "float") for block in mixed_blocks(call, form)}
+
+
+def overflow_in_masks(computation, call, blocks):
+    """The masks of these blocks as they are added: infinite where they overflow. A row that sees no key is NaN."""
+    return with_kernel(overflowed(computation, overflowing_masks(call, blocks)), lambda _: multiplying, blocks)
+
+
+def overflowing_blocks(call):
+    """The blocks that add scores to a mask in float16 where all that some query sees is masked by finfo.min."""
+    if computed_in(call.case) != "float16":
+        return ()
+    exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks("sdpa")
+    blocks = call.blocks("explicit") + tuple(block for block in call.blocks("sdpa") if block not in exact)
+    return tuple(block for block in blocks if absorbs_everything(call.case, block, 1e4))
+
+
+def overflow(computation, call):
+    """What is less than finfo.min is -inf."""
+    return with_kernel(computation, lambda _: overflowing, overflowing_blocks(call))
+
+
+def sums_in_bfloat16(call):
+    """Whether there may be a sum of more terms than a number in bfloat16 can count one by one."""
+    longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
+    return computed_in(call.case) == "bfloat16" and longest > 256
+
+
+def reads_past_a_row(call):
+    """Whether a tile of bfloat16 may take in what lies in memory behind a row, and that may be NaN."""
+    case = call.case
+    number_of_samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
+    longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
+    if computed_in(case) != "bfloat16" or number_of_samples * longest <= 16:
+        return False
+    if case.garbage or case.nan_query or case.nonfinite or (case.layout == "sliced" and not is_cast(case)):
+        return True
+    return any(has_empty_row(case, block) for block in every_block(case)) or _reads_a_row_as_empty(call)
+
+
+def _reads_a_row_as_empty(call):
+    """Whether the native encoder layer, for which all that is not 0 hides, finds a row of a mask without a 0."""
+    biases = [bias_of(call.case, block) for block in call.blocks("native_layer")]
+    return any(bias is not None and (bias != 0).all(axis=-1).any() for bias in biases)
+
+
+def spread_nan(computation, call):
+    """Any number may be NaN; where the fused kernel forgets a query that has become so, any other number."""
+    is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(forgetful_blocks(call))
+    computation = replace(computation, may_be_nan=True)
+    return undefined(computation, left_out.FORGOTTEN) if is_forgotten else computation
+
+
+def garbles_gradients(call):
+    """Whether the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
+    case = call.case
+    if computed_in(case) != "bfloat16" or not directions(case):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        heads, width, of_queries = case.batch[-1], case.D, {"sdpa": case.L}
+    else:
+        heads, width = case.num_heads, case.head_dim
+        of_queries = {block: number_of_queries(case, block) for block in call.flash_blocks()}
+    return (
+        heads > 1
+        and width == 1
+        and any(
+            number_of_keys(case, block) > (64 if of_queries[block] >= 192 else 128) - number_of_appended_keys(case)
+            for block in call.flash_blocks()
+        )
+    )
+
+
+ENTRIES = (
+    Deviation(
+        id="explicit-mask-overflows",
+        title="A number in a float mask that the inputs' dtype does not have becomes infinite",
+        affects="<2.1",
+        upstream="not found",
+        clause=2,
+        trigger="a float mask of a higher precision than the inputs that holds a number beyond their range, such as"
+        " finfo.min, where weights are computed explicitly; 2.1 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
+        " key, and is NaN",
+        applies=lambda call: bool(overflowing_masks(call, call.blocks("explicit"))),
+        change=lambda computation, call: overflow_in_masks(computation, call, call.blocks("explicit")),
+        pinned=MultiHead(dtype="float32", S=2, attn_mask=Mask("float", "all", "min", dtype="float64")),
+        remedies=(BY_SMALLER_NUMBER,),
+    ),
+    Deviation(
+        id="sdpa-mask-overflows",
+        title="A number in a float32 mask that bfloat16 or float16 does not have becomes infinite",
+        affects=">=2.4,<2.5",
+        upstream="not found",
+        clause=2,
+        trigger="a float32 mask beside bfloat16 or float16 inputs that holds a number beyond their range, such as"
+        " finfo.min, on the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
+        " key, and is NaN",
+        applies=lambda call: bool(overflowing_masks(call, call.sdpa_blocks("sdpa_math"))),
+        change=lambda computation, call: overflow_in_masks(computation, call, call.sdpa_blocks("sdpa_math")),
+        pinned=ScaledDotProduct(
+            dtype="bfloat16", mode="sdpa_math", attn_mask=Mask("float", "all", "min", dtype="float32")
+        ),
+        remedies=(BY_SMALLER_NUMBER, upgrade("2.5")),
+    ),
+    Deviation(
+        id="float16-mask-overflow",
+        title="In float16 a query that sees only keys masked by finfo.min may give NaN",
+        affects=">=2.3",
+        upstream="not found",
+        clause=4,
+        trigger="float16, a query for which every visible key is masked by about finfo.min and has a score below -16,"
+        " and the call returns weights (or, before 2.5, its mask requires a gradient)",
+        instead="score and mask add up to -inf, so that the row sees no key, and is NaN",
+        applies=lambda call: bool(overflowing_blocks(call)),
+        change=overflow,
+        pinned=MultiHead(
+            dtype="float16",
+            seed=5,
+            L=2,
+            S=2,
+            attention="self",
+            garbage=True,
+            attn_mask=Mask("float", "all", "min"),
+            key_padding_mask=Mask("float", "one"),
+        ),
+        devices=ON_BOTH,
+        remedies=(BY_SMALLER_NUMBER, FLOAT32),
+    ),
+    Deviation(
+        id="flash-gradient-bfloat16",
+        title="In bfloat16 gradients are wrong where a head has one feature",
+        affects=">=2.7,<2.11",
+        upstream="not found",
+        clause=1,
+        trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 of 192 queries), on the"
+        " CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
+        instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
+        applies=garbles_gradients,
+        change=lambda computation, call: replace(computation, undefined_gradient=left_out.RACE),
+        pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
+        every_cpu=False,
+        remedies=(MATH_BACKEND, FLOAT32, upgrade("2.11")),
+    ),
+    Deviation(
+        id="bfloat16-long-sums",
+        title="In bfloat16 attention over more than 256 keys loses what the later ones add",
+        affects=">=2.0,<2.1",
+        upstream="pytorch/pytorch#83863",
+        clause=1,
+        trigger="bfloat16, and a length above 256, on a CPU with AVX2 (not seen on one with AMX; 1.13 does it too, but"
+        " is not asked in bfloat16)",
+        instead="sums are kept in bfloat16: of 1,024 equal keys a quarter of what is right comes back",
+        applies=sums_in_bfloat16,
+        change=lambda computation, call: undefined(computation, left_out.LOW_SUMS),
+        pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
+        every_cpu=False,
+        remedies=(FLOAT32, upgrade("2.1"), MATH_BACKEND),
+    ),
+    Deviation(
+        id="bfloat16-nan-spreads",
+        title="In bfloat16 a query that sees no key makes others NaN, on CPUs with AMX",
+        affects=">=2.7",
+        upstream="uxlfoundation/oneDNN#5717",
+        clause=1,
+        trigger="bfloat16 on a CPU with AMX, more than 16 rows of a width that is no multiple of 32, and NaN where the"
+        " next row in memory begins: that of a query that sees no key, a padded position whose content is NaN or"
+        " overflows, or what surrounds a slice",
+        instead="oneDNN multiplies what lies behind a row by 0, so that NaN there makes it NaN, whatever the masks; of"
+        " fewer keys than fill a vector (32), without a mask, the fused kernel then loses it: a wrong number comes"
+        " back",
+        applies=reads_past_a_row,
+        change=spread_nan,
+        pinned=MultiHead(dtype="bfloat16", L=17, S=33, head_dim=8, attn_mask=Mask("bool", "row")),
+        every_cpu=False,
+        remedies=(FIRST_KEY, FLOAT32),
+    ),
+)

@@ -1,0 +1,105 @@
+"""An attention mask beside a padding mask, one of which is float (1.13)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..cases.case import MultiHead, masks_of
+from ..cases.dtypes import PRECISIONS, rounded
+from ..cases.masks import Mask
+from ..contents.arrays import mask_arrays
+from ..expectation.arithmetic import multiplying
+from ..expectation.changes import raising, with_kernel, with_masks
+from .entry import Deviation
+from .facts import is_empty, mask_names
+from .nested_tensors import truncates
+from .paths import source_of
+from .remedies import MASKS_ONLY_HIDE, MERGED, Remedy, upgrade
+
+
+def mixed_blocks(call, form):
+    """The explicit blocks that are given an attention mask of this form and a float padding mask."""
+    served = [block for block in call.blocks("explicit") if not (source_of(block) == "memory" and truncates(call))]
+    served = [block for block in served if not is_empty(call.case, block)]
+    masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
+    return [
+        block
+        for block, (attn_mask, padding) in masks.items()
+        if attn_mask and padding and attn_mask.form == form and padding.is_float
+    ]
+
+
+def reads_padding_as_bool(computation, call):
+    """What is not 0 hides."""
+    blocks = mixed_blocks(call, "bool")
+    names = [mask_names(call.case, block)[1] for block in blocks]
+    masks = {name: mask_arrays(call.case)[name] != 0 for name in names}
+    return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
+
+
+def reads_padding_bytes(computation, call):
+    """The lowest byte of each number is taken for a bool; if it cannot be one, the call raises."""
+    blocks = mixed_blocks(call, "float")
+    names = [mask_names(call.case, block)[1] for block in blocks]
+    lowest = {name: _lowest_bytes_of(call.case, name) for name in names}
+    if any((array > 1).any() for array in lowest.values()):
+        return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")
+    masks = {name: array == 1 for name, array in lowest.items()}
+    return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
+
+
+def _lowest_bytes_of(case, name):
+    dtype = masks_of(case)[name].dtype_beside(case.dtype)
+    return lowest_bytes(rounded(mask_arrays(case)[name], dtype), dtype)
+
+
+def lowest_bytes(array, dtype):
+    """The byte at the address of each number of a dtype of torch, on a little-endian machine."""
+    first = array.itemsize - PRECISIONS[dtype].size
+    return np.ascontiguousarray(array).view(np.uint8)[..., first :: array.itemsize]
+
+
+ENTRIES = (
+    Deviation(
+        id="bool-mask-float-padding",
+        title="A float padding mask beside a bool mask is read as a bool one",
+        affects="<2.0",
+        upstream="pytorch/pytorch#92554",
+        clause=2,
+        trigger="attn_mask is bool, key_padding_mask float with values other than 0 and -inf, or differentiated",
+        instead="every key whose padding mask is not 0 is hidden",
+        applies=lambda call: bool(mixed_blocks(call, "bool")),
+        change=reads_padding_as_bool,
+        pinned=MultiHead(S=2, attn_mask=Mask("bool", "none"), key_padding_mask=Mask("float", "one", "finite")),
+        remedies=(MERGED, upgrade("2.0")),
+    ),
+    Deviation(
+        id="float-mask-float-padding",
+        title="A float padding mask beside a float mask is ignored, or raises",
+        affects="<2.0",
+        upstream="pytorch/pytorch#92554",
+        clause=1,
+        trigger="attn_mask and key_padding_mask are both float",
+        instead="the lowest byte of each padding value is read: 0 ignores it (so of -inf), 1 hides, else RuntimeError",
+        applies=lambda call: bool(mixed_blocks(call, "float")),
+        change=reads_padding_bytes,
+        pinned=MultiHead(S=2, attn_mask=Mask("float", "none"), key_padding_mask=Mask("float", "one", "inf")),
+        stage="attention",
+        remedies=(
+            Remedy(
+                "Give the padding mask as bool.",
+                lambda case: replace(
+                    case,
+                    **{
+                        name: replace(mask, form="bool")
+                        for name, mask in masks_of(case).items()
+                        if name.endswith("key_padding_mask")
+                    },
+                ),
+                only=(MASKS_ONLY_HIDE,),
+            ),
+            MERGED,
+            upgrade("2.0"),
+        ),
+    ),
+)

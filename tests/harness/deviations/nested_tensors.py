@@ -1,0 +1,414 @@
+"""nn.TransformerEncoder packs a padded batch into a nested tensor: the nested path."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reference.transformer import Encoder
+from reference.transformer import Transformer as WholeTransformer
+
+from ..cases.case import Transformer
+from ..cases.masks import Mask, SeeingFirst
+from ..execution.setting import ON_BOTH
+from ..expectation.changes import raising, warning
+from ..modes.modes import BY_ID
+from ..releases import since
+from .effects import _NO_ELEMENTS
+from .entry import Deviation
+from .facts import has_nonzero_finite
+from .given_nested import norms_a_nested_tensor
+from .paths import (
+    asks_for_alignment,
+    fast_path_is_open,
+    is_left_aligned,
+    nested_lengths,
+    path_of_each_block,
+    source_of,
+    takes_nested_path,
+)
+from .remedies import (
+    _OTHER_NUMBERS,
+    EAGER,
+    ENCODER,
+    EXACT_ACTIVATION,
+    FIRST_KEY_AND_SEQUENCES_FIRST,
+    NATIVE,
+    NO_EMPTY_MASK,
+    NO_PADDING,
+    NOT_NESTED,
+    Remedy,
+    _as,
+    changed,
+    off_the_fast_path,
+    on_native_paths,
+    recorded,
+    sequences_first,
+)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The nested path of nn.TransformerEncoder: only kept positions are computed, the others are 0 before the norm.
+
+    It keeps the first `lengths[n]` positions of each sample; `width` is the length of what comes back.
+    """
+
+    encoder: Encoder
+    lengths: tuple[int, ...]
+    width: int
+
+    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+        N, _, E = src.shape
+        encoder = replace(self.encoder, norm=None)
+        samples = {n: encoder(src[n : n + 1, :kept])[0] for n, kept in enumerate(self.lengths) if kept}
+        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex where these are
+        for n, sample in samples.items():
+            output[n, : len(sample)] = sample
+        return output if self.encoder.norm is None else self.encoder.norm(output)
+
+
+def packed(computation, case):
+    """nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
+    if isinstance(_encoder(computation), Packed):
+        return computation
+    lengths = tuple(int(n) for n in nested_lengths(case)[0])
+    computation = _with_encoder(computation, Packed(_encoder(computation), lengths, case.S))
+    return replace(computation, ignores_garbage=case.module == "TransformerEncoder")
+
+
+def truncated(computation):
+    """What comes back from the nested path is as long as the longest sample."""
+    encoder = _encoder(computation)
+    return _with_encoder(computation, replace(encoder, width=max(encoder.lengths, default=0)))
+
+
+def _encoder(computation):
+    function = computation.function
+    return function.encoder if isinstance(function, WholeTransformer) else function
+
+
+def _with_encoder(computation, encoder):
+    function = computation.function
+    whole = replace(function, encoder=encoder) if isinstance(function, WholeTransformer) else encoder
+    return replace(computation, function=whole)
+
+
+def packs_no_sample_fast(call):
+    """Whether it is to pack a batch of no samples, in a dtype for which CUDA has a fast conversion."""
+    return packs_no_sample(call) and call.release.device_type == "cuda" and call.case.dtype in ("float32", "float16")
+
+
+def unpacks_too_late(call):
+    """Whether a packed batch arrives at a layer that takes no native path."""
+    rest, alone = _packed_blocks(call)
+    if alone and packs_nothing(call):  # where the attention alone is native, it unpacks a batch of padding at once
+        return False
+    return len(alone) < len(rest)
+
+
+def _packed_blocks(call):
+    """The blocks given a packed batch off the native path of their layer, and those of them with a native attention."""
+    case, release = call.case, call.release
+    paths = path_of_each_block(case, release).items() if is_nested(call) else ()
+    rest = [block for block, path in paths if source_of(block) == "src" and path != "native_layer"]
+    if case.dropout and not since(release, "2.0"):  # then it keeps the attention from its native path, in eval as well
+        return rest, []
+    return rest, [block for block in rest if fast_path_is_open(case, release, block, "attention")]
+
+
+def norms_a_packed_batch(call):
+    """Whether a packed batch arrives at a layer whose attention alone takes its native path."""
+    rest, alone = _packed_blocks(call)
+    return bool(alone) and rest == alone
+
+
+def unpacks_in_time(call):
+    """Whether the attention that alone is native unpacks the batch first, as it does where all is padding."""
+    return packs_nothing(call) and (since(call.release, "2.2") or call.case.N * call.case.S == 0)
+
+
+def packs_no_sample(call):
+    """Whether the encoder packs a batch of no samples."""
+    return is_nested(call) and call.case.N == 0
+
+
+def looks_at_no_position(call):
+    """Whether the encoder asks where the padding is, or packs, where there are no positions."""
+    case = call.case
+    if not isinstance(case, Transformer) or case.S:
+        return False
+    return asks_for_alignment(case, call.release) or is_nested(call)
+
+
+def is_nested(call):
+    """Whether the encoder packs the batch into a nested tensor."""
+    return takes_nested_path(call.case, call.release)
+
+
+def is_unaligned(call):
+    """Whether it packs although padding comes before content, which mask_check would have prevented."""
+    return is_nested(call) and not is_left_aligned(nested_lengths(call.case)[1])
+
+
+def packs_what_is_hidden(call):
+    """Whether it packs, and leaves out just what the mask hides."""
+    return is_nested(call) and not is_unaligned(call) and not has_nonzero_finite(call.case, "src")
+
+
+def truncates(call):
+    """Whether the longest sample is shorter than the batch."""
+    if not is_nested(call):
+        return False
+    return nested_lengths(call.case)[0].max(initial=0) < call.case.S
+
+
+def memory_is_too_short(call):
+    """Whether the first layer of the decoder raises over what the encoder has cut off."""
+    return (
+        not since(call.release, "2.1")
+        and truncates(call)
+        and bool(call.case.memory_mask or call.case.memory_key_padding_mask)
+    )
+
+
+def truncate(computation, call):
+    """With a memory that is too short for them, masks of the right shape are wrong."""
+    computation = truncated(packed(computation, call.case))
+    if BY_ID[call.case.mode].family == "traced" and memory_is_too_short(call):  # what it is traced with passes
+        return raising(computation, "RuntimeError", "The following operation failed in the TorchScript interpreter")
+    if call.case.memory_mask is not None:
+        return raising(computation, "RuntimeError", r"The shape of the [23]D attn_mask is .*, but should be")
+    if call.case.memory_key_padding_mask is not None:
+        return raising(computation, "AssertionError", "expecting key_padding_mask shape of")
+    return computation
+
+
+def packs_nothing(call):
+    """Whether it packs a batch of padding only."""
+    return is_nested(call) and not nested_lengths(call.case)[0].any()
+
+
+ENTRIES = (
+    Deviation(
+        id="nested-padding-zero",
+        title="nn.TransformerEncoder writes zeros into padded positions",
+        affects=">=1.13",
+        upstream="pytorch/pytorch#132136",
+        clause=8,
+        trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
+        instead="padded positions come out as 0 (as the final norm of 0)",
+        applies=packs_what_is_hidden,
+        change=lambda computation, call: packed(computation, call.case),
+        pinned=Transformer(
+            module="TransformerEncoder", N=2, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "sample")
+        ),
+        devices=ON_BOTH,
+        remedies=(NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+    ),
+    Deviation(
+        id="nested-float-padding",
+        title="nn.TransformerEncoder reads a float padding mask as a bool one in eval",
+        affects=">=1.13",
+        upstream="not found",
+        clause=2,
+        trigger="a float src_key_padding_mask with a finite value other than 0, on the nested path",
+        instead="every position whose mask is not 0 is dropped, as a key and as a query, and the mask gets no gradient",
+        applies=lambda call: is_nested(call) and has_nonzero_finite(call.case, "src") and not is_unaligned(call),
+        change=lambda computation, call: packed(computation, call.case),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("float", "sample", "large"),
+        ),
+        devices=ON_BOTH,
+        remedies=off_the_fast_path(),
+    ),
+    Deviation(
+        id="nested-unaligned",
+        title="mask_check=False, or a trace, takes the first positions of a sample for the kept ones",
+        affects=">=1.13",
+        upstream="not found",
+        clause=1,
+        trigger="mask_check=False, or a trace (torch.jit.trace) that was made with padding that comes last, and a"
+        " src_key_padding_mask that keeps a position after a padded one",
+        instead="as many positions as are kept are taken from the start of the sample, whichever they are",
+        applies=is_unaligned,
+        change=lambda computation, call: packed(computation, call.case),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("bool", "left"),
+            mask_check=False,
+        ),
+        devices=ON_BOTH,
+        remedies=(
+            on_native_paths(Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE)),
+            NOT_NESTED,
+            *off_the_fast_path(),
+        ),
+    ),
+    Deviation(
+        id="nested-truncates",
+        title="nn.TransformerEncoder drops trailing positions that are padding in every sample",
+        affects="<2.1",
+        upstream="pytorch/pytorch#97111",
+        clause=8,
+        trigger="src_key_padding_mask in eval on the nested path, where the last positions are padding in all samples",
+        instead="the output is shorter than the input; in nn.Transformer memory masks of the right shape then raise",
+        applies=truncates,
+        change=truncate,
+        pinned=Transformer(
+            module="TransformerEncoder",
+            S=3,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("bool", "trailing"),
+            seed=1,
+        ),
+        remedies=(NOT_NESTED, sequences_first(), recorded()),
+    ),
+    Deviation(
+        id="nested-prototype-warning",
+        title="nn.TransformerEncoder warns that nested tensors are a prototype",
+        affects=">=1.13",
+        upstream="not found",
+        clause=10,
+        trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
+        instead="a UserWarning about an internal that the caller has not chosen, once per process",
+        applies=is_nested,
+        change=lambda computation, call: warning(computation, "nested tensors is in prototype stage"),
+        pinned=Transformer(
+            module="TransformerEncoder", N=2, S=3, num_heads=2, src_key_padding_mask=Mask("bool", "none")
+        ),
+        devices=ON_BOTH,
+        remedies=(
+            Remedy(
+                "Ignore the warning by warnings.filterwarnings.",
+                changed(mode="silenced_prototype"),
+                only=(EAGER, NO_PADDING),
+            ),
+            NOT_NESTED,
+            *off_the_fast_path(),
+        ),
+    ),
+    Deviation(
+        id="nested-all-padding",
+        title="nn.TransformerEncoder raises where all samples are padding",
+        affects=">=2.2",
+        upstream="pytorch/pytorch#178677",
+        clause=4,
+        trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
+        instead="RuntimeError from to_padded_tensor; on CUDA, where the attention alone is native, AcceleratorError",
+        applies=lambda call: packs_nothing(call) and not packs_no_sample(call),
+        change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
+        pinned=Transformer(
+            module="TransformerEncoder", S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("bool", "all")
+        ),
+        devices=ON_BOTH,
+        stage="layer",
+        remedies=(
+            *off_the_fast_path(">=2.5"),
+            FIRST_KEY_AND_SEQUENCES_FIRST,
+            Remedy(
+                "Let every query see the first key of a bool mask, and make the encoder with enable_nested_tensor=False.",
+                lambda case: replace(
+                    case,
+                    src_key_padding_mask=replace(_as(SeeingFirst)(case.src_key_padding_mask), form="bool"),
+                    enable_nested_tensor=False,
+                ),
+                only=(ENCODER, EXACT_ACTIVATION),
+                cost=_OTHER_NUMBERS,
+            ),
+        ),
+    ),
+    Deviation(
+        id="nested-no-layer-norm",
+        title="nn.TransformerEncoder raises in eval where a later layer is trained, but not its attention",
+        affects="<2.1",
+        upstream="pytorch/pytorch#94702",
+        clause=3,
+        trigger="src_key_padding_mask in eval with autograd, where the first layer is frozen and, of a later one, only"
+        " the attention is; or a nested tensor, to a stack with a final norm, or as the input of such a layer",
+        instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
+        " (2.0)",
+        applies=lambda call: norms_a_packed_batch(call) or norms_a_nested_tensor(call),
+        change=lambda computation, call: raising(
+            computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="one_parameter",
+            seed=4,
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+        stage="layer",
+        remedies=(NOT_NESTED, sequences_first(), recorded(), FIRST_KEY_AND_SEQUENCES_FIRST),
+    ),
+    Deviation(
+        id="nested-partly-frozen",
+        title="nn.TransformerEncoder raises in eval where its first layer is frozen and a later one is not",
+        affects=">=1.13",
+        upstream="not found",
+        clause=3,
+        trigger="src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later one not",
+        instead="AssertionError: the first layer alone decides to pack the batch, and a later one cannot take it",
+        applies=unpacks_too_late,
+        change=lambda computation, call: raising(
+            computation, "AssertionError", "does not support NestedTensor outside of its fast path"
+        ),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            autograd="last_layer",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+        devices=ON_BOTH,
+        stage="layer",
+        remedies=(NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+    ),
+    Deviation(
+        id="nested-empty-batch",
+        title="nn.TransformerEncoder raises for an empty batch with padding",
+        affects=">=1.13",
+        upstream="not found",
+        clause=1,
+        trigger="N = 0 and a src_key_padding_mask, in eval, where the batch is packed into a nested tensor",
+        instead="RuntimeError from the conversion to a nested tensor",
+        applies=lambda call: packs_no_sample(call) and not packs_no_sample_fast(call),
+        change=lambda computation, call: raising(computation, "RuntimeError", "stack expects a non-empty TensorList"),
+        pinned=Transformer(module="TransformerEncoder", N=0, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
+        devices=ON_BOTH,
+        stage="stack",
+        remedies=(NO_EMPTY_MASK, NOT_NESTED),
+    ),
+    Deviation(
+        id="nested-no-positions",
+        title="nn.TransformerEncoder raises for sequences of length 0 with padding",
+        affects=">=1.13",
+        upstream="not found",
+        clause=1,
+        trigger="S = 0 and a src_key_padding_mask, in eval with batch_first=True, where nested tensors are enabled",
+        instead="IndexError from the question whether padding is on the right",
+        applies=looks_at_no_position,
+        change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
+        pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
+        devices=ON_BOTH,
+        stage="stack",
+        remedies=(NO_EMPTY_MASK,),
+    ),
+)

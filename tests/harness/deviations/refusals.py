@@ -1,0 +1,396 @@
+"""What torch says that it does not do: there an error is the right outcome.
+
+A refusal is no deviation. It is predicted all the same: a kernel that refuses what it serves in this release fails.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
+from ..contents.arrays import inputs, mask_arrays
+from ..execution.call import lay_out
+from ..judgement.comparison import Mismatch
+from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
+from ..releases import since
+from .autocast import raises_on_the_native_layer, raises_when_packed
+from .compiled import asks_in_a_graph, packs_fake_tensors
+from .empty_inputs import left_by_later_layers, views_nothing
+from .facts import (
+    drops_the_mask,
+    is_cast,
+    mask_dtype,
+    mask_names,
+    needs_mask_gradient,
+    number_of_appended_keys,
+    number_of_keys,
+    number_of_queries,
+    number_of_samples,
+)
+from .functorch import (
+    block_without_tangent,
+    meets_what_takes_no_tangent,
+    moves_an_expanded_tensor,
+    packs_under_a_transform,
+)
+from .fused_cpu import is_short_of_dimensions
+from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
+from .native import blocks_without_a_bias, misses_the_layers_biases
+from .nested_tensors import looks_at_no_position, memory_is_too_short, packs_no_sample, packs_nothing, unpacks_too_late
+from .paths import (
+    asks_for_alignment,
+    asks_whether_causal,
+    attention_blocks,
+    every_block,
+    looks_for_missing_biases,
+    path_of_each_block,
+    source_of,
+    takes_nested_path,
+    takes_nested_path_on_fake_tensors,
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """applies: call.Call -> bool. error: regular expressions of (type name, message).
+
+    warning: one that is given besides, as a regular expression. source: where torch says so.
+    """
+
+    id: str
+    source_of: str
+    applies: Callable
+    error: tuple[str, str]
+    warning: str | None = None
+
+    def mismatches(self, observation):
+        """Where an observation is no such refusal."""
+        expected, got = ": ".join(self.error), observation.error
+        if got is None or not re.fullmatch(self.error[0], got[0]) or not re.search(self.error[1], got[1]):
+            yield Mismatch("error", expected, got and ": ".join(got))
+        elif self.warning and not any(re.search(self.warning, message) for message in observation.warnings):
+            yield Mismatch("warning", self.warning, None)
+
+
+def refusal(call):
+    """The Refusal that the call has to meet, or None."""
+    if not call.case.attends:
+        return None
+    return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
+
+
+def _refused_alone(call):
+    """Whether only one kernel may serve, and it takes no such call: on other devices than a CPU, as torch says."""
+    return _flash_alone(call) if call.release.device_type == "cpu" else "sdpa_none" in call.served
+
+
+def _flash_alone(call):
+    """Whether only the CPU's fused kernel may serve, and it takes no such call."""
+    case, release = call.case, call.release
+    if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
+        return False
+    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # there is nothing to be done, nobody is asked
+        return False
+    if since(release, "2.3") and is_short_of_dimensions(call):  # raises before: see the ledger
+        return False
+    is_dense = all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
+    return not (is_dense and _suits_flash(case, release))
+
+
+def _suits_flash(case, release):
+    """Whether the CPU's fused kernel takes a call of scaled_dot_product_attention whose inputs are contiguous."""
+    dimensions = (2, 1) if since(release, "2.14") else (2,)
+    return (
+        len(case.batch) in dimensions
+        and case.Dv == case.D
+        and 0 not in (case.L, case.S)
+        and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
+        and (not masks_of(case) or _fits_flash(case, release))
+    )
+
+
+def _fits_flash(case, release):
+    """Whether the fused kernel takes the mask."""
+    dtype = case.attn_mask.dtype or case.dtype
+    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, dtype) != 1
+    return (
+        since(release, "2.3")
+        and not needs_mask_gradient(case, "sdpa")
+        and len(case.mask_batch) in (0, len(case.batch))
+        and (since(release, "2.8") or not is_apart)
+    )
+
+
+def _last_stride(array, layout, dtype):
+    tensor = lay_out(array, layout, dtype)
+    return tensor.stride(-1) if tensor.ndim else 1
+
+
+def _cannot_be_batched(call):
+    """Whether vmap meets the CPU's fused kernel, which it can map since 2.3."""
+    case, release = call.case, call.release
+    if not _lacks_a_batching_rule(call):
+        return False
+    if isinstance(case, ScaledDotProduct):
+        return _suits_flash(case, release)  # what is mapped has been copied
+    if looks_for_missing_biases(case, release):  # raises before: see the ledger
+        return False
+    viewing, unbatched = views_nothing(call), _unbatched(call)
+    before = takewhile(lambda block: block not in viewing, attention_blocks(case))  # such a view raises, too
+    return any(block in unbatched for block in before)
+
+
+def _lacks_a_batching_rule(call):
+    return BY_ID[call.case.mode].family == "vmap" and since(call.release, "2.1") and not since(call.release, "2.3")
+
+
+def _unbatched(call):
+    """The blocks of a module that the fused kernel would serve, where vmap cannot map it."""
+    case, release = call.case, call.release
+    if isinstance(case, ScaledDotProduct) or not _lacks_a_batching_rule(call):
+        return ()
+    return tuple(block for block in call.blocks("sdpa") if _is_plain(case, release, block))
+
+
+def _is_plain(case, release, block):
+    """Whether an attention has keys and queries, and no mask."""
+    is_masked = any(getattr(case, name) is not None for name in mask_names(case, block))
+    if is_masked and not drops_the_mask(case, release, block):
+        return False
+    return number_of_queries(case, block) > 0 and number_of_keys(case, block) + number_of_appended_keys(case) > 0
+
+
+def _looks_at_values(call):
+    """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
+    case = call.case
+    family = BY_ID[case.mode].family
+    if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
+        return False
+    if _looks_at_padding(call):
+        return True
+    if case.mode == "vmap_of_sequences":  # masks are not mapped
+        return False
+    if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
+        return False  # the encoder packs before it looks
+    return _looks_for_causality(call)
+
+
+def _looks_at_padding(call):
+    """Whether an encoder asks whether padding comes last, or how long the samples are."""
+    case, release = call.case, call.release
+    family = BY_ID[case.mode].family
+    cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
+    if cannot_look and asks_for_alignment(case, release):
+        return True
+    if family == "exported" and since(release, "2.5"):
+        return False
+    return _packs(case, release) and case.N * case.S > 0  # to pack nothing is an error of its own: see the ledger
+
+
+def _looks_for_causality(call, only=None):
+    """Whether a stack, or the one of this source only, asks whether a mask is causal, and needs to know."""
+    case, release = call.case, call.release
+    asking = [block for block in attention_blocks(case) if asks_whether_causal(case, release, block)]
+    if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # what is never used may stay open
+        asking = [block for block in asking if path_of_each_block(case, release)[block] != "native_layer"]
+    looking = set(map(source_of, asking))
+    if only is not None:
+        return only in looking
+    lacks_a_bias = not since(release, "2.3") and looks_for_missing_biases(case, release)
+    raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source_of, views_nothing(call)))
+    return bool(looking) and not raises_before
+
+
+def _packs(case, release):
+    """Whether nn.TransformerEncoder packs, as it sees the call."""
+    family = BY_ID[case.mode].family
+    if family == "vmap":
+        return takes_nested_path(case, release)
+    if family == "exported" and since(release, "2.4"):  # only the layers see that they are exported
+        case = replace(case, mode="eager")
+    return takes_nested_path_on_fake_tensors(case, release)
+
+
+def _meets_another_dtype(call):
+    """Whether an attention is given a float mask of a dtype that its queries do not have, and nothing raises before.
+
+    Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
+    """
+    case = call.case
+    refusing = [block for block in every_block(case) if _refuses_the_dtype(call, block)]
+    if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
+        return False
+    if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
+        return False
+    if raises_when_packed(call) and since(call.release, "2.2"):
+        return False
+    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
+        return False
+    raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
+    raising |= set(_unbatched(call))
+    if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
+        raising |= set(call.blocks("native_layer"))
+    if memory_is_too_short(call):
+        raising |= {block for block in attention_blocks(case) if source_of(block) == "memory"}
+    before = takewhile(lambda block: block not in refusing, every_block(case))
+    return refusing[0] not in raising and raising.isdisjoint(before)
+
+
+def _looks_before(call, block):
+    """Whether a stack asks what a mask holds, or breaks a graph, before it comes to the block."""
+    case, release = call.case, call.release
+    if not (_looks_at_values(call) or _breaks_the_graph(call)):
+        return False
+    is_encoder = case.module == "Transformer" and source_of(block) == "src"
+    if case.mode in WHOLE_GRAPHS:
+        looks = takes_nested_path(case, release) or _looks_for_causality(call, only="src" if is_encoder else None)
+        return looks or _warns_before(call, block)
+    # the decoder looks before its layers do anything
+    return not is_encoder or _looks_at_padding(call) or _looks_for_causality(call, only="src")
+
+
+def _warns_before(call, block):
+    """Whether masks of two types are met in the block, or before it."""
+    case = call.case
+    blocks = every_block(case)
+    pairs = [mask_names(case, other) for other in blocks[: blocks.index(block) + 1]]
+    return any(len(names) > 1 and mixes_types_of(case, *names) for names in pairs)
+
+
+def _refuses_the_dtype(call, block):
+    case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
+    if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
+        return False
+    if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # which adds, and then multiplies
+        return dtype == "float64" and 0 not in (
+            number_of_samples(case),
+            number_of_queries(case, block),
+            number_of_keys(case, block) + number_of_appended_keys(case),
+        )
+    if block in call.blocks("explicit"):
+        return since(release, "2.1")
+    if is_cast(case) and not since(release, "2.2"):  # raises before: see the ledger
+        return False
+    is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
+    if not is_served or not since(release, "2.0") or drops_the_mask(case, release, block):
+        return False
+    return not (dtype == "float32" and since(release, "2.4"))
+
+
+def _native(call, block):
+    return {block} & {*call.blocks("native_layer"), *call.blocks("native_mha")}
+
+
+def _groups_nested_heads(call):
+    """Whether that is asked for groups of more heads than one."""
+    case = call.case
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    return case.kv_heads not in (None, case.batch[-1])
+
+
+def _breaks_the_graph(call):
+    """Whether what takes whole graphs only meets a nested tensor, a question for values, or a warning."""
+    case, release = call.case, call.release
+    if case.mode == "exported_strict":
+        return takes_nested_path(case, release) or _looks_at_values(call)
+    if case.mode != "compiled_fullgraph" or isinstance(case, ScaledDotProduct):
+        return False
+    if asks_in_a_graph(call) or (packs_fake_tensors(call) and not since(release, "2.5")):
+        return False  # which later releases do without: see the ledger
+    warns = mixes_types(case) and since(release, "2.5")  # before, it does not look into torch's modules
+    return warns or (isinstance(case, Transformer) and (takes_nested_path(case, release) or _looks_for_causality(call)))
+
+
+REFUSALS = (
+    Refusal(
+        id="nested-off-fast-path",
+        source="the pages of the modules say that nested tensors are for their fast path, and that masks keep off it",
+        applies=meets_no_native_path,
+        error=(
+            # a norm that comes first meets it before, and on CUDA what is empty
+            "AssertionError|ValueError|NotImplementedError|AcceleratorError",
+            "does not support NestedTensor outside of its fast path|NestedTensor layer_norm requires weight and bias"
+            "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default|CUDA error: invalid argument",
+        ),
+    ),
+    Refusal(
+        id="strided-mask",
+        source="the messages of scaled_dot_product_attention, which says no more of nested tensors",
+        applies=lambda call: (
+            is_nested_sdpa(call, "nested_strided") and (call.case.attn_mask is not None or call.case.is_causal)
+        ),
+        error=("RuntimeError", "not supported when (an explicit attn_mask is set|is_causal=True)"),
+    ),
+    Refusal(
+        id="jagged-mask",
+        source="the message of scaled_dot_product_attention",
+        applies=lambda call: is_nested_sdpa(call, "nested_jagged", "jagged_batch") and call.case.attn_mask is not None,
+        error=("ValueError", "Masks are not yet supported"),
+    ),
+    Refusal(
+        id="mask-of-another-dtype",
+        source="the page of scaled_dot_product_attention: a float mask of the same type as query, key and value",
+        applies=_meets_another_dtype,
+        error=(
+            "(Torch)?RuntimeError|BackendCompilerFailed",
+            "Expected attn_mask dtype to be bool or (float or )?to match query dtype|Input dtypes must be the same"
+            "|expected scalar type (Double but found Float|Float but found Double)",
+        ),
+    ),
+    Refusal(
+        id="nested-groups",
+        source="the page of scaled_dot_product_attention: enable_gqa does not support nested tensors",
+        applies=_groups_nested_heads,
+        error=(
+            "RuntimeError",
+            "NestedTensorImpl doesn't support sizes|batch dimensions must have the same|not implemented for jagged",
+        ),
+    ),
+    Refusal(
+        id="graph-break",
+        source="a strict export, and torch.compile(fullgraph=True), raise where TorchDynamo would break the graph",
+        applies=_breaks_the_graph,
+        error=(
+            "Unsupported|UserError",
+            "_nested_tensor_from_mask|[Dd]ata[- ]dependent|Failed to trace builtin operator|builtin: bool"
+            "|_warnings.warn",
+        ),
+    ),
+    Refusal(
+        id="data-dependent",
+        source="data-dependent control flow is among the limitations of torch.func.vmap, fake tensors and torch.export",
+        applies=_looks_at_values,
+        error=(
+            "RuntimeError|NotImplementedError|GuardOnDataDependentSymNode|DataDependentOutputException|Unsupported.*"
+            "|NameError",
+            "data-dependent|Batching rule not implemented for aten::|Could not run 'aten::stack'|_local_scalar_dense"
+            "|NestedTensorImpl doesn't support sizes|strided nested tensors are not supported"
+            "|_nested_tensor_from_mask_left_aligned|aten.equal.default|free variable 'sizes'|meta converter nyi",
+        ),
+    ),
+    Refusal(
+        id="no-batching-rule",
+        source="torch.func.vmap: not all operators have a batching rule, and the error asks to file an issue",
+        applies=_cannot_be_batched,
+        error=("RuntimeError", "Batching rule not implemented for aten::_scaled_dot_product_flash_attention"),
+    ),
+    Refusal(
+        id="flash-alone",
+        source="the page of scaled_dot_product_attention promises warnings that say why a fused kernel cannot serve",
+        applies=_refused_alone,
+        error=("RuntimeError", "No available kernel"),
+        warning="Flash attention kernel not used because",
+    ),
+    Refusal(
+        id="no-forward-derivative",
+        source="torch.func.jvp: not all operators have a forward-mode derivative, and the error asks to file an issue",
+        applies=meets_what_takes_no_tangent,
+        error=(
+            "NotImplementedError",
+            r"Trying to use forward AD with (_scaled_dot_product_(flash|efficient|cudnn)_attention(_for_cpu)?"
+            r"|aten::_(native_multi_head_attention|transformer_encoder_layer_fwd)|_nested_tensor_from_mask) that",
+        ),
+    ),
+)

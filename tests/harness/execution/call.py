@@ -1,0 +1,96 @@
+"""A call of torch as a user writes it: the tensors, the arguments that make the module, and those of the call."""
+
+import functools
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..cases.case import MultiHead, ScaledDotProduct, masks_of
+from ..contents.arrays import directions, inputs, mask_arrays
+from ..contents.results import as_given
+
+
+def arguments(case, device="cpu"):
+    """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
+    moving = directions(case)
+    tensors = {}
+    for name, array in (inputs(case) | mask_arrays(case)).items():
+        mask = masks_of(case).get(name)
+        layout, dtype = (mask.layout, mask.dtype or case.dtype) if mask else (case.layout, case.dtype)
+        tensor = lay_out(as_given(case, name, array), layout, dtype).to(device)
+        tensors[name] = tensor.requires_grad_(name in moving)
+    return tensors
+
+
+def lay_out(array, layout, dtype):
+    """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS); a bool one stays so."""
+    tensor = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
+    array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
+    if layout == "contiguous" or array.ndim == 0:
+        return tensor(array) if array.size else tensor(0).new_empty(array.shape)  # of strides 0 else
+    if layout == "transposed":
+        return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
+    if layout == "expanded":
+        constant = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()] if array.size else []
+        once = array[tuple(slice(0, 1) if axis in constant else slice(None) for axis in range(array.ndim))]
+        return tensor(once).expand(array.shape)
+    step = 2 if layout == "stepped" else 1
+    poison = True if array.dtype == bool else np.nan
+    *rows, columns = array.shape
+    window = (*(slice(1, 1 + size) for size in rows), slice(1, 1 + step * columns, step))
+    around = np.full([*(size + 2 for size in rows), step * columns + 2], poison, array.dtype)
+    around[window] = array
+    return tensor(around)[window]
+
+
+class Typed(str):
+    """Text that is evaluated, where an argument is no plain value."""
+
+    __repr__ = str.__str__
+
+    @property
+    def value(self):
+        return eval(self, {"torch": torch, "functools": functools})
+
+
+_CALLABLES = {
+    "gelu_tanh": Typed('torch.nn.GELU(approximate="tanh")'),
+    "gelu_tanh_function": Typed('functools.partial(torch.nn.functional.gelu, approximate="tanh")'),
+    "silu": Typed("torch.nn.functional.silu"),
+}
+
+
+def constructor(case):
+    """The arguments that make the module, or the layer of a stack; those at their default are left out."""
+    if isinstance(case, MultiHead):
+        names = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
+        given = {"embed_dim": case.E, "num_heads": case.num_heads}
+    else:
+        names = {"layer_norm_eps": 1e-5, "norm_first": False, "bias": True}
+        given = {"d_model": case.E, "nhead": case.num_heads, "dim_feedforward": case.dim_feedforward}
+        given |= {"dropout": case.dropout, "activation": _CALLABLES.get(case.activation, case.activation)}
+        if case.module == "Transformer":
+            given |= {"num_encoder_layers": case.num_layers, "num_decoder_layers": case.num_layers}
+    names["batch_first"] = False
+    given |= {name: getattr(case, name) for name, default in names.items() if getattr(case, name) != default}
+    return given
+
+
+def options(case):
+    """The arguments of the call that are not tensors; those at their default are left out."""
+    if isinstance(case, ScaledDotProduct):
+        given = {
+            "is_causal": case.is_causal or None,
+            "scale": case.scale,
+            "enable_gqa": case.kv_heads is not None or None,
+        }
+        given["dropout_p"] = case.dropout or None
+    elif isinstance(case, MultiHead):
+        given = {"is_causal": case.is_causal or None, "training": case.training if case.functional else None}
+        given |= {name: None if getattr(case, name) else False for name in ("need_weights", "average_attn_weights")}
+    else:
+        given = {name: getattr(case, name) for name in ("src_is_causal", "tgt_is_causal", "memory_is_causal")}
+        if case.module.startswith("TransformerEncoder"):
+            given = {"is_causal": case.src_is_causal}
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,364 @@
+"""Runs a case on the torch that is installed, as a user would, and tells what was seen."""
+
+import copy
+import time
+import warnings
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from packaging.version import Version
+from torch import nn
+
+from ..cases.case import MultiHead, ScaledDotProduct, drops, masks_of
+from ..contents.arrays import directions, is_trained, parameters
+from ..contents.results import as_given, as_held, cotangents
+from ..modes.modes import BY_ID, EAGER, is_closed_by_export
+from ..modes.processes import Died, run_alone
+from ..modes.vectors import run_with
+from . import dangers, square_mask
+from .call import Typed, arguments, constructor, lay_out, options
+from .watching import Seen, watching
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one call did.
+
+    outputs: {"output": array, "weights": array}, as torch shapes them. dtypes: of these, in torch. gradients: {name:
+    array or None}, in the shapes of arrays.py, None where autograd found no dependence; empty if the case does not
+    differentiate. tangents: of the outputs, where it does so forwards. error: (type name, message) or None. warnings:
+    messages in order. served: the path of each attention, in order (PATHS). kept: where the case drops, for each
+    dropout in order, a bool array of what was not dropped. mutated: arguments that the call changed. seconds: CPU time
+    spent in torch. devices: the types of those of the outputs, where a call may choose them.
+    """
+
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    tangents: dict[str, np.ndarray] = field(default_factory=dict)
+    error: tuple[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+    served: tuple[str, ...] = ()
+    kept: tuple[np.ndarray, ...] = ()
+    mutated: tuple[str, ...] = ()
+    seconds: float = 0.0
+    devices: dict[str, str] = field(default_factory=dict)
+
+
+def observe(case, device="cpu", adopted=None, dares=False):
+    """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised.
+
+    adopted: what stands in the place of nn.MultiheadAttention (implementation.Adopted). dares: whether also to make a call
+    that may end the process (dangers.py).
+    """
+    if not case.attends:
+        return _observe_square_mask(case)
+    if vectors := BY_ID[case.mode].vectors:
+        try:
+            observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
+            return replace(observation, seconds=0.0)  # not of this process
+        except Died as error:
+            return Observation(error=(type(error).__name__, str(error)))
+    seen = Seen()
+    if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call, and drops the same
+        eager = observe(_as_eager(case), device, adopted, dares)
+        if is_withheld(eager):
+            return eager
+        seen.served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
+        seen.kept += eager.kept
+    started = time.process_time()
+    tensors = arguments(case, device)
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    weights = _parameters(case, device)
+    outputs, gradients, tangents, kept, error = {}, {}, {}, (), None
+    call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
+    if is_forward := BY_ID[case.mode].is_forward:
+        _move(case, tensors | weights)
+    with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
+        warnings.simplefilter("always")
+        try:
+            outputs = _call(case, call, tensors, device)
+            # before the way back, which may compute it all again
+            kept = tuple(seen.kept) if adopted is None else _kept_by_another(case, outputs)
+            if is_forward:
+                tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
+            else:
+                gradients = _gradients(case, outputs, tensors | weights)
+        except Exception as raised:  # whatever torch raises is an outcome, judged like any other
+            error = (type(raised).__name__, str(raised))
+    seconds = time.process_time() - started
+    return Observation(
+        {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
+        {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in outputs.items()},
+        {
+            name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
+            for name, gradient in gradients.items()
+        },
+        {name: _to_numpy(tangent) for name, tangent in tangents.items()},
+        error,
+        tuple(str(warning.message) for warning in caught),
+        tuple(seen.served),
+        kept,
+        tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
+        seconds,
+    )
+
+
+def _observe_square_mask(case):
+    """Run the text of the call. Zeros stand for what a tensor on the meta device does not hold."""
+    started, mask, error = time.process_time(), None, None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            mask = square_mask.made(case)
+        except Exception as raised:  # whatever torch raises is an outcome, judged like any other
+            error = (type(raised).__name__, str(raised))
+    told = {"error": error, "warnings": tuple(str(warning.message) for warning in caught)}
+    told["seconds"] = time.process_time() - started
+    if mask is None:
+        return Observation(**told)
+    array = np.zeros(mask.shape) if mask.is_meta else _to_numpy(mask)
+    dtype = str(mask.dtype).removeprefix("torch.")
+    return Observation({"output": array}, {"output": dtype}, devices={"output": mask.device.type}, **told)
+
+
+@lru_cache(maxsize=8)
+def observe_apart(case, device="cpu", adopted=None):
+    """Run the case in a process of its own, whatever may come of it: that it ends is an outcome, too."""
+    served = observe(case, device, adopted).served
+    try:
+        observation = run_alone(_outcome, case, device, adopted)
+    except Died as error:
+        observation = Observation(error=(type(error).__name__, str(error)))
+    return replace(observation, served=served)
+
+
+def _outcome(case, device, adopted):
+    try:
+        return observe(case, device, adopted, dares=True)
+    except Exception as raised:  # the device cannot be used any more
+        return Observation(error=(type(raised).__name__, str(raised)))
+
+
+def is_withheld(observation):
+    """Whether the call was not made, for what might have come of it."""
+    return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
+
+
+def _same(tensor, before):
+    return torch.equal(torch.nan_to_num(tensor.detach()), torch.nan_to_num(before))
+
+
+def _to_numpy(tensor):
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _decomposed(path):
+    """What computes where kernels are taken apart: the fused one of a CPU becomes the formula of the math backend."""
+    return "sdpa_math" if path == "sdpa_flash" else path
+
+
+def _as_eager(case):
+    """The eager call, of what the case's mode makes of its layouts and paths."""
+    if hasattr(case, "fast_path") and is_closed_by_export(case, Version(torch.__version__)):
+        case = replace(case, fast_path=False)
+    copied = BY_ID[case.mode].copies
+    layouts = {"layout": "contiguous"} if copied else {}
+    if copied == "all":
+        layouts |= {name: replace(mask, layout="contiguous") for name, mask in masks_of(case).items()}
+    return replace(case, mode=EAGER.id, **layouts)
+
+
+def _parameters(case, device):
+    return {
+        name: nn.Parameter(lay_out(array, "contiguous", case.dtype).to(device), requires_grad=is_trained(case, name))
+        for name, array in parameters(case).items()
+    }
+
+
+# ---- the call ------------------------------------------------------------------------------------------------------
+
+
+def _prepare(case, weights, _=None):
+    """(what is called with the tensors, {name: parameter}). What a module says while it is made is not about masks."""
+    mode = BY_ID[case.mode]
+    if isinstance(case, ScaledDotProduct):
+        function, _ = _made(mode, _scaled_dot_product_attention, {})
+        return partial(_call_scaled_dot_product, case, function), weights
+    if getattr(case, "functional", False):
+        function, _ = _made(mode, F.multi_head_attention_forward, {})
+        function = partial(function, **_functional_weights(case, weights))
+        return partial(_call_multi_head, case, function), weights
+    weights = next((parameters for _, parameters in _shared(mode)), weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = _module(case, weights)
+    function, weights = (module, weights) if mode is EAGER else _made(mode, module, weights)
+    return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
+
+
+_turns = []  # for each made_once, the innermost last, what has been made within: one (function, {name: parameter})
+
+
+@contextmanager
+def made_once():
+    """Within, what a mode makes for its first call serves the others, of which the parameters are the same."""
+    _turns.append([])
+    try:
+        yield
+    finally:
+        _turns.pop()
+
+
+def _shared(mode):
+    """What has been made that serves calls in this mode: nothing, or one; what is added serves those to come."""
+    return _turns[-1] if _turns and mode.serves else []
+
+
+def _made(mode, what, weights):
+    """What the mode makes of a module or function, or has made of it for the first call."""
+    shared = _shared(mode)
+    if not shared:
+        shared.append(mode.prepare(what, weights))
+    return shared[0]
+
+
+def _prepare_adopted(case, weights, adopted):
+    """The same where another implementation is called. What it raises while it is made is an outcome, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
+        except Exception as raised:  # is judged when it is called
+            return partial(_raise, raised), weights
+    return partial(_call_multi_head, case, module), weights
+
+
+def _raise(error, _):
+    raise error
+
+
+def _call(case, call, tensors, device):
+    context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
+    if drops(case):
+        torch.manual_seed(case.seed)
+    with context(), BY_ID[case.mode].context(device):
+        result = call(tensors)
+    results = result if isinstance(result, tuple) else (result,)
+    return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
+
+
+def _kept_by_another(case, outputs):
+    """What an implementation that is not torch's keeps under dropout, where it tells the weights of each head."""
+    return ((outputs["weights"] != 0).detach().cpu().numpy(),) if drops(case) and "weights" in outputs else ()
+
+
+def _scaled_dot_product_attention(*given, **options):
+    return F.scaled_dot_product_attention(*given, **options)  # looked up when it is called: see watching.py
+
+
+def _call_scaled_dot_product(case, function, tensors):
+    query, key, value, *mask = tensors.values()
+    return function(query, key, value, **dict(zip(masks_of(case), mask, strict=True)), **options(case))
+
+
+def _call_multi_head(case, function, tensors):
+    query = tensors["query"]
+    key = tensors.get("key", query)
+    others = {name: tensor for name, tensor in tensors.items() if name not in ("query", "key", "value")}
+    return function(query, key, tensors.get("value", key), **others, **options(case))
+
+
+def _functional_weights(case, weights):
+    optional = ("in_proj_weight", "in_proj_bias", "bias_k", "bias_v")
+    separate = {name: weights[name] for name in weights if name[1:] == "_proj_weight"}
+    return {
+        "embed_dim_to_check": case.E,
+        "num_heads": case.num_heads,
+        "add_zero_attn": case.add_zero_attn,
+        "dropout_p": case.dropout,
+        "out_proj_weight": weights["out_proj.weight"],
+        "out_proj_bias": weights.get("out_proj.bias"),
+        "use_separate_proj_weight": bool(separate),
+        **{name: weights.get(name) for name in optional},
+        **separate,
+    }
+
+
+def _call_transformer(case, module, tensors):
+    sequences = [tensors[name] for name in ("src", "tgt", "memory") if name in tensors]
+    rename = {"src_mask": "mask"} if case.module == "TransformerEncoder" else {}
+    given = {rename.get(name, name): tensors[name] for name in masks_of(case)}
+    return module(*sequences, **given, **options(case))
+
+
+@lru_cache(maxsize=1024)
+def _skeleton(module, arguments, stack, norm):
+    """A module without its parameters' values, which every case brings along."""
+    arguments = {name: value.value if isinstance(value, Typed) else value for name, value in arguments}
+    arguments |= {"device": "meta"}
+    if module not in ("TransformerEncoder", "TransformerDecoder"):
+        return getattr(nn, module)(**arguments)
+    layer = getattr(nn, f"{module}Layer")(**arguments)
+    return getattr(nn, module)(layer, norm=copy.deepcopy(layer.norm1) if norm else None, **dict(stack))
+
+
+def _module(case, weights):
+    """The module of the case with these parameters, in the mode of the case."""
+    stack = {}
+    if case.module in ("TransformerEncoder", "TransformerDecoder"):
+        stack = {"num_layers": case.num_layers}
+    if case.module == "TransformerEncoder":
+        stack |= {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
+    module = _skeleton(case.module, _hashable(constructor(case)), _hashable(stack), getattr(case, "norm", False))
+    for name, parameter in weights.items():
+        path, _, leaf = name.rpartition(".")
+        module.get_submodule(path)._parameters[leaf] = parameter
+    return module.train(case.training)
+
+
+def _hashable(arguments):
+    return tuple(sorted(arguments.items()))
+
+
+@contextmanager
+def _fast_path(case):
+    switch = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", None)
+    if switch is None or getattr(case, "fast_path", True):
+        yield
+        return
+    switch(False)
+    try:
+        yield
+    finally:
+        switch(True)
+
+
+# ---- gradients -----------------------------------------------------------------------------------------------------
+
+
+def _move(case, tensors):
+    """Give a tangent to all that requires a gradient."""
+    for name, direction in directions(case).items():
+        tensors[name].tangent = torch.tensor(as_given(case, name, direction)).to(tensors[name])
+
+
+def _gradients(case, outputs, tensors):
+    moving = {name: tensors[name] for name in directions(case)}
+    results = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
+    if not results:
+        return dict.fromkeys(moving)
+    weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
+    weights = [_without_nan(torch.tensor(weights[name]).to(tensor), tensor) for name, tensor in results.items()]
+    gradients = torch.autograd.grad(list(results.values()), list(moving.values()), weights, allow_unused=True)
+    return dict(zip(moving, gradients, strict=True))
+
+
+def _without_nan(weights, results):
+    """A loss that leaves out NaN, of which only the class is known."""
+    return torch.where(results.detach().isnan(), torch.zeros_like(weights), weights)

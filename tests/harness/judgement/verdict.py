@@ -1,0 +1,477 @@
+"""The judgement on one case: what was observed, against the specification or the model of the release."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from reference.derivative import derivative, displaced
+
+from ..cases.case import Case, drops, mixes_types
+from ..cases.dtypes import LOW
+from ..contents.arrays import GARBAGE, coarsest, directions, ignored, inputs
+from ..contents.packing import packs
+from ..contents.results import cotangents, garbage_rows, present
+from ..expectation import backward
+from ..expectation.changes import multiplied
+from ..expectation.dropout import UnlikeDropout, dropping
+from ..expectation.specification import specification
+from ..modes.modes import BY_ID, computed_in
+from . import comparison, left_out
+from .comparison import Mismatch
+
+CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
+
+
+NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: it declined the call
+
+
+BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
+
+
+_LARGEST_STEP = 1e-9  # whose square is lost beside 1
+
+
+_GRADIENT = "gradient"  # of all that has one
+
+
+# Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
+_MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """status: one of those above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
+
+    deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows. counts: how much
+    was compared, and left out for each reason (left_out.py).
+    """
+
+    status: str
+    deviations: tuple[str, ...] = ()
+    mismatches: tuple[Mismatch, ...] = ()
+    margins: tuple[tuple[str, float], ...] = ()
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+def judge(case, observation, deviations=(), announces=False, fills=False):
+    """Compare with the specification, as the deviations (ledger.Applied) change it.
+
+    announces: whether masks of two types must be warned of; else they may. fills: see backward.traced.
+    """
+    ids = tuple(deviation.id for deviation in deviations)
+    prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
+    counts = Counter()
+    mismatches, margins = _against(case, observation, prediction, counts)
+    if announces and mixes_types(case) and not observation.error:
+        mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
+    if mismatches:
+        return Verdict(FAILS, ids, tuple(_named(mismatches, observation, prediction)), margins, counts)
+    if deviations and (prediction.cannot_conform or _differs(case, observation, replace(prediction, deviations=()))):
+        return Verdict(DEVIATES, prediction.shown, (), margins, counts)
+    return Verdict(CONFORMS, ids, (), margins, counts)
+
+
+def _differs(case, observation, prediction):
+    return bool(_against(case, observation, prediction, Counter())[0])
+
+
+def predict(case, deviations=(), dtype="float64", displace=(), kept=(), move=None, finish=None):
+    """The computation of the release: the specification, changed by each deviation in turn.
+
+    kept: what was not dropped, where the case drops (dropout.py). None: as if it dropped nothing. move: see
+    `specification`. finish: a last change, before anything is dropped.
+    """
+    computation = specification(case, dtype, displace, move)
+    for deviation in deviations:
+        computation = deviation.change(computation)
+    computation = multiplied(computation) if deviations and case.attends else computation
+    computation = finish(computation) if finish else computation
+    return dropping(computation, case, kept) if drops(case) and kept is not None else computation
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """What the deviations make of a case. Results are complex where the case differentiates: see derivative.py.
+
+    kept, served: see Observation. fills: see backward.traced. still: {name: bool array} of what does not move, of
+    what is differentiated for.
+    """
+
+    case: Case
+    deviations: tuple = ()
+    kept: tuple = ()
+    served: tuple = ()
+    fills: bool = False
+    still: Mapping = field(default_factory=dict)
+
+    def _computation(self, dtype):
+        moving = tuple(directions(self.case))
+        return predict(self.case, self.deviations, dtype, moving, self.kept, self._move if self.still else None)
+
+    def _move(self, name, array, direction):
+        direction = np.where(self.still.get(name, False), 0, direction)
+        return displaced(array, direction.astype(array.dtype))
+
+    @cached_property
+    def computation(self):
+        return self._computation("float64")
+
+    @property
+    def shown(self):
+        """The ids of the deviations, without those that an error keeps from being seen."""
+        shown, computation = (), specification(self.case)
+        for deviation in self.deviations:
+            changed = deviation.change(computation)
+            if changed.error != computation.error:
+                shown = (deviation.id,)
+            elif changed.error is None:
+                shown += (deviation.id,)
+            computation = changed
+        return shown
+
+    @cached_property
+    def _moved(self):
+        return self._present(self.computation)
+
+    @property
+    def is_steep(self):
+        """Whether a derivative is so large that the square of the complex step counts: see reference/derivative.py."""
+        steps = (np.abs(np.imag(array)) for array in self._moved.values())
+        return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
+
+    @cached_property
+    def exact(self):
+        if not self.is_steep:
+            return self._moved
+        plain = self._present(predict(self.case, self.deviations, kept=self.kept))
+        return {name: plain[name] + 1j * np.imag(array) for name, array in self._moved.items()}
+
+    @cached_property
+    def rough(self):
+        """The same in float32 or less, and of inputs that differ in its last bit: one alone may err too little.
+
+        They cost as much each, and are wanted only where the plain bound does not do.
+        """
+        dtype = computed_in(self.case)
+        computation = self._computation(comparison.rough(dtype))
+        moved = computation if dtype in LOW else self.computation  # a low precision errs more by what is between
+        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
+        size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # less would be rounded away
+        nearby = (self._nearby(moved, rng, size) for rng in generators)
+        return [self._present(its) for its in (computation, *nearby)]
+
+    def _nearby(self, computation, rng, size):
+        """The computation with its inputs moved by up to so much, relative to what they are."""
+        arguments = dict(computation.arguments)
+        for name in filter(arguments.__contains__, inputs(self.case)):  # in one order, or each process has other bounds
+            arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
+        return replace(computation, arguments=arguments)
+
+    def _present(self, computation):
+        results = present(self.case, computation())
+        return {name: array for name, array in results.items() if name not in computation.lost}
+
+    @cached_property
+    def cotangents(self):
+        """What each element of a result counts for in the loss, which leaves out what is NaN."""
+        weights = cotangents(self.case, {name: array.shape for name, array in self.exact.items()})
+        return {name: np.where(np.isnan(self.exact[name].real), 0, array) for name, array in weights.items()}
+
+    @cached_property
+    def gradients(self):
+        """{name: array}: the gradients of that loss as a backward pass has them, NaN included: see backward.py."""
+        leaves = {}
+
+        def move(name, array, _):
+            return leaves.setdefault(name, backward.Traced(array))
+
+        finish = partial(backward.traced, case=self.case, served=self.served, fills=self.fills)
+        computation = predict(
+            self.case, self.deviations, "float64", tuple(directions(self.case)), self.kept, move, finish
+        )
+        results = self._present(computation)
+        with np.errstate(all="ignore"):
+            return backward.gradients(results, self.cotangents, leaves)
+
+    @cached_property
+    def garbage(self):
+        ignores = self.computation.ignores_garbage
+        return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
+
+    @property
+    def cannot_conform(self):
+        """Whether it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
+        if self.computation.error or self.computation.warnings or self.computation.lost:
+            return True
+        return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
+
+    def bounds(self, name, part=np.real, by_row=False):
+        """The errors to allow, the cheap bound first (see comparison.py). by_row: in each row, garbage or not."""
+        exact, ignore = part(self.exact[name]), None if by_row else self.garbage[name]
+        dtype, terms = computed_in(self.case), comparison.terms(self.case)
+        bound = partial(comparison.bound, dtype=dtype, terms=terms, ignore=ignore, by_row=by_row)
+        moved = 0.0  # what cancels in a derivative is as large as the result
+        if part is derivative:
+            moved = bound(*[np.real(self.exact[name])] * 2)
+        yield moved + bound(exact, exact)
+        yield moved + np.max([bound(exact, part(its[name])) for its in self.rough], axis=0)
+
+
+def bounds(case, name, part=np.real, kept=()):
+    """The errors that a result may have by the specification, or its tangent, the cheap bound first.
+
+    kept: see `predict`.
+    """
+    return _Prediction(case, kept=kept).bounds(name, part)
+
+
+def _against(case, observation, prediction, counts):
+    """(mismatches, margins); what is compared, or left out, is added to the counts."""
+    model = prediction.computation
+    found = [*_side_effects(case, observation, model), *_errors(case, observation, model)]
+    if model.error or observation.error:
+        counts[left_out.RAISED, "results"] += 1
+        return tuple(found), ()
+    try:
+        more, margins = _results(observation, prediction, counts)
+    except UnlikeDropout as unlike:
+        return (*found, Mismatch(unlike.what, unlike.expected, unlike.got)), ()
+    found += more
+    if directions(case) and not found:
+        is_forward = BY_ID[case.mode].is_forward
+        more, its_margins, reason = (_tangents if is_forward else _gradients)(case, observation, prediction)
+        counts[reason or left_out.COMPARED, "gradients"] += len(directions(case))
+        found, margins = found + more, margins + its_margins
+    return tuple(found), tuple(margins)
+
+
+def _side_effects(case, observation, model):
+    for name in observation.mutated:
+        yield Mismatch(f"{name} after the call", "unchanged", "changed")
+    allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case), *filter(None, [BY_ID[case.mode].warns]))
+    for message in observation.warnings:
+        if not any(re.search(pattern, message) for pattern in allowed):
+            yield Mismatch("warning", None, message)
+    for pattern in model.warnings if model.error is None else ():  # what raises may do so before it warns
+        yield from _missing(observation, pattern)
+
+
+def _missing(observation, pattern):
+    """A warning that was not given."""
+    if not any(re.search(pattern, message) for message in observation.warnings):
+        yield Mismatch("warning", pattern, None)
+
+
+def _errors(case, observation, model):
+    expected, got = model.error, observation.error
+    if expected is None and got is None:
+        return
+    is_wrapped = BY_ID[case.mode].compiles  # in an error of the compiler's own
+    kinds_differ = expected is None or got is None or not (is_wrapped or re.fullmatch(expected[0], got[0]))
+    if kinds_differ or not re.search(expected[1], got[1]):
+        yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got))
+
+
+def _results(observation, prediction, counts):
+    found, margins = [], []
+    expected, model = prediction.exact, prediction.computation
+    if set(expected) != set(observation.outputs):
+        found.append(Mismatch("results", sorted(expected), sorted(observation.outputs)))
+    for name in set(expected) & set(observation.outputs):
+        got = observation.outputs[name]
+        dtype = observation.dtypes[name]
+        told = (name == "weights" and model.weights_dtype) or model.dtype
+        if dtype != told:
+            found.append(Mismatch(f"{name} dtype", told, dtype))
+        if model.device and observation.devices.get(name) != model.device:
+            found.append(Mismatch(f"{name} device", model.device, observation.devices.get(name)))
+        is_left = np.zeros(got.shape, bool)
+        if got.shape == expected[name].shape:
+            is_left = _left_out(name, got, prediction, counts)
+            got = np.where(is_left, expected[name].real, got) if is_left.any() else got
+        more, its_margins = _compared(name, got, prediction)
+        found, margins = found + more, margins + its_margins
+        if not more and prediction.garbage[name] is not None:
+            more, its_margins = _rows_of_garbage(name, got, prediction, is_left, counts)
+            found, margins = found + more, margins + its_margins
+    return found, margins
+
+
+def _left_out(name, got, prediction, counts):
+    """bool: where the observed result is not compared, which is counted; rows of garbage apart."""
+    expected, model = prediction.exact[name].real, prediction.computation
+    is_left = np.zeros(got.shape, bool)
+    reasons = [(reason, np.broadcast_to(where, got.shape)) for reason, where in model.undefined.items()]
+    reasons += [(left_out.MAY_BE_NAN, np.isnan(got) & ~np.isnan(expected))] * model.may_be_nan
+    for reason, where in reasons:
+        counts[reason, "elements"] += int((where & ~is_left).sum())
+        is_left = is_left | where
+    counts[left_out.COMPARED, "elements"] += int(np.sum(~is_left))
+    is_whole = is_left.any() and is_left.all()
+    counts[reasons[0][0] if is_whole else left_out.COMPARED, "results"] += 1
+    return is_left
+
+
+def _rows_of_garbage(name, got, prediction, is_left, counts):
+    """(mismatches, margins) of rows whose own query is garbage: each has a bound of its own (comparison.py).
+
+    Those that rounding decides count as left out, though their classes are compared, and all that the mode drops.
+    """
+    expected, is_garbage = prediction.exact[name].real, np.broadcast_to(prediction.garbage[name], got.shape)
+    found, margins, ignore = [], [], ~is_garbage
+    if packs(prediction.case):
+        ignore = np.ones(got.shape, bool)
+    for kind, allowed in zip(BOUNDS, prediction.bounds(name, by_row=True), strict=True):
+        is_zero = expected == 0
+        if kind == BOUNDS[1]:
+            is_zero &= np.all([np.real(its[name]) == 0 for its in prediction.rough], axis=0)
+            ignore |= comparison.is_undetermined(expected, allowed) & ~is_zero.all(axis=-1, keepdims=True)
+        mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
+        found, margins = ([mismatch], []) if mismatch else ([], [(kind, ratio)])
+        if not found:
+            break
+    number = int(np.sum(is_garbage & ignore & ~is_left))
+    counts[left_out.GARBAGE, "elements"] += number
+    counts[left_out.COMPARED, "elements"] -= number
+    return found, margins
+
+
+def _compared(name, got, prediction, part=np.real):
+    for kind, allowed in zip(BOUNDS, prediction.bounds(name, part), strict=True):
+        expected, ignore = part(prediction.exact[name]), prediction.garbage[name]
+        # what sums up to 0 by chance does so no more if the inputs move
+        is_zero = kind == BOUNDS[0] or np.all([part(its[name]) == 0 for its in prediction.rough], axis=0)
+        is_zero &= part is np.real or np.real(prediction.exact[name]) == 0
+        mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
+        if mismatch is None:
+            return [], [(kind, ratio)]
+    return [mismatch], []
+
+
+def _tangents(case, observation, prediction):
+    """(mismatches, margins, why they are left out)"""
+    found, margins = [], []
+    if reason := _undefined_gradient(prediction):
+        return [], [], reason
+    if set(prediction.exact) != set(observation.tangents):
+        found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents)))
+    for name, got in observation.tangents.items():
+        is_nan = np.isnan(prediction.exact[name].real)  # which has a derivative only where nothing is multiplied by it
+        known = np.where(is_nan, derivative(prediction.exact[name]), got)
+        more, its_margins = _compared(name, known, prediction, derivative)
+        found += [replace(mismatch, what=f"tangent of {name}") for mismatch in more]
+        margins += its_margins
+    return found, margins, None
+
+
+def _undefined_gradient(prediction):
+    if prediction.is_steep:
+        return left_out.STEEP
+    return next(iter(prediction.computation.undefined), prediction.computation.undefined_gradient)
+
+
+def _gradients(case, observation, prediction):
+    """(mismatches, margins, why they are left out)"""
+    got = {name: array for name, array in observation.gradients.items() if array is not None}
+    if reason := _undefined_gradient(prediction):
+        return [], [], reason
+    if prediction.computation.may_be_nan and any(np.isnan(array).any() for array in got.values()):
+        return [], [], left_out.MAY_BE_NAN
+    has_nan = any(np.isnan(array).any() for array in prediction.exact.values())
+    if has_nan and case.mode == "func_jacrev":  # it multiplies whole rows of NaN by 0
+        return [], [], left_out.JACOBIAN
+    has_nothing = not any(array.size for array in prediction.exact.values())
+    if has_nan or has_nothing:
+        found = [mismatch for name in got for mismatch in _nan_in_gradient(name, got[name], prediction)]
+        if found:
+            return found, [], None
+        still = {name: np.isnan(prediction.gradients[name]) for name in got}
+        if any(array.any() for array in still.values()):  # else all is computed twice, to the same end
+            got = {name: np.where(still[name], 0, array) for name, array in got.items()}
+            prediction = replace(prediction, still=still)
+    found, margins = _contraction(case, got, prediction, has_nan)
+    if not (found or prediction.deviations or has_nan):
+        found = list(_leaks(case, observation))
+    return found, margins, None
+
+
+def _nan_in_gradient(name, got, prediction):
+    """Where a gradient is NaN that should be a number, or the other way round."""
+    expected = prediction.gradients[name]
+    differs = np.argwhere(np.isnan(expected) != np.isnan(got))
+    if len(differs):
+        where = tuple(map(int, differs[0]))
+        yield Mismatch(f"gradient of {name}", float(expected[where]), float(got[where]), where)
+
+
+def _contraction(case, gradients, prediction, has_nan):
+    """(mismatches, margins) of the gradients, times the direction in which the derivative is taken.
+
+    Where a deviation makes results NaN, another may let garbage be seen, and scores are of its size.
+    """
+    terms = comparison.terms(case)
+    if has_nan and case.garbage:
+        terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
+    got, spread = comparison.contraction(gradients, directions(case))
+    weights = prediction.cotangents
+    slopes = _weighted(weights, prediction.exact, derivative)
+    expected = slopes.sum()
+    # what is added up: slopes, products, and where the slopes cancel, the results themselves
+    size = np.linalg.norm([_norm(slopes), spread, _norm(_weighted(weights, prediction.exact, np.real))])
+    errors = (
+        lambda: 0.0,
+        lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
+    )
+    for kind, error in zip(BOUNDS, errors, strict=True):
+        allowed = comparison.bound_of_gradient(error(), size, coarsest(case), terms)
+        mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
+        if mismatch is None:
+            return [], [(kind, ratio)]
+    return [mismatch], []
+
+
+def _named(mismatches, observation, prediction):
+    """The mismatches; one of the gradient tells of which arguments it is, for which each has to be differentiated."""
+    for mismatch in mismatches:
+        if mismatch.what == _GRADIENT:
+            of = directions(prediction.case)
+            wrong = [name for name in of if _gradient_is_wrong(observation, prediction, name, mismatch.bound)]
+            what = f"gradient of {', '.join(wrong or of)}, in the drawn direction"
+            mismatch = replace(mismatch, what=what)
+        yield mismatch
+
+
+def _weighted(weights, results, part):
+    """Each element times what it counts for: nothing, if that is 0."""
+    with np.errstate(invalid="ignore"):
+        products = {name: np.where(by == 0, 0, by * part(results[name])) for name, by in weights.items()}
+        return np.concatenate([array.ravel() for array in products.values()])
+
+
+def _norm(array):
+    return np.linalg.norm(array[np.isfinite(array)])
+
+
+def _gradient_is_wrong(observation, prediction, name, allowed):
+    """Whether the gradient of this one argument is."""
+    case = prediction.case
+    results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
+    expected = _weighted(prediction.cotangents, results, derivative).sum()
+    got, _ = comparison.contraction(observation.gradients, {name: directions(case)[name]})
+    return not abs(expected - got) <= allowed
+
+
+def _leaks(case, observation):
+    """A key that every query is told to ignore gets a gradient of exactly 0, unless it is itself a query (clause 5)."""
+    for source, positions in ignored(case).items():
+        for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
+            gradient = observation.gradients.get(name)
+            if gradient is None:
+                continue
+            leaked = gradient[positions]
+            if leaked.any():
+                yield Mismatch(f"gradient of {name} where every query ignores it", 0.0, float(np.abs(leaked).max()))

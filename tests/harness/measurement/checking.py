@@ -1,0 +1,181 @@
+"""What a conformance test calls: run a case, judge it, count it, and fail so that a person can read it."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import event
+
+from ..contents.results import as_held, garbage_rows
+from ..deviations import ledger
+from ..deviations.call import Call
+from ..deviations.facts import fills_padding
+from ..deviations.refusals import refusal
+from ..execution.dangers import end_if_lost
+from ..execution.implementation import DECLINED
+from ..execution.runner import is_withheld, made_once, observe, observe_apart
+from ..judgement import left_out
+from ..judgement.comparison import Mismatch, compare_arrays
+from ..judgement.report import Nonconformance, explain
+from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
+from ..modes.modes import BY_ID
+from ..releases import since
+from . import session
+
+
+def judged(case, apart=False):
+    """(observation, verdict) of the case in this session, counted. apart: whether to run it in another process."""
+    run = session.current
+    observation = _observed(case, apart)
+    call = Call(case, run.release, observation.served)
+    if is_withheld(observation):
+        verdict = Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
+    elif refused := refusal(call):
+        found = tuple(refused.mismatches(observation))
+        verdict = Verdict(FAILS if found else CONFORMS, (), found, counts={(left_out.REFUSED, "results"): 1})
+    else:
+        deviations = ledger.applying(call, run.entries)
+        if run.has_own_ledger:
+            verdict = judge(case, observation, deviations, announces(call), fills_padding(run.release))
+        else:
+            verdict = _judge_leniently(case, observation, deviations)
+    run.tally.add(case, observation, verdict)
+    return observation, verdict
+
+
+def _observed(case, apart=False):
+    """What was seen of the case, which is written down before: it may be the last."""
+    run = session.current
+    run.last_call.note(case)
+    if apart:
+        return observe_apart(case, run.device, run.adopted)
+    try:
+        observation = observe(case, run.device, run.adopted)
+    except Exception as raised:  # is raised again, unless there is nothing to go on with
+        end_if_lost(run.device, str(raised))
+        raise
+    if observation.error:
+        end_if_lost(run.device, observation.error[1])
+    return observation
+
+
+def announces(call):
+    """Whether the release warns of masks of two types, and the mode lets it."""
+    return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
+
+
+def _judge_leniently(case, observation, deviations):
+    """What has no ledger of its own may be right where torch on CPU deviates, or deviate as that does."""
+    if _is_not_made(observation):
+        return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
+    verdict = judge(case, observation)
+    if verdict.status == CONFORMS or not deviations:
+        return verdict
+    alike = judge(case, observation, deviations)
+    return verdict if alike.status == FAILS else alike
+
+
+def _is_not_made(observation):
+    """Whether the call was not made: by what is measured in the place of torch, or by the harness."""
+    declined = session.current.adopted is not None and observation.error is not None
+    return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
+
+
+def check(case, first=None):
+    """Fail unless the case does what the model of the release says; its (observation, verdict) otherwise.
+
+    first: the case that what is called was made for, if not for this one.
+    """
+    __tracebackhide__ = True
+    observation, verdict = judged(case)
+    event(", ".join(sorted(set(observation.served))) or "no path")
+    if verdict.status == FAILS:
+        raise _nonconformance(case, observation, verdict, first=first)
+    return observation, verdict
+
+
+def check_in_turn(cases):
+    """Check calls of which the first decides what is called: the others differ in their masks, or in sizes."""
+    __tracebackhide__ = True
+    first, *others = cases
+    with made_once():
+        check(first)
+        for case in others:
+            check(case, first)
+
+
+def _nonconformance(case, observation, verdict, more="", first=None):
+    return Nonconformance(explain(case, observation, verdict, session.current.setting, first) + more)
+
+
+def check_contents(case, number=2):
+    """Check the case with several contents: to draw a small structure costs as much as to run it."""
+    __tracebackhide__ = True
+    for step in range(number):
+        check(replace(case, seed=case.seed + step))
+
+
+def check_law(law, case):
+    """Check that what the law makes of the case agrees."""
+    __tracebackhide__ = True
+    check_twins(*map(session.current.release.adapt, law.twins(case)))
+
+
+def check_twins(one, other):
+    """Fail unless both calls conform and give the same result. Where one is known to deviate, both do as predicted."""
+    __tracebackhide__ = True
+    (first, verdict), (second, its_verdict) = check(one), check(other)
+    if verdict.deviations or its_verdict.deviations or first.error or second.error:
+        session.current.tally.count({(left_out.TWIN, "results"): 1})
+        return
+    session.current.tally.count({(left_out.COMPARED, "twins"): 1})
+    expected, got = _in_one_shape(one, first.outputs), _in_one_shape(other, second.outputs)
+    garbage = _in_one_shape(other, _garbage(other, second.outputs))
+    if getattr(other, "only", None) is not None:
+        expected = {name: array[other.only][None] for name, array in expected.items()}
+    for name in set(expected) & set(got):
+        for allowed in bounds(other, name):
+            arrays = (expected[name], got[name], 2 * allowed, garbage[name])
+            mismatch, _ = compare_arrays(name, *arrays, zero_is_exact=False)
+            if mismatch is None:
+                break
+        if mismatch:
+            more = f"\nExpected is what its twin gives:\n\n    {one!r}\n"
+            raise _nonconformance(other, second, Verdict(FAILS, (), (mismatch,)), more)
+
+
+def _in_one_shape(case, outputs):
+    """Results with the batch first, whatever the call returns."""
+    shaped = {"output": as_held(case, "query", outputs["output"])}
+    if "weights" in outputs:
+        shaped["weights"] = outputs["weights"] if case.batched else outputs["weights"][None]
+    return shaped
+
+
+def _garbage(case, outputs):
+    """garbage_rows, in the shapes of the results."""
+    return {
+        name: np.zeros(outputs[name].shape, bool) if rows is None else np.broadcast_to(rows, outputs[name].shape)
+        for name, rows in garbage_rows(case, outputs).items()
+    }
+
+
+def check_same_without_garbage(case):
+    """Fail unless what nobody may look at can be replaced by large numbers without changing a bit of the rest."""
+    __tracebackhide__ = True
+    outputs = []
+    for garbage in (False, True):
+        its_case = replace(case, garbage=garbage)
+        observation = _observed(its_case)
+        call = Call(its_case, session.current.release, observation.served)
+        if observation.error or ledger.applying(call, session.current.entries):
+            session.current.tally.count({(left_out.TWIN, "results"): 1})
+            return  # what such a call does is predicted, and compared, elsewhere
+        outputs.append(observation.outputs)
+    session.current.tally.add(case, observation, Verdict(CONFORMS))
+    for name, rows in _garbage(case, outputs[0]).items():
+        expected, got = (np.where(rows, 0, array[name]) for array in outputs)
+        if not np.array_equal(expected, got, equal_nan=True):
+            where = tuple(int(i) for i in np.argwhere(expected != got)[0])
+            what = f"{name} with large numbers where nobody may look"
+            mismatch = Mismatch(what, float(expected[where]), float(got[where]), where)
+            raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))

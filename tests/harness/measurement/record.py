@@ -1,0 +1,193 @@
+"""The record of a run: one JSON file, made of plain data that adds up."""
+
+import json
+import os
+import platform
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..deviations import ledger
+from ..judgement.left_out import COMPARED
+from ..judgement.verdict import NOT_APPLICABLE
+from ..modes.inductor import can_build
+from ..modes.vectors import extension
+from ..wrong_masks import ledger as wrong_masks_ledger
+from . import session
+
+SCHEMA = 2
+
+
+# Read by the suite or by what it stands on; shown in the header.
+ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
+
+
+PASSED, FAILED, HARNESS_ERROR, CRASH = "passed", "failed", "harness error", "crash"
+
+
+NOT_EXERCISED = "not exercised"
+
+
+LEAST_SHARE_OF_A_PATH = 0.01
+
+
+_CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
+
+
+def environment(run, profile, seed):
+    """What the run ran on."""
+    return {
+        "torch": torch.__version__,
+        "git": torch.version.git_version,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": run.device,
+        **_accelerator(run.release.device_type, run.device),
+        **({"import": run.imported} if run.imported else {}),
+        "cpu": extension(),
+        "threads": torch.get_num_threads(),
+        "compiler": can_build(),
+        "profile": profile,
+        "seed": seed,
+        **({"model": run.model} if run.model else {}),
+        **({"subject": run.adopted.name} if run.adopted else {}),
+        "ledger": len(run.entries) + len(run.wrong_masks),
+        "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    }
+
+
+def _accelerator(device_type, device):
+    """What a device says of itself, and on CUDA the library that serves part of the calls."""
+    try:
+        described = {"accelerator": getattr(torch, device_type).get_device_name(device)}
+    except Exception:  # a device can lack it in any way
+        return {}
+    return described | ({"cudnn": torch.backends.cudnn.version()} if device_type == "cuda" else {})
+
+
+def assemble(run, environment, tests, complete, seconds):
+    """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
+    counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed")
+    total = {name: Counter() for name in counted}
+    for test in tests.values():
+        for name, counter in total.items():
+            counter.update(test["tally"].get(name, {}))
+    return {
+        "schema": SCHEMA,
+        "complete": complete,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": _total(tests, "seconds"),
+        "cpu_seconds_in_torch": _total(tests, "seconds_in_torch"),
+        "environment": environment,
+        "outcomes": _sorted(Counter(test["outcome"] for test in tests.values())),
+        "statuses": _sorted(total["statuses"]),
+        "ledger": {
+            id: _entry(finding, total["deviations"][id], _modules(id, total["modules"]))
+            for id, finding in sorted(_findings(run, tests.values()).items())
+        },
+        "paths": _by_module(total["paths"], total["cases"]),
+        "ratios": _largest_ratios(tests.values()),
+        "margins": _sorted(total["margins"]),
+        "uncomputed": _sorted(total["uncomputed"]),
+        **_compared(total["left_out"]),
+        "tests": {id: _property(test) for id, test in sorted(tests.items())},
+    }
+
+
+def _compared(counter):
+    """{"compared": {unit: number}, "left_out": {reason: {unit: number}}}, see left_out.py."""
+    by_reason = {}
+    for key, number in sorted(counter.items()):
+        reason, unit = key.split(": ")
+        by_reason.setdefault(reason, {})[unit] = number
+    return {"compared": by_reason.pop(COMPARED, {}), "left_out": by_reason}
+
+
+def _property(test):
+    """What the record keeps of a test; paths and ratios are summed up by module."""
+    tally = {name: _sorted(test["tally"][name]) for name in ("statuses", "deviations") if name in test["tally"]}
+    seconds = {"seconds": test["tally"]["seconds"]} if "seconds" in test["tally"] else {}
+    return {"outcome": test["outcome"], "clauses": test["clauses"], **tally, **seconds, **_message(test)}
+
+
+def _sorted(counter):
+    """In an order that does not depend on what was drawn first."""
+    return dict(sorted(counter.items()))
+
+
+def _message(test):
+    return {"message": test["message"]} if test["message"] else {}
+
+
+def _total(tests, name):
+    return round(sum(test["tally"].get(name, 0) for test in tests.values()), 1)
+
+
+def _findings(run, tests):
+    """{ledger id: finding as a dict}"""
+    findings = {id: asdict(finding) for id, finding in run.findings.items()}
+    for test in tests:
+        findings |= test["tally"].get("findings", {})
+    return findings
+
+
+def _entry(finding, cases, modules):
+    if finding["status"] == session.PRESENT and finding["expected"] and not cases:
+        finding = finding | {"status": NOT_EXERCISED}
+    return finding | {"cases": cases, "modules": modules}
+
+
+def _modules(id, counter):
+    """{module: number of calls that show the entry of this id}"""
+    return {key.split(" ")[1]: number for key, number in sorted(counter.items()) if key.split(" ")[0] == id}
+
+
+def _by_module(paths, cases):
+    """{module: {"cases": number, path: number}}"""
+    modules = {module: {"cases": number} for module, number in sorted(cases.items())}
+    for key, number in sorted(paths.items()):
+        module, path = key.split(" ")
+        modules[module][path] = number
+    return modules
+
+
+def _largest_ratios(tests):
+    largest = {}
+    for test in tests:
+        for key, ratio in test["tally"].get("ratios", {}).items():
+            largest[key] = max(ratio, largest.get(key, 0.0))
+    return {key: round(ratio, 4) for key, ratio in sorted(largest.items())}
+
+
+def neglected_paths(record, reachable):
+    """The ("module path") pairs of `reachable` that served too few of the module's cases: an error of the suite."""
+    neglected = ["all: the subject declines every call"] if set(record["statuses"]) == {NOT_APPLICABLE} else []
+    for module, paths in sorted(reachable.items()):
+        seen = record["paths"].get(module, {"cases": 0})
+        if seen["cases"] >= _CASES_TO_JUDGE_SHARES_BY:
+            least = LEAST_SHARE_OF_A_PATH * seen["cases"]
+            neglected += [f"{module} {path}" for path in sorted(paths) if seen.get(path, 0) < least]
+    return neglected
+
+
+def write(record, path):
+    """Write the record, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def titles():
+    """{ledger id: entry}"""
+    return {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+
+
+def depends_on_cpu(id):
+    """Whether only some CPUs show the entry of this id."""
+    return not getattr(titles().get(id), "every_cpu", True)

@@ -1,0 +1,548 @@
+"""The longer of the statements that make a mode (modes.py): text that a report shows, and that runs.
+
+They find `module` in place, which may be a function, and define what is called instead of it. Where derivatives are
+taken forwards, arguments and results have a `tangent` each.
+"""
+
+_EACH = """\
+module = copy.deepcopy(module)
+for name, parameter in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    {}
+"""
+
+
+PARAMETRIZED = """\
+class Negated(torch.nn.Module):
+    def forward(self, values):  # to the bit, with a gradient that is not
+        return values - values.detach() - values.detach()
+
+    def right_inverse(self, values):
+        return -values
+
+""" + _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Negated())")
+
+
+PRUNED = _EACH.format(
+    """\
+learned = parameter.detach().clone()
+    parameter.data.mul_(2)
+    prune.identity(module.get_submodule(path), leaf)
+    parameter.data.copy_(learned)  # later"""
+)
+
+
+PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
+
+
+PRUNED_REFRESHED = f"""\
+{PRUNED}
+
+def refreshed(*given, **options):
+    for part in module.modules():
+        if isinstance(part, torch.nn.MultiheadAttention):
+            part.out_proj(part.out_proj.weight_orig.new_zeros(part.embed_dim))
+    return module(*given, **options)
+"""
+
+
+OWN_CLASSES = """\
+module = copy.deepcopy(module)
+for part in module.modules():
+    is_stack = isinstance(part, (torch.nn.TransformerEncoder, torch.nn.TransformerDecoder))
+    base = torch.nn.Module if is_stack else type(part)
+    part.__class__ = type("Own", (base,), {"forward": type(part).forward})
+"""
+
+
+THREADS = """\
+def threaded(*given, **options):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 2)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.set_num_threads(threads)
+"""
+
+
+DEFAULT_DTYPE = """\
+def typed(*given, **options):
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.set_default_dtype(former)
+"""
+
+
+DETERMINISTIC = """\
+def determined(*given, **options):
+    torch.use_deterministic_algorithms(True)  # which fill with NaN what would hold anything (from 2.2)
+    try:
+        return module(*given, **options)
+    finally:
+        torch.use_deterministic_algorithms(False)
+"""
+
+
+_VMAP = """\
+def twice(*given, **options):
+    def pair(tensor):  # with other contents: other rows, that what hides one hides another
+        other = tensor.roll(1, -2) if tensor.ndim > 1 and tensor.shape[-2] > 1 else tensor.roll(1)
+        return torch.stack([other, tensor], {axis})
+
+    def once(mapped, sequences):
+        results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
+        return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    mapped = {{name: pair(value) for name, value in options.items() if {is_mapped}}}
+    others = {{name: value for name, value in options.items() if name not in mapped}}
+    sequences = {{id(tensor): {sequence} for tensor in given}}  # self-attention is told by identity
+    results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(mapped, sequences)
+    return tuple(result[1] for result in results) if type(results) is tuple else results[1]
+"""
+
+
+_IS_TENSOR = "isinstance(value, torch.Tensor)"
+
+
+_OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "axis": 0}
+
+
+VMAP = _VMAP.format(is_mapped=_IS_TENSOR, **_OF_SEQUENCES)
+
+
+VMAP_OF_SEQUENCES = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name", **_OF_SEQUENCES)
+
+
+VMAP_OF_MASKS = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, axis=-1)
+
+
+_COMPILED = """\
+torch._dynamo.reset()
+function = torch.compile(module, OPTIONS)
+
+def compiled(*given, **options):
+    tensors = {id(value): value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)}
+
+    def elsewhere(tensor, is_causal):
+        memory = tensor.detach().as_strided((tensor.untyped_storage().nbytes() // tensor.element_size(),), (1,), 0)
+        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
+        other = tensor.new_empty(0).set_(memory.flip(0).untyped_storage(), *place)
+        if is_causal and tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1] and 0 not in tensor.stride():
+            other.copy_(torch.full_like(other, float("-inf")).triu(1))
+        return other.requires_grad_(tensor.requires_grad)
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        for is_causal in (True, False):  # it must not be compiled for what its first tensors hold
+            with torch.inference_mode(False):
+                its = {key: elsewhere(tensor, is_causal) for key, tensor in tensors.items()}
+            others = {name: its.get(id(value), value) for name, value in options.items()}
+            try:
+                function(*(its[id(tensor)] for tensor in given), **others)
+            except Exception:  # of contents that a hint denies, say: what is judged is the call that comes after
+                pass
+    return function(*given, **options)
+"""
+
+
+def compiled(options):
+    """Statements that compile, with these arguments, and call what comes out with other contents before."""
+    return _COMPILED.replace("OPTIONS", options)
+
+
+EXPORT = """\
+class Call(torch.nn.Module):
+    def forward(self, *given, **options):
+        return module(*given, **options)
+
+programs = []
+
+def exported(*given, **options):
+    if not programs:
+        what = module if isinstance(module, torch.nn.Module) else Call()
+        programs.append(torch.export.export(what, given, options, strict=False).module())
+    return programs[0](*given, **options)
+"""
+
+
+EXPORT_DECOMPOSED = EXPORT.replace(".module())", ".run_decompositions().module())")
+
+
+EXPORT_STRICT = "torch._dynamo.reset()\n" + EXPORT.replace("strict=False", "strict=True")
+
+
+EXPORT_DYNAMIC = """\
+def dynamic(*given, **options):
+    arguments = inspect.signature(module.forward).bind(*given, **options).arguments
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    sizes = {name: {axis: torch.export.Dim.AUTO for axis in range(tensor.ndim)} for name, tensor in tensors.items()}
+    shapes = {name: sizes.get(name) for name in arguments}
+    return torch.export.export(module, given, options, dynamic_shapes=shapes, strict=False).module()
+
+programs = []
+
+def exported(*given, **options):
+    if not programs:
+        programs.append(dynamic(*given, **options))
+    return programs[0](*given, **options)
+"""
+
+
+EXPORT_IN_ORDER = EXPORT_DYNAMIC.replace(
+    "    if not programs:\n",
+    "    names = inspect.signature(module.forward).parameters\n"
+    "    options = {name: options[name] for name in names if name in options}\n"
+    "    if not programs:\n",
+)
+
+
+# What warnings begin with that a caller may want to silence, by what they speak of.
+MESSAGES = {
+    "conversion": "Converting mask without torch.bool dtype to bool",
+    "prototype": "The PyTorch API of nested tensors is in prototype stage",
+}
+
+
+def silenced(message, called="module"):
+    """Text of the call that ignores a warning which begins so."""
+    return f"""\
+def silenced(*given, **options):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="{message}")
+        return {called}(*given, **options)
+"""
+
+
+_OPTIMIZED = """\
+def optimized(function, *given, **options):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        try:
+            function(*given, **options)  # of this call TorchScript makes a profile, and of that what serves the next
+        except Exception:  # what is judged is the call that comes after
+            pass
+    return function(*given, **options)
+
+"""
+
+
+SCRIPTED = (
+    _OPTIMIZED
+    + """\
+scripts = []
+
+def scripted(*given, **options):
+    if not scripts:
+        scripts.append(torch.jit.script(module))
+    return optimized(scripts[0], *given, **options)
+"""
+)
+
+
+_TRACED = (
+    _OPTIMIZED
+    + """\
+def traced(*given, **options):
+    sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
+    masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+
+    class Call(torch.nn.Module):
+        def forward(self, *tensors):
+            its = dict(zip(map(id, sequences), tensors))
+            moved = {**options, **dict(zip(masks, tensors[len(sequences) :]))}
+            results = module(*(its[id(tensor)] for tensor in given), **moved)
+            return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    call = Call()
+    call.module = module
+    is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
+
+    def other(name, mask):  # no choice may depend on what it is traced with
+        result = torch.full_like(mask, is_kept)
+        hidden = not is_kept if mask.dtype is torch.bool else float("-inf")
+        OTHERWISE
+        return result.requires_grad_(mask.requires_grad)
+
+    others = [other(name, mask) for name, mask in masks.items()]
+    with torch.random.fork_rng(devices=[]):
+        call = torch.jit.trace(call.train(module.training), (*sequences, *others), check_trace=False)
+    return optimized(call, *sequences, *masks.values())
+"""
+)
+
+
+TRACED = _TRACED.replace(
+    '        hidden = not is_kept if mask.dtype is torch.bool else float("-inf")\n        OTHERWISE\n', ""
+)
+
+
+TRACED_HIDING = _TRACED.replace(
+    "OTHERWISE",
+    "if mask.ndim > 1:  # the first key from all but the last query, or sample\n"
+    "            result[:-1, ..., :1] = hidden",
+)
+
+
+TRACED_CAUSAL = _TRACED.replace(
+    "OTHERWISE",
+    'if "padding" not in name and mask.ndim == 2 and mask.shape[0] == mask.shape[1]:\n'
+    "            result.masked_fill_(torch.ones_like(mask, dtype=torch.bool).triu(1), hidden)",
+)
+
+
+REUSED = """\
+def reused(*given, **options):
+    parameters = getattr(module, "parameters", tuple)()
+    tensors = [tensor for tensor in (*given, *options.values(), *parameters) if isinstance(tensor, torch.Tensor)]
+    writable = {id(tensor): tensor for tensor in tensors if 0 not in tensor.stride()}
+    contents = {key: tensor.detach().clone() for key, tensor in writable.items()}
+
+    def write(change):
+        for key, tensor in writable.items():
+            tensor.data.copy_(change(contents[key]))  # which no version of a tensor counts
+
+    def causal(content):
+        is_square = content.ndim == 2 and content.shape[0] == content.shape[1]
+        return content.new_full(content.shape, float("-inf")).triu(1) if is_square else content
+
+    def call_before(trains, options):
+        module.train(trains) if hasattr(module, "train") else None
+        try:
+            module(*given, **options)
+        except Exception:  # of a call without its masks, say: what is judged is the call that comes after
+            pass
+
+    training = getattr(module, "training", None)
+    plain = {name: value for name, value in options.items() if not isinstance(value, torch.Tensor)}
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        write(causal)
+        with torch.set_grad_enabled(not torch.is_grad_enabled()):
+            call_before(not training, options)
+        write(lambda content: content.flip(-1) if content.ndim else content)
+        call_before(training, options)
+        write(lambda content: content)
+        call_before(training, plain)
+    return module(*given, **options)
+"""
+
+
+FAKE = """\
+def faked(*given, **options):
+    def described(results):
+        results = results if type(results) is tuple else (results,)
+        return [(result.shape, result.dtype, result.device) for result in results if result is not None]
+
+    is_module = isinstance(module, torch.nn.Module)
+    parameters = dict(module.named_parameters()) if is_module else {}
+    with FakeTensorMode() as fakes:
+        tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
+        its = {id(tensor): fakes.from_tensor(tensor) for tensor in (*tensors, *parameters.values())}
+        values = {name: its[id(tensor)] for name, tensor in parameters.items()}
+        others = {name: its.get(id(value), value) for name, value in options.items()}
+        sequences = tuple(its[id(tensor)] for tensor in given)
+        if is_module:
+            fake = torch.func.functional_call(module, values, sequences, others)
+        else:
+            fake = module(*sequences, **others)
+    results = module(*given, **options)
+    assert described(fake) == described(results), f"{described(fake)} is not {described(results)}"
+    return results
+"""
+
+
+_BIASED = """\
+from torch.nn.attention import bias
+
+def biased(*given, **options):
+    L, S = given[0].shape[-2], given[-1].shape[-2]
+    attn_mask, is_causal = options.get("attn_mask"), options.get("is_causal", False)
+    if CONDITION:
+        options = {**options, "attn_mask": bias.BIAS(L, S)}
+        options.pop("is_causal", None)
+    return module(*given, **options)
+"""
+
+
+UPPER_LEFT = _BIASED.replace("BIAS", "causal_upper_left").replace("CONDITION", "is_causal")
+
+
+LOWER_RIGHT = _BIASED.replace("BIAS", "causal_lower_right").replace(
+    "CONDITION",
+    "(is_causal if L == S else attn_mask is not None and attn_mask.shape == (L, S)\n"
+    "            and (attn_mask == torch.ones_like(attn_mask).tril(S - L)).all())",
+)
+
+
+_DIFFERENTIATED = """\
+def differentiated(*given, **options):
+    sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
+    tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+    parameters = dict(getattr(module, "named_parameters", dict)())
+    everything = {**sequences, **tensors, **parameters}
+    moving = {name: tensor for name, tensor in everything.items() if tensor.requires_grad}
+
+    def call(moved):
+        its = {**everything, **moved}
+        sequences = tuple(its[id(tensor)] for tensor in given)
+        others = {**options, **{name: its[name] for name in tensors}}
+        if parameters:
+            results = torch.func.functional_call(module, {name: its[name] for name in parameters}, sequences, others)
+        else:
+            results = module(*sequences, **others)
+        results = results if type(results) is tuple else (results,)
+        return tuple(result for result in results if result is not None)
+
+    class Differentiated(torch.autograd.Function):
+        @staticmethod
+        def forward(context, *values):
+            moved = dict(zip(moving, values))
+            FORWARD
+            return results
+
+        @staticmethod
+        def backward(context, *cotangents):
+            BACKWARD
+
+    if not moving or not torch.is_grad_enabled():
+        return module(*given, **options)
+    results = Differentiated.apply(*moving.values())
+    return results if len(results) > 1 else results[0]
+"""
+
+
+def _differentiated(forward, backward):
+    """Statements after which autograd goes back through a module by a transformation of torch.func."""
+    return _DIFFERENTIATED.replace("FORWARD", forward).replace("BACKWARD", backward)
+
+
+JVP = """\
+def differentiated(*given, **options):
+    parameters = dict(getattr(module, "named_parameters", dict)())
+    everything = {id(value): value for value in (*given, *options.values(), *parameters.values())}
+    moving = {key: value.detach() for key, value in everything.items() if hasattr(value, "tangent")}
+
+    def call(moved):
+        def its(value):  # self-attention is told by identity
+            return moved.get(id(value), value)
+
+        tensors = tuple(its(tensor) for tensor in given)
+        others = {name: its(value) for name, value in options.items()}
+        if parameters:
+            values = {name: its(parameter) for name, parameter in parameters.items()}
+            results = torch.func.functional_call(module, values, tensors, others)
+        else:
+            results = module(*tensors, **others)
+        results = results if type(results) is tuple else (results,)
+        return tuple(result for result in results if result is not None)
+
+    if not moving:
+        return module(*given, **options)
+    tangents = {key: everything[key].tangent for key in moving}
+    results, tangents = torch.func.jvp(call, (moving,), (tangents,))
+    for result, tangent in zip(results, tangents):
+        result.tangent = tangent
+    return results if len(results) > 1 else results[0]
+"""
+
+
+VJP = _differentiated(
+    "results, context.pull = torch.func.vjp(call, moved)",
+    "return tuple(context.pull(cotangents)[0][name] for name in moving)",
+)
+
+
+JACREV = _differentiated(
+    "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
+    "pairs = list(zip(cotangents, context.jacobians))\n"
+    "\n"
+    "            def pulled(name):\n"
+    "                return sum(torch.tensordot(by, of[name].to(by), by.ndim) for by, of in pairs)\n"
+    "\n"
+    "            return tuple(map(pulled, moving))",
+)
+
+
+BATCHED_GRADIENTS = _differentiated(
+    "context.leaves = [value.detach().requires_grad_() for value in values]\n"
+    "            with torch.enable_grad():\n"
+    "                context.results = call(dict(zip(moving, context.leaves)))\n"
+    "            results = tuple(result.detach() for result in context.results)",
+    "known = [result for result in context.results if result.requires_grad]\n"
+    "            cotangents = [by for by, result in zip(cotangents, context.results) if result.requires_grad]\n"
+    "            batches = [torch.stack([torch.zeros_like(by), by]) for by in cotangents]\n"
+    "            if not known:\n"
+    "                return (None,) * len(moving)\n"
+    '            how = {"is_grads_batched": True, "allow_unused": True}\n'
+    "            pairs = torch.autograd.grad(known, context.leaves, batches, **how)\n"
+    "            return tuple(None if pair is None else pair[1] for pair in pairs)",
+)
+
+
+_PACKED = """\
+def packed(*given, **options):
+    size, padding = given[0].shape[-2], None
+    if isinstance(module, torch.nn.Module):
+        padding = options.TAKE("key_padding_mask", options.TAKE("src_key_padding_mask", None))
+    elif "attn_mask" in options and options["attn_mask"].ndim == given[0].ndim:
+        padding = ~options.pop("attn_mask").flatten(1)
+
+    def lengths(tensor):
+        is_padded = padding is not None and padding.shape[-1] == tensor.shape[-2]
+        return (~padding).sum(-1).tolist() if is_padded else [tensor.shape[-2]] * len(tensor)
+
+    def nested(tensor):
+        samples = [sample[..., :length, :] for sample, length in zip(tensor, lengths(tensor))]
+        return NEST
+
+    def padded(result):
+        if not result.is_nested:  # weights, as wide as the longest sample
+            missing = size - result.shape[-1]
+            return torch.nn.functional.pad(result, (0, missing, 0, missing))
+        samples = UNNEST
+        return torch.stack([torch.nn.functional.pad(sample, (0, 0, 0, size - sample.shape[-2])) for sample in samples])
+
+    its = {id(tensor): nested(tensor) for tensor in given}  # self-attention is told by identity
+    results = module(*(its[id(tensor)] for tensor in given), **options)
+    if type(results) is tuple:
+        return tuple(None if result is None else padded(result) for result in results)
+    return padded(results)
+"""
+
+
+def _packed(nest, unnest, take="pop"):
+    """Statements after which a module is given its samples as a nested tensor, without their mask or beside it."""
+    return _PACKED.replace("UNNEST", unnest).replace("NEST", nest).replace("TAKE", take)
+
+
+STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
+
+
+BESIDE_PADDING = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()", take="get")
+
+
+JAGGED = _packed(  # sequences come first in it
+    "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
+    ".transpose(1, -2)",
+    "[\n"
+    "            sample.transpose(0, -2)\n"
+    "            for sample in result.transpose(1, -2).values().split(lengths(given[0]))\n"
+    "        ]",
+)
+
+
+# Where not the sequences are of different lengths, but of them the samples have different numbers.
+JAGGED_BATCH = """\
+def packed(*given, **options):
+    its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]
+    return module(*its, **options).values()
+"""
+
+
+LOWER_RIGHT_SILENCED = f"""\
+{LOWER_RIGHT}
+{silenced("Lower right causal bias", "biased")}"""

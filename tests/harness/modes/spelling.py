@@ -1,0 +1,124 @@
+"""The text of a case, read back. It is parsed, never evaluated: it may stand in a record that somebody else wrote."""
+
+import ast
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import get_args, get_origin
+
+from ..cases.case import AUTOGRAD, Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding
+from ..cases.dtypes import PRECISIONS
+from ..cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
+from ..cases.square_mask import DEVICES
+from ..command_line import BadInput
+from .modes import BY_ID
+
+_KINDS = (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
+
+
+_KINDS = {kind.__name__: kind for kind in _KINDS}
+
+
+_LONGEST = 10_000  # characters; no case comes near
+
+
+# The values that exist, of fields of text.
+_CHOICES = {
+    "dtype": tuple(PRECISIONS),
+    "given_dtype": tuple(PRECISIONS),
+    "given_device": DEVICES,
+    "default_device": DEVICES,
+    "autograd": (*AUTOGRAD, "one_input"),
+    "layout": LAYOUTS,
+    "nonfinite": ("", "nan", "inf"),
+    "mode": tuple(BY_ID),
+    "broadcast": ("", "L", "S", "1-D", "0-D"),
+    "attention": ("self", "copies", "cross", "distinct"),
+    "module": (
+        *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
+        "Transformer",
+    ),
+    "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+    "form": ("bool", "float"),
+    "values": VALUES,
+    "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
+}
+
+
+_OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
+
+
+_AT_LEAST_ONE = ("num_heads", "head_dim", "D", "kv_heads", "num_layers")
+
+
+def parse(text):
+    """The case whose repr `text` is. Raises BadInput, in one line that names the field, where it is none."""
+    if len(text) > _LONGEST:
+        raise BadInput(f"not a case: {len(text):,} characters")
+    try:
+        case = _value(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # what ast.parse raises for odd texts
+        raise BadInput(f"not a case: {text[:200]!r} ({type(error).__name__})") from None
+    if not isinstance(case, Case):
+        raise BadInput(f"not a case, such as MultiHead(...): {text[:200]!r}")
+    return case
+
+
+def _value(node):
+    """The value of an expression: a literal, or a dataclass of _KINDS that is made of such."""
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    kind = _KINDS.get(getattr(node.func, "id", None))
+    if kind is None:
+        raise BadInput(f"{ast.unparse(node.func)[:200]}: not one of {', '.join(_KINDS)}")
+    if node.args or any(given.arg is None for given in node.keywords):
+        raise BadInput(f"{kind.__name__}: takes named fields, as in {kind.__name__}(seed=1)")
+    its_fields = {field.name: field for field in fields(kind)}
+    made = {}
+    for given in node.keywords:
+        if given.arg not in its_fields:
+            raise BadInput(f"{kind.__name__} has no field {given.arg}; it has {', '.join(its_fields)}")
+        made[given.arg] = _value(given.value)
+        _check(its_fields[given.arg], made[given.arg])
+    return kind(**made)
+
+
+def _check(field, value):
+    """Raise BadInput unless the field can have the value."""
+    name, shown = field.name, repr(value)[:200]
+    is_text = field.type is str or isinstance(value, str)
+    if is_text and name in _CHOICES and value not in _CHOICES[name]:
+        raise BadInput(f"{name}={shown}: not one of {', '.join(map(repr, _CHOICES[name]))}")
+    if not _fits(value, field.type):
+        raise BadInput(f"{name}={shown}: not of type {getattr(field.type, '__name__', field.type)}")
+    least = int(name in _AT_LEAST_ONE)
+    sizes = value if isinstance(value, tuple) else (value,)
+    if any(type(size) is int and size < least for size in sizes if field.type is not float):
+        raise BadInput(f"{name}={shown}: less than {least}")
+    known = _OF_PADDING if is_padding(name) else _OF_ATTENTION
+    if type(value) is Mask and value.pattern not in known:
+        raise BadInput(f"{name}: pattern={value.pattern!r}: not one of {', '.join(map(repr, sorted(known)))}")
+
+
+def _fits(value, kind):
+    """True if the value is of this type, as a field of a dataclass is annotated."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(kind)[0]) for part in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind if kind in (int, bool, str, NoneType) else isinstance(value, kind)
+
+
+def shortest_repr(case):
+    """The case's repr without the fields that are at their default."""
+    given = {
+        field.name: getattr(case, field.name)
+        for field in fields(case)
+        if getattr(case, field.name) != field.default or field.name == "module"
+    }
+    return f"{type(case).__name__}({', '.join(f'{name}={_short(value)}' for name, value in given.items())})"
+
+
+def _short(value):
+    return shortest_repr(value) if hasattr(value, "pattern") else repr(value)

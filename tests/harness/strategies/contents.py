@@ -1,0 +1,85 @@
+"""Calls with special contents: garbage, NaN, dropout, and those of which a law speaks."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from ..cases.case import UNRECORDED, drops
+from ..contents.arrays import nonfinite_positions
+from ..modes.modes import MODES
+from .basics import WITHOUT_GRADIENT, evenly, mixed
+from .by_mode import cases_in
+from .modules import any_cases, cases_of, module_cases
+from .multi_head import multi_head_cases
+from .sdpa import scaled_dot_product_cases
+
+
+def cases_under(release, law):
+    """Calls of which the law speaks."""
+    if release.adopted:
+        return any_cases(release)
+    modules = [
+        m for m in law.modules if m != "scaled_dot_product_attention" or release.has_scaled_dot_product_attention
+    ]
+    cases = st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
+    return cases.map(lambda case: replace(case, dropout=0.0) if drops(case) else case)  # twins may drop differently
+
+
+def garbage_cases(release, dropout=0.0):
+    """Calls with garbage where nobody may look: beside a mask that hides whole keys."""
+
+    def with_garbage(case):
+        training = {"training": bool(dropout)} if hasattr(case, "training") else {}
+        return release.adapt(replace(case, garbage=True, dropout=dropout, **training))
+
+    return any_cases(release).map(with_garbage)
+
+
+def nonfinite_cases(release):
+    """Calls with NaN or inf where nobody may look, which are only computed: nothing is differentiated."""
+
+    def without_finite(drawn):
+        case, nonfinite = drawn
+        autograd = case.autograd if case.autograd in WITHOUT_GRADIENT else "no_grad"
+        case = replace(case, garbage=False, nonfinite=nonfinite, autograd=autograd, dropout=0.0)
+        return release.adapt(case)
+
+    cases = any_cases(release)
+    if not release.adopted:
+        cases = mixed(cases, module_cases(release, inferring=(True,)))
+    return st.tuples(cases, evenly(("nan", "nan", "inf"))).map(without_finite).filter(nonfinite_positions)
+
+
+_BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]
+
+
+_DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
+
+
+def shows_dropped_weights(release):
+    """Whether what is measured can be asked for the weights of each head under dropout."""
+    return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
+
+
+def dropout_cases(release):
+    """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
+    return multi_head_cases(release).map(lambda case: replace(case, training=True, **_DROPPED))
+
+
+def all_dropped_cases(release):
+    """Calls of the function, with a mask or a causal bias, and of nn.MultiheadAttention that drop every weight."""
+    kinds = [multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))]
+    if release.has_scaled_dot_product_attention and not release.adopted:
+        kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
+    return st.one_of(kinds).map(lambda case: replace(case, dropout=1.0))
+
+
+def nan_query_cases(release, module):
+    """Calls of scaled_dot_product_attention, or of nn.MultiheadAttention with queries of their own, one of them NaN."""
+    own = {} if module == "scaled_dot_product_attention" else {"attention": "distinct"}
+    changes = {"nan_query": True, "garbage": False, **own}
+
+    def with_nan(case):
+        return replace(case, autograd=case.autograd if case.autograd in UNRECORDED else "no_grad", **changes)
+
+    return cases_of(release, module, inference=True).map(with_nan)

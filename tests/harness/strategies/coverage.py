@@ -1,0 +1,186 @@
+"""Every kind of mask on every path, at least once in each mode: what is drawn without an aim misses the rare ones.
+
+A kind is a form and a role, such as "bool key_padding_mask", a hint, "is_causal", or "weights of each head", which show
+what is hidden. A path is one of paths.py, "nested", or "detection": a stack looks whether its mask is causal, or
+whether padding comes last.
+"""
+
+from dataclasses import replace
+from itertools import product
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from ..cases.masks import Mask
+from ..contents.packing import NESTED
+from ..deviations.facts import mask_names
+from ..deviations.paths import (
+    asks_for_alignment,
+    asks_whether_causal,
+    attention_blocks,
+    is_compiled_whole,
+    path_of_each_block,
+    source_of,
+    takes_nested_path,
+)
+from ..modes.modes import FUNCTIONAL, MODULES, SDPA
+from .basics import one_of
+from .by_mode import adapted, suits
+from .masks import attention_mask, padding_mask
+from .modules import cases_of
+
+_CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
+
+
+_WEIGHTS = "weights of each head"
+
+
+KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")), _WEIGHTS)
+
+
+# Where a path is looked for: in what is least that has it, for some modes take long. Stacks come last.
+_PLACES = {
+    "native_layer": ("TransformerEncoderLayer",),
+    "nested": ("TransformerEncoder",),
+    "native_mha": ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
+    "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", *[SDPA] * 3),
+    "explicit": ("MultiheadAttention", FUNCTIONAL),
+    "detection": ("TransformerEncoder", "TransformerDecoder"),
+}
+
+
+_STACKS = ("TransformerEncoder", "TransformerDecoder")
+
+
+def combinations_of(case, release):
+    """{(path, kind)} that the call meets."""
+    paths = {"sdpa": "sdpa"} if isinstance(case, ScaledDotProduct) else path_of_each_block(case, release)
+    packs = takes_nested_path(case, release)
+    its = {block: "nested" if packs and source_of(block) == "src" else path for block, path in paths.items()}
+    found = {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
+    return found | {("detection", kind) for kind in _detected(case, its, release)}
+
+
+def _detected(case, blocks, release):
+    """The kinds of mask that a stack looks at, to go by what it sees."""
+    if not isinstance(case, Transformer):
+        return
+    for block in blocks:
+        if asks_whether_causal(case, release, block):
+            yield f"{getattr(case, mask_names(case, block)[0]).form} {_ATTENTION}"
+    if case.src_key_padding_mask and not case.src_mask and asks_for_alignment(case, release):
+        yield f"{case.src_key_padding_mask.form} {_PADDING}"
+
+
+def _kinds(case, block):
+    masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # the function takes no padding
+    kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
+    tells = getattr(case, "need_weights", False) and not case.average_attn_weights
+    return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
+
+
+def _hint_name(case, block):
+    return f"{source_of(block)}_{_CAUSAL}" if isinstance(case, Transformer) else _CAUSAL
+
+
+def aims(release, mode):
+    """{path: {kind: places, as (module, whether in inference)}} of all that the mode can meet in this release."""
+    if mode.family in (NESTED, "causal_upper_left") or mode.id == "jagged_batch":
+        return {}  # they say in their own way what is hidden, and have few paths
+    found = {}
+    for path, kind in product(_PLACES, KINDS):
+        if path == "detection" and (mode.builds or mode.id == "compiled_fullgraph"):
+            continue  # what is built is compiled before, and takes four seconds; what has to be whole is refused
+        asked = [
+            (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
+        ]
+        its = [place for place in asked if _meets(path, kind, place, release, mode)]
+        dear = (*_STACKS, "TransformerDecoderLayer") if mode.serves == "sizes" else _STACKS  # with those, 3 s
+        its = [place for place in its if place[0] not in dear] or its
+        if mode.builds or mode.id == "compiled_fullgraph":  # in the first place alone, which takes least
+            its = its[:1]
+        if its:
+            found.setdefault(path, {})[kind] = its
+    return found
+
+
+def _meets(path, kind, place, release, mode):
+    """Whether the least call of the place does, with a mask of the kind."""
+    case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
+    case = _opened(path, case, release)
+    return release.offers(case) and (path, kind) in combinations_of(case, release)
+
+
+def _opened(path, case, release):
+    """The case as the path can serve it: what is compiled as a whole cannot look where padding is, so it must not."""
+    if path == "nested" and is_compiled_whole(case, release):
+        return replace(case, mask_check=False)
+    return case
+
+
+def _is_asked(module, mode):
+    return (module if module in (FUNCTIONAL, SDPA) else MODULES) in mode.calls
+
+
+def _least(module, inferring, need_weights):
+    """A call of the module that may go one way or the other; the function has but one."""
+    if module == SDPA:
+        return ScaledDotProduct(L=2, S=2)
+    sizes = {"num_heads": 2, "head_dim": 2, "S": 2, "training": not inferring}
+    if module in ("MultiheadAttention", FUNCTIONAL):
+        is_functional = module == FUNCTIONAL
+        return MultiHead(L=2, attention="self", need_weights=need_weights, functional=is_functional, **sizes)
+    masks = {"tgt_mask": Mask()} if module == "TransformerDecoder" else {}  # at which, compiled, its graph breaks
+    return Transformer(module=module, T=2, **masks, **sizes)
+
+
+def _with(kind, case, mask):
+    """The case with a mask of this kind, made of `mask` and put wherever the case takes one, or with such a hint."""
+    if isinstance(case, ScaledDotProduct):
+        return _function_with(kind, case, mask)
+    if kind == _WEIGHTS:
+        return replace(case, need_weights=True, average_attn_weights=False) if isinstance(case, MultiHead) else case
+    form, _, role = kind.partition(" ")
+    changes = {}
+    for block in attention_blocks(case):
+        (attn_mask, padding), hint = mask_names(case, block), _hint_name(case, block)
+        if kind == _CAUSAL:
+            changes |= {attn_mask: Mask(mask.form, "causal"), hint: True}
+        elif role == _PADDING:
+            changes[padding] = _of_form(mask, form)
+        else:
+            changes |= {attn_mask: _of_form(mask, form), hint: False if hint == _CAUSAL else None}
+    return replace(case, **changes)
+
+
+def _function_with(kind, case, mask):
+    form, _, role = kind.partition(" ")
+    if kind == _CAUSAL:
+        return replace(case, is_causal=True, attn_mask=None, mask_batch=(), broadcast="")
+    if role == _PADDING or kind == _WEIGHTS:
+        return case
+    return replace(case, is_causal=False, attn_mask=_of_form(replace(mask, per_head=False), form))
+
+
+def _of_form(mask, form):
+    if form == "bool":
+        return replace(mask, form=form, values="inf", dtype=None)
+    return replace(mask, form=form)
+
+
+@st.composite
+def aimed(draw, release, mode, path, kind, places):
+    """Calls in one of the places that meet the kind on the path, and can show it."""
+    case = draw(cases_of(release, *one_of(draw, *places)))
+    mask = padding_mask(draw, release, 0) if kind.endswith(_PADDING) else attention_mask(draw, release, 0)
+    case = _opened(path, adapted(_with(kind, case, mask), mode), release)
+    assume((path, kind) in combinations_of(case, release) and suits(case, mode) and _can_show(case))
+    return case
+
+
+def _can_show(case):
+    """Whether there is something to choose from, and to hide."""
+    sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
+    hides = getattr(case, _CAUSAL, False) or any(mask.pattern != "none" for mask in masks_of(case).values())
+    return min(sizes) > 1 and hides

@@ -1,0 +1,54 @@
+"""Calls of any module, each in all its settings."""
+
+from hypothesis import strategies as st
+
+from ..cases.case import SquareSubsequentMask
+from .basics import mixed
+from .multi_head import multi_head_cases
+from .sdpa import scaled_dot_product_cases
+from .square_mask import square_mask_cases
+from .transformer import transformer_cases
+
+MODULES = (
+    "MultiheadAttention",
+    "multi_head_attention_forward",
+    "TransformerEncoderLayer",
+    "TransformerEncoder",
+    "TransformerDecoderLayer",
+    "TransformerDecoder",
+    "Transformer",
+)
+
+
+def cases_of(release, module, inference=False):
+    """Calls of the module or function of that name."""
+    if module == SquareSubsequentMask.module:
+        return square_mask_cases(release)
+    if module == "scaled_dot_product_attention":
+        return scaled_dot_product_cases(release, inference)
+    if module == "MultiheadAttention":
+        return multi_head_cases(release, inference=inference)
+    if module == "multi_head_attention_forward":
+        return multi_head_cases(release, functional=True)
+    return transformer_cases(release, module, inference=inference)
+
+
+WITH_PARAMETERS = [module for module in MODULES if module != "multi_head_attention_forward"]
+
+
+LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer")
+
+
+def module_cases(release, modules=WITH_PARAMETERS, inferring=(False, True)):
+    """Calls of any module, or of these, in either way or in this one."""
+    return st.one_of([cases_of(release, module, inference) for module in modules for inference in inferring])
+
+
+def any_cases(release):
+    """Calls of any of them."""
+    if release.adopted:
+        return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
+    kinds = [*[module_cases(release)] * 6, cases_of(release, "multi_head_attention_forward")]
+    if release.has_scaled_dot_product_attention:
+        kinds += [scaled_dot_product_cases(release)] * 2
+    return mixed(*kinds)

@@ -1,0 +1,66 @@
+"""Calls of nn.MultiheadAttention and of F.multi_head_attention_forward."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from ..cases.case import AUTOGRAD, UNRECORDED, MultiHead
+from .basics import (
+    DROPOUTS,
+    LENGTHS,
+    LENGTHS_OF_NATIVE_PATHS,
+    SAMPLES,
+    coincidences,
+    common,
+    evenly,
+    heads,
+    lengths,
+    one_of,
+    small_if_long,
+    variations,
+    without_contradictions,
+)
+from .masks import attention_mask, hint, padding_mask
+
+
+@st.composite
+def multi_head_cases(draw, release, inference=False, functional=False):
+    """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward; `inference` as one infers."""
+    attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
+    own = LENGTHS_OF_NATIVE_PATHS if inference and attention == "self" else LENGTHS
+    L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *own),) * 2
+    attn_mask, key_padding_mask = attention_mask(draw, release), padding_mask(draw, release)
+    case = MultiHead(
+        **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
+        **heads(draw, inference),
+        N=draw(evenly(SAMPLES)),
+        L=L,
+        S=S,
+        attention=attention,
+        attn_mask=attn_mask,
+        key_padding_mask=key_padding_mask,
+        is_causal=bool(release.has_causal_hints and hint(draw, attn_mask)),
+        functional=functional,
+        **draw(_WEIGHTS),
+    )
+    options = [{"dropout": 0.5}, {"bias": False}, {"add_bias_kv": True}, {"add_zero_attn": True}]
+    if not inference and release.shows_dropout:
+        options += DROPOUTS
+    options += [{"fast_path": False}] if release.has_fast_path_switch else []
+    if attention == "distinct":
+        options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 3
+    if functional:
+        options += [{"static": True}] * 2
+    if not inference:
+        options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
+    options += coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
+    chosen = variations(draw, *options)
+    return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
+
+
+_ATTENTIONS = ("self", "copies", "cross", "distinct")
+
+
+_WEIGHTS = st.sampled_from(
+    [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
+)

@@ -1,0 +1,50 @@
+"""Calls in turn: what a mode makes for the first serves the others, which hide otherwise, or are of other sizes."""
+
+from dataclasses import replace
+from itertools import product
+
+from hypothesis import strategies as st
+
+from ..cases.case import is_padding, masks_of
+from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES
+from .basics import evenly, one_of
+from .by_mode import suits
+
+
+@st.composite
+def call_sequences(draw, cases, mode):
+    """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
+    case = draw(cases)
+    number = 5 if mode.serves and _may_be_followed(case, mode) else 0  # all of them take a tenth of what the first does
+    others = [_following(draw, case, mode) for _ in range(number)]
+    return tuple(dict.fromkeys((case, *(other for other in others if suits(other, mode)))))
+
+
+_SIZES = (2, 3, 4, 5, 7, 9, 17)
+
+
+_CONTENTS = {
+    (form, of_keys): evenly(tuple(product(patterns, values)))
+    for form, values in (("bool", ("inf",)), ("float", (*("inf", "min", "bias") * 2, *VALUES)))
+    for of_keys, patterns in ((False, ATTENTION_PATTERNS), (True, PADDING_PATTERNS))
+}
+
+
+def _may_be_followed(case, mode):
+    """Whether no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
+    fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
+    return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
+
+
+def _following(draw, case, mode):
+    """The case with masks that hide otherwise, unless a hint speaks of them, and in other sizes."""
+    changes = {}
+    for name, mask in masks_of(case).items():
+        if not getattr(case, "is_causal" if name == "attn_mask" else name.replace("_mask", "_is_causal"), None):
+            pattern, values = draw(_CONTENTS[mask.form, is_padding(name)])
+            changes[name] = replace(mask, pattern=pattern, values=values)
+    if mode.serves == "sizes":
+        sizes = {name: getattr(case, name) for name in ("N", "L", "S", "T") if getattr(case, name, 1) > 1}
+        others = {size: one_of(draw, *_SIZES) for size in dict.fromkeys(sizes.values())}  # equal sizes stay equal
+        changes |= {name: others[size] for name, size in sizes.items()}
+    return replace(case, **changes)

@@ -1,0 +1,70 @@
+"""Calls of F.scaled_dot_product_attention."""
+
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+from hypothesis import strategies as st
+
+from ..cases.case import AUTOGRAD, UNRECORDED, ScaledDotProduct
+from .basics import LONG, QUERIES, common, evenly, lengths, one_of
+from .masks import attention_mask
+
+
+@st.composite
+def scaled_dot_product_cases(draw, release, inference=False):
+    """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
+    batch, kv_heads = draw(_batches(release.has_enable_gqa))
+    is_long = batch == (1, 1) and one_of(draw, False, True)
+    L, S = draw(evenly(LONG)) if is_long else lengths(draw, QUERIES)
+    L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
+    D, Dv = draw(evenly(_FEATURES if release.device_type == "cpu" else (*_FEATURES, *_ALIGNED)))
+    case = ScaledDotProduct(
+        **common(draw, release, UNRECORDED if inference else (*AUTOGRAD[:-2], "one_input")),
+        batch=batch,
+        kv_heads=kv_heads,
+        L=L,
+        S=S,
+        D=D,
+        Dv=Dv,
+        is_causal=one_of(draw, *[False] * (1 if is_long else 4), True),
+        scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
+        dropout=one_of(draw, *[0.0] * 10, 0.5, 0.1) if release.shows_dropout else 0.0,
+    )
+    attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
+    if attn_mask is None:
+        return case
+    mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
+    broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
+    mask_batch = () if broadcast.endswith("-D") else mask_batch
+    has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1
+    attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True, True))
+    return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
+
+
+_WIDE = ((17, 17), (33, 3), (65, 65))  # past the width of a vector
+
+
+_FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
+
+
+_ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # what a GPU's own kernels take
+
+
+_WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
+
+
+@cache
+def _batches(has_enable_gqa):
+    """(batch dimensions, kv_heads or None)"""
+    plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17), *_WITHOUT_HEADS)]
+    grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
+    return evenly((*plain, *grouped[::2]))
+
+
+def _broadcastable(batch):
+    """All batch dimensions of a mask that broadcast to `batch`; most often none, as most people have it."""
+    tails = [batch[len(batch) - kept :] for kept in range(len(batch) + 1)]
+    shapes = dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail)))
+    return (*[()] * 3, *shapes, *[batch] * 2)

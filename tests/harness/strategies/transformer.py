@@ -1,0 +1,102 @@
+"""Calls of nn.Transformer, its stacks and its layers."""
+
+from dataclasses import replace
+from itertools import product
+
+from hypothesis import strategies as st
+
+from ..cases.case import AUTOGRAD, UNRECORDED, Transformer
+from .basics import (
+    DROPOUTS,
+    LENGTHS,
+    LENGTHS_OF_NATIVE_PATHS,
+    NEARLY_CAUSAL,
+    SAMPLES,
+    SOURCES,
+    coincidences,
+    common,
+    evenly,
+    heads,
+    lengths,
+    one_of,
+    small_if_long,
+    variations,
+    without_contradictions,
+)
+from .masks import attention_mask, hint, padding_mask
+
+_SMOOTH = (*["gelu"] * 4, "silu")  # with silu, encoder layers leave their native path
+
+
+_ACTIVATIONS = (*["relu"] * 5, *_SMOOTH, "gelu_tanh")
+
+
+@st.composite
+def transformer_cases(draw, release, module, inference=False):
+    """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
+    has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
+    shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
+    masks = {}
+    if has_encoder:
+        masks |= {"src_mask": attention_mask(draw, release, 4), "src_key_padding_mask": padding_mask(draw, release)}
+    if has_decoder:
+        masks |= {"tgt_mask": attention_mask(draw, release), "tgt_key_padding_mask": padding_mask(draw, release, 4)}
+        masks |= {"memory_mask": attention_mask(draw, release, 4)}
+        masks |= {"memory_key_padding_mask": padding_mask(draw, release)}
+    T, S = _target_and_source(draw, module, masks, inference)
+    may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
+    activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
+    dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
+    layers = (*(1, 2, 3) * 4, 5)
+    if module == "Transformer":  # its stacks are asked for more by themselves
+        # what the decoder's second layer sees has a gradient, frozen or not
+        layers = (1,) if shared["autograd"] == "one_parameter" else (1, 2)
+    case = Transformer(
+        **shared,
+        **masks,
+        **heads(draw, inference, smallest=4),
+        **_hints(draw, release, module, masks),
+        module=module,
+        N=draw(evenly(SAMPLES)),
+        S=S,
+        T=T,
+        num_layers=1 if module.endswith("Layer") else one_of(draw, *layers),
+        dim_feedforward=dim_feedforward,
+        activation=activation,
+        norm=module == "Transformer",
+    )
+    options = [{"dropout": 0.5}, {"norm_first": True}, {"layer_norm_eps": 1e-2}]
+    if not inference and release.shows_dropout:
+        options += DROPOUTS
+    options += [{"fast_path": False}] if release.has_fast_path_switch else []
+    options += [{"bias": False}] if release.has_layer_bias else []
+    if module in ("TransformerEncoder", "TransformerDecoder"):
+        options += [{"norm": True}] * 3
+    if module == "TransformerEncoder":
+        options += [{"enable_nested_tensor": False}, {"mask_check": False}]
+    if not inference:
+        options += [{"training": True}, {"batch_first": False}, {"batched": False}]
+    options += coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
+    return small_if_long(replace(case, **without_contradictions(variations(draw, *options), release)))
+
+
+def _target_and_source(draw, module, masks, inference):
+    """T and S; mostly long where a mask may be taken for causal, as a search for that may stop early."""
+    nearly = any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values())
+    if module.startswith("TransformerDecoder"):
+        return lengths(draw, NEARLY_CAUSAL if nearly else LENGTHS)
+    own = LENGTHS_OF_NATIVE_PATHS if inference and module == "TransformerEncoderLayer" else SOURCES
+    targets, sources = (NEARLY_CAUSAL, NEARLY_CAUSAL) if nearly else (LENGTHS, own)
+    return one_of(draw, *targets), one_of(draw, *sources)
+
+
+def _hints(draw, release, module, masks):
+    """The hints that this module has in this release."""
+    names = {
+        "TransformerEncoderLayer": ("src",) if release.has_causal_hints else (),
+        "TransformerEncoder": ("src",) if release.has_causal_hints else (),
+        "TransformerDecoderLayer": ("tgt", "memory") if release.has_causal_hints else (),
+        "TransformerDecoder": ("tgt", "memory") if release.has_decoder_hints else (),
+        "Transformer": ("src", "tgt", "memory") if release.has_transformer_hints else (),
+    }[module]
+    return {f"{name}_is_causal": hint(draw, masks[f"{name}_mask"]) for name in names}

@@ -1,0 +1,210 @@
+"""The result of a call with a wrong mask, where it is accepted: computed by the reference, and compared in numbers.
+
+An entry of ledger.py says how the computation of the right call differs from that of the release: which
+mask takes the place of the one that was given, which kernel computes, which elements are uninitialised.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+
+from reference.attention import scaled_dot_product_attention
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer, is_padding
+from ..contents.results import as_held, present
+from ..expectation.specification import Computation, reference_module
+from ..judgement import comparison
+from ..judgement.comparison import Mismatch
+from .table import HEADS, PARAMETERS, E, WrongCall
+
+_SDPA = "scaled_dot_product_attention"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """mismatches: of the result with what was predicted. left_out: the number of elements that were not compared."""
+
+    mismatches: tuple[Mismatch, ...] = ()
+    left_out: int = 0
+
+
+NOTHING_COMPARED = Comparison()
+
+
+def compare(call, outcome, change=None):
+    """The Comparison of an accepted call's result with the specification, or with that which `change` makes of it.
+
+    change: as in wrong_masks_ledger.WrongMaskDeviation.
+    """
+    results = _results(outcome.names["result"])
+    if not _has_known_parameters(call, outcome.names):
+        return Comparison((), sum(result.numel() for result in results.values()))
+    predicted = Prediction(call, outcome.names, change)
+    if set(predicted.exact) != set(results):
+        return Comparison((Mismatch("results", sorted(predicted.exact), sorted(results)),))
+    found, left_out = [], 0
+    for name in sorted(results):
+        more, number = _compared(name, predicted, results[name])
+        found, left_out = found + more, left_out + number
+    return Comparison(tuple(found), left_out)
+
+
+def _has_known_parameters(call, names):
+    """True unless it is a module of somebody else's whose parameters have other names than torch's."""
+    if not call.callee.made:
+        return True
+    last = {name.rpartition(".")[2] for name in names["module"].state_dict()}
+    return bool(last & {"in_proj_weight", "q_proj_weight"})
+
+
+def _compared(name, predicted, got):
+    """([Mismatch], number of elements left out) of one result."""
+    expected = predicted.exact[name]
+    told = {"shape": expected.shape, "device": predicted.unwritten.devices[name], "dtype": predicted.call.fault.inputs}
+    dtype = str(got.dtype).removeprefix("torch.")
+    seen = {"shape": tuple(got.shape), "device": got.device.type, "dtype": dtype}
+    if told != seen:
+        return [Mismatch(f"{name} {what}", told[what], seen[what]) for what in told if told[what] != seen[what]], 0
+    left_out = np.broadcast_to(predicted.unwritten.where, expected.shape)
+    if left_out.all():
+        return [], left_out.size
+    numbers = np.where(left_out, expected, got.detach().cpu().numpy())
+    for allowed in predicted.bounds(name):
+        mismatch, _ = comparison.compare_arrays(name, expected, numbers, allowed)
+        if mismatch is None:
+            return [], int(left_out.sum())
+    return [mismatch], int(left_out.sum())
+
+
+def _results(result):
+    """{name: tensor}"""
+    tensors = result if isinstance(result, tuple) else (result,)
+    return {name: tensor for name, tensor in zip(("output", "weights"), tensors, strict=False) if tensor is not None}
+
+
+# ---- the computation -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """where: the uninitialised elements of each result, broadcastable to it. devices: {result: type of its device}."""
+
+    where: object
+    devices: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result of a call, by the reference and change(computation, call). names: as in table.Outcome."""
+
+    call: WrongCall
+    names: dict
+    change: Callable | None = None
+
+    def _computation(self, dtype):
+        computation = specification(self.call, self.names, dtype)
+        return self.change(computation, self.call) if self.change else computation
+
+    def _results(self, computation):
+        return present(case_of(self.call), computation())
+
+    @cached_property
+    def computation(self):
+        return self._computation("float64")
+
+    @cached_property
+    def exact(self):
+        """{name: array}"""
+        return self._results(self.computation)
+
+    @property
+    def unwritten(self):
+        device = self.names[self.call.callee.inputs[0]].device.type
+        return self.computation.undefined or Unwritten(False, {"output": device, "weights": device})
+
+    def bounds(self, name):
+        """The errors to allow, the cheap bound first (see comparison.py)."""
+        exact, dtype, terms = self.exact[name], self.call.fault.inputs, comparison.terms(case_of(self.call))
+        yield comparison.bound(exact, exact, dtype, terms)
+        rough = self._results(self._computation("float32"))
+        yield comparison.bound(exact, rough[name], dtype, terms)
+
+
+def specification(call, names, dtype="float64"):
+    """The computation that is asked for; the wrong mask is one of its arguments as it was given, if it has numbers."""
+    case = case_of(call)
+    inputs = _inputs(call)
+    arrays = {name: as_held(case, name, _array(names[given], dtype)) for name, given in inputs.items()}
+    arrays |= _masks(call, names, dtype)
+    if call.module == _SDPA:
+        grouped = {"enable_gqa": "enable_gqa" in call.callee.options}
+        return Computation(scaled_dot_product_attention, arrays | grouped, call.fault.inputs)
+    state = names["module"].state_dict() if call.callee.made else {_IN_MODULE[name]: names[name] for name in PARAMETERS}
+    weights = {name: _array(tensor, dtype) for name, tensor in state.items()}
+    return Computation(reference_module(case, weights), arrays, call.fault.inputs)
+
+
+_IN_MODULE = {"in_proj_weight": "in_proj_weight", "out_proj_weight": "out_proj.weight"}
+
+
+def _inputs(call):
+    """{argument of the reference: name in the call} of the sequences, and of what a view is the beginning of."""
+    if len(call.callee.inputs) == 3:  # attention
+        stored = {"stored": "stored"} if getattr(call.fault, "view", False) else {}
+        return dict(zip(("query", "key", "value"), call.callee.inputs, strict=True)) | stored
+    return {name: name for name in call.callee.inputs}
+
+
+def _masks(call, names, dtype):
+    """{argument of the reference: array} of the masks that are given and have content."""
+    given = {call.argument: names.get("mask")}
+    if call.fault.beside:
+        given[call.other] = names["other_mask"]
+    arrays = {name: _array(mask, dtype) for name, mask in given.items() if _has_content(mask)}
+    return {argument(call, name): as_batched(call, name, array) for name, array in arrays.items()}
+
+
+def _has_content(mask):
+    """Whether it is a tensor of numbers: one on the meta device has none, that of a CausalBias nobody has written."""
+    return type(mask).__name__ == "Tensor" and mask.device.type != "meta"
+
+
+def argument(call, name):
+    """The reference's name of a mask."""
+    return "src_mask" if (call.module, name) == ("TransformerEncoder", "mask") else name
+
+
+def as_batched(call, name, array):
+    """A padding mask of inputs without a batch, as one of a batch of one."""
+    return array if call.callee.is_batched or not is_padding(name) else array[None]
+
+
+def _array(tensor, dtype):
+    array = tensor.detach().cpu().numpy()
+    return array.astype(dtype) if array.dtype.kind == "f" else array
+
+
+@cache
+def case_of(call):
+    """A case of the same module, sizes and layout: its masks and numbers are not those of the call."""
+    callee, lengths = call.callee, {name: call.length(name) for name in call.callee.inputs}
+    L, S = lengths[callee.inputs[0]], lengths.get("memory", lengths.get("src", lengths.get("key")))
+    sizes = {"num_heads": HEADS, "head_dim": E // HEADS, "batched": callee.is_batched, "N": call.fault.samples, "S": S}
+    if call.module == _SDPA:
+        return ScaledDotProduct(L=L, S=S, D=E // HEADS, Dv=E // HEADS)
+    if len(callee.inputs) < 3:
+        norms = {"norm": call.module == "Transformer", "norm_first": callee.variant == "norm_first"}
+        return Transformer(module=call.module, T=lengths.get("tgt", 1), dim_feedforward=E, **norms, **sizes)
+    features = callee.features if callee.features != E else None
+    return MultiHead(
+        L=L,
+        batch_first=callee.variant != "sequence_first",
+        functional=not callee.made,
+        bias=bool(callee.made),
+        need_weights="need_weights=False" not in callee.options,
+        kdim=features,
+        vdim=features,
+        **sizes,
+    )
