@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 
+from tests.harness.command_line import HARNESS_ERROR
 from tests.harness.strategies.provider import INDEPENDENT
 
 _STARTED = time.monotonic()  # before torch is imported and the ledger's pinned cases are tried, which takes a while
@@ -385,9 +386,8 @@ class Measurement:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        from tests.harness.command_line import HARNESS_ERROR
         from tests.harness.deviations.paths import reachable_paths
-        from tests.harness.measurement import record, session
+        from tests.harness.measurement import record
         from tests.harness.measurement.last_call import path_of
 
         for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):

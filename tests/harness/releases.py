@@ -12,10 +12,7 @@ RELEASES = (
     *("1.13", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "2.9"),
     *("2.10", "2.11", "2.12", "2.13", "2.14", "2.15"),
 )
-
-
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
-
 
 # Where the ranges of both ledgers have been measured: {type of device: releases}.
 MEASURED = {"cpu": f">={OLDEST}", "cuda": "==2.11.*"}

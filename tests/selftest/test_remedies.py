@@ -8,7 +8,7 @@ from tests.harness.cases.case import MultiHead, ScaledDotProduct
 from tests.harness.cases.masks import Mask, OverKeys, SeeingFirst
 from tests.harness.contents.arrays import mask_arrays
 from tests.harness.deviations import ledger
-from tests.harness.deviations.remedies import REMEDIES, NoRemedy, Remedy, changed, mistakes, remedies_of, upgrade
+from tests.harness.deviations.remedies import NoRemedy, Remedy, changed, mistakes, remedies_of, upgrade
 from tests.harness.modes.modes import BY_ID, MODES, REMEDIED
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import rows_of
@@ -24,31 +24,23 @@ USELESS = Remedy("Hope.", changed(), releases=">=2.0")
 
 
 def test_every_entry_of_both_ledgers_says_what_to_do():
-    assert list(mistakes(ENTRIES, REMEDIES)) == []
+    assert [mistake for entry in ENTRIES for mistake in mistakes(entry)] == []
 
 
 @pytest.mark.parametrize(
     ("remedies", "said"),
     [
-        ({ENTRY.id: ()}, "empty-row-nan-explicit: neither a remedy nor the reason why there is none"),
-        ({}, "empty-row-nan-explicit: neither a remedy nor the reason why there is none"),
-        ({ENTRY.id: (USELESS,), "gone": (USELESS,)}, "gone: no ledger has this entry"),
-        (
-            {ENTRY.id: (replace(USELESS, releases="<1.13"),)},
-            "empty-row-nan-explicit: in no release of >=1.13 holds: Hope.",
-        ),
-        (
-            {ENTRY.id: (upgrade("2.5"),)},
-            "empty-row-nan-explicit: still there in 2.15.1: Use PyTorch 2.5, or a later release.",
-        ),
+        ((), "empty-row-nan-explicit: neither a remedy nor the reason why there is none"),
+        ((replace(USELESS, releases="<1.13"),), "empty-row-nan-explicit: in no release of >=1.13 holds: Hope."),
+        ((upgrade("2.5"),), "empty-row-nan-explicit: still there in 2.15.1: Use PyTorch 2.5, or a later release."),
     ],
 )
 def test_a_mistake_is_told_with_its_entry(remedies, said):
-    assert list(mistakes((ENTRY,), remedies)) == [said]
+    assert list(mistakes(replace(ENTRY, remedies=remedies))) == [said]
 
 
 def test_no_remedy_is_an_answer():
-    assert list(mistakes((ENTRY,), {ENTRY.id: NoRemedy("it is as it is")})) == []
+    assert list(mistakes(replace(ENTRY, remedies=NoRemedy("it is as it is")))) == []
 
 
 def test_a_remedy_that_does_not_help_is_reported(run):

@@ -20,7 +20,7 @@ from tests.harness.judgement.report import Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.measurement import record, session
 from tests.harness.releases import RELEASES, since
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks import judge
 from tests.harness.wrong_masks.judge import check_row, explain_row, is_shown, judge_row, predicted_entry
 from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.results import Comparison, Unwritten, compare
@@ -379,7 +379,7 @@ def test_only_what_is_uninitialised_is_left_out():
 @needs_2
 @pytest.mark.parametrize(("still_there", "status"), [(True, FAILS), (False, CONFORMS)])
 def test_a_row_may_only_conform_where_the_entry_as_a_whole_is_absent(still_there, status, monkeypatch):
-    monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: still_there)
+    monkeypatch.setattr(judge, "is_shown", lambda entry, release: still_there)
     assert judge_row(BY_ID[FLAT], HELPFUL, NEWEST, ENTRIES).status == status
 
 
@@ -392,13 +392,13 @@ def test_an_entry_that_no_row_shows_is_absent(run, monkeypatch):
     concerned = [entry for entry in ENTRIES if entry.concerns(run.release)]
     assert all(is_shown.__wrapped__(entry, run.release) for entry in concerned)
     assert not any(is_shown(entry, run.release) for entry in ENTRIES if entry not in concerned)
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: HELPFUL)
+    monkeypatch.setattr(judge, "observe", lambda call, setting: HELPFUL)
     assert not any(is_shown.__wrapped__(entry, run.release) for entry in concerned)
 
 
 @needs_2
 def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
-    monkeypatch.setattr(wrong_masks_ledger, "observe", lambda call, setting: OTHER)
+    monkeypatch.setattr(judge, "observe", lambda call, setting: OTHER)
     with pytest.raises(Nonconformance) as failed:
         check_row(BY_ID[FLAT], run)
     report = str(failed.value)
@@ -450,7 +450,7 @@ def test_an_entry_speaks_of_the_devices_that_it_names(run):
 
 
 def test_where_nothing_was_measured_both_are_right(monkeypatch):
-    monkeypatch.setattr(wrong_masks_ledger, "is_present", lambda entry, release: True)
+    monkeypatch.setattr(judge, "is_shown", lambda entry, release: True)
     elsewhere = Release(NEWEST.version, "mps")
     assert judge_row(BY_ID[FLAT], HELPFUL, elsewhere, ENTRIES).status == CONFORMS
     if since(installed(), "2.0.1"):

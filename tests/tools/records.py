@@ -1,4 +1,4 @@
-"""The records of runs, read back: what tests/harness/measurement/record.py wrote, checked, and no more of it than is asked for."""
+"""The records of runs (tests/harness/measurement/record.py), read back and checked; no more of them than needed."""
 
 import json
 import re

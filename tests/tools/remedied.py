@@ -5,7 +5,8 @@ from difflib import unified_diff
 
 from packaging.version import Version
 
-from tests.harness.deviations.remedies import REMEDIES, NoRemedy, meeting, remedies_of
+from tests.harness.deviations.entry import Deviation
+from tests.harness.deviations.remedies import NoRemedy, meeting, remedies_of
 from tests.harness.execution.setting import Setting
 from tests.harness.wrong_masks.table import source
 
@@ -51,8 +52,7 @@ def shown_remedies(entry, example=None):
 
 def why_none(entry):
     """Why an entry has no remedy; empty if it has one."""
-    found = REMEDIES[entry.id]
-    return found.reason if isinstance(found, NoRemedy) else ""
+    return entry.remedies.reason if isinstance(entry.remedies, NoRemedy) else ""
 
 
 def sentences(entry):
@@ -76,7 +76,7 @@ def _in_words(releases):
 
 
 def _diff(entry, remedy, example):
-    if isinstance(entry, entry.Deviation):
+    if isinstance(entry, Deviation):
         setting = Setting(entry.devices[0])
         changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))
         changed = next((case for case in changes if case is not None), None)

@@ -20,6 +20,7 @@ from tests.harness.command_line import BadInput, Parser
 from tests.harness.contents.arrays import directions
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
+from tests.harness.deviations.entry import Deviation
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.expectation.specification import specification
@@ -38,7 +39,7 @@ from .wrong_mask_script import wrong_mask_script
 
 def script_of_entry(entry, setting=CPU):
     """The script of an entry of either ledger: of its pinned case, or of its first row."""
-    if isinstance(entry, entry.Deviation):
+    if isinstance(entry, Deviation):
         return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
     return wrong_mask_script(first_row(entry), setting, heading(entry, sentences(entry)))
 

@@ -10,8 +10,6 @@ from .masks import Mask
 
 # Who requires a gradient, and in which context the call is made.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
-
-
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
 
 
@@ -213,11 +211,7 @@ def is_padding(name):
 
 # Of each attention that a module computes: attention mask, padding mask, and the input that its keys come from.
 _SELF = ("src_mask", "src_key_padding_mask", "src")
-
-
 _TARGET = ("tgt_mask", "tgt_key_padding_mask", "tgt")
-
-
 _ATTENTIONS = {
     "TransformerEncoderLayer": (_SELF,),
     "TransformerEncoder": (_SELF,),

@@ -33,8 +33,6 @@ def _of_numpy(dtype):
 
 
 _BFLOAT16 = Precision(2, "float32", 2.0**-7, 2.0**-126, float(np.finfo("float32").max) * (2 - 2.0**-7) / (2 - 2.0**-23))
-
-
 PRECISIONS = {"bfloat16": _BFLOAT16} | {dtype: _of_numpy(dtype) for dtype in ("float64", "float32", "float16")}
 
 

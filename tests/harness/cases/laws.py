@@ -8,18 +8,10 @@ from .masks import Mask, Merged
 
 LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
-
 STACKS = ("TransformerEncoder", "TransformerDecoder", "Transformer")
-
-
 MULTI_HEAD = ("MultiheadAttention", "multi_head_attention_forward")
-
-
 EVERY_MODULE = ("MultiheadAttention", *LAYERS, *STACKS)
-
-
 EVERYTHING = (*EVERY_MODULE, "multi_head_attention_forward", "scaled_dot_product_attention")
-
 
 _TYPICAL = MultiHead(N=2, L=2, S=2, attn_mask=Mask("bool", "causal"), layout="sliced")
 

@@ -24,10 +24,7 @@ ATTENTION_PATTERNS = (
     "slice",
     "all",
 )
-
-
 PADDING_PATTERNS = ("none", "one", "right", "left", "scattered", "trailing", "sample", "all")
-
 
 # What a float mask holds where the pattern hides, and elsewhere.
 # As people write them: numbers that stand for -inf, and the lowest numbers of other dtypes.
@@ -41,10 +38,7 @@ NUMBERS = {
     "float16_min": PRECISIONS["float16"].min,
     "bfloat16_min": PRECISIONS["bfloat16"].min,
 }
-
-
 VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
-
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 

@@ -19,7 +19,6 @@ from ..modes.modes import computed_in
 # What a position holds that every query is told to ignore, against contents of order 1.
 GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
 
-
 _cached = lru_cache(maxsize=8)
 
 

@@ -9,8 +9,6 @@ from ..modes.modes import BY_ID
 from .arrays import mask_arrays
 
 NESTED = "nested_strided"  # the family of these modes
-
-
 BESIDE = "nested_beside_padding"  # the one that gives torch the padding besides, which it takes of no nested tensor
 
 

@@ -8,7 +8,7 @@ from ..expectation.changes import raising, with_activation
 from ..modes.modes import BY_ID
 from .entry import Deviation
 from .native import native_layers
-from .remedies import AS_FUNCTION, off_the_fast_path
+from .remedies import Condition, Remedy, changed, off_the_fast_path
 
 
 def loses_its_activation(call):
@@ -24,6 +24,12 @@ def take_relu(computation, call):
         return raising(computation, "AssertionError", "Expected Module but got")
     return with_activation(computation, relu, ("tgt",))
 
+
+AS_FUNCTION = Remedy(
+    "Give the activation as a function: functools.partial(torch.nn.functional.gelu, approximate='tanh').",
+    changed(activation="gelu_tanh_function"),
+    only=(Condition("the activation is nn.GELU", lambda case: case.activation == "gelu_tanh"),),
+)
 
 ENTRIES = (
     Deviation(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer, merged_dtype
+from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, merged_dtype
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
@@ -18,9 +18,9 @@ from .nested_tensors import is_nested, looks_at_no_position, norms_a_packed_batc
 from .paths import path_of_each_block
 from .remedies import (
     BY_SMALLER_NUMBER,
+    EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY,
-    NO_INPUT_GRADIENT,
-    SEES_A_KEY_UNCAST,
+    Condition,
     off_the_fast_path,
     recorded,
     sequences_first,
@@ -130,6 +130,13 @@ def returns_what_is_native(call):
     case = call.case
     return is_cast(case) and not getattr(case, "has_decoder", False) and bool(_busy_native_layers(call))
 
+
+SEES_A_KEY_UNCAST = Condition(
+    "every query sees a key without the cast",
+    lambda case: EVERY_QUERY_SEES_A_KEY.holds(replace(case, mode="eager")),
+)
+
+NO_INPUT_GRADIENT = Condition("no input requires a gradient", lambda case: case.autograd in UNRECORDED)
 
 ENTRIES = (
     Deviation(

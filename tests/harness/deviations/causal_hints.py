@@ -13,18 +13,7 @@ from ..expectation.changes import raising, warning, with_kernel, with_masks, wit
 from ..modes.modes import BY_ID
 from .entry import Deviation
 from .facts import drops_the_mask, is_exactly_causal, mask_names, needs_mask_gradient
-from .remedies import (
-    _OTHER_NUMBERS,
-    _SLOWER,
-    FIRST_KEY,
-    HAS_HINTS,
-    Remedy,
-    _beside_zeros,
-    _without_hints,
-    changed,
-    upgrade,
-    without,
-)
+from .remedies import FIRST_KEY, OTHER_NUMBERS, SLOWER, Condition, Remedy, changed, upgrade, without
 
 
 def causal_over_all_keys(query, key, value, bias, scale):
@@ -77,6 +66,30 @@ def hides_appended_keys(call):
     return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
 
 
+HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
+
+
+def _without_hints(case):
+    if isinstance(case, MultiHead):
+        return replace(case, is_causal=False)
+    return replace(
+        case,
+        **{"src_is_causal": False} if case.has_encoder else {},
+        **{"tgt_is_causal": False} if case.has_decoder else {},
+    )
+
+
+def _beside_zeros(case):
+    zeros = Mask("float", "none")
+    if isinstance(case, MultiHead):
+        return replace(case, key_padding_mask=zeros)
+    return replace(
+        case,
+        **{"src_key_padding_mask": zeros} if case.has_encoder else {},
+        **{"tgt_key_padding_mask": zeros} if case.has_decoder else {},
+    )
+
+
 ENTRIES = (
     Deviation(
         id="causal-mask-gradient",
@@ -97,7 +110,7 @@ ENTRIES = (
             Remedy(
                 "Give a float padding mask of zeros, too.",
                 _beside_zeros,
-                cost=_SLOWER,
+                cost=SLOWER,
             ),
         ),
     ),
@@ -172,7 +185,7 @@ ENTRIES = (
                 "Give the mask itself as attn_mask, and let every query see the first key.",
                 lambda case: replace(FIRST_KEY.change(case), mode="eager"),
                 "<2.5",
-                cost=f"memory for the mask; {_OTHER_NUMBERS}",
+                cost=f"memory for the mask; {OTHER_NUMBERS}",
             ),
         ),
     ),

@@ -25,13 +25,13 @@ from .native import native_layers
 from .nested_tensors import is_nested, packs_no_sample_fast
 from .paths import every_block
 from .remedies import (
-    _SLOWER,
     BY_SMALLER_NUMBER,
     EXPANDED,
     FLOAT32,
     MATH_BACKEND,
     NO_EMPTY_MASK,
     NOT_NESTED,
+    SLOWER,
     Remedy,
     changed,
     off_the_fast_path,
@@ -431,7 +431,7 @@ ENTRIES = (
             need_weights=False,
         ),
         devices=ON_CUDA,
-        remedies=untested((without("torch.func.vmap", cost=_SLOWER),)),
+        remedies=untested((without("torch.func.vmap", cost=SLOWER),)),
     ),
     Deviation(
         id="efficient-vmap-mask-stride",
@@ -448,7 +448,7 @@ ENTRIES = (
             dtype="float32", mode="vmap", N=2, S=3, head_dim=4, attn_mask=Mask("float", "none"), need_weights=False
         ),
         devices=ON_CUDA,
-        remedies=untested((without("torch.func.vmap", cost=_SLOWER),)),
+        remedies=untested((without("torch.func.vmap", cost=SLOWER),)),
     ),
     Deviation(
         id="nested-slow-conversion-warning",

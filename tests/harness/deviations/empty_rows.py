@@ -1,6 +1,6 @@
 """Fully masked queries: rows of NaN where the specification says 0 (clause 4)."""
 
-from ..cases.case import MultiHead, ScaledDotProduct
+from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct
 from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
 from ..expectation.arithmetic import multiplying
@@ -8,11 +8,10 @@ from ..expectation.changes import with_kernel
 from .entry import Deviation
 from .facts import has_empty_row
 from .remedies import (
-    _GLOBAL,
-    _NO_FAST_PATH,
     FIRST_KEY,
-    NO_WEIGHTS,
-    NOT_NATIVE,
+    GLOBAL,
+    NO_FAST_PATH,
+    Condition,
     Remedy,
     changed,
     off_the_fast_path,
@@ -40,6 +39,13 @@ def computes_plainly_on(*paths):
     return change
 
 
+NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
+
+NOT_NATIVE = Condition(
+    "query, key and value are different tensors, or it is training, or autograd sees a parameter",
+    lambda case: case.attention != "self" or case.training or case.autograd not in UNRECORDED,
+)
+
 ENTRIES = (
     Deviation(
         id="empty-row-nan-explicit",
@@ -62,10 +68,10 @@ ENTRIES = (
                 "no weights are returned",
             ),
             Remedy(
-                f"{_NO_FAST_PATH}, and call with need_weights=False.",
+                f"{NO_FAST_PATH}, and call with need_weights=False.",
                 changed(need_weights=False, fast_path=False),
                 ">=2.5",
-                cost=f"no weights are returned; {_GLOBAL}",
+                cost=f"no weights are returned; {GLOBAL}",
             ),
             FIRST_KEY,
         ),

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from ..cases.case import Case
 from ..execution.setting import ON_CPU
 from ..modes.modes import BY_ID
+from .remedies import NoRemedy, Remedy
+
+# Where in a call a deviation shows. Deviations are applied in this order, so that of two errors the one that comes
+# earlier in the program is raised: a backward pass never begins after an error of the forward pass.
+STAGES = ("result", "backward", "attention", "layer", "stack", "call")
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class Deviation:
     that is affected. change: (computation, call) -> computation. pinned: a least case that shows it. upstream:
     "pytorch/pytorch#N" or of another repository, or "not found". devices: the types of devices that show it.
     every_cpu: whether each CPU does. ends: whether the process, or its use of the device, may end with it, so that no
-    such call is made but the pinned one, in a process of its own.
+    such call is made but the pinned one, in a process of its own. stage: one of STAGES. remedies: the cheapest first.
     """
 
     id: str
@@ -32,6 +37,12 @@ class Deviation:
     devices: tuple[str, ...] = ON_CPU
     every_cpu: bool = True
     ends: bool = False
+    stage: str = "result"
+    remedies: tuple[Remedy, ...] | NoRemedy = ()
+
+    def __post_init__(self):
+        if self.stage not in STAGES:
+            raise ValueError(f"{self.id}: stage={self.stage!r}: not one of {', '.join(STAGES)}")
 
     @property
     def is_asked_late(self):

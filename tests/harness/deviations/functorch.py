@@ -23,7 +23,7 @@ from .paths import attention_blocks, is_given_what_moves
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
-    WEIGHTS,
+    Condition,
     Remedy,
     off_the_fast_path,
     with_masks,
@@ -116,6 +116,11 @@ def packs_under_a_transform(call):
     is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
     return is_transformed and is_nested(call) and case.N * case.S > 0
 
+
+WEIGHTS = Condition(
+    "weights are asked for, since the fused kernel has no forward mode",
+    lambda case: getattr(case, "need_weights", False),
+)
 
 ENTRIES = (
     Deviation(

@@ -32,15 +32,13 @@ from .facts import (
 from .remedies import (
     BY_SMALLER_NUMBER,
     EXPANDED,
-    IN_ITS_DTYPE,
     MATH_BACKEND,
     SEES_A_KEY_BEFORE_2_5,
     Condition,
     Remedy,
-    _causal,
-    _masked,
     changed,
     upgrade,
+    with_masks,
 )
 
 
@@ -283,6 +281,17 @@ def _is_looked_at_by_cuda(call):
     unit = 8 if is_low else 4
     is_fit = case.Dv % unit == case.D % unit == 0
     return case.broadcast == "0-D" and is_fit and case.mode != "sdpa_cudnn" and 0 not in (case.L, case.S)
+
+
+IN_ITS_DTYPE = Remedy("Give the mask as mask.to(query.dtype).", with_masks(lambda mask: replace(mask, dtype=None)))
+
+
+def _causal(case):
+    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal"))
+
+
+def _masked(case):
+    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal" if case.is_causal else "none"))
 
 
 ENTRIES = (

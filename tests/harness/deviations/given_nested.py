@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from ..cases.masks import Mask
 from ..contents.arrays import directions, the_parameter
 from ..contents.packing import BESIDE
@@ -12,20 +12,8 @@ from ..releases import since
 from .effects import _NO_ELEMENTS
 from .entry import Deviation
 from .native import misses_the_layers_biases
-from .paths import asks_for_alignment, path_of_each_block
-from .remedies import (
-    _GLOBAL,
-    _NO_FAST_PATH,
-    _SLOWER,
-    EXACT_ACTIVATION,
-    FIRST_KEY,
-    HAS_QUERIES,
-    PADDED,
-    PADDING_ALONE,
-    POSITIVE_SCALE,
-    Remedy,
-    changed,
-)
+from .paths import asks_for_alignment, is_left_aligned, nested_lengths, path_of_each_block
+from .remedies import EXACT_ACTIVATION, FIRST_KEY, GLOBAL, NO_FAST_PATH, SLOWER, Condition, Remedy, changed
 
 
 def meets_no_native_path(call):
@@ -100,6 +88,24 @@ def has_fewer_scores_than_queries(call):
     return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
 
 
+PADDING_ALONE = Condition(
+    "padding comes last, autograd sees nothing, and there is no other mask and no final norm",
+    lambda case: (
+        len(masks_of(case)) == 1
+        and is_left_aligned(nested_lengths(case)[1])
+        and not case.norm
+        and case.autograd in UNRECORDED
+    ),
+)
+
+HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0 and 0 not in case.batch)
+
+POSITIVE_SCALE = Condition("the scale is positive", lambda case: case.scale is None or case.scale > 0)
+
+PADDED = Remedy(
+    "Give a padded batch, and the padding as attn_mask.", changed(mode="eager"), ">=2.5", cost="speed and memory"
+)
+
 ENTRIES = (
     Deviation(
         id="nested-sdpa-no-keys",
@@ -159,10 +165,10 @@ ENTRIES = (
         remedies=(
             FIRST_KEY,
             Remedy(
-                f"Give a padded batch, {_NO_FAST_PATH.lower()}, and call with need_weights=False.",
+                f"Give a padded batch, {NO_FAST_PATH.lower()}, and call with need_weights=False.",
                 changed(mode="eager", fast_path=False, need_weights=False),
                 ">=2.5",
-                cost=f"no weights are returned; {_GLOBAL}",
+                cost=f"no weights are returned; {GLOBAL}",
             ),
         ),
     ),
@@ -208,6 +214,6 @@ ENTRIES = (
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
         devices=ON_BOTH,
         stage="attention",
-        remedies=(Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=_SLOWER),),
+        remedies=(Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=SLOWER),),
     ),
 )

@@ -8,7 +8,7 @@ from ..expectation.changes import with_arithmetic
 from ..releases import since
 from .entry import Deviation
 from .facts import drops_the_mask, mask_names
-from .remedies import FILLED
+from .remedies import Remedy, changed
 
 
 def hides_nonfinite_on(*paths):
@@ -50,6 +50,8 @@ def _is_hidden_by_causality(call, block):
     case = call.case
     return case.is_causal if isinstance(case, ScaledDotProduct) else drops_the_mask(case, call.release, block)
 
+
+FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))
 
 ENTRIES = (
     Deviation(

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..cases.case import MultiHead, masks_of
 from ..cases.dtypes import PRECISIONS, rounded
-from ..cases.masks import Mask
+from ..cases.masks import Mask, Merged
 from ..contents.arrays import mask_arrays
 from ..expectation.arithmetic import multiplying
 from ..expectation.changes import raising, with_kernel, with_masks
@@ -14,7 +14,7 @@ from .entry import Deviation
 from .facts import is_empty, mask_names
 from .nested_tensors import truncates
 from .paths import source_of
-from .remedies import MASKS_ONLY_HIDE, MERGED, Remedy, upgrade
+from .remedies import EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, Condition, Remedy, upgrade
 
 
 def mixed_blocks(call, form):
@@ -58,6 +58,22 @@ def lowest_bytes(array, dtype):
     first = array.itemsize - PRECISIONS[dtype].size
     return np.ascontiguousarray(array).view(np.uint8)[..., first :: array.itemsize]
 
+
+ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
+
+
+def merged(case):
+    """The case of an attention with both masks in one."""
+    both = Merged("float", per_head=True, attn_mask=case.attn_mask, key_padding_mask=case.key_padding_mask)
+    return replace(case, attn_mask=both, key_padding_mask=None)
+
+
+MERGED = Remedy(
+    "Add both masks, and give the sum as an attention mask of shape (N * num_heads, L, S).",
+    merged,
+    only=(ONE_ATTENTION, EVERY_QUERY_SEES_A_KEY),
+    cost="memory for the mask",
+)
 
 ENTRIES = (
     Deviation(

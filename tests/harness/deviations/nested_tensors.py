@@ -9,6 +9,7 @@ from reference.transformer import Transformer as WholeTransformer
 
 from ..cases.case import Transformer
 from ..cases.masks import Mask, SeeingFirst
+from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
 from ..modes.modes import BY_ID
@@ -27,17 +28,17 @@ from .paths import (
     takes_nested_path,
 )
 from .remedies import (
-    _OTHER_NUMBERS,
     EAGER,
     ENCODER,
     EXACT_ACTIVATION,
     FIRST_KEY_AND_SEQUENCES_FIRST,
     NATIVE,
     NO_EMPTY_MASK,
-    NO_PADDING,
     NOT_NESTED,
+    OTHER_NUMBERS,
+    Condition,
     Remedy,
-    _as,
+    as_kind,
     changed,
     off_the_fast_path,
     on_native_paths,
@@ -188,6 +189,11 @@ def packs_nothing(call):
     return is_nested(call) and not nested_lengths(call.case)[0].any()
 
 
+NO_PADDING = Condition(
+    "no position is padding",
+    lambda case: not any(array.any() for name, array in mask_arrays(case).items() if name == "src_key_padding_mask"),
+)
+
 ENTRIES = (
     Deviation(
         id="nested-padding-zero",
@@ -271,6 +277,7 @@ ENTRIES = (
             src_key_padding_mask=Mask("bool", "trailing"),
             seed=1,
         ),
+        stage="attention",
         remedies=(NOT_NESTED, sequences_first(), recorded()),
     ),
     Deviation(
@@ -316,14 +323,15 @@ ENTRIES = (
             *off_the_fast_path(">=2.5"),
             FIRST_KEY_AND_SEQUENCES_FIRST,
             Remedy(
-                "Let every query see the first key of a bool mask, and make the encoder with enable_nested_tensor=False.",
+                "Let every query see the first key of a bool mask, and make the encoder with"
+                " enable_nested_tensor=False.",
                 lambda case: replace(
                     case,
-                    src_key_padding_mask=replace(_as(SeeingFirst)(case.src_key_padding_mask), form="bool"),
+                    src_key_padding_mask=replace(as_kind(SeeingFirst)(case.src_key_padding_mask), form="bool"),
                     enable_nested_tensor=False,
                 ),
                 only=(ENCODER, EXACT_ACTIVATION),
-                cost=_OTHER_NUMBERS,
+                cost=OTHER_NUMBERS,
             ),
         ),
     ),

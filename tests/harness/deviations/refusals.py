@@ -59,7 +59,7 @@ class Refusal:
     """
 
     id: str
-    source_of: str
+    source: str
     applies: Callable
     error: tuple[str, str]
     warning: str | None = None

@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields, replace
 
 from packaging.version import Version
 
-from ..cases.case import UNRECORDED, MultiHead, Transformer, masks_of
-from ..cases.masks import Mask, Merged, OverKeys, SeeingFirst
+from ..cases.case import MultiHead, Transformer, masks_of
+from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
+from ..releases import RELEASES as MINORS
 from ..releases import contains
 from .facts import has_empty_row, has_nonzero_finite
-from .paths import every_block, is_left_aligned, nested_lengths
+from .paths import every_block
 
 ENOUGH = 25  # generated calls that show an entry
 
@@ -80,89 +81,24 @@ EVERY_QUERY_SEES_A_KEY = Condition(
     "every query sees a key", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
 )
 
-
-SEES_A_KEY_UNCAST = Condition(
-    "every query sees a key without the cast",
-    lambda case: EVERY_QUERY_SEES_A_KEY.holds(replace(case, mode="eager")),
-)
-
-
 MASKS_ONLY_HIDE = Condition(
     "float masks hold 0 and -inf alone",
     lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
 )
-
-
 BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
 
-
-PADDING_ALONE = Condition(
-    "padding comes last, autograd sees nothing, and there is no other mask and no final norm",
-    lambda case: (
-        len(masks_of(case)) == 1
-        and is_left_aligned(nested_lengths(case)[1])
-        and not case.norm
-        and case.autograd in UNRECORDED
-    ),
-)
-
-
-NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
-
-
-ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
-
-
 ENCODER = Condition("the encoder is made by itself", lambda case: case.module == "TransformerEncoder")
-
-
-WEIGHTS = Condition(
-    "weights are asked for, since the fused kernel has no forward mode",
-    lambda case: getattr(case, "need_weights", False),
-)
-
-
-NO_INPUT_GRADIENT = Condition("no input requires a gradient", lambda case: case.autograd in UNRECORDED)
-
-
-HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0 and 0 not in case.batch)
-
 
 OWN_DTYPE = Condition(
     "masks are of the inputs' dtype, or bool", lambda case: all(mask.dtype is None for mask in masks_of(case).values())
 )
-
-
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
-
-
 EAGER = Condition("it is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
-
-
-HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
-
-
-NO_PADDING = Condition(
-    "no position is padding",
-    lambda case: not any(array.any() for name, array in mask_arrays(case).items() if name == "src_key_padding_mask"),
-)
-
-
-POSITIVE_SCALE = Condition("the scale is positive", lambda case: case.scale is None or case.scale > 0)
-
-
-NOT_NATIVE = Condition(
-    "query, key and value are different tensors, or it is training, or autograd sees a parameter",
-    lambda case: case.attention != "self" or case.training or case.autograd not in UNRECORDED,
-)
-
 
 EXACT_ACTIVATION = Condition(
     "the activation is not nn.GELU(approximate='tanh')",
     lambda case: getattr(case, "activation", "") != "gelu_tanh",
 )
-
-
 NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # what the native layers compute right
 
 
@@ -179,7 +115,7 @@ def with_masks(change):
     return lambda case: replace(case, **{name: change(mask) for name, mask in masks_of(case).items()})
 
 
-def _as(kind):
+def as_kind(kind):
     return lambda mask: kind(**{field.name: getattr(mask, field.name) for field in fields(Mask)})
 
 
@@ -193,28 +129,12 @@ def without_empty_masks(case):
     return replace(case, **none)
 
 
-def merged(case):
-    """The case of an attention with both masks in one."""
-    both = Merged("float", per_head=True, attn_mask=case.attn_mask, key_padding_mask=case.key_padding_mask)
-    return replace(case, attn_mask=both, key_padding_mask=None)
-
-
-_GLOBAL = "global: every module of the process leaves its fast path, which is slower"
-
-
-_NO_FAST_PATH = "Call torch.backends.mha.set_fastpath_enabled(False) first"
-
-
-_SEQUENCES_FIRST = "Make the module with batch_first=False, and give it inputs whose first dimension is the length"
-
-
-_SLOWER = "speed"
-
-
+GLOBAL = "global: every module of the process leaves its fast path, which is slower"
+NO_FAST_PATH = "Call torch.backends.mha.set_fastpath_enabled(False) first"
+SEQUENCES_FIRST = "Make the module with batch_first=False, and give it inputs whose first dimension is the length"
+SLOWER = "speed"
 _RECORDED = "speed and memory: the call is recorded"
-
-
-_OTHER_NUMBERS = "other numbers: it asks something else"
+OTHER_NUMBERS = "other numbers: it asks something else"
 
 
 def in_releases(releases, *remedies):
@@ -235,16 +155,16 @@ _OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse a mas
 
 def fast_path_off(only=(), **more):
     """set_fastpath_enabled(False)."""
-    return Remedy(f"{_NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), _GLOBAL)
+    return Remedy(f"{NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), GLOBAL)
 
 
 def sequences_first(only=(), **more):
     """batch_first=False, by which no fast path opens."""
     return Remedy(
-        f"{_SEQUENCES_FIRST}.",
+        f"{SEQUENCES_FIRST}.",
         changed(batch_first=False, **more),
         only=(BATCHED, *only, *_OFF_NATIVE),
-        cost=_SLOWER,
+        cost=SLOWER,
     )
 
 
@@ -285,11 +205,9 @@ NOT_NESTED = on_native_paths(
         "Make the encoder with enable_nested_tensor=False.",
         changed(enable_nested_tensor=False),
         only=(ENCODER, *NATIVE),
-        cost=_SLOWER,
+        cost=SLOWER,
     )
 )
-
-
 MATH_BACKEND = Remedy(
     "Call it with the math backend alone: within torch.nn.attention.sdpa_kernel(SDPBackend.MATH), before 2.3 within"
     " torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False).",
@@ -298,52 +216,23 @@ MATH_BACKEND = Remedy(
     only=(EAGER,),
     cost="speed and memory: every score is kept",
 )
-
-
 FIRST_KEY = Remedy(
     "Let every query see the first key: mask[..., 0] = False, or 0 if the mask is float.",
-    with_masks(_as(SeeingFirst)),
-    cost=_OTHER_NUMBERS,
+    with_masks(as_kind(SeeingFirst)),
+    cost=OTHER_NUMBERS,
 )
-
-
 FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
-    f"Let every query see the first key. {_SEQUENCES_FIRST}.",
+    f"Let every query see the first key. {SEQUENCES_FIRST}.",
     lambda case: replace(FIRST_KEY.change(case), batch_first=False),
     "<2.5",
     (BATCHED,),
-    f"{_SLOWER}; {_OTHER_NUMBERS}",
+    f"{SLOWER}; {OTHER_NUMBERS}",
 )
-
-
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
 
-
-TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), only=(EVERY_QUERY_SEES_A_KEY,))
-
-
-MERGED = Remedy(
-    "Add both masks, and give the sum as an attention mask of shape (N * num_heads, L, S).",
-    merged,
-    only=(ONE_ATTENTION, EVERY_QUERY_SEES_A_KEY),
-    cost="memory for the mask",
-)
-
-
-PADDED = Remedy(
-    "Give a padded batch, and the padding as attn_mask.", changed(mode="eager"), ">=2.5", cost="speed and memory"
-)
-
-
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
-
-
 _LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
-
-
 _smaller = with_masks(lambda mask: replace(mask, values="negative") if mask.values in _LARGE else mask)
-
-
 BY_SMALLER_NUMBER = Remedy(
     "Mask with -100 in place of -1e9 or finfo.min.",
     _smaller,
@@ -352,54 +241,11 @@ BY_SMALLER_NUMBER = Remedy(
 )
 
 
-IN_ITS_DTYPE = Remedy("Give the mask as mask.to(query.dtype).", with_masks(lambda mask: replace(mask, dtype=None)))
-
-
-FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))
-
-
-AS_FUNCTION = Remedy(
-    "Give the activation as a function: functools.partial(torch.nn.functional.gelu, approximate='tanh').",
-    changed(activation="gelu_tanh_function"),
-    only=(Condition("the activation is nn.GELU", lambda case: case.activation == "gelu_tanh"),),
-)
-
-
-def _causal(case):
-    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal"))
-
-
-def _without_hints(case):
-    if isinstance(case, MultiHead):
-        return replace(case, is_causal=False)
-    return replace(
-        case,
-        **{"src_is_causal": False} if case.has_encoder else {},
-        **{"tgt_is_causal": False} if case.has_decoder else {},
-    )
-
-
-def _beside_zeros(case):
-    zeros = Mask("float", "none")
-    if isinstance(case, MultiHead):
-        return replace(case, key_padding_mask=zeros)
-    return replace(
-        case,
-        **{"src_key_padding_mask": zeros} if case.has_encoder else {},
-        **{"tgt_key_padding_mask": zeros} if case.has_decoder else {},
-    )
-
-
-def _masked(case):
-    return replace(case, is_causal=False, attn_mask=Mask("bool", "causal" if case.is_causal else "none"))
-
-
 def _expanded(case):
-    return replace(case, broadcast="", attn_mask=_as(OverKeys)(case.attn_mask))
+    return replace(case, broadcast="", attn_mask=as_kind(OverKeys)(case.attn_mask))
 
 
 EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
-
 
 # Fewer generated calls than ENOUGH, and why.
 FEWER = {
@@ -412,18 +258,18 @@ FEWER = {
     "traced-causal-mask": (12, "a call takes a tenth of a second, as it is traced"),
 }
 
-
 # Those in which a range can begin or end, the newest first.
-RELEASES = [Version(f"2.{minor}.{patch}") for minor in range(15, -1, -1) for patch in (1, 0)]
+RELEASES = [Version(f"{release}.{patch}") for release in reversed(MINORS) for patch in (1, 0)]
 
 
-RELEASES += [Version("1.13.1"), Version("1.13.0")]
+def untested(remedies):
+    """The remedies, which no release that is installed here can be asked about."""
+    return tuple(replace(remedy, tested=False) for remedy in remedies)
 
 
 def remedies_of(entry):
     """The remedies of an entry of either ledger, the cheapest first; none where nothing helps."""
-    found = REMEDIES[entry.id]
-    return () if isinstance(found, NoRemedy) else found
+    return () if isinstance(entry.remedies, NoRemedy) else entry.remedies
 
 
 def meeting(entry, remedy):
@@ -431,18 +277,12 @@ def meeting(entry, remedy):
     return [version for version in RELEASES if contains(entry.affects, version) and remedy.holds_in(version)]
 
 
-def mistakes(entries, remedies):
-    """What is wrong with {id: remedies} for these entries, in words."""
-    ids = {entry.id for entry in entries}
-    yield from (f"{id}: no ledger has this entry" for id in remedies.keys() - ids)
-    for entry in entries:
-        found = remedies.get(entry.id, ())
-        if isinstance(found, NoRemedy):
-            continue
-        if not found:
-            yield f"{entry.id}: neither a remedy nor the reason why there is none"
-        for remedy in found:
-            if remedy.upgrade and meeting(entry, remedy):
-                yield f"{entry.id}: still there in {meeting(entry, remedy)[0]}: {remedy.text}"
-            if not remedy.upgrade and not meeting(entry, remedy):
-                yield f"{entry.id}: in no release of {entry.affects} holds: {remedy.text}"
+def mistakes(entry):
+    """What is wrong with the remedies of an entry of either ledger, in words."""
+    if entry.remedies == ():
+        yield f"{entry.id}: neither a remedy nor the reason why there is none"
+    for remedy in remedies_of(entry):
+        if remedy.upgrade and meeting(entry, remedy):
+            yield f"{entry.id}: still there in {meeting(entry, remedy)[0]}: {remedy.text}"
+        if not remedy.upgrade and not meeting(entry, remedy):
+            yield f"{entry.id}: in no release of {entry.affects} holds: {remedy.text}"

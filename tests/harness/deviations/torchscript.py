@@ -9,17 +9,7 @@ from ..modes.modes import BY_ID
 from .entry import Deviation
 from .native import gives_no_weights_natively
 from .nested_tensors import norms_a_packed_batch, unpacks_in_time
-from .remedies import (
-    _SLOWER,
-    EVERY_QUERY_SEES_A_KEY,
-    NOT_NESTED,
-    TRACED,
-    Remedy,
-    changed,
-    recorded,
-    sequences_first,
-    without,
-)
+from .remedies import EVERY_QUERY_SEES_A_KEY, NOT_NESTED, SLOWER, Remedy, changed, recorded, sequences_first, without
 
 
 def adds_packed_batches(call):
@@ -32,6 +22,8 @@ def adds_packed_batches(call):
     is_optimized = BY_ID[case.mode].family in ("scripted", "traced") and not is_last
     return is_optimized and norms_a_packed_batch(call) and not unpacks_in_time(call)
 
+
+TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), only=(EVERY_QUERY_SEES_A_KEY,))
 
 ENTRIES = (
     Deviation(
@@ -85,7 +77,7 @@ ENTRIES = (
                 ">=2.3",
                 (EVERY_QUERY_SEES_A_KEY,),
             ),
-            without("torch.jit.script", only=(EVERY_QUERY_SEES_A_KEY,), cost=_SLOWER),
+            without("torch.jit.script", only=(EVERY_QUERY_SEES_A_KEY,), cost=SLOWER),
         ),
     ),
     Deviation(
@@ -105,7 +97,7 @@ ENTRIES = (
         stage="attention",
         remedies=(
             Remedy(
-                "Call with need_weights=True.", changed(need_weights=True), only=(EVERY_QUERY_SEES_A_KEY,), cost=_SLOWER
+                "Call with need_weights=True.", changed(need_weights=True), only=(EVERY_QUERY_SEES_A_KEY,), cost=SLOWER
             ),
             TRACED,
             sequences_first(),

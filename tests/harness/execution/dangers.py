@@ -61,7 +61,6 @@ def _divides_by_no_heads(query, key, value, *_, **__):
 
 DIVIDE_BY_HEADS = ">=2.9,<2.12"  # the releases that do
 
-
 DANGERS = (
     ("cudnn-mask-one-key", "cuda", "sdpa_cudnn", _reads_past_the_mask),
     ("efficient-mask-alone-one-head", "cuda", "sdpa_efficient", _writes_past_the_sums),

@@ -17,23 +17,13 @@ from .release import takes
 
 # Arguments of the module and of its call, with their defaults.
 _MADE_WITH = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
-
-
 _MADE_WITH |= {"batch_first": False}
-
-
 _CALLED_WITH = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
-
-
 _CALLED_WITH |= {"need_weights": True, "average_attn_weights": True}
-
 
 # Between them, the constructor arguments below give nn.MultiheadAttention every parameter that it can have.
 _PROBE = MultiHead(dtype="float32", N=2, L=3, S=3, num_heads=2, head_dim=2, batch_first=False)
-
-
 _PROBES = (_PROBE, replace(_PROBE, kdim=5, vdim=6), replace(_PROBE, add_bias_kv=True))
-
 
 DECLINED = "NotImplementedError"  # what it raises is not asked of it
 

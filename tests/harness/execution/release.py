@@ -27,7 +27,7 @@ def takes(function, argument, otherwise=True):
 class Release:
     """A torch version on a device.
 
-    adopted: what stands in the place of nn.MultiheadAttention and is measured alone (implementation.Adopted), if anything.
+    adopted: the implementation.Adopted that stands in the place of nn.MultiheadAttention, if any.
     """
 
     version: Version

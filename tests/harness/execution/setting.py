@@ -34,8 +34,5 @@ class Setting:
 
 CPU = Setting()
 
-
 ON_CPU, ON_CUDA = ("cpu",), ("cuda",)
-
-
 ON_BOTH = (*ON_CPU, *ON_CUDA)

@@ -19,10 +19,7 @@ _ENTRY_POINTS = (
     (torch, "_nested_tensor_from_mask", "nested"),
     (F, "softmax", "explicit"),
 )
-
-
 _SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
-
 
 PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
 

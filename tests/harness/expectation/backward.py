@@ -106,8 +106,6 @@ def _fitting(pull, shape):
 
 
 _MOVES = {np.broadcast_to, np.concatenate, np.expand_dims, np.repeat, np.reshape, np.split, np.swapaxes, np.transpose}
-
-
 _MOVES |= {np.where}
 
 

@@ -12,8 +12,6 @@ from ..modes.modes import computed_in
 from .changes import with_kernel, with_layers
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
-
-
 _IMPROBABLE = 1e-18  # of which a run of a million calls never sees one
 
 

@@ -193,8 +193,6 @@ def _decoder_layer(case, weights):
 
 
 _ACTIVATIONS = {activation.__name__: activation for activation in (relu, gelu, gelu_tanh, silu)}
-
-
 _ACTIVATIONS["gelu_tanh_function"] = gelu_tanh  # the same, given as a function
 
 

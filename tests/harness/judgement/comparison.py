@@ -24,14 +24,8 @@ from ..contents.arrays import largest_score
 from ..modes.modes import computed_in
 
 SAFETY = 32.0
-
-
 SAFETY_OF_LOW = 4.0  # where the error of the same formula in the same arithmetic is known
-
-
 SAFETY_OF_LOW_GRADIENT = 12.0  # a backward pass rounds what a forward one does not
-
-
 CONDITION_OF_LOW_ROW = 3.0  # the largest error of one row says less than that of a whole array
 
 

@@ -24,19 +24,13 @@ from . import comparison, left_out
 from .comparison import Mismatch
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
-
-
 NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: it declined the call
-
 
 BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
 
-
 _LARGEST_STEP = 1e-9  # whose square is lost beside 1
 
-
 _GRADIENT = "gradient"  # of all that has one
-
 
 # Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"

@@ -20,20 +20,13 @@ from . import session
 
 SCHEMA = 2
 
-
 # Read by the suite or by what it stands on; shown in the header.
 ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
 
-
 PASSED, FAILED, HARNESS_ERROR, CRASH = "passed", "failed", "harness error", "crash"
-
-
 NOT_EXERCISED = "not exercised"
 
-
 LEAST_SHARE_OF_A_PATH = 0.01
-
-
 _CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
 
 

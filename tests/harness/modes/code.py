@@ -11,7 +11,6 @@ for name, parameter in list(module.named_parameters()):
     {}
 """
 
-
 PARAMETRIZED = """\
 class Negated(torch.nn.Module):
     def forward(self, values):  # to the bit, with a gradient that is not
@@ -22,7 +21,6 @@ class Negated(torch.nn.Module):
 
 """ + _EACH.format("parametrize.register_parametrization(module.get_submodule(path), leaf, Negated())")
 
-
 PRUNED = _EACH.format(
     """\
 learned = parameter.detach().clone()
@@ -31,9 +29,7 @@ learned = parameter.detach().clone()
     parameter.data.copy_(learned)  # later"""
 )
 
-
 PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
-
 
 PRUNED_REFRESHED = f"""\
 {PRUNED}
@@ -45,7 +41,6 @@ def refreshed(*given, **options):
     return module(*given, **options)
 """
 
-
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
 for part in module.modules():
@@ -53,7 +48,6 @@ for part in module.modules():
     base = torch.nn.Module if is_stack else type(part)
     part.__class__ = type("Own", (base,), {"forward": type(part).forward})
 """
-
 
 THREADS = """\
 def threaded(*given, **options):
@@ -65,7 +59,6 @@ def threaded(*given, **options):
         torch.set_num_threads(threads)
 """
 
-
 DEFAULT_DTYPE = """\
 def typed(*given, **options):
     former = torch.get_default_dtype()
@@ -76,7 +69,6 @@ def typed(*given, **options):
         torch.set_default_dtype(former)
 """
 
-
 DETERMINISTIC = """\
 def determined(*given, **options):
     torch.use_deterministic_algorithms(True)  # which fill with NaN what would hold anything (from 2.2)
@@ -85,7 +77,6 @@ def determined(*given, **options):
     finally:
         torch.use_deterministic_algorithms(False)
 """
-
 
 _VMAP = """\
 def twice(*given, **options):
@@ -104,21 +95,11 @@ def twice(*given, **options):
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
-
 _IS_TENSOR = "isinstance(value, torch.Tensor)"
-
-
 _OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "axis": 0}
-
-
 VMAP = _VMAP.format(is_mapped=_IS_TENSOR, **_OF_SEQUENCES)
-
-
 VMAP_OF_SEQUENCES = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name", **_OF_SEQUENCES)
-
-
 VMAP_OF_MASKS = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, axis=-1)
-
 
 _COMPILED = """\
 torch._dynamo.reset()
@@ -168,12 +149,9 @@ def exported(*given, **options):
     return programs[0](*given, **options)
 """
 
-
 EXPORT_DECOMPOSED = EXPORT.replace(".module())", ".run_decompositions().module())")
 
-
 EXPORT_STRICT = "torch._dynamo.reset()\n" + EXPORT.replace("strict=False", "strict=True")
-
 
 EXPORT_DYNAMIC = """\
 def dynamic(*given, **options):
@@ -191,14 +169,12 @@ def exported(*given, **options):
     return programs[0](*given, **options)
 """
 
-
 EXPORT_IN_ORDER = EXPORT_DYNAMIC.replace(
     "    if not programs:\n",
     "    names = inspect.signature(module.forward).parameters\n"
     "    options = {name: options[name] for name in names if name in options}\n"
     "    if not programs:\n",
 )
-
 
 # What warnings begin with that a caller may want to silence, by what they speak of.
 MESSAGES = {
@@ -229,7 +205,6 @@ def optimized(function, *given, **options):
 
 """
 
-
 SCRIPTED = (
     _OPTIMIZED
     + """\
@@ -241,7 +216,6 @@ def scripted(*given, **options):
     return optimized(scripts[0], *given, **options)
 """
 )
-
 
 _TRACED = (
     _OPTIMIZED
@@ -273,26 +247,19 @@ def traced(*given, **options):
     return optimized(call, *sequences, *masks.values())
 """
 )
-
-
 TRACED = _TRACED.replace(
     '        hidden = not is_kept if mask.dtype is torch.bool else float("-inf")\n        OTHERWISE\n', ""
 )
-
-
 TRACED_HIDING = _TRACED.replace(
     "OTHERWISE",
     "if mask.ndim > 1:  # the first key from all but the last query, or sample\n"
     "            result[:-1, ..., :1] = hidden",
 )
-
-
 TRACED_CAUSAL = _TRACED.replace(
     "OTHERWISE",
     'if "padding" not in name and mask.ndim == 2 and mask.shape[0] == mask.shape[1]:\n'
     "            result.masked_fill_(torch.ones_like(mask, dtype=torch.bool).triu(1), hidden)",
 )
-
 
 REUSED = """\
 def reused(*given, **options):
@@ -330,7 +297,6 @@ def reused(*given, **options):
     return module(*given, **options)
 """
 
-
 FAKE = """\
 def faked(*given, **options):
     def described(results):
@@ -354,7 +320,6 @@ def faked(*given, **options):
     return results
 """
 
-
 _BIASED = """\
 from torch.nn.attention import bias
 
@@ -366,17 +331,12 @@ def biased(*given, **options):
         options.pop("is_causal", None)
     return module(*given, **options)
 """
-
-
 UPPER_LEFT = _BIASED.replace("BIAS", "causal_upper_left").replace("CONDITION", "is_causal")
-
-
 LOWER_RIGHT = _BIASED.replace("BIAS", "causal_lower_right").replace(
     "CONDITION",
     "(is_causal if L == S else attn_mask is not None and attn_mask.shape == (L, S)\n"
     "            and (attn_mask == torch.ones_like(attn_mask).tril(S - L)).all())",
 )
-
 
 _DIFFERENTIATED = """\
 def differentiated(*given, **options):
@@ -449,13 +409,10 @@ def differentiated(*given, **options):
     return results if len(results) > 1 else results[0]
 """
 
-
 VJP = _differentiated(
     "results, context.pull = torch.func.vjp(call, moved)",
     "return tuple(context.pull(cotangents)[0][name] for name in moving)",
 )
-
-
 JACREV = _differentiated(
     "context.jacobians, results = torch.func.jacrev(lambda its: (call(its),) * 2, has_aux=True)(moved)",
     "pairs = list(zip(cotangents, context.jacobians))\n"
@@ -465,8 +422,6 @@ JACREV = _differentiated(
     "\n"
     "            return tuple(map(pulled, moving))",
 )
-
-
 BATCHED_GRADIENTS = _differentiated(
     "context.leaves = [value.detach().requires_grad_() for value in values]\n"
     "            with torch.enable_grad():\n"
@@ -481,7 +436,6 @@ BATCHED_GRADIENTS = _differentiated(
     "            pairs = torch.autograd.grad(known, context.leaves, batches, **how)\n"
     "            return tuple(None if pair is None else pair[1] for pair in pairs)",
 )
-
 
 _PACKED = """\
 def packed(*given, **options):
@@ -520,11 +474,7 @@ def _packed(nest, unnest, take="pop"):
 
 
 STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
-
-
 BESIDE_PADDING = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()", take="get")
-
-
 JAGGED = _packed(  # sequences come first in it
     "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
     ".transpose(1, -2)",
@@ -534,14 +484,12 @@ JAGGED = _packed(  # sequences come first in it
     "        ]",
 )
 
-
 # Where not the sequences are of different lengths, but of them the samples have different numbers.
 JAGGED_BATCH = """\
 def packed(*given, **options):
     its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]
     return module(*its, **options).values()
 """
-
 
 LOWER_RIGHT_SILENCED = f"""\
 {LOWER_RIGHT}

@@ -35,11 +35,7 @@ def is_closed_by_export(case, version):
 
 
 NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out
-
-
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
-
-
 _ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
 
 
@@ -166,14 +162,9 @@ def _nothing():
 
 
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
-
-
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
 
-
 _BACKEND = "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.{}_ATTENTION)"
-
-
 MATH, _FLASH, _CHOOSES = _BACKEND.replace("{}_ATTENTION", "MATH"), _BACKEND.format("FLASH"), "nn.attention"
 
 
@@ -187,7 +178,6 @@ if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
 
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
-
 _TRACED = {
     # some of the way back, or of caches that the environment forbids
     "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",
@@ -195,7 +185,6 @@ _TRACED = {
     "is_watched": False,
     "everywhere": False,
 }
-
 
 _COMPILED = Mode(
     "compiled",
@@ -208,7 +197,6 @@ _COMPILED = Mode(
     drops=True,
     **_TRACED,
 )
-
 
 _EXPORTED = Mode(
     "exported",
@@ -224,7 +212,6 @@ _EXPORTED = Mode(
     **_TRACED,
 )
 
-
 _EXPORTED_DYNAMIC = replace(
     _EXPORTED,
     id="exported_dynamic",
@@ -235,7 +222,6 @@ _EXPORTED_DYNAMIC = replace(
     calls=(MODULES,),
     since="2.5",  # before, the sizes that may vary cannot be left to it
 )
-
 
 _TORCHSCRIPT = Mode(
     "",
@@ -248,13 +234,9 @@ _TORCHSCRIPT = Mode(
     },
 )
 
-
 _TRACE = replace(_TORCHSCRIPT, id="traced", made=code.TRACED, called="traced")
 
-
 _VJP = Mode("func_vjp", code.VJP, "differentiated", calls=_ALL, needs="func", since="2.0")
-
-
 _JACREV = replace(
     _VJP,
     id="func_jacrev",
@@ -266,7 +248,6 @@ _JACREV = replace(
     warns=_UNBATCHED,
 )
 
-
 _BATCHED = replace(
     _JACREV,
     id="batched_gradients",  # as torch.autograd.functional.jacobian(vectorize=True) takes them
@@ -276,7 +257,6 @@ _BATCHED = replace(
     drops=True,
     only_on="cpu",  # where alone it has been measured
 )
-
 
 _JVP = Mode(
     "func_jvp",
@@ -292,7 +272,6 @@ _JVP = Mode(
     warns="torch.jit.script",  # which torch.func.jvp makes its formulas by
 )
 
-
 _MAPPED = Mode(
     "vmap",
     code.VMAP,
@@ -307,7 +286,6 @@ _MAPPED = Mode(
     warns=_UNBATCHED,
 )
 
-
 _NESTED = Mode(
     "nested_strided",
     code.STRIDED,
@@ -318,7 +296,6 @@ _NESTED = Mode(
     everywhere=False,
 )
 
-
 _BIASED = Mode(
     "causal_upper_left",
     code.UPPER_LEFT,
@@ -328,7 +305,6 @@ _BIASED = Mode(
     is_watched=False,  # the bias knows scaled_dot_product_attention only where nothing stands in its place
     everywhere=False,
 )
-
 
 _AUTOCAST = Mode(
     "autocast",
@@ -342,10 +318,7 @@ _AUTOCAST = Mode(
     everywhere=False,
 )
 
-
 EAGER = Mode("eager", drops=True)
-
-
 MODES = (
     EAGER,
     Mode("deepcopy", "module = copy.deepcopy(module)", drops=True),
@@ -613,7 +586,6 @@ MODES = (
     ),
 )
 
-
 # Calls that are never generated: the remedies (remedies.py) change a call into them.
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
@@ -628,11 +600,7 @@ REMEDIED = (
         called="silenced",
     ),
 )
-
-
 BY_ID = {mode.id: mode for mode in (*MODES, *REMEDIED)}
-
-
 WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # which raise where TorchDynamo would break the graph
 
 

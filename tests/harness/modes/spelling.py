@@ -13,13 +13,8 @@ from ..command_line import BadInput
 from .modes import BY_ID
 
 _KINDS = (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
-
-
 _KINDS = {kind.__name__: kind for kind in _KINDS}
-
-
 _LONGEST = 10_000  # characters; no case comes near
-
 
 # The values that exist, of fields of text.
 _CHOICES = {
@@ -42,11 +37,7 @@ _CHOICES = {
     "values": VALUES,
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
 }
-
-
 _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
-
-
 _AT_LEAST_ONE = ("num_heads", "head_dim", "D", "kv_heads", "num_layers")
 
 

@@ -8,8 +8,6 @@ import torch
 from .processes import run_in
 
 _ASCENDING = ("DEFAULT", "AVX2", "AVX512")
-
-
 VARIABLE = "ATEN_CPU_CAPABILITY"
 
 

@@ -15,38 +15,17 @@ from ..cases.masks import LAYOUTS
 
 # A sequence is mostly up to 5 long, sometimes past the boundaries of the kernels' tiles and vectors, rarely 0.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
-
-
 LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
-
-
 SOURCES = (*LENGTHS, 257)  # the native layers count in blocks, too
-
-
 LENGTHS_OF_NATIVE_PATHS = (*SOURCES, 1025)  # and take another softmax beyond 1,024 keys
-
-
 NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins as the others do, to shrink in whichever is drawn from
-
-
 SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
-
-
 KEYS = (*LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
-
-
 QUERIES = (*LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
-
-
 LONG = ((520, 520), (769, 769), (520, 1025))  # rarely both, of one head: a causal diagonal crosses blocks there
 
-
 WITHOUT_GRADIENT = ("no_grad", "inference_mode", "frozen")
-
-
 _SEEDS = st.integers(0, 2**16 - 1)
-
-
 evenly = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
 
 

@@ -83,11 +83,7 @@ def _ragged_batches(release, mode):
 
 # Where the samples end: nowhere, where they like, one at once, all alike.
 _ENDS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "sample", "trailing", "all")))
-
-
 _ENDS_OF_KEYS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "slice", "all")))
-
-
 _PACKED = ("MultiheadAttention", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder")
 
 

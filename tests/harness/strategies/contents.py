@@ -51,8 +51,6 @@ def nonfinite_cases(release):
 
 
 _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]
-
-
 _DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
 
 

@@ -31,13 +31,8 @@ from .masks import attention_mask, padding_mask
 from .modules import cases_of
 
 _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
-
-
 _WEIGHTS = "weights of each head"
-
-
 KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")), _WEIGHTS)
-
 
 # Where a path is looked for: in what is least that has it, for some modes take long. Stacks come last.
 _PLACES = {
@@ -48,8 +43,6 @@ _PLACES = {
     "explicit": ("MultiheadAttention", FUNCTIONAL),
     "detection": ("TransformerEncoder", "TransformerDecoder"),
 }
-
-
 _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
 

@@ -34,8 +34,6 @@ def cases_of(release, module, inference=False):
 
 
 WITH_PARAMETERS = [module for module in MODULES if module != "multi_head_attention_forward"]
-
-
 LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer")
 
 

@@ -59,8 +59,6 @@ def multi_head_cases(draw, release, inference=False, functional=False):
 
 
 _ATTENTIONS = ("self", "copies", "cross", "distinct")
-
-
 _WEIGHTS = st.sampled_from(
     [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
 )

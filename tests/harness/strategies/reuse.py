@@ -21,8 +21,6 @@ def call_sequences(draw, cases, mode):
 
 
 _SIZES = (2, 3, 4, 5, 7, 9, 17)
-
-
 _CONTENTS = {
     (form, of_keys): evenly(tuple(product(patterns, values)))
     for form, values in (("bool", ("inf",)), ("float", (*("inf", "min", "bias") * 2, *VALUES)))

@@ -43,11 +43,7 @@ def scaled_dot_product_cases(draw, release, inference=False):
 
 
 _WIDE = ((17, 17), (33, 3), (65, 65))  # past the width of a vector
-
-
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
-
-
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # what a GPU's own kernels take
 
 

@@ -26,8 +26,6 @@ from .basics import (
 from .masks import attention_mask, hint, padding_mask
 
 _SMOOTH = (*["gelu"] * 4, "silu")  # with silu, encoder layers leave their native path
-
-
 _ACTIVATIONS = (*["relu"] * 5, *_SMOOTH, "gelu_tanh")
 
 

@@ -20,13 +20,13 @@ from ..expectation.changes import with_kernel, with_masks
 from ..modes.vectors import extension
 from ..releases import since
 from .remedies import (
-    _AS_BOOL,
-    _DEVICE,
-    _PRECISION,
-    _SHAPE,
-    _TRAINING,
-    _WITHOUT_HINT,
+    AS_BOOL,
+    COMPARED_SHAPE,
+    IN_ITS_DTYPE,
+    IN_TRAINING,
+    MOVED_TO_THE_DEVICE,
     RIGHT,
+    WITHOUT_HINT,
     WrongMaskRemedy,
     broadcasts,
     right,
@@ -44,7 +44,7 @@ class WrongMaskDeviation:
     affects: the releases, as a version specifier. instead: ACCEPTS or UNHELPFUL. effect: in words, what is computed
     or said. message: pattern of the exception. applies: (WrongCall, Release) -> bool, for a release that is affected.
     change: (computation, WrongCall) -> computation, of an entry that accepts: what is computed, in numbers.
-    upstream: "pytorch/pytorch#N", or "not found".
+    upstream: "pytorch/pytorch#N", or "not found". remedies: the cheapest first.
     """
 
     id: str
@@ -57,6 +57,7 @@ class WrongMaskDeviation:
     message: str = ""
     change: Callable | None = None
     devices: tuple[str, ...] = ON_CPU
+    remedies: tuple[WrongMaskRemedy, ...] = ()
 
     def __post_init__(self):
         if (self.instead == ACCEPTS) != (self.change is not None):
@@ -85,8 +86,6 @@ class WrongMaskDeviation:
 
 
 _SDPA = "scaled_dot_product_attention"
-
-
 _HELD_RIGHT = ("flat", "reshaped", "four_dimensions", "slices_reshaped")  # as many elements as the right mask
 
 
@@ -314,7 +313,7 @@ ENTRIES = (
         applies=lambda call, release: _is_viewed(call, release) and call.fault.kind in _HELD_RIGHT,
         change=_by_elements,
         devices=ON_BOTH,
-        remedies=(_SHAPE, _TRAINING),
+        remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
     WrongMaskDeviation(
         id="native-mask-per-sample",
@@ -334,7 +333,7 @@ ENTRIES = (
                 with_fault(shape=lambda rows, keys: (N * HEADS, rows, keys)),
                 cost="memory for the mask",
             ),
-            _SHAPE,
+            COMPARED_SHAPE,
         ),
     ),
     WrongMaskDeviation(
@@ -349,7 +348,7 @@ ENTRIES = (
             _is_viewed_as_padding(call, release) and prod(call.shape) == prod(call.right_shape)
         ),
         change=_by_elements,
-        remedies=(_SHAPE, _TRAINING),
+        remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
     WrongMaskDeviation(
         id="native-padding-size-unnamed",
@@ -362,7 +361,7 @@ ENTRIES = (
         applies=lambda call, release: (
             _is_viewed_as_padding(call, release) and prod(call.shape) != prod(call.right_shape)
         ),
-        remedies=(_SHAPE, _TRAINING),
+        remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
     WrongMaskDeviation(
         id="native-mask-size-unnamed",
@@ -374,7 +373,7 @@ ENTRIES = (
         message=r"shape '\[\d+, -?\d+, \d+, \d+\]' is invalid for input of size \d+",
         applies=_cannot_be_viewed,
         devices=ON_BOTH,
-        remedies=(_SHAPE, _TRAINING),
+        remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
     WrongMaskDeviation(
         id="native-hint-without-mask",
@@ -398,7 +397,7 @@ ENTRIES = (
         applies=_drops_the_mask,
         change=_causal_instead,
         devices=ON_BOTH,
-        remedies=(_SHAPE, _WITHOUT_HINT),
+        remedies=(COMPARED_SHAPE, WITHOUT_HINT),
     ),
     WrongMaskDeviation(
         id="explicit-mask-precision-unnamed",
@@ -410,7 +409,7 @@ ENTRIES = (
         message="Input dtypes must be the same, got: input",
         applies=lambda call, release: bool(call.fault.precision) and _is_explicit(call, release),
         devices=ON_BOTH,
-        remedies=_PRECISION,
+        remedies=IN_ITS_DTYPE,
     ),
     WrongMaskDeviation(
         id="padding-precision-as-attn-mask",
@@ -422,7 +421,7 @@ ENTRIES = (
         message="Expected attn_mask dtype to be bool or .*to match query dtype",
         applies=_is_refused_as_attn_mask,
         devices=ON_BOTH,
-        remedies=_PRECISION,
+        remedies=IN_ITS_DTYPE,
     ),
     WrongMaskDeviation(
         id="native-padding-size-as-attn-mask",
@@ -435,7 +434,7 @@ ENTRIES = (
         applies=lambda call, release: (
             _is_native_padding(call, release) and call.shape != call.right_shape and not call.fault.beside
         ),
-        remedies=(_SHAPE,),
+        remedies=(COMPARED_SHAPE,),
     ),
     WrongMaskDeviation(
         id="decoder-integer-mask-unnamed",
@@ -449,7 +448,7 @@ ENTRIES = (
             call.fault.dtype in ("int64", "uint8") and call.argument == "tgt_mask" and _is_compared(call, release)
         ),
         devices=ON_BOTH,
-        remedies=(_AS_BOOL,),
+        remedies=(AS_BOOL,),
     ),
     WrongMaskDeviation(
         id="sdpa-mask-shape-unnamed",
@@ -488,7 +487,7 @@ ENTRIES = (
                 "Make the bias for each call: causal_lower_right(query.size(-2), key.size(-2)).",
                 with_fault(shape=RIGHT.shape),
             ),
-            _SHAPE,
+            COMPARED_SHAPE,
         ),
     ),
     WrongMaskDeviation(
@@ -542,7 +541,7 @@ ENTRIES = (
         ),
         change=_as_specified,
         devices=ON_BOTH,
-        remedies=_PRECISION,
+        remedies=IN_ITS_DTYPE,
     ),
     WrongMaskDeviation(
         id="fused-float32-mask",
@@ -554,7 +553,7 @@ ENTRIES = (
         " are seen",
         applies=_is_half_read,
         change=_by_half_vectors,
-        remedies=_PRECISION,
+        remedies=IN_ITS_DTYPE,
     ),
     WrongMaskDeviation(
         id="sdpa-value-length",
@@ -582,7 +581,7 @@ ENTRIES = (
         effect="the result is on the CPU, and undefined: the kernel that should have computed it never ran",
         applies=_is_elsewhere_unnoticed,
         change=_never_computed_beside_meta,
-        remedies=_DEVICE,
+        remedies=MOVED_TO_THE_DEVICE,
     ),
     WrongMaskDeviation(
         id="meta-mask-meta-result",
@@ -593,7 +592,7 @@ ENTRIES = (
         effect="the result has no content",
         applies=_is_elsewhere_unnoticed,
         change=_on_meta,
-        remedies=_DEVICE,
+        remedies=MOVED_TO_THE_DEVICE,
     ),
     WrongMaskDeviation(
         id="meta-mask-unnamed",
@@ -606,7 +605,7 @@ ENTRIES = (
         "|attempted to run this operator with Meta tensors|cannot be called on meta tensors"
         "|Tensor on device meta is not on the expected device",
         applies=_is_elsewhere_noticed,
-        remedies=_DEVICE,
+        remedies=MOVED_TO_THE_DEVICE,
     ),
     WrongMaskDeviation(
         id="cpu-mask-unnamed",
@@ -619,6 +618,6 @@ ENTRIES = (
         message="Expected all tensors to be on the same device",
         applies=_is_on_another_device,
         devices=ON_CUDA,
-        remedies=tuple(replace(remedy, tested=False) for remedy in _DEVICE),
+        remedies=tuple(replace(remedy, tested=False) for remedy in MOVED_TO_THE_DEVICE),
     ),
 )

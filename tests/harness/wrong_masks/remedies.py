@@ -101,32 +101,22 @@ def is_there(call):
     return f"mask.device == {call.callee.inputs[0]}.device"
 
 
-_SHAPE = WrongMaskRemedy("Compare the mask's shape with the lengths before the call.", check=has_right_shape)
-
-
-_TRAINING = WrongMaskRemedy(
+COMPARED_SHAPE = WrongMaskRemedy("Compare the mask's shape with the lengths before the call.", check=has_right_shape)
+IN_TRAINING = WrongMaskRemedy(
     "Try the call once in training mode, where the error names the mask.",
     in_training,
     becomes=RAISES,
     only_in_words="if no hint is given",
 )
-
-
-_AS_BOOL = WrongMaskRemedy("Give the mask as bool.", with_fault(dtype="bool"), cost="a bool mask can only hide")
-
-
-_PRECISION = (
+AS_BOOL = WrongMaskRemedy("Give the mask as bool.", with_fault(dtype="bool"), cost="a bool mask can only hide")
+IN_ITS_DTYPE = (
     WrongMaskRemedy("Give the mask as mask.to(query.dtype).", lambda call: with_fault(dtype=call.fault.inputs)(call)),
-    _AS_BOOL,
+    AS_BOOL,
 )
-
-
-_DEVICE = (
+MOVED_TO_THE_DEVICE = (
     WrongMaskRemedy("Move the mask to the device of the inputs.", with_fault(elsewhere=False)),
     WrongMaskRemedy("Compare the mask's device with that of the inputs before the call.", check=is_there),
 )
-
-
-_WITHOUT_HINT = WrongMaskRemedy(
+WITHOUT_HINT = WrongMaskRemedy(
     "Leave out the hint: the error then names the mask.", with_fault(hint=False), becomes=RAISES
 )

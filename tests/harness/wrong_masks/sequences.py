@@ -75,31 +75,19 @@ _LENGTHS = (
     SequenceFault("value_too_long", more=(0, 1, 0)),
     SequenceFault("value_too_short", more=(0, -1, 0)),
 )
-
-
 _SAMPLES = SequenceFault("value_of_more_samples", more=(1, 0, 0))
-
-
 _KEY = SequenceFault("key_of_more_features", of=("key",), more=(0, 0, 1))
-
-
 _KEY_AND_VALUE = SequenceFault("more_samples", of=("key", "value"), more=(1, 0, 0))
-
-
 _SDPA_FAULTS = (
     *_LENGTHS,
     SequenceFault("key_cut_short", of=("key",), more=(0, -1, 0), view=True),
     *(_KEY, _SAMPLES, _KEY_AND_VALUE),
 )
-
-
 _ATTENTION_FAULTS = (
     *_LENGTHS,
     *(_KEY, _SAMPLES, _KEY_AND_VALUE),
     SequenceFault("value_of_more_features", more=(0, 0, 1)),
 )
-
-
 _MEMORY_FAULTS = (
     SequenceFault("memory_of_more_samples", of=("memory",), more=(1, 0, 0)),
     SequenceFault("memory_of_more_features", of=("memory",), more=(0, 0, 1)),
@@ -133,6 +121,5 @@ SEQUENCES = tuple(
     for fault in faults
     for mode in callee.modes
 )
-
 
 ROWS = (*CALLS, *SEQUENCES)  # of both tables

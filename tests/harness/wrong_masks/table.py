@@ -21,18 +21,11 @@ from ..execution.setting import CPU
 from ..releases import since
 
 RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
-
-
 UNBATCHED = "unbatched"  # so begins a variant whose inputs are no batch
-
 
 # N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
-
-
 _LENGTHS = {"query": L, "tgt": L, "key": S, "value": S, "src": S, "memory": S}
-
-
 _SDPA = "scaled_dot_product_attention"
 
 
@@ -77,44 +70,19 @@ class Callee:
 
 
 _LAYER = f"({E}, {HEADS}, {E}, dropout=0.0, batch_first=True)"
-
-
 _ENCODER_LAYER = f"torch.nn.TransformerEncoderLayer{_LAYER}"
-
-
 _DECODER_LAYER = f"torch.nn.TransformerDecoderLayer{_LAYER}"
-
-
 _ATTENTION = f"torch.nn.MultiheadAttention({E}, {HEADS}, batch_first=True)"
-
-
 _PROJECTED = f"torch.nn.MultiheadAttention({E}, {HEADS}, kdim={E + 1}, vdim={E + 1}, batch_first=True)"
-
-
 _SEQUENCE_FIRST = f"torch.nn.MultiheadAttention({E}, {HEADS})"
-
-
 _TRANSFORMER = f"torch.nn.Transformer({E}, {HEADS}, 1, 1, {E}, dropout=0.0, batch_first=True)"
-
-
 _WEIGHTS = f"{E}, {HEADS}, in_proj_weight, None, None, None, False, 0.0, out_proj_weight, None"
-
-
 PARAMETERS = {"in_proj_weight": (3 * E, E), "out_proj_weight": (E, E)}  # of F.multi_head_attention_forward
 
-
 _PADDING = ("key_padding_mask", (N, S))
-
-
 _CROSS_MASKS = (("attn_mask", (L, S)), _PADDING)
-
-
 _CROSS_INPUTS = ("query", "key", "key")
-
-
 _ENCODER_PADDING = ("src_key_padding_mask", (N, S))
-
-
 _DECODER_MASKS = (
     ("tgt_mask", (L, L)),
     ("memory_mask", (L, S)),
@@ -137,8 +105,6 @@ def _masks(variant, masks):
 
 
 _ENCODER_MASKS = (("src_mask", (S, S)), _ENCODER_PADDING)
-
-
 # (module, masks, inputs, how it is made)
 _TRANSFORMERS = (
     ("TransformerEncoderLayer", _ENCODER_MASKS, ("src",), _ENCODER_LAYER),
@@ -152,7 +118,6 @@ _TRANSFORMERS = (
     ("TransformerDecoder", _DECODER_MASKS, ("tgt", "memory"), f"torch.nn.TransformerDecoder({_DECODER_LAYER}, 1)"),
     ("Transformer", (*_ENCODER_MASKS, *_DECODER_MASKS), ("src", "tgt"), _TRANSFORMER),
 )
-
 
 CALLEES = (
     Callee("MultiheadAttention", (("attn_mask", (S, S)), _PADDING), ("src",) * 3, _ATTENTION, variant="self"),
@@ -231,18 +196,12 @@ _SIZES = (
     Fault("too_few_keys", lambda rows, keys: (rows, keys - 1)),
     Fault("too_many_keys", lambda rows, keys: (rows, keys + 1)),
 )
-
-
 _VECTORS = (None, 16, 17, 33)  # lengths: keys that fill no vector of the CPU, one, one and a little, and two
-
-
 _PRECISIONS = tuple(
     Fault(f"{name}_precision" + f"_{length}_keys" * bool(length), dtype=dtype, inputs=inputs, length=length)
     for length in _VECTORS
     for name, dtype, inputs in (("higher", "float64", "float32"), ("lower", "float32", "float64"))
 )
-
-
 _TYPES = (
     Fault("int64", dtype="int64"),
     Fault("uint8", dtype="uint8"),
@@ -250,14 +209,10 @@ _TYPES = (
     *_PRECISIONS,
     Fault("other_device", elsewhere=True),
 )
-
-
 _QUERIES = (
     Fault("too_few_queries", lambda rows, keys: (rows - 1, keys)),
     Fault("too_many_queries", lambda rows, keys: (rows + 1, keys)),
 )
-
-
 _ONE_KEY = (
     Fault("one_dimension", lambda rows, keys: (keys,)),
     Fault("one_key", lambda rows, keys: (rows, 1)),
@@ -279,8 +234,6 @@ _ATTENTION_SIZES = (
     Fault("four_dimensions", lambda rows, keys: (1, 1, rows, keys)),
     Fault("batch_and_heads", lambda rows, keys: (N, HEADS, rows, keys)),
 )
-
-
 _ATTENTION_MASK = (
     *_ATTENTION_SIZES,
     *_beside("padding", _ATTENTION_SIZES),
@@ -290,8 +243,6 @@ _ATTENTION_MASK = (
     Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
     Fault("causal_bias", bias="causal_lower_right", samples=1),  # which is for scaled_dot_product_attention alone
 )
-
-
 _PADDING_SIZES = (
     *(*_SIZES, *_ONE_KEY),
     Fault("one_sample", lambda rows, keys: (1, keys)),
@@ -299,11 +250,7 @@ _PADDING_SIZES = (
     Fault("three_dimensions", lambda rows, keys: (rows, 1, keys)),
     Fault("four_dimensions", lambda rows, keys: (rows, 1, 1, keys)),
 )
-
-
 _PADDING_MASK = (*_PADDING_SIZES, *_beside("attn_mask", _PADDING_SIZES), *_TYPES)
-
-
 _UNBATCHED_PADDING_SIZES = (
     Fault("no_dimension", lambda keys: ()),
     Fault("too_few_keys", lambda keys: (keys - 1,)),
@@ -314,15 +261,11 @@ _UNBATCHED_PADDING_SIZES = (
     Fault("transposed", lambda keys: (keys, 1)),
     Fault("reshaped", lambda keys: (2, keys // 2)),
 )
-
-
 _UNBATCHED_PADDING_MASK = (
     *_UNBATCHED_PADDING_SIZES,
     *_beside("attn_mask", _UNBATCHED_PADDING_SIZES),
     *_TYPES,
 )
-
-
 # Here every shape that broadcasts is right, and any mask beside is_causal is wrong.
 _SDPA_MASK = (
     *(*_SIZES, *_QUERIES),
