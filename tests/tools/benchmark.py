@@ -8,6 +8,7 @@ import time
 
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.harness.command_line import Parser
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check_contents
 from tests.harness.strategies.modules import MODULES, cases_of
@@ -37,7 +38,9 @@ def measure(module, structures):
 
 def main(arguments):
     """Print a line for each module and one for all."""
-    structures = int(arguments[0]) if arguments else 200
+    parser = Parser(prog="benchmark", description="Calls per second, and the share of CPU time inside torch.")
+    parser.add_argument("structures", type=int, nargs="?", default=200, help="drawn for each module (default: 200)")
+    structures = parser.parse_args(arguments).structures
     release = session.start().release
     modules = [*MODULES, *(["scaled_dot_product_attention"] if release.has_scaled_dot_product_attention else [])]
     print(f"torch {release.version}, {structures} structures a module")

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from tests.claims.claim import Claim
+from tests.harness.command_line import Parser
 from tests.harness.releases import NEWEST, OLDEST
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
@@ -104,7 +105,9 @@ def _wrapped(text, width):
 
 def main(arguments):
     """Write the page; with --check, only say whether it is as it would be written, and exit 1 if not."""
-    if arguments == ["--check"]:
+    parser = Parser(prog="claims", description="Write docs/claims.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    if parser.parse_args(arguments).check:
         stale = not PAGE.exists() or PAGE.read_text() != page()
         print(f"{PAGE.name} is {'stale: run python -m tests.tools.claims' if stale else 'up to date'}")
         return int(stale)
