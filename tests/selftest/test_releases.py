@@ -85,8 +85,8 @@ def test_the_readme_names_the_oldest_and_the_newest():
     assert f"`reports/{NEWEST}.0-cpu.json`" in text
 
 
-def test_the_readme_adds_a_release_that_is_new():
-    text = text_of("README.md").partition("## To add a release")[2].partition("\n## ")[0]
+def test_contributing_adds_a_release_that_is_new():
+    text = text_of("CONTRIBUTING.md").partition("## Add a release")[2].partition("\n## ")[0]
     added = {Version(number) for number in re.findall(r"torch([\d.]+\d)", text)}
     assert len(added) == 1
     assert min(added) > Version(NEWEST)

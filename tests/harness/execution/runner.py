@@ -52,7 +52,7 @@ class Observation:
 def observe(case, device="cpu", adopted=None, dares=False):
     """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised.
 
-    adopted: the implementation.Adopted that stands for nn.MultiheadAttention, if any. dares: whether also to make a call
+    adopted: the implementation.Adopted in the place of nn.MultiheadAttention. dares: whether also to make a call
     that may end the process (dangers.py).
     """
     if not case.attends:
