@@ -112,7 +112,7 @@ _SPENT = pytest.StashKey[float]()
 
 
 def _measures(config):
-    """Whether conformance tests are asked for: what else there is tests the suite itself."""
+    """True if conformance tests are asked for: what else there is tests the suite itself."""
     return any(_has_all(place) or _CONFORMANCE in place.parents for place in _places(config))
 
 
@@ -254,7 +254,7 @@ def _prepare_paths(config, torch):
 
 
 def _is_measured(config, nodeid):
-    """Whether a conformance test is measured. Others can be part of the run, which test the suite itself."""
+    """True if a conformance test is measured. Others can be part of the run, which test the suite itself."""
     return config.stash[_MEASURES] and _CONFORMANCE in Path(config.rootpath, nodeid.partition("::")[0]).parents
 
 

@@ -119,7 +119,7 @@ def test_script_in_low_precision_says_what_the_harness_says(dtype, data):
 
 
 def is_close(mismatch):
-    """Whether a script may let it pass; of gradients it allows four times as much.
+    """True if a script may let it pass; of gradients it allows four times as much.
 
     It rounds its bound upwards to one digit, which at most doubles it, and what it expects to half a unit of that.
     """

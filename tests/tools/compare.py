@@ -34,7 +34,7 @@ class Change:
 
     @property
     def is_worse(self):
-        """Whether it is a regression."""
+        """True if it is a regression."""
         return self.kind in WORSE
 
 

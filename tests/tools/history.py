@@ -148,7 +148,7 @@ class Step:
 
 
 def _can_be_asked(entry, release):
-    """Whether the release has the mode that the entry is about."""
+    """True if the release has the mode that the entry is about."""
     return not hasattr(entry, "pinned") or since(release, BY_ID[entry.pinned.mode].since)
 
 

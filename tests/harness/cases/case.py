@@ -205,7 +205,7 @@ def _mask_names(kind):
 
 
 def is_padding(name):
-    """Whether a mask argument says which keys are padding, rather than who may attend to whom."""
+    """True if a mask argument says which keys are padding, rather than who may attend to whom."""
     return name.endswith("key_padding_mask")
 
 
@@ -239,18 +239,18 @@ def merged_dtype(case, *names):
 
 
 def mixes_types(case):
-    """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
+    """True if an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
         return False
     return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
 
 
 def mixes_types_of(case, *names):
-    """Whether there are masks of these names that differ in their dtypes."""
+    """True if there are masks of these names that differ in their dtypes."""
     masks = [getattr(case, name) for name in names]
     return all(masks) and len({mask.dtype_beside(case.dtype) for mask in masks}) > 1
 
 
 def drops(case):
-    """Whether the call drops anything."""
+    """True if the call drops anything."""
     return case.dropout > 0 and getattr(case, "training", True)

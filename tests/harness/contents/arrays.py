@@ -309,7 +309,7 @@ def _norm_shapes(case, *names):
 
 
 def _is_late(case, name):
-    """Whether the parameter is of the last layer, or behind it."""
+    """True if the parameter is of the last layer, or behind it."""
     return "layers." not in name or f"layers.{case.num_layers - 1}." in name
 
 
@@ -327,7 +327,7 @@ def the_input(case):
 
 
 def is_trained(case, name):
-    """Whether the parameter of this name requires a gradient."""
+    """True if the parameter of this name requires a gradient."""
     if case.autograd == "last_layer":
         return _is_late(case, name)
     if case.autograd == "one_parameter":

@@ -13,7 +13,7 @@ from .remedies import EVERY_QUERY_SEES_A_KEY, NOT_NESTED, SLOWER, Remedy, change
 
 
 def adds_packed_batches(call):
-    """Whether TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
+    """True if TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
 
     Nothing that comes before the last norm is to be gone back through where only that is trained.
     """

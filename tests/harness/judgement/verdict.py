@@ -133,7 +133,7 @@ class _Prediction:
 
     @property
     def is_steep(self):
-        """Whether a derivative is so large that the square of the complex step counts: see reference/derivative.py."""
+        """True if a derivative is so large that the square of the complex step counts: see reference/derivative.py."""
         steps = (np.abs(np.imag(array)) for array in self._moved.values())
         return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
 
@@ -198,7 +198,7 @@ class _Prediction:
 
     @property
     def cannot_conform(self):
-        """Whether it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
+        """True if it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
         if self.computation.error or self.computation.warnings or self.computation.lost:
             return True
         return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
@@ -451,7 +451,7 @@ def _norm(array):
 
 
 def _gradient_is_wrong(observation, prediction, name, allowed):
-    """Whether the gradient of this one argument is."""
+    """True if the gradient of this one argument is."""
     case = prediction.case
     results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
     expected = _weighted(prediction.cotangents, results, derivative).sum()

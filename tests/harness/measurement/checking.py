@@ -59,7 +59,7 @@ def _observed(case, apart=False):
 
 
 def announces(call):
-    """Whether the release warns of masks of two types, and the mode lets it."""
+    """True if the release warns of masks of two types, and the mode lets it."""
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
@@ -75,7 +75,7 @@ def _judge_leniently(case, observation, deviations):
 
 
 def _is_not_made(observation):
-    """Whether the call was not made: by what is measured in the place of torch, or by the harness."""
+    """True if the call was not made: by what is measured in the place of torch, or by the harness."""
     declined = session.current.adopted is not None and observation.error is not None
     return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
 

@@ -182,5 +182,5 @@ def titles():
 
 
 def depends_on_cpu(id):
-    """Whether only some CPUs show the entry of this id."""
+    """True if only some CPUs show the entry of this id."""
     return not getattr(titles().get(id), "every_cpu", True)

@@ -126,7 +126,7 @@ class Session:
 
     @property
     def has_own_ledger(self):
-        """Whether what is measured is what the ledger was measured on.
+        """True if what is measured is what the ledger was measured on.
 
         Another implementation, or another device, may conform where torch deviates on CPU, or deviate as it does.
         """

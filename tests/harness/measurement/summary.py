@@ -54,7 +54,7 @@ def summary(record, path):
 
 
 def _is_lent(environment):
-    """Whether the ledger was measured on something else."""
+    """True if the ledger was measured on something else."""
     return "subject" in environment or not is_measured(
         environment["device"].partition(":")[0], Version(environment["torch"])
     )

@@ -51,7 +51,7 @@ def judge_row(call, outcome, release, entries):
 
 @cache
 def is_shown(entry, release):
-    """Whether any row shows the deviation."""
+    """True if any row shows the deviation."""
     return any(entry.shows(call, observe(call, release.setting)) for call in rows_of(entry, release))
 
 

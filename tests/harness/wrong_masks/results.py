@@ -167,7 +167,7 @@ def _masks(call, names, dtype):
 
 
 def _has_content(mask):
-    """Whether it is a tensor of numbers: one on the meta device has none, that of a CausalBias nobody has written."""
+    """True if it is a tensor of numbers: one on the meta device has none, that of a CausalBias nobody has written."""
     return type(mask).__name__ == "Tensor" and mask.device.type != "meta"
 
 
