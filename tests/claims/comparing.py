@@ -24,7 +24,7 @@ needs_sdpa = pytest.mark.skipif(
 
 
 def since(version):
-    """Whether the installed torch is of that version or a later one."""
+    """True if the installed torch is of that version or a later one."""
     return Version(torch.__version__).release >= Version(version).release
 
 

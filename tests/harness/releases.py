@@ -32,7 +32,7 @@ def is_modelled(version):
 
 
 def since(release, version):
-    """Whether the release is that one or a later one."""
+    """True if the release is that one or a later one."""
     return release.version.release >= _numbers(version)
 
 
@@ -42,10 +42,10 @@ def _numbers(version):
 
 
 def is_measured(device_type, version):
-    """Whether the ranges have been measured on this type of device in this release (a packaging.version.Version)."""
+    """True if the ranges have been measured on this type of device in this release (a packaging.version.Version)."""
     return contains(MEASURED.get(device_type, "<0"), version)
 
 
 def contains(affected, version):
-    """Whether a version specifier has this version, as which a nightly build of it counts."""
+    """True if a version specifier has this version, as which a nightly build of it counts."""
     return SpecifierSet(affected, prereleases=True).contains(Version(version.base_version))

@@ -66,7 +66,7 @@ def judgements():
 
 
 def is_of_another_loss(observation):
-    """Whether gradients were seen beside NaN, of a loss that counted it in: then they have other values now."""
+    """True if gradients were seen beside NaN, of a loss that counted it in: then they have other values now."""
     return bool(observation.gradients) and any(np.isnan(array).any() for array in observation.outputs.values())
 
 

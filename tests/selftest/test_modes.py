@@ -117,7 +117,7 @@ def asked(mode, case):
 
 
 def is_refused(case):
-    """Whether torch has to refuse the case, which it then does as predicted: a skip hides nothing."""
+    """True if torch has to refuse the case, which it then does as predicted: a skip hides nothing."""
     observation, verdict = judged(case)
     refused = refusal(Call(case, installed(), observation.served)) is not None
     assert not refused or verdict.status == CONFORMS

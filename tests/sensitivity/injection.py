@@ -199,12 +199,12 @@ def canonical(change, when=lambda call: True):
 
 
 def masked(call):
-    """Whether scaled_dot_product_attention is given a mask."""
+    """True if scaled_dot_product_attention is given a mask."""
     return call.attn_mask is not None
 
 
 def has_mask(call):
-    """Whether a native operator is given a mask."""
+    """True if a native operator is given a mask."""
     return call.mask is not None
 
 

@@ -189,7 +189,7 @@ class _CaseScript:
 
     @property
     def may_return_one(self):
-        """Whether what is called leaves out weights that are None."""
+        """True if what is called leaves out weights that are None."""
         return self.typed.mode.called != "module" and not getattr(self.case, "need_weights", True)
 
     # ---- gradients
@@ -212,7 +212,7 @@ class _CaseScript:
 
     @property
     def weights_depend(self):
-        """Whether the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
+        """True if the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
         return not all(name.startswith(("value", "static_v", "out_proj", "v_proj", "bias_v")) for name in self.leaves)
 
     @property

@@ -60,6 +60,6 @@ def _earliest(versions, i):
 
 
 def _follows(one, other):
-    """Whether no minor release lies between the two."""
+    """True if no minor release lies between the two."""
     same_major = one.major == other.major and other.minor - one.minor <= 1
     return same_major or ((one.major, one.minor), (other.major, other.minor)) == ((1, 13), (2, 0))

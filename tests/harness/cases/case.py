@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from .masks import Mask
+from .spelling import Spelled
 
 # Who requires a gradient, and in which context the call is made.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
@@ -15,8 +16,8 @@ AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "on
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
 
 
-@dataclass(frozen=True)
-class Case:
+@dataclass(frozen=True, repr=False)
+class Case(Spelled):
     """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
 
     autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do), "one_input"
@@ -46,7 +47,7 @@ class Case:
         return self.nan_query or self.nonfinite != ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScaledDotProduct(Case):
     """F.scaled_dot_product_attention. `batch` are the dimensions before (L, D); `mask_batch` those of the mask.
 
@@ -70,7 +71,7 @@ class ScaledDotProduct(Case):
     module = "scaled_dot_product_attention"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MultiHead(Case):
     """nn.MultiheadAttention, or F.multi_head_attention_forward where `functional`.
 
@@ -121,7 +122,7 @@ class MultiHead(Case):
         return (self.kdim or self.E) != self.E or (self.vdim or self.E) != self.E
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transformer(Case):
     """One of nn.Transformer, its two stacks and their two layers, as `module` says.
 
@@ -173,7 +174,7 @@ class Transformer(Case):
         return self.module in ("TransformerDecoderLayer", "TransformerDecoder", "Transformer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SquareSubsequentMask(Case):
     """nn.Transformer.generate_square_subsequent_mask(sz), a causal mask (sz, sz) of 0 and -inf.
 
@@ -207,7 +208,7 @@ def _mask_names(kind):
 
 
 def is_padding(name):
-    """Whether a mask argument says which keys are padding, rather than who may attend to whom."""
+    """True if a mask argument says which keys are padding, rather than who may attend to whom."""
     return name.endswith("key_padding_mask")
 
 
@@ -245,18 +246,18 @@ def merged_dtype(case, *names):
 
 
 def mixes_types(case):
-    """Whether an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
+    """True if an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
     if isinstance(case, ScaledDotProduct):
         return False
     return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
 
 
 def mixes_types_of(case, *names):
-    """Whether there are masks of these names that differ in their dtypes."""
+    """True if there are masks of these names that differ in their dtypes."""
     masks = [getattr(case, name) for name in names]
     return all(masks) and len({mask.dtype_beside(case.dtype) for mask in masks}) > 1
 
 
 def drops(case):
-    """Whether the call drops anything."""
+    """True if the call drops anything."""
     return case.dropout > 0 and getattr(case, "training", True)

@@ -34,7 +34,7 @@ class Law:
     needs: str | None = None
 
     def is_in(self, release):
-        """Whether the release has what the law speaks of, or what is measured in the place of nn.MultiheadAttention."""
+        """True if the release has what the law speaks of, or what is measured in the place of nn.MultiheadAttention."""
         if self.needs is not None and not getattr(release, self.needs):
             return False
         if not release.adopted:

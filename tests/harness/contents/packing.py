@@ -15,7 +15,7 @@ BESIDE = "nested_beside_padding"  # the one that gives torch the padding besides
 
 
 def packs(case):
-    """Whether the case's mode packs."""
+    """True if the case's mode packs."""
     return BY_ID[case.mode].family == NESTED
 
 

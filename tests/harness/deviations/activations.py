@@ -12,7 +12,7 @@ from .remedies import AS_FUNCTION, off_the_fast_path
 
 
 def loses_its_activation(call):
-    """Whether a decoder layer that has been copied, as every stack copies its layer, had a module for activation."""
+    """True if a decoder layer that has been copied, as every stack copies its layer, had a module for activation."""
     case = call.case
     has_module = isinstance(case, Transformer) and case.has_decoder and case.activation == "gelu_tanh"
     return has_module and (case.module != "TransformerDecoderLayer" or BY_ID[case.mode].copies_module)

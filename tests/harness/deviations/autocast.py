@@ -44,12 +44,12 @@ def overflow(computation, call):
 
 
 def raises_when_packed(call):
-    """Whether nn.TransformerEncoder packs something into a nested tensor, which its native path then cannot compute."""
+    """True if nn.TransformerEncoder packs something into a nested tensor, which its native path then cannot compute."""
     return is_cast(call.case) and is_nested(call) and not packs_nothing(call) and not misses_the_layers_biases(call)
 
 
 def raises_on_the_native_layer(call):
-    """Whether the native path of nn.TransformerEncoderLayer has something to compute."""
+    """True if the native path of nn.TransformerEncoderLayer has something to compute."""
     return is_cast(call.case) and not is_nested(call) and bool(_busy_native_layers(call))
 
 
@@ -58,12 +58,12 @@ def _busy_native_layers(call):
 
 
 def raises_in_native_attention(call):
-    """Whether the native path of nn.MultiheadAttention is what raises first."""
+    """True if the native path of nn.MultiheadAttention is what raises first."""
     return _first_to_raise(call) == "native_mha"
 
 
 def raises_in_attention(call):
-    """Whether scaled_dot_product_attention, in a module, is what raises first: its query is cast, not all the rest."""
+    """True if scaled_dot_product_attention, in a module, is what raises first: its query is cast, not all the rest."""
     return _first_to_raise(call) == "sdpa"
 
 
@@ -76,7 +76,7 @@ def raise_of_arguments(computation, call):
 
 
 def _has_keys_of_its_own(case):
-    """Whether keys are given that are no product, or joined by one."""
+    """True if keys are given that are no product, or joined by one."""
     return getattr(case, "static", False) or getattr(case, "add_bias_kv", False)
 
 
@@ -98,7 +98,7 @@ def _first_to_raise(call):
 
 
 def attends_to_nothing_natively(call):
-    """Whether the native path of nn.MultiheadAttention has nothing to compute, and what it returns is no product."""
+    """True if the native path of nn.MultiheadAttention has nothing to compute, and what it returns is no product."""
     native = [block for block in call.blocks("native_mha") if block not in blocks_without_a_bias(call)]
     is_alone = is_cast(call.case) and isinstance(call.case, MultiHead)
     return is_alone and any(is_empty(call.case, block) for block in native)
@@ -126,7 +126,7 @@ def raise_of_dtypes(computation, call):
 
 
 def returns_what_is_native(call):
-    """Whether the native path of nn.TransformerEncoderLayer has served a layer of what the call returns."""
+    """True if the native path of nn.TransformerEncoderLayer has served a layer of what the call returns."""
     case = call.case
     return is_cast(case) and not getattr(case, "has_decoder", False) and bool(_busy_native_layers(call))
 

@@ -33,7 +33,7 @@ def causal_over_all_keys(query, key, value, bias, scale):
 
 
 def is_biased_past_its_keys(call):
-    """Whether a causal bias that is aligned at the last key is made for more queries than keys."""
+    """True if a causal bias that is aligned at the last key is made for more queries than keys."""
     case = call.case
     return case.mode == "causal_lower_right" and case.L > case.S
 
@@ -66,13 +66,13 @@ def take_for_causal(computation, call):
 
 
 def gives_mask_and_hint(call):
-    """Whether a multi-head attention off the native path is given a mask and a hint about it."""
+    """True if a multi-head attention off the native path is given a mask and a hint about it."""
     case = call.case
     return isinstance(case, MultiHead) and case.is_causal and not call.blocks("native_mha")
 
 
 def hides_appended_keys(call):
-    """Whether a causal hint takes the place of a mask, and there are keys that no mask hides."""
+    """True if a causal hint takes the place of a mask, and there are keys that no mask hides."""
     appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
     return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
 

@@ -22,7 +22,7 @@ from .remedies import (
 
 
 def recomputes(call):
-    """Whether a module is called through a checkpoint, and autograd goes back through it."""
+    """True if a module is called through a checkpoint, and autograd goes back through it."""
     case = call.case
     if case.mode != "checkpoint" or _needs_nothing_saved(case):
         return False
@@ -33,7 +33,7 @@ def recomputes(call):
 
 
 def _needs_nothing_saved(case):
-    """Whether the only parameter that is trained is the last thing added to the result."""
+    """True if the only parameter that is trained is the last thing added to the result."""
     if case.autograd != "one_parameter":
         return False
     if isinstance(case, MultiHead):
@@ -44,7 +44,7 @@ def _needs_nothing_saved(case):
 
 
 def saves_a_packed_batch(call):
-    """Whether that happens within a checkpoint, which asks all that autograd saves for its shape."""
+    """True if that happens within a checkpoint, which asks all that autograd saves for its shape."""
     return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not unpacks_in_time(call)
 
 

@@ -21,7 +21,7 @@ from .remedies import EVERY_QUERY_SEES_A_KEY, NATIVE, NOT_NESTED, Remedy, change
 
 
 def packs_fake_tensors(call):
-    """Whether a compiled encoder packs if padding comes last: on fake tensors it always seems to.
+    """True if a compiled encoder packs if padding comes last: on fake tensors it always seems to.
 
     Where sizes are left open the graph breaks there, and real ones are packed.
     """
@@ -31,7 +31,7 @@ def packs_fake_tensors(call):
 
 
 def asks_in_a_graph(call):
-    """Whether an encoder looks where padding is before anything else breaks a graph that has to be whole."""
+    """True if an encoder looks where padding is before anything else breaks a graph that has to be whole."""
     case, release = call.case, call.release
     if case.mode != "compiled_fullgraph" or not (since(release, "2.5") and not since(release, "2.10")):
         return False
@@ -42,7 +42,7 @@ def asks_in_a_graph(call):
 
 
 def asks_of_a_view(call):
-    """Whether an exported encoder looks where padding is, and its src has gaps in memory."""
+    """True if an exported encoder looks where padding is, and its src has gaps in memory."""
     case = call.case
     if case.mode != "exported" or not isinstance(case, Transformer) or case.layout not in ("sliced", "stepped"):
         return False
@@ -50,7 +50,7 @@ def asks_of_a_view(call):
 
 
 def has_other_strides_than_fake(call):
-    """Whether a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
+    """True if a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
 
     On fake tensors its result is laid out as src is, in truth it is contiguous; what is packed is so on both.
     """
@@ -65,7 +65,7 @@ def has_other_strides_than_fake(call):
 
 
 def confuses_dynamic_shapes(call):
-    """Whether an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
+    """True if an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
     case = call.case
     if case.mode != "exported_dynamic" or not isinstance(case, MultiHead):
         return False
@@ -134,7 +134,7 @@ ENTRIES = (
         title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
         affects=">=2.10",
         upstream="not found",
-        clause=9,
+        clause=3,
         trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
         " nn.MultiheadAttention",
         instead="weights of shape (0,) come with the output, where a real call returns None",

@@ -79,7 +79,7 @@ def overflow(computation, call):
 
 
 def is_one_for_all_keys(call, kernel):
-    """Whether this kernel is given a mask of size 1 over several keys."""
+    """True if this kernel is given a mask of size 1 over several keys."""
     case = call.case
     return (
         isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.sdpa_blocks(kernel))
@@ -87,7 +87,7 @@ def is_one_for_all_keys(call, kernel):
 
 
 def copies_nothing(call):
-    """Whether the efficient kernel is given a tensor that counts as contiguous, with a stride that it cannot take."""
+    """True if the efficient kernel is given a tensor that counts as contiguous, with a stride that it cannot take."""
     case = call.case
     if not isinstance(case, ScaledDotProduct) or not call.sdpa_blocks(EFFICIENT):
         return False
@@ -116,13 +116,13 @@ def _drops(call, block):
 
 
 def has_one_head(case):
-    """Whether attention is computed for one head of one sample."""
+    """True if attention is computed for one head of one sample."""
     samples, heads = case.batch if isinstance(case, ScaledDotProduct) else (case.N, case.num_heads)
     return samples * heads == 1
 
 
 def hides_by_a_number(call):
-    """Whether cuDNN is given a bool mask, which torch makes a float one for it."""
+    """True if cuDNN is given a bool mask, which torch makes a float one for it."""
     case = call.case
     has_bool = isinstance(case, ScaledDotProduct) and case.attn_mask is not None and not case.attn_mask.is_float
     has_bool &= case.mode != "causal_lower_right"  # which is no mask, but a way to be causal
@@ -137,7 +137,7 @@ def hide_by_a_number(computation, call):
 
 
 def scales_what_is_hidden(call):
-    """Whether a kernel hides what lies behind the last key before it scales, by 0 or less, or cuDNN goes back so."""
+    """True if a kernel hides what lies behind the last key before it scales, by 0 or less, or cuDNN goes back so."""
     case = call.case
     if not isinstance(case, ScaledDotProduct) or case.scale is None or case.scale > 0:
         return False
@@ -158,7 +158,7 @@ def become_nan(computation, call):
 
 
 def hides_whole_rows(call):
-    """Whether the efficient kernel is given a causal bias, aligned at the last key, for more queries than keys."""
+    """True if the efficient kernel is given a causal bias, aligned at the last key, for more queries than keys."""
     case = call.case
     if not is_biased_past_its_keys(call) or not call.sdpa_blocks(EFFICIENT):
         return False
@@ -174,7 +174,7 @@ def see_something(computation, call):
 
 
 def maps_sequences_beside_a_mask(call):
-    """Whether vmap gives the efficient kernel more samples than its mask has."""
+    """True if vmap gives the efficient kernel more samples than its mask has."""
     case = call.case
     if case.mode != "vmap_of_sequences":
         return False
@@ -182,7 +182,7 @@ def maps_sequences_beside_a_mask(call):
 
 
 def copies_a_mask_in_vmap(call):
-    """Whether a mask for all samples, which vmap copies for each, is given to the efficient kernel with odd strides."""
+    """True if a mask for all samples, which vmap copies for each, is given to the efficient kernel with odd strides."""
     case = call.case
     if case.mode != "vmap":
         return False
@@ -201,7 +201,7 @@ def _masks(case, block):
 
 
 def _is_of_each(case):
-    """Whether the mask of scaled_dot_product_attention has a slice for each sample."""
+    """True if the mask of scaled_dot_product_attention has a slice for each sample."""
     return isinstance(case, ScaledDotProduct) and len(case.mask_batch) == 2 and case.mask_batch[0] == case.batch[0] > 1
 
 
@@ -217,7 +217,7 @@ def take_tanh(computation, call):
 
 
 def unpacks_slowly(call):
-    """Whether a native path is given a nested tensor of a dtype for which CUDA has no fast conversion."""
+    """True if a native path is given a nested tensor of a dtype for which CUDA has no fast conversion."""
     case = call.case
     if case.dtype in ("float32", "float16"):
         return False
@@ -226,7 +226,7 @@ def unpacks_slowly(call):
 
 
 def views_no_sample(call):
-    """Whether the native path of an attention without weights looks for a fused kernel, for no samples."""
+    """True if the native path of an attention without weights looks for a fused kernel, for no samples."""
     case = call.case
     if isinstance(case, ScaledDotProduct) or case.N > 0 or getattr(case, "need_weights", False):
         return False
@@ -234,7 +234,7 @@ def views_no_sample(call):
 
 
 def attends_for_no_sample(call):
-    """Whether cuDNN's kernel is given a batch of no samples."""
+    """True if cuDNN's kernel is given a batch of no samples."""
     case = call.case
     is_empty = 0 in case.batch if isinstance(case, ScaledDotProduct) else case.N == 0
     return is_empty and bool(call.sdpa_blocks(CUDNN))
@@ -248,7 +248,7 @@ def return_nothing(computation, call):
 
 
 def casts_weights_back(call):
-    """Whether weights are computed under autocast."""
+    """True if weights are computed under autocast."""
     case = call.case
     return is_cast(case) and isinstance(case, MultiHead) and case.need_weights
 

@@ -64,7 +64,7 @@ def left_by_later_layers(call, native):
 
 
 def _sees_a_gradient(call, block):
-    """Whether what the first layer makes of a learned mask closes the native path of this block in later layers."""
+    """True if what the first layer makes of a learned mask closes the native path of this block in later layers."""
     learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
     if is_nested(call):  # which reads the mask as a bool one
         learned = [name for name in learned if not name.startswith("src")]
@@ -74,7 +74,7 @@ def _sees_a_gradient(call, block):
 
 
 def _has_effect(case, name):
-    """Whether there is a score to which the mask is added."""
+    """True if there is a score to which the mask is added."""
     return mask_arrays(case)[name].size > 0 and (name.startswith("src") or case.T > 0)
 
 
@@ -98,7 +98,7 @@ def spread_through_the_sum(computation, call):
 
 
 def loses_empty_weights(call):
-    """Whether nn.MultiheadAttention is asked for weights of nothing on its native path."""
+    """True if nn.MultiheadAttention is asked for weights of nothing on its native path."""
     case = call.case
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
@@ -106,7 +106,7 @@ def loses_empty_weights(call):
 
 
 def has_no_heads(call):
-    """Whether the fused kernel is given something to compute, but no heads."""
+    """True if the fused kernel is given something to compute, but no heads."""
     case = call.case
     return (
         isinstance(case, ScaledDotProduct)

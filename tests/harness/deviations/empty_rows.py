@@ -22,7 +22,7 @@ from .remedies import (
 
 
 def sees_nothing_on(*paths):
-    """Whether a block on one of these paths has a query that sees no key."""
+    """True if a block on one of these paths has a query that sees no key."""
 
     def applies(call):
         return any(has_empty_row(call.case, block) for path in paths for block in call.blocks(path))

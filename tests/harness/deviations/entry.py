@@ -35,9 +35,9 @@ class Deviation:
 
     @property
     def is_asked_late(self):
-        """Whether its least case is not tried before the tests, for what may come of it, or how long it takes."""
+        """True if its least case is not tried before the tests, for what may come of it, or how long it takes."""
         return self.ends or BY_ID[self.pinned.mode].builds
 
     def concerns(self, release):
-        """Whether this release and device are affected."""
+        """True if this release and device are affected."""
         return release.is_among(self.affects, self.devices)

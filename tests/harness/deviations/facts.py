@@ -13,12 +13,12 @@ from .paths import detects_causality, source_of
 
 
 def fills_padding(release):
-    """Whether a bool padding mask is filled into a float mask, rather than added to it (see backward.traced)."""
+    """True if a bool padding mask is filled into a float mask, rather than added to it (see backward.traced)."""
     return not since(release, "2.0")
 
 
 def is_cast(case):
-    """Whether what is multiplied is cast to a lower precision first, the masks included."""
+    """True if what is multiplied is cast to a lower precision first, the masks included."""
     return computed_in(case) != case.dtype
 
 
@@ -61,7 +61,7 @@ def number_of_queries(case, block):
 
 
 def is_empty(case, block):
-    """Whether a block has nothing to do."""
+    """True if a block has nothing to do."""
     return case.N * number_of_queries(case, block) * number_of_keys(case, block) == 0
 
 
@@ -75,7 +75,7 @@ def mask_names(case, block):
 
 
 def has_empty_row(case, block):
-    """Whether a query of the block sees no key at all."""
+    """True if a query of the block sees no key at all."""
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = bias_of(case, block)
@@ -83,13 +83,13 @@ def has_empty_row(case, block):
 
 
 def has_nonzero_finite(case, block):
-    """Whether the block's merged mask holds a finite number that is not 0."""
+    """True if the block's merged mask holds a finite number that is not 0."""
     bias = bias_of(case, block)
     return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
 
 
 def absorbs_everything(case, block, least):
-    """Whether all that some query sees is masked by numbers of at least this size, beside which scores are little."""
+    """True if all that some query sees is masked by numbers of at least this size, beside which scores are little."""
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = bias_of(case, block)
@@ -100,12 +100,12 @@ def absorbs_everything(case, block, least):
 
 
 def needs_mask_gradient(case, block):
-    """Whether autograd asks for the gradient of a float mask of the block."""
+    """True if autograd asks for the gradient of a float mask of the block."""
     return case.autograd in ("grad", "mask") and gives_float(case, block)
 
 
 def drops_the_mask(case, release, block):
-    """Whether the mask of this block, served by scaled_dot_product_attention, is replaced by its is_causal.
+    """True if the mask of this block, served by scaled_dot_product_attention, is replaced by its is_causal.
 
     That is so for a causal mask without padding, of which a hint says so or a stack finds out by itself.
     """
@@ -122,7 +122,7 @@ def drops_the_mask(case, release, block):
 
 
 def _seems_causal(case, mask):
-    """Whether a stack takes the mask for causal; of a trace, whether it took the one that it is traced with."""
+    """True if a stack takes the mask for causal; of a trace, whether it took the one that it is traced with."""
     if BY_ID[case.mode].family == "traced":
         is_square = mask.ndim == 2 and mask.shape[0] == mask.shape[1]
         return is_square and (case.mode == "traced_causal" or mask.size == 1)
@@ -130,7 +130,7 @@ def _seems_causal(case, mask):
 
 
 def is_exactly_causal(mask):
-    """Whether a mask (L, S) hides all that comes later, and changes nothing else."""
+    """True if a mask (L, S) hides all that comes later, and changes nothing else."""
     L, S = mask.shape[-2:]
     return (
         mask.ndim == 2
@@ -140,7 +140,7 @@ def is_exactly_causal(mask):
 
 
 def gives_float(case, block):
-    """Whether a mask of the block is float."""
+    """True if a mask of the block is float."""
     return any(getattr(case, name) is not None and getattr(case, name).is_float for name in mask_names(case, block))
 
 

@@ -31,7 +31,7 @@ from .remedies import (
 
 
 def moves_an_expanded_tensor(call):
-    """Whether an argument that has a tangent holds the same memory in several elements, not on CUDA."""
+    """True if an argument that has a tangent holds the same memory in several elements, not on CUDA."""
     case = call.case
     if not BY_ID[case.mode].is_forward or not directions(case) or call.release.device_type == "cuda":
         return False
@@ -44,7 +44,7 @@ def _shares_memory(tensor):
 
 
 def meets_what_takes_no_tangent(call):
-    """Whether a fused or a native kernel is given one, or the conversion to a nested tensor, and nothing raises before.
+    """True if a fused or a native kernel is given one, or the conversion to a nested tensor, and nothing raises before.
 
     The ledger has what may raise before.
     """
@@ -84,7 +84,7 @@ def _is_empty(case, block):
 
 
 def _has_tangent_within(call, block):
-    """Whether a parameter has one that a native path is given together with the block's query, keys and values."""
+    """True if a parameter has one that a native path is given together with the block's query, keys and values."""
     parts = {"native_layer": "layer", "native_mha": "attention"}
     return any(block in call.blocks(path) and is_given_what_moves(call.case, block, parts[path]) for path in parts)
 
@@ -111,7 +111,7 @@ def _computed(call):
 
 
 def packs_under_a_transform(call):
-    """Whether the encoder packs something where torch.func differentiates."""
+    """True if the encoder packs something where torch.func differentiates."""
     case = call.case
     is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
     return is_transformed and is_nested(call) and case.N * case.S > 0

@@ -171,7 +171,7 @@ def summed_in(case):
 
 
 def scales_the_causal_mask(call):
-    """Whether the fused kernel is given a causal mask and a scale that turns it around, or makes it NaN."""
+    """True if the fused kernel is given a causal mask and a scale that turns it around, or makes it NaN."""
     case = call.case
     if not (isinstance(case, ScaledDotProduct) and case.is_causal and case.scale is not None):
         return False
@@ -228,7 +228,7 @@ def _has_no_mask(case, block):
 
 
 def scales_nan_by_zero(call):
-    """Whether the fused kernel is given a query that is not finite, and is to scale its scores by 0."""
+    """True if the fused kernel is given a query that is not finite, and is to scale its scores by 0."""
     case = call.case
     return case.nan_query and getattr(case, "scale", None) == 0 and bool(call.flash_blocks())
 
@@ -251,13 +251,13 @@ def forget_nan(computation, call):
 
 
 def is_broadcast_over_keys(call):
-    """Whether the fused kernel is given a mask of size 1 over several keys."""
+    """True if the fused kernel is given a mask of size 1 over several keys."""
     case = call.case
     return isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.flash_blocks())
 
 
 def is_short_of_dimensions(call):
-    """Whether scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
+    """True if scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
     case = call.case
     mode = BY_ID[case.mode]
     if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or mode.within == MATH:
@@ -274,7 +274,7 @@ def is_short_of_dimensions(call):
 
 
 def _is_looked_at_by_cuda(call):
-    """Whether a kernel of CUDA that might serve looks for a dimension that the mask lacks: cuDNN's is asked first."""
+    """True if a kernel of CUDA that might serve looks for a dimension that the mask lacks: cuDNN's is asked first."""
     case, is_low = call.case, computed_in(call.case) in LOW
     if len(case.batch) != 2 or case.mode == "sdpa_flash":
         return False

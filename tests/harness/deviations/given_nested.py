@@ -29,7 +29,7 @@ from .remedies import (
 
 
 def meets_no_native_path(call):
-    """Whether a module is given a nested tensor in a block that takes no native path, or masks besides."""
+    """True if a module is given a nested tensor in a block that takes no native path, or masks besides."""
     case = call.case
     if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
         return False
@@ -40,13 +40,13 @@ def meets_no_native_path(call):
 
 
 def is_asked_for_padding(call):
-    """Whether nn.TransformerEncoder is given one, and padding besides, and asks whether that comes last."""
+    """True if nn.TransformerEncoder is given one, and padding besides, and asks whether that comes last."""
     case = call.case
     return case.mode == BESIDE and isinstance(case, Transformer) and asks_for_alignment(case, call.release)
 
 
 def norms_a_nested_tensor(call):
-    """Whether LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
+    """True if LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
     case = call.case
     if call.lengths is None or not isinstance(case, Transformer):
         return False
@@ -58,17 +58,17 @@ def norms_a_nested_tensor(call):
 
 
 def has_only_empty_sequences(call):
-    """Whether nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
+    """True if nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
     return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
 
 
 def is_nested_sdpa(call, *modes):
-    """Whether scaled_dot_product_attention is given nested tensors, in one of these modes."""
+    """True if scaled_dot_product_attention is given nested tensors, in one of these modes."""
     return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
 
 
 def has_no_backend(call):
-    """Whether it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left."""
+    """True if it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left."""
     case = call.case
     if not is_nested_sdpa(call, "nested_jagged"):
         return False
@@ -87,14 +87,14 @@ def raise_without_backend(computation, call):
 
 
 def has_only_empty_keys(call):
-    """Whether it is given nested tensors in which no sample has a key."""
+    """True if it is given nested tensors in which no sample has a key."""
     return (
         is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
     )
 
 
 def has_fewer_scores_than_queries(call):
-    """Whether it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
+    """True if it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
     if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
         return False
     return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)

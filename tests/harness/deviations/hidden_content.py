@@ -12,7 +12,7 @@ from .remedies import FILLED
 
 
 def hides_nonfinite_on(*paths):
-    """Whether a block on one of these paths has a key that no query may see, and that is not finite."""
+    """True if a block on one of these paths has a key that no query may see, and that is not finite."""
 
     def applies(call):
         return any(_holds_nonfinite(call.case, block) for path in paths for block in call.blocks(path))

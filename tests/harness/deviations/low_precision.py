@@ -78,13 +78,13 @@ def overflow(computation, call):
 
 
 def sums_in_bfloat16(call):
-    """Whether there may be a sum of more terms than a number in bfloat16 can count one by one."""
+    """True if there may be a sum of more terms than a number in bfloat16 can count one by one."""
     longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
     return computed_in(call.case) == "bfloat16" and longest > 256
 
 
 def reads_past_a_row(call):
-    """Whether a tile of bfloat16 may take in what lies in memory behind a row, and that may be NaN."""
+    """True if a tile of bfloat16 may take in what lies in memory behind a row, and that may be NaN."""
     case = call.case
     number_of_samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
     longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
@@ -96,7 +96,7 @@ def reads_past_a_row(call):
 
 
 def _reads_a_row_as_empty(call):
-    """Whether the native encoder layer, for which all that is not 0 hides, finds a row of a mask without a 0."""
+    """True if the native encoder layer, for which all that is not 0 hides, finds a row of a mask without a 0."""
     biases = [bias_of(call.case, block) for block in call.blocks("native_layer")]
     return any(bias is not None and (bias != 0).all(axis=-1).any() for bias in biases)
 
@@ -109,7 +109,7 @@ def spread_nan(computation, call):
 
 
 def garbles_gradients(call):
-    """Whether the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
+    """True if the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
     case = call.case
     if computed_in(case) != "bfloat16" or not directions(case):
         return False

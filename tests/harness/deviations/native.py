@@ -13,12 +13,12 @@ from .remedies import EAGER, Remedy, changed, off_the_fast_path, recorded, seque
 
 
 def reads_float_as_bool(call):
-    """Whether the native encoder layer is given a float mask that a bool one could not express."""
+    """True if the native encoder layer is given a float mask that a bool one could not express."""
     return any(has_nonzero_finite(call.case, block) for block in call.blocks("native_layer"))
 
 
 def gives_no_weights_natively(call, mode):
-    """Whether the native path of nn.MultiheadAttention, in this mode, is not asked for weights, or has none to give."""
+    """True if the native path of nn.MultiheadAttention, in this mode, is not asked for weights, or has none to give."""
     case = call.case
     if case.mode != mode or not isinstance(case, MultiHead):
         return False
@@ -27,12 +27,12 @@ def gives_no_weights_natively(call, mode):
 
 
 def differentiates(call, path):
-    """Whether only float masks require a gradient, and one of a block on this path does."""
+    """True if only float masks require a gradient, and one of a block on this path does."""
     return call.case.autograd == "mask" and any(needs_mask_gradient(call.case, block) for block in call.blocks(path))
 
 
 def converts_masks(call):
-    """Whether a native path is given a mask that is not bool, or that the module has made so, and has a use for it."""
+    """True if a native path is given a mask that is not bool, or that the module has made so, and has a use for it."""
     blocks = call.blocks("native_mha") + call.blocks("native_layer")
     blocks = [block for block in blocks if not is_empty(call.case, block)]
     if since(call.release, "2.0"):
@@ -61,7 +61,7 @@ def misses_a_bias(computation, call):
 
 
 def misses_the_layers_biases(call):
-    """Whether an encoder layer without biases asks them for their device before anything else, in 2.1 and 2.2."""
+    """True if an encoder layer without biases asks them for their device before anything else, in 2.1 and 2.2."""
     asks = since(call.release, "2.1") and not since(call.release, "2.3")
     return asks and looks_for_missing_biases(call.case, call.release)
 

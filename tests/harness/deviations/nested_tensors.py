@@ -94,12 +94,12 @@ def _with_encoder(computation, encoder):
 
 
 def packs_no_sample_fast(call):
-    """Whether it is to pack a batch of no samples, in a dtype for which CUDA has a fast conversion."""
+    """True if it is to pack a batch of no samples, in a dtype for which CUDA has a fast conversion."""
     return packs_no_sample(call) and call.release.device_type == "cuda" and call.case.dtype in ("float32", "float16")
 
 
 def unpacks_too_late(call):
-    """Whether a packed batch arrives at a layer that takes no native path."""
+    """True if a packed batch arrives at a layer that takes no native path."""
     rest, alone = _packed_blocks(call)
     if alone and packs_nothing(call):  # where the attention alone is native, it unpacks a batch of padding at once
         return False
@@ -117,23 +117,23 @@ def _packed_blocks(call):
 
 
 def norms_a_packed_batch(call):
-    """Whether a packed batch arrives at a layer whose attention alone takes its native path."""
+    """True if a packed batch arrives at a layer whose attention alone takes its native path."""
     rest, alone = _packed_blocks(call)
     return bool(alone) and rest == alone
 
 
 def unpacks_in_time(call):
-    """Whether the attention that alone is native unpacks the batch first, as it does where all is padding."""
+    """True if the attention that alone is native unpacks the batch first, as it does where all is padding."""
     return packs_nothing(call) and (since(call.release, "2.2") or call.case.N * call.case.S == 0)
 
 
 def packs_no_sample(call):
-    """Whether the encoder packs a batch of no samples."""
+    """True if the encoder packs a batch of no samples."""
     return is_nested(call) and call.case.N == 0
 
 
 def looks_at_no_position(call):
-    """Whether the encoder asks where the padding is, or packs, where there are no positions."""
+    """True if the encoder asks where the padding is, or packs, where there are no positions."""
     case = call.case
     if not isinstance(case, Transformer) or case.S:
         return False
@@ -141,29 +141,29 @@ def looks_at_no_position(call):
 
 
 def is_nested(call):
-    """Whether the encoder packs the batch into a nested tensor."""
+    """True if the encoder packs the batch into a nested tensor."""
     return takes_nested_path(call.case, call.release)
 
 
 def is_unaligned(call):
-    """Whether it packs although padding comes before content, which mask_check would have prevented."""
+    """True if it packs although padding comes before content, which mask_check would have prevented."""
     return is_nested(call) and not is_left_aligned(nested_lengths(call.case)[1])
 
 
 def packs_what_is_hidden(call):
-    """Whether it packs, and leaves out just what the mask hides."""
+    """True if it packs, and leaves out just what the mask hides."""
     return is_nested(call) and not is_unaligned(call) and not has_nonzero_finite(call.case, "src")
 
 
 def truncates(call):
-    """Whether the longest sample is shorter than the batch."""
+    """True if the longest sample is shorter than the batch."""
     if not is_nested(call):
         return False
     return nested_lengths(call.case)[0].max(initial=0) < call.case.S
 
 
 def memory_is_too_short(call):
-    """Whether the first layer of the decoder raises over what the encoder has cut off."""
+    """True if the first layer of the decoder raises over what the encoder has cut off."""
     return (
         not since(call.release, "2.1")
         and truncates(call)
@@ -184,7 +184,7 @@ def truncate(computation, call):
 
 
 def packs_nothing(call):
-    """Whether it packs a batch of padding only."""
+    """True if it packs a batch of padding only."""
     return is_nested(call) and not nested_lengths(call.case)[0].any()
 
 

@@ -57,7 +57,7 @@ def _infers(case, release):
 
 
 def fast_path_is_open(case, release, block, part="layer"):
-    """Whether neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
+    """True if neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
     mode = BY_ID[case.mode]
     is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
     is_cast = mode.lowers and release.device_type == "cuda"  # autocast on a CPU they don't see
@@ -66,12 +66,12 @@ def fast_path_is_open(case, release, block, part="layer"):
 
 
 def is_overridden(case):
-    """Whether torch's functions are overridden, which a default device does to them all."""
+    """True if torch's functions are overridden, which a default device does to them all."""
     return case.mode == "default_device"
 
 
 def is_given_what_moves(case, block, part):
-    """Whether autograd sees a parameter of this part of the block, or something that it is given."""
+    """True if autograd sees a parameter of this part of the block, or something that it is given."""
     return not _is_unrecorded(case, block, part)
 
 
@@ -89,7 +89,7 @@ def _is_unrecorded(case, block, part):
 
 
 def looks_for_missing_biases(case, release):
-    """Whether nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
+    """True if nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
     if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
         return False  # beside a nested tensor, a mask is what it finds first
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
@@ -97,14 +97,14 @@ def looks_for_missing_biases(case, release):
 
 
 def takes_native_layer(case, release, block="src"):
-    """Whether nn.TransformerEncoderLayer takes its native path in this block."""
+    """True if nn.TransformerEncoderLayer takes its native path in this block."""
     if is_traced_within(case, release) and since(release, "2.4"):
         return False
     return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
 
 
 def has_hooks(case, release):
-    """Whether an encoder layer finds hooks on its parts, which keep it from its native path."""
+    """True if an encoder layer finds hooks on its parts, which keep it from its native path."""
     return case.mode in ("pruned", "pruned_refreshed") and since(release, "2.5")
 
 
@@ -120,17 +120,17 @@ def _may_be_native(case, release, block):
 
 
 def has_native_activation(case):
-    """Whether the native path of nn.TransformerEncoderLayer has the activation, or takes it for one that it has."""
+    """True if the native path of nn.TransformerEncoderLayer has the activation, or takes it for one that it has."""
     return case.activation in ("relu", "gelu", "gelu_tanh")
 
 
 def _takes_native_mha(case, release, block):
-    """Whether nn.MultiheadAttention takes its native path in this block."""
+    """True if nn.MultiheadAttention takes its native path in this block."""
     return prepares_masks(case, release, block) and (case.bias or not since(release, "2.1"))
 
 
 def prepares_masks(case, release, block):
-    """Whether nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
+    """True if nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
     stream = source_of(block)
     if (
         getattr(case, "functional", False)
@@ -157,7 +157,7 @@ def prepares_masks(case, release, block):
 
 
 def is_compiled_whole(case, release):
-    """Whether the modules see that they are compiled, and leave some of their native paths since 2.10.
+    """True if the modules see that they are compiled, and leave some of their native paths since 2.10.
 
     Where the graph breaks, the whole call is run as if it were not compiled: a stack breaks it to ask whether a mask is
     causal, and a layer to warn of masks of two types, which a strict export passes over.
@@ -176,7 +176,7 @@ def is_compiled_whole(case, release):
 
 
 def is_traced_within(case, release):
-    """Whether TorchDynamo leaves the module whole, as before 2.5 it does with torch's, and AOTAutograd traces it.
+    """True if TorchDynamo leaves the module whole, as before 2.5 it does with torch's, and AOTAutograd traces it.
 
     A layer sees in 2.4 alone that it is traced; its attention always does.
     """
@@ -193,7 +193,7 @@ def _has_native_layer(case, release):
 
 
 def asks_whether_causal(case, release, block):
-    """Whether a stack looks whether the mask of the block is causal, for want of a hint."""
+    """True if a stack looks whether the mask of the block is causal, for want of a hint."""
     if not isinstance(case, Transformer):
         return False
     mask, hint = (getattr(case, f"{source_of(block)}_{name}") for name in ("mask", "is_causal"))
@@ -203,14 +203,14 @@ def asks_whether_causal(case, release, block):
 
 
 def detects_causality(case, release, block):
-    """Whether a stack finds out by itself that the mask of the block is causal."""
+    """True if a stack finds out by itself that the mask of the block is causal."""
     if case.module.endswith("Layer"):
         return False
     return source_of(block) == "src" or (source_of(block) == "tgt" and release.has_decoder_hints)
 
 
 def takes_nested_path(case, release):
-    """Whether nn.TransformerEncoder packs the padded batch into a nested tensor."""
+    """True if nn.TransformerEncoder packs the padded batch into a nested tensor."""
     return (
         isinstance(case, Transformer)
         and case.has_encoder
@@ -237,7 +237,7 @@ def _is_seen_to_be_aligned(case, release):
 
 
 def asks_for_alignment(case, release):
-    """Whether nn.TransformerEncoder looks where the padding is, which it does before it looks at autograd."""
+    """True if nn.TransformerEncoder looks where the padding is, which it does before it looks at autograd."""
     return (
         case.module in ("TransformerEncoder", "Transformer")
         and _infers(case, release)
@@ -259,7 +259,7 @@ def nested_lengths(case):
 
 
 def is_left_aligned(kept):
-    """Whether no kept position follows one that isn't."""
+    """True if no kept position follows one that isn't."""
     return not (kept[:, 1:] & ~kept[:, :-1]).any()
 
 

@@ -11,7 +11,7 @@ from itertools import takewhile
 from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from ..contents.arrays import inputs, mask_arrays
 from ..execution.call import lay_out
-from ..judgement.comparison import Mismatch
+from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
 from ..releases import since
 from .autocast import raises_on_the_native_layer, raises_when_packed
@@ -59,7 +59,7 @@ class Refusal:
     """
 
     id: str
-    source_of: str
+    source: str
     applies: Callable
     error: tuple[str, str]
     warning: str | None = None
@@ -68,9 +68,9 @@ class Refusal:
         """Where an observation is no such refusal."""
         expected, got = ": ".join(self.error), observation.error
         if got is None or not re.fullmatch(self.error[0], got[0]) or not re.search(self.error[1], got[1]):
-            yield Mismatch("error", expected, got and ": ".join(got))
+            yield Mismatch("error", expected, got and ": ".join(got), kind=ERROR)
         elif self.warning and not any(re.search(self.warning, message) for message in observation.warnings):
-            yield Mismatch("warning", self.warning, None)
+            yield Mismatch("warning", self.warning, None, kind=WARNING)
 
 
 def refusal(call):
@@ -81,12 +81,12 @@ def refusal(call):
 
 
 def _refused_alone(call):
-    """Whether only one kernel may serve, and it takes no such call: on other devices than a CPU, as torch says."""
+    """True if only one kernel may serve, and it takes no such call: on other devices than a CPU, as torch says."""
     return _flash_alone(call) if call.release.device_type == "cpu" else "sdpa_none" in call.served
 
 
 def _flash_alone(call):
-    """Whether only the CPU's fused kernel may serve, and it takes no such call."""
+    """True if only the CPU's fused kernel may serve, and it takes no such call."""
     case, release = call.case, call.release
     if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
         return False
@@ -99,7 +99,7 @@ def _flash_alone(call):
 
 
 def _suits_flash(case, release):
-    """Whether the CPU's fused kernel takes a call of scaled_dot_product_attention whose inputs are contiguous."""
+    """True if the CPU's fused kernel takes a call of scaled_dot_product_attention whose inputs are contiguous."""
     dimensions = (2, 1) if since(release, "2.14") else (2,)
     return (
         len(case.batch) in dimensions
@@ -111,7 +111,7 @@ def _suits_flash(case, release):
 
 
 def _fits_flash(case, release):
-    """Whether the fused kernel takes the mask."""
+    """True if the fused kernel takes the mask."""
     dtype = case.attn_mask.dtype or case.dtype
     is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, dtype) != 1
     return (
@@ -128,7 +128,7 @@ def _last_stride(array, layout, dtype):
 
 
 def _cannot_be_batched(call):
-    """Whether vmap meets the CPU's fused kernel, which it can map since 2.3."""
+    """True if vmap meets the CPU's fused kernel, which it can map since 2.3."""
     case, release = call.case, call.release
     if not _lacks_a_batching_rule(call):
         return False
@@ -154,7 +154,7 @@ def _unbatched(call):
 
 
 def _is_plain(case, release, block):
-    """Whether an attention has keys and queries, and no mask."""
+    """True if an attention has keys and queries, and no mask."""
     is_masked = any(getattr(case, name) is not None for name in mask_names(case, block))
     if is_masked and not drops_the_mask(case, release, block):
         return False
@@ -162,7 +162,7 @@ def _is_plain(case, release, block):
 
 
 def _looks_at_values(call):
-    """Whether a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
+    """True if a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
     case = call.case
     family = BY_ID[case.mode].family
     if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
@@ -177,7 +177,7 @@ def _looks_at_values(call):
 
 
 def _looks_at_padding(call):
-    """Whether an encoder asks whether padding comes last, or how long the samples are."""
+    """True if an encoder asks whether padding comes last, or how long the samples are."""
     case, release = call.case, call.release
     family = BY_ID[case.mode].family
     cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
@@ -189,7 +189,7 @@ def _looks_at_padding(call):
 
 
 def _looks_for_causality(call, only=None):
-    """Whether a stack, or the one of this source only, asks whether a mask is causal, and needs to know."""
+    """True if a stack, or the one of this source only, asks whether a mask is causal, and needs to know."""
     case, release = call.case, call.release
     asking = [block for block in attention_blocks(case) if asks_whether_causal(case, release, block)]
     if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # what is never used may stay open
@@ -203,7 +203,7 @@ def _looks_for_causality(call, only=None):
 
 
 def _packs(case, release):
-    """Whether nn.TransformerEncoder packs, as it sees the call."""
+    """True if nn.TransformerEncoder packs, as it sees the call."""
     family = BY_ID[case.mode].family
     if family == "vmap":
         return takes_nested_path(case, release)
@@ -213,7 +213,7 @@ def _packs(case, release):
 
 
 def _meets_another_dtype(call):
-    """Whether an attention is given a float mask of a dtype that its queries do not have, and nothing raises before.
+    """True if an attention is given a float mask of a dtype that its queries do not have, and nothing raises before.
 
     Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
     """
@@ -238,7 +238,7 @@ def _meets_another_dtype(call):
 
 
 def _looks_before(call, block):
-    """Whether a stack asks what a mask holds, or breaks a graph, before it comes to the block."""
+    """True if a stack asks what a mask holds, or breaks a graph, before it comes to the block."""
     case, release = call.case, call.release
     if not (_looks_at_values(call) or _breaks_the_graph(call)):
         return False
@@ -251,7 +251,7 @@ def _looks_before(call, block):
 
 
 def _warns_before(call, block):
-    """Whether masks of two types are met in the block, or before it."""
+    """True if masks of two types are met in the block, or before it."""
     case = call.case
     blocks = every_block(case)
     pairs = [mask_names(case, other) for other in blocks[: blocks.index(block) + 1]]
@@ -283,7 +283,7 @@ def _native(call, block):
 
 
 def _groups_nested_heads(call):
-    """Whether that is asked for groups of more heads than one."""
+    """True if that is asked for groups of more heads than one."""
     case = call.case
     if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
         return False
@@ -291,7 +291,7 @@ def _groups_nested_heads(call):
 
 
 def _breaks_the_graph(call):
-    """Whether what takes whole graphs only meets a nested tensor, a question for values, or a warning."""
+    """True if what takes whole graphs only meets a nested tensor, a question for values, or a warning."""
     case, release = call.case, call.release
     if case.mode == "exported_strict":
         return takes_nested_path(case, release) or _looks_at_values(call)

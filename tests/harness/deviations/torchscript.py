@@ -23,7 +23,7 @@ from .remedies import (
 
 
 def adds_packed_batches(call):
-    """Whether TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
+    """True if TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
 
     Nothing that comes before the last norm is to be gone back through where only that is trained.
     """

@@ -38,12 +38,12 @@ def end_if_lost(device, message):
 
 
 def _reads_past_the_mask(query, key, value, attn_mask=None, *_, **__):
-    """Whether the mask has one element for all keys."""
+    """True if the mask has one element for all keys."""
     return attn_mask is not None and attn_mask.ndim > 0 and attn_mask.shape[-1] == 1 < key.shape[-2]
 
 
 def _writes_past_the_sums(query, key, value, attn_mask=None, *_, **__):
-    """Whether the mask alone is differentiated, of one head of one sample."""
+    """True if the mask alone is differentiated, of one head of one sample."""
     if attn_mask is None or not (attn_mask.requires_grad and torch.is_grad_enabled()):
         return False
     return query.shape[:-2].numel() == 1 and not any(tensor.requires_grad for tensor in (query, key, value))
@@ -54,7 +54,7 @@ def _packs_no_sample(tensor, *_, **__):
 
 
 def _divides_by_no_heads(query, key, value, *_, **__):
-    """Whether there are no heads to divide by, in a release that does; without queries or keys nothing is computed."""
+    """True if there are no heads to divide by, in a release that does; without queries or keys nothing is computed."""
     has_no_heads = 0 in (query.shape[-3], key.shape[-3]) and 0 not in (query.shape[-2], key.shape[-2])
     return has_no_heads and contains(DIVIDE_BY_HEADS, Version(torch.__version__))
 

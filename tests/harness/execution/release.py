@@ -17,7 +17,7 @@ HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
 
 
 def takes(function, argument, otherwise=True):
-    """Whether a Python function takes the argument; `otherwise` if it is wrapped in one that takes anything."""
+    """True if a Python function takes the argument; `otherwise` if it is wrapped in one that takes anything."""
     parameters = inspect.signature(function).parameters
     is_hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return otherwise if is_hidden else argument in parameters
@@ -39,13 +39,13 @@ class Release:
         return Setting(self.device, subject=self.adopted.name if self.adopted else None)
 
     def is_among(self, affected, devices):
-        """Whether a version specifier has this version, and the devices this one; one that is not measured counts."""
+        """True if a version specifier has this version, and the devices this one; one that is not measured counts."""
         is_there = self.device_type in devices or not self.is_measured
         return is_there and contains(affected, self.version)
 
     @property
     def is_measured(self):
-        """Whether the ranges of the ledgers have been measured on this release and device."""
+        """True if the ranges of the ledgers have been measured on this release and device."""
         return is_measured(self.device_type, self.version)
 
     @cached_property
@@ -101,7 +101,7 @@ class Release:
         return self._operator_takes("scale")
 
     def _operator_takes(self, argument):
-        """Whether the operator below F.scaled_dot_product_attention, which has no signature, takes the argument."""
+        """True if the operator below F.scaled_dot_product_attention, which has no signature, takes the argument."""
         if not self.has_scaled_dot_product_attention:
             return False
         schema = torch.ops.aten.scaled_dot_product_attention.default._schema
@@ -109,14 +109,14 @@ class Release:
 
     @cached_property
     def has_causal_hints(self):
-        """Whether nn.MultiheadAttention takes is_causal."""
+        """True if nn.MultiheadAttention takes is_causal."""
         if self.adopted:
             return "is_causal" in self.adopted.takes
         return takes(torch.nn.MultiheadAttention.forward, "is_causal", since(self, "2.0"))
 
     @cached_property
     def has_transformer_hints(self):
-        """Whether nn.Transformer takes src_is_causal and its like."""
+        """True if nn.Transformer takes src_is_causal and its like."""
         return takes(torch.nn.Transformer.forward, "src_is_causal", since(self, "2.1"))
 
     @cached_property
@@ -125,7 +125,7 @@ class Release:
 
     @cached_property
     def has_layer_bias(self):
-        """Whether the transformer layers take bias=False."""
+        """True if the transformer layers take bias=False."""
         return takes(torch.nn.TransformerEncoderLayer.__init__, "bias", since(self, "2.1"))
 
     @cached_property
@@ -134,7 +134,7 @@ class Release:
 
     @property
     def shows_dropout(self):
-        """Whether it can be seen what is dropped: the own kernels of a GPU, and what is adopted, drop as they like."""
+        """True if it can be seen what is dropped: the own kernels of a GPU, and what is adopted, drop as they like."""
         return self.device_type == "cpu" and self.adopted is None
 
     def adapt(self, case):
@@ -142,7 +142,7 @@ class Release:
         return self.adopted.adapt(case) if self.adopted else case
 
     def offers(self, case):
-        """Whether the case can be called at all: its function exists and takes its arguments."""
+        """True if the case can be called at all: its function exists and takes its arguments."""
         if not BY_ID[case.mode].is_in(self.device_type):
             return False
         if not case.attends:
@@ -164,7 +164,7 @@ class Release:
 
     @cached_property
     def has_dtype_of_square_mask(self):
-        """Whether nn.Transformer.generate_square_subsequent_mask takes a dtype."""
+        """True if nn.Transformer.generate_square_subsequent_mask takes a dtype."""
         return takes(torch.nn.Transformer.generate_square_subsequent_mask, "dtype", since(self, "2.1"))
 
 

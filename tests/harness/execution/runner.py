@@ -145,7 +145,7 @@ def _outcome(case, device, adopted):
 
 
 def is_withheld(observation):
-    """Whether the call was not made, for what might have come of it."""
+    """True if the call was not made, for what might have come of it."""
     return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
 
 

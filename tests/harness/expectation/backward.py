@@ -259,7 +259,7 @@ def _attending(kernel, case, paths, filled):
 
 
 def _is_causal_alone(case):
-    """Whether an attention is told by is_causal=True alone what it hides: beside padding a mask tells."""
+    """True if an attention is told by is_causal=True alone what it hides: beside padding a mask tells."""
     return getattr(case, "is_causal", False) and getattr(case, "key_padding_mask", None) is None
 
 

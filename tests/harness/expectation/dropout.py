@@ -86,7 +86,7 @@ class _Dropping:
 
 
 def _require_plausible(x, kept, p):
-    """Whether about a share of 1 - p is kept, by the inequality of Hoeffding (1963): each is kept by itself."""
+    """True if about a share of 1 - p is kept, by the inequality of Hoeffding (1963): each is kept by itself."""
     size = np.abs(x.real)
     counts = size > 1e-3 * size.max(initial=0)  # what is less may have become 0 by itself
     number = counts.sum()

@@ -18,7 +18,7 @@ def compiler():
 
 @cache
 def can_build():
-    """Whether there is one, and setuptools, which torch imports for it and does not always bring."""
+    """True if there is one, and setuptools, which torch imports for it and does not always bring."""
     return shutil.which(compiler()) is not None and importlib.util.find_spec("setuptools") is not None
 
 

@@ -25,7 +25,7 @@ from .vectors import VARIABLE, is_lesser
 
 
 def is_closed_by_export(case, version):
-    """Whether the case is exported, and a module of this version of torch sees it, and leaves its native path.
+    """True if the case is exported, and a module of this version of torch sees it, and leaves its native path.
 
     Before 2.4 it does not, but frozen parameters look as if they were not.
     """
@@ -100,7 +100,7 @@ class Mode:
         return self.kin or self.id
 
     def is_in(self, device_type="cpu"):
-        """Whether the installed torch has what it needs, and it has been measured on this kind of device."""
+        """True if the installed torch has what it needs, and it has been measured on this kind of device."""
         if self.id in NOT_ASKED:
             return False
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED):
@@ -120,7 +120,7 @@ class Mode:
 
     @property
     def copies_module(self):
-        """Whether what is called is a copy of the module."""
+        """True if what is called is a copy of the module."""
         return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
 
     @property

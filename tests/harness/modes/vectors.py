@@ -21,7 +21,7 @@ def extension():
 
 
 def is_lesser(name):
-    """Whether this extension is one that the CPU has besides that which is used here."""
+    """True if this extension is one that the CPU has besides that which is used here."""
     return extension() in _ASCENDING and name in _ASCENDING[: _ASCENDING.index(extension())]
 
 

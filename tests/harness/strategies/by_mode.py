@@ -55,7 +55,7 @@ def adapted(case, mode):
 
 
 def suits(case, mode):
-    """Whether the mode is asked of the case: neither of one that takes too long, nor where nothing is to be seen."""
+    """True if the mode is asked of the case: neither of one that takes too long, nor where nothing is to be seen."""
     if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
         return False
     if not (mode.compiles or mode.is_for_small):
@@ -142,13 +142,13 @@ def _perhaps_in_training(drawn):
 
 
 def _is_small(case):
-    """Whether a jacobian of the whole is quick to make."""
+    """True if a jacobian of the whole is quick to make."""
     sizes = (getattr(case, name, 1) for name in ("L", "S", "T", "E"))
     return max(sizes) <= 16
 
 
 def _has_something(case):
-    """Whether no size is 0."""
+    """True if no size is 0."""
     return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
 
 

@@ -57,7 +57,7 @@ _DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
 
 
 def shows_dropped_weights(release):
-    """Whether what is measured can be asked for the weights of each head under dropout."""
+    """True if what is measured can be asked for the weights of each head under dropout."""
     return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
 
 

@@ -106,7 +106,7 @@ def aims(release, mode):
 
 
 def _meets(path, kind, place, release, mode):
-    """Whether the least call of the place does, with a mask of the kind."""
+    """True if the least call of the place does, with a mask of the kind."""
     case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
     case = _opened(path, case, release)
     return release.offers(case) and (path, kind) in combinations_of(case, release)
@@ -180,7 +180,7 @@ def aimed(draw, release, mode, path, kind, places):
 
 
 def _can_show(case):
-    """Whether there is something to choose from, and to hide."""
+    """True if there is something to choose from, and to hide."""
     sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
     hides = getattr(case, _CAUSAL, False) or any(mask.pattern != "none" for mask in masks_of(case).values())
     return min(sizes) > 1 and hides

@@ -31,7 +31,7 @@ _CONTENTS = {
 
 
 def _may_be_followed(case, mode):
-    """Whether no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
+    """True if no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
     fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
     return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
 

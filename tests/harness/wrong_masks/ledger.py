@@ -63,7 +63,7 @@ class WrongMaskDeviation:
             raise ValueError(f"{self.id}: an entry says what is computed if it accepts a mask, and only then")
 
     def concerns(self, release):
-        """Whether this release and device are affected."""
+        """True if this release and device are affected."""
         return release.is_among(self.affects, self.devices)
 
     def predicts(self, call, release):
@@ -76,7 +76,7 @@ class WrongMaskDeviation:
         return compare(call, outcome, self.change) if self.instead == ACCEPTS else NOTHING_COMPARED
 
     def shows(self, call, outcome):
-        """Whether the outcome is of the kind that the entry says, and the result, if there is one, as predicted."""
+        """True if the outcome is of the kind that the entry says, and the result, if there is one, as predicted."""
         compared = self.compared(call, outcome)
         return compared is not None and not compared.mismatches
 
@@ -95,54 +95,54 @@ def _is_self_attention(call):
 
 
 def _is_native(call, release):
-    """Whether a native path serves the attention that the mask is for; a float mask keeps some of them closed."""
+    """True if a native path serves the attention that the mask is for; a float mask keeps some of them closed."""
     takes_it = since(release, "2.0") or is_padding(call.argument)
     return call.mode == "inference" and call.callee.is_batched and _is_self_attention(call) and takes_it
 
 
 def _is_explicit(call, release):
-    """Whether softmax and its products are called one by one, where no native path serves."""
+    """True if softmax and its products are called one by one, where no native path serves."""
     wants_weights = call.module == "MultiheadAttention" or "need_weights=True" in call.callee.options
     return call.module != _SDPA and (wants_weights or not since(release, "2.0"))
 
 
 def _is_compared(call, release):
-    """Whether a stack compares the mask with a causal one."""
+    """True if a stack compares the mask with a causal one."""
     names = ("mask", "src_mask", "tgt_mask") if since(release, "2.1") else ("mask", "src_mask")
     is_stack = call.module in ("TransformerEncoder", "TransformerDecoder", "Transformer")
     return is_stack and call.argument in names and since(release, "2.0")
 
 
 def _is_native_layer(call, release):
-    """Whether that is the native encoder layer."""
+    """True if that is the native encoder layer."""
     return _is_native(call, release) and call.argument in ("mask", "src_mask")
 
 
 def _is_nesting(call):
-    """Whether the mask says which positions an encoder leaves out of a nested tensor."""
+    """True if the mask says which positions an encoder leaves out of a nested tensor."""
     is_in_encoder = call.argument == "src_key_padding_mask" and call.module != "TransformerEncoderLayer"
     return is_in_encoder and call.mode == "inference" and call.callee.is_batched
 
 
 def _is_native_padding(call, release):
-    """Whether a native path gets it as a padding mask of two dimensions."""
+    """True if a native path gets it as a padding mask of two dimensions."""
     is_native = _is_native(call, release) and is_padding(call.argument) and not _is_nesting(call)
     return is_native and len(call.shape) == 2
 
 
 def _is_taken_for_a_hint(call):
-    """Whether a bias becomes is_causal=True, whatever its size is."""
+    """True if a bias becomes is_causal=True, whatever its size is."""
     is_square = call.fault.bias and call.shape[0] == call.shape[1]
     return call.module == _SDPA and bool(is_square or call.fault.bias == "causal_upper_left") and not call.fault.hint
 
 
 def _is_viewed(call, release):
-    """Whether a native path views the mask as (1, 1, length, length), or a 3-D one as (N, any, length, length)."""
+    """True if a native path views the mask as (1, 1, length, length), or a 3-D one as (N, any, length, length)."""
     return _is_native(call, release) and not is_padding(call.argument) and call.shape is not None
 
 
 def _is_viewed_as_padding(call, release):
-    """Whether a native path views the padding mask as (N, 1, 1, length), which it does beside an attention mask."""
+    """True if a native path views the padding mask as (N, 1, 1, length), which it does beside an attention mask."""
     is_padded = is_padding(call.argument) and not _is_nesting(call)
     return _is_native(call, release) and is_padded and call.fault.beside and call.shape != call.right_shape
 
@@ -155,24 +155,24 @@ def _cannot_be_viewed(call, release):
 
 
 def _drops_the_mask(call, release):
-    """Whether is_causal takes the place of the mask before anything has looked at it."""
+    """True if is_causal takes the place of the mask before anything has looked at it."""
     is_hinted = call.fault.hint and call.shape is not None and call.module != _SDPA
     return is_hinted and not _is_native(call, release) and not _is_explicit(call, release)
 
 
 def _is_fused(call, release):
-    """Whether the CPU's fused kernel would serve the call: it takes masks from 2.3 on, and groups of heads from 2.9."""
+    """True if the CPU's fused kernel would serve the call: it takes masks from 2.3 on, and groups of heads from 2.9."""
     first = {"4d": "2.3", "grouped": "2.9"}.get(call.callee.variant)
     return first is not None and since(release, first) and release.device_type != "cuda"
 
 
 def _has_no_rows(call, release):
-    """Whether the CPU's fused kernel is given a 1-D mask."""
+    """True if the CPU's fused kernel is given a 1-D mask."""
     return call.fault.name == "flat" and _is_fused(call, release)
 
 
 def _is_refused_as_attn_mask(call, release):
-    """Whether scaled_dot_product_attention gets a float padding mask, as its attn_mask, of a type that it refuses."""
+    """True if scaled_dot_product_attention gets a float padding mask, as its attn_mask, of a type that it refuses."""
     refused = ("higher",) if since(release, "2.4") else ("higher", "lower")
     if call.fault.precision not in refused or not is_padding(call.argument) or _is_explicit(call, release):
         return False
@@ -181,19 +181,19 @@ def _is_refused_as_attn_mask(call, release):
 
 
 def _is_on_another_device(call, release):
-    """Whether the mask is on the CPU, as that of a CausalBias always is, and no native path asks for its device."""
+    """True if the mask is on the CPU, as that of a CausalBias always is, and no native path asks for its device."""
     if call.fault.name == "causal_bias":
         return _is_explicit(call, release)
     return call.fault.elsewhere and not _is_native(call, release)
 
 
 def _is_elsewhere_unnoticed(call, release):
-    """Whether all that a mask on the meta device meets takes it, and fills the result with nothing."""
+    """True if all that a mask on the meta device meets takes it, and fills the result with nothing."""
     return call.fault.elsewhere and not _is_elsewhere_noticed(call, release)
 
 
 def _is_elsewhere_noticed(call, release):
-    """Whether something that a mask on the meta device meets raises."""
+    """True if something that a mask on the meta device meets raises."""
     if not call.fault.elsewhere:
         return False
     if _is_nesting(call) or _is_compared(call, release):
@@ -208,7 +208,7 @@ def _is_elsewhere_noticed(call, release):
 
 
 def _is_half_read(call, release):
-    """Whether the CPU's fused kernel gets a float32 mask beside float64 scores, for a vector of keys or more."""
+    """True if the CPU's fused kernel gets a float32 mask beside float64 scores, for a vector of keys or more."""
     if call.fault.precision != "lower" or not call.fault.length:
         return False
     if call.module == _SDPA:
@@ -218,7 +218,7 @@ def _is_half_read(call, release):
 
 
 def _counts_values(call, release):
-    """Whether the CPU's fused kernel takes as many keys as there are values; a mask would be compared with both."""
+    """True if the CPU's fused kernel takes as many keys as there are values; a mask would be compared with both."""
     if not isinstance(call, WrongSequence) or call.module != _SDPA or call.fault.beside:
         return False
     first = {"4d": "2.1", "grouped": "2.9", "3d": "2.14"}[call.callee.variant]

@@ -57,7 +57,7 @@ class Callee:
 
     @property
     def is_batched(self):
-        """Whether inputs have samples; without them a padding mask has one dimension."""
+        """True if inputs have samples; without them a padding mask has one dimension."""
         return not self.variant.startswith(UNBATCHED)
 
     @property
@@ -66,7 +66,7 @@ class Callee:
         return ("training", "inference") if self.made else ("",)
 
     def takes(self, argument):
-        """Whether the installed release has this module or function, and it this argument."""
+        """True if the installed release has this module or function, and it this argument."""
         function = getattr(nn, self.module).forward if self.made else getattr(functional, self.module, None)
         if function is None:
             return False
@@ -419,7 +419,7 @@ class WrongCall:
 
     @property
     def hides_numbers(self):
-        """Whether a float mask holds other numbers than 0 and -inf.
+        """True if a float mask holds other numbers than 0 and -inf.
 
         Native paths read these as hidden, whatever their precision is (native-layer-float-mask in ledger.py).
         """
@@ -610,7 +610,7 @@ def _made(text):
 
 
 def names_mask(message, argument):
-    """Whether a message says that this mask is the matter."""
+    """True if a message says that this mask is the matter."""
     return re.search(name_of_mask(argument), message, re.IGNORECASE) is not None
 
 

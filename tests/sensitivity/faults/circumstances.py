@@ -76,7 +76,7 @@ def _first_of_mapped(mask):
 
 
 def _is_mapped_elsewhere(call):
-    """Whether the mask is mapped over another dimension than its first, of the same size."""
+    """True if the mask is mapped over another dimension than its first, of the same size."""
     if not (masked(call) and torch._C._functorch.is_batchedtensor(call.attn_mask)):
         return False
     whole, axis = torch._C._functorch.get_unwrapped(call.attn_mask), torch._C._functorch.maybe_get_bdim(call.attn_mask)

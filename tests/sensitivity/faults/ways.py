@@ -115,7 +115,7 @@ def _is_traced_without_effect(call):
 
 
 def _is_nested(layout):
-    """Whether the call is given nested tensors of that layout, of which the sequences differ in length."""
+    """True if the call is given nested tensors of that layout, of which the sequences differ in length."""
     return lambda call: call.query.is_nested and call.query.layout is layout and not _is_of_ragged_batch(call)
 
 
