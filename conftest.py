@@ -58,6 +58,12 @@ def pytest_addoption(parser):
         default=600.0,
         help="once failures have taken so long, those of compiled calls are told as they are found (default: 600)",
     )
+    group.addoption(
+        "--clause",
+        metavar="N",
+        action="append",
+        help="make only calls that exercise this clause of reference/README.md; can be given again",
+    )
     group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
     group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
     group.addoption(
@@ -84,6 +90,7 @@ def pytest_configure(config):
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
     adopted = _adopted(config.getoption("subject"), device)
+    selected = _clauses(config.getoption("clause"))
     config.stash[_PART] = _part(config)
     _prepare_paths(config, torch)
     config.stash[_SHARD] = _shard(config.getoption("shard"))
@@ -96,6 +103,7 @@ def pytest_configure(config):
 
     model, imported = _model(config.getoption("model")), config.getoption("imported")
     run = session.start(device, not config.getoption("no_ledger"), model, adopted, imported)
+    run.clauses = selected
     config.stash[_RUN] = run
     if hasattr(config, "workerinput"):
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
@@ -134,7 +142,10 @@ def _part(config):
     paths = [] if any(map(_has_all, _places(config))) else list(config.args)
     given = {option: config.getoption(name, None) for name, option in _LIMITS.items()}
     given = {option: value for option, value in given.items() if value and value != "1/1"}
-    return paths + [option if value is True else f"{option} {_typed(value)}" for option, value in given.items()]
+    clauses = [f"--clause {number}" for number in sorted(set(config.getoption("clause") or ()), key=int)]
+    return (
+        paths + [option if value is True else f"{option} {_typed(value)}" for option, value in given.items()] + clauses
+    )
 
 
 def _typed(value):
@@ -155,6 +166,24 @@ def _import_torch():
     return torch
 
 
+def _clauses(numbers):
+    """The numbers that --clause gives, as a set."""
+    from tests.harness.expectation.clauses import BY_NUMBER
+
+    for number in numbers or ():
+        if number not in map(str, BY_NUMBER):
+            raise pytest.UsageError(f"--clause {number}: reference/README.md has clauses 1 to {max(BY_NUMBER)}")
+    return frozenset(map(int, numbers or ()))
+
+
+def _exercises(item, selected):
+    """False if no call of the test can exercise a selected clause: it is about others, or there are no clauses."""
+    from tests.harness.expectation.clauses import OF_CASES
+
+    marker = item.get_closest_marker("clause")
+    return not selected or not selected.isdisjoint(marker.args if marker else OF_CASES)
+
+
 def _shard(text):
     """(which part, of how many) that --shard names; the whole without it."""
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text or "1/1")
@@ -168,7 +197,9 @@ def pytest_collection_modifyitems(config, items):
     if not config.stash[_MEASURES]:
         return
     part, parts = config.stash[_SHARD]
+    selected = config.stash[_RUN].clauses
     asked = [item for item in items if not config.getoption("subject") or item.get_closest_marker("subject")]
+    asked = [item for item in asked if not _is_measured(config, item.nodeid) or _exercises(item, selected)]
     chosen = asked[part - 1 :: parts]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
@@ -294,8 +325,11 @@ def pytest_runtest_call(item):
         if hasattr(item.obj, "hypothesis"):
             _seed(item)(item.obj)
         started = time.process_time()
-        yield
-        session.current.tally.seconds = round(time.process_time() - started, 3)
+        outcome = yield
+        tally = session.current.tally
+        tally.seconds = round(time.process_time() - started, 3)
+        if tally.unasked and not tally.statuses and not outcome.excinfo:
+            outcome.force_exception(pytest.skip.Exception("no call of it exercises a selected clause"))
     else:
         yield
 
@@ -325,15 +359,26 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None and not report.skipped:
         expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
         outcome = record.FAILED if expected else record.HARNESS_ERROR
-    marker = item.get_closest_marker("clause")
     # a plain attribute of the report travels from a worker to the controller
     report.measured = {
         "outcome": "skipped" if report.skipped else outcome,
-        "clauses": list(marker.args) if marker else [],
         "seconds": round(report.duration, 2),
         "tally": session.current.tally.as_dict(),
+        "failures": [its.as_plain() for its in getattr(call.excinfo.value, "failures", ())] if report.failed else [],
         "message": str(call.excinfo.value)[:20_000] if report.failed else "",
+        **_about(item),
     }
+
+
+def _about(item):
+    """The entry of a ledger that a test is about, or in which way it asks: "eager", in a mode, in a low precision."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    about = {name: getattr(value, "id", value) for name, value in parameters.items() if name in _ABOUT}
+    about = {_ABOUT[name]: value for name, value in about.items() if isinstance(value, str)}
+    return about or {"way": "eager"}
+
+
+_ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # by the names of parameters of tests
 
 
 def _spend(config, seconds):
@@ -372,17 +417,19 @@ class Measurement:
         elif report.failed and not _is_measured(self.config, report.nodeid):
             self.others_failed = True
         elif report.failed:  # xdist's own report: the worker is gone
-            message = f"{str(report.longrepr)[:2000]}{self._last_call(report)}"
-            crashed = {"clauses": [], "seconds": 0, "tally": {}, "message": message}
+            last = self._last_call(report)
+            told = "".join(f"\n\nIts last call was that of\n\n    {failure.again}" for failure in last)
+            crashed = {"seconds": 0, "tally": {}, "failures": [failure.as_plain() for failure in last]}
+            crashed["message"] = f"{str(report.longrepr)[:2000]}{told}"
             self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
 
     def _last_call(self, report):
-        """How to make the call again that the worker was making."""
+        """The Failure of the call that the worker was making, in a list; empty if it was making none."""
+        from tests.harness.judgement.report import crash
         from tests.harness.measurement.last_call import path_of, taken
 
         case = taken(path_of(self.config.option.report, report.node.gateway.id))
-        again = " ".join([f'python -m tests.tools.again "{case}"', *self.run.setting.options])
-        return f"\n\nIts last call was that of\n\n    {again}" if case else ""
+        return [crash(case, self.run.setting)] if case else []
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):

@@ -14,7 +14,6 @@ RELEASE = session.current.release
 
 
 @pytest.mark.subject
-@pytest.mark.clause(3)
 @pytest.mark.parametrize("law", [law for law in LAWS if law.is_in(RELEASE)], ids=lambda law: law.id)
 @share(1 / 2, least=50)  # each is two calls, and each of the two is held against the reference as well
 @given(data=st.data())

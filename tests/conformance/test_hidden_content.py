@@ -26,7 +26,6 @@ def test_hidden_content_does_not_change_a_bit(case):
 
 @pytest.mark.subject
 @pytest.mark.skipif(RELEASE.device_type != "cpu", reason="the arithmetic of hidden NaN is measured on a CPU alone")
-@pytest.mark.clause(5)
 @given(case=nonfinite_cases(RELEASE))
 def test_hidden_content_may_be_nan(case):
     check(case)
@@ -41,7 +40,6 @@ def test_hidden_content_does_not_change_a_bit_under_dropout(case):
 
 @pytest.mark.subject
 @pytest.mark.skipif(not shows_dropped_weights(RELEASE), reason="the subject does not return the weights of each head")
-@pytest.mark.clause(7)
 @given(case=dropout_cases(RELEASE))
 def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
     check(case)
@@ -51,7 +49,6 @@ def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
 @pytest.mark.skipif(
     RELEASE.device_type != "cpu", reason="measured on a CPU alone: a GPU's own kernels drop by themselves"
 )
-@pytest.mark.clause(7)
 @share(1 / 4)
 @given(case=all_dropped_cases(RELEASE))
 def test_nothing_is_left_where_every_weight_is_dropped(case):

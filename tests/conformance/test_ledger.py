@@ -3,13 +3,19 @@
 import pytest
 
 from tests.harness.deviations import ledger
-from tests.harness.judgement.report import Nonconformance, explain
+from tests.harness.expectation import clauses
+from tests.harness.judgement.report import Failure, Nonconformance, failure_of, report
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
 
 
-@pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
+def _as_parameter(entry):
+    exercised = clauses.of(entry.pinned) | {entry.clause}
+    return pytest.param(entry, id=entry.id, marks=pytest.mark.clause(*sorted(exercised)))
+
+
+@pytest.mark.parametrize("entry", list(map(_as_parameter, ledger.ENTRIES)))
 def test_pinned_case_does_what_the_ledger_says(entry, request):
     finding = session.current.findings.get(entry.id)
     if finding and entry.is_asked_late and (entry in session.current.entries or not entry.ends):
@@ -18,11 +24,14 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         pytest.skip("this release cannot be asked" if finding else "--no-ledger, or not in --model")
     if finding.status == session.ABSENT:
         strict = request.config.getini("strict")
-        assert not (finding.expected and strict), f"{entry.id} is absent: fixed in this release?"
+        if finding.expected and strict:
+            absent = Failure(f"{entry.id} is absent: fixed in this release?", entry=entry.id)
+            raise Nonconformance(absent.title, absent)
         return
     case = session.current.release.held(entry.pinned)
     observation, verdict = judged(case, apart=entry.ends)
     if verdict.status == FAILS:
         news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
-        text = explain(case, observation, verdict, session.current.setting)
-        raise Nonconformance(f"{entry.id} {news}.\n{text}")
+        about = {"entry": entry.id, "note": f"The ledger's entry {entry.id} {news}."}
+        failure = failure_of(case, observation, verdict, session.current.setting, **about)
+        raise Nonconformance(report(failure), failure)

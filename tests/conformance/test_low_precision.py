@@ -12,7 +12,6 @@ from tests.harness.strategies.examples import share
 RELEASE = session.current.release
 
 
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 8, 10)
 @pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
 @share(1 if RELEASE.device_type == "cpu" else 3)  # a GPU has kernels for these alone
 @given(data=st.data())

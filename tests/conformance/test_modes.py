@@ -19,7 +19,6 @@ BUILT = [mode for mode in HERE if mode.builds]
 IS_QUICK = settings.default.max_examples < 200  # when what is compiled is asked little, and what is built nothing
 
 
-@pytest.mark.clause(3)
 @pytest.mark.parametrize(
     ("mode", "path"),
     [(mode, path) for mode in HERE if not (IS_QUICK and mode.compiles) for path in aims(RELEASE, mode)],
@@ -42,7 +41,6 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
         ask()
 
 
-@pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", [mode for mode in HERE if not mode.compiles], ids=lambda mode: mode.id)
 @share(1 / 4, least=25)
 @given(data=st.data())
@@ -51,7 +49,6 @@ def test_is_as_specified(mode, data):
         check(data.draw(cases_in(RELEASE, mode)))
 
 
-@pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", COMPILED, ids=lambda mode: mode.id)
 @share(1 / 40, least=5)  # each takes up to a second
 @given(data=st.data())
@@ -60,7 +57,6 @@ def test_is_as_specified_when_compiled(mode, data):
         check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))
 
 
-@pytest.mark.clause(3)
 @pytest.mark.parametrize("mode", [] if IS_QUICK else BUILT, ids=lambda mode: mode.id)
 @share(1 / 200)  # each takes four seconds, and the first as long again
 @given(data=st.data())

@@ -13,7 +13,6 @@ RELEASE = session.current.release
 
 
 @pytest.mark.subject
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @share(3)  # a call costs little
 @given(case=multi_head_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
@@ -21,14 +20,12 @@ def test_inference_is_as_specified(case):
 
 
 @pytest.mark.subject
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @share(3)
 @given(case=multi_head_cases(RELEASE, inference=False))
 def test_training_and_other_calls_are_as_specified(case):
     check_contents(case)
 
 
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 7, 10)
 @share(3)
 @given(case=multi_head_cases(RELEASE, inference=False, functional=True))
 def test_functional_form_is_as_specified(case):
@@ -36,7 +33,6 @@ def test_functional_form_is_as_specified(case):
 
 
 @pytest.mark.subject
-@pytest.mark.clause(1)
 @given(case=nan_query_cases(RELEASE, "MultiheadAttention"))
 def test_a_query_that_is_nan_spoils_its_own_row(case):
     check_contents(case)

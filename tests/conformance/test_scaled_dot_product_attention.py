@@ -16,21 +16,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.clause(1, 2, 4, 5, 6, 10)
 @share(3)  # a call costs little
 @given(case=scaled_dot_product_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
     check_contents(case)
 
 
-@pytest.mark.clause(1, 2, 4, 5, 6, 10)
 @share(3)
 @given(case=scaled_dot_product_cases(RELEASE))
 def test_output_and_gradients_are_as_specified(case):
     check_contents(case)
 
 
-@pytest.mark.clause(1)
 @given(case=nan_query_cases(RELEASE, "scaled_dot_product_attention"))
 def test_a_query_that_is_nan_spoils_its_own_row(case):
     check_contents(case)

@@ -20,7 +20,6 @@ MODULES = (
 )
 
 
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
 @pytest.mark.parametrize("module", MODULES)
 @share(2)
 @given(data=st.data())
@@ -28,7 +27,6 @@ def test_inference_is_as_specified(module, data):
     check(data.draw(transformer_cases(RELEASE, module, inference=True)))
 
 
-@pytest.mark.clause(1, 2, 3, 4, 5, 6, 8, 10)
 @pytest.mark.parametrize("module", MODULES)
 @share(2)
 @given(data=st.data())

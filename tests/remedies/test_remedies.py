@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from tests.harness.cases.spelling import shortest_repr
 from tests.harness.deviations import ledger
 from tests.harness.deviations.remedies import ENOUGH, FEWER, remedies_of
 from tests.harness.measurement.session import PRESENT
-from tests.harness.modes.spelling import shortest_repr
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import rows_of
 

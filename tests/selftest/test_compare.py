@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.cases.dtypes import LOW
+from tests.harness.modes.modes import BY_ID
 from tests.tools import compare
-from tests.tools.records import as_record
+from tests.tools.records import as_record, current
 
 RECORDS = Path(__file__).parents[2] / "docs" / "results"
 OLD = RECORDS / "2.13.0-cpu.json"
@@ -22,8 +24,8 @@ def plain():
 
 
 def fails(record, test=TEST, outcome="failed"):
-    message = "MultiheadAttention does not do what it should:\n\n    output[0]: expected 1.0, got 2.0\n"
-    record["tests"][test] |= {"outcome": outcome, "message": message}
+    failures = [{"title": "MultiheadAttention, eval: output is NaN; expected 1"}, {"title": "another"}]
+    record["tests"][test] |= {"outcome": outcome, "failures": failures, "message": "as a person reads it"}
 
 
 def found(edit_old, edit_new):
@@ -52,7 +54,7 @@ def test_a_record_has_not_changed_since_itself(path, capsys):
 def test_a_test_that_fails_has_regressed_and_one_that_passes_again_is_fixed():
     ((kind, id, what),) = found(nothing, fails)
     assert (kind, id) == (compare.REGRESSED, TEST)
-    assert "output[0]: expected 1.0, got 2.0" in what
+    assert what.endswith("now failed: MultiheadAttention, eval: output is NaN; expected 1 (and 1 more)")
     assert [change[0] for change in found(fails, nothing)] == [compare.FIXED]
     assert found(fails, fails) == []
 
@@ -126,6 +128,25 @@ def test_what_is_no_record_is_bad_input(text, tmp_path, capsys):
     assert compare.main([str(OLD), str(tmp_path / "none.json")]) == 4
 
 
+def test_of_a_record_of_the_schema_before_the_first_line_is_told():
+    def as_before(record):
+        del record["tests"][TEST]["failures"]
+
+    ((_, _, what),) = found(nothing, lambda record: (fails(record), as_before(record)))
+    assert what.endswith("now failed: as a person reads it")
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_of_the_schema_before_says_as_much_of_its_tests(path):
+    """Which entry a test is about, and in which way it asks, is a field of the present schema."""
+    before = json.loads(path.read_text())
+    tests = current(before)["tests"]
+    assert {test["entry"] for test in tests.values() if "entry" in test} <= set(before["ledger"])
+    ways = {test["way"] for test in tests.values() if "way" in test}
+    assert ways <= {*BY_ID, *LOW}
+    assert as_record(before, path).ways.keys() <= ways
+
+
 def test_a_part_is_compared_with_the_whole_in_one_line():
     def keep_one(record):
         record["tests"] = {TEST: record["tests"][TEST]}
@@ -157,6 +178,6 @@ def test_what_is_forgiven_is_told():
     del old["tests"][PINNED]
     lines = list(compare.forgiven(as_record(old, "old"), as_record(new, "new")))
     assert lines[0] == "forgiven, since the baseline has these failures too (1):"
-    assert lines[1] == f"  {TEST}: output[0]: expected 1.0, got 2.0"
+    assert lines[1] == f"  {TEST}: MultiheadAttention, eval: output is NaN; expected 1 (and 1 more)"
     assert lines[2].startswith("The baseline lacks 1 of these ")
     assert not list(compare.forgiven(as_record(new, "new"), as_record(plain(), "plain")))

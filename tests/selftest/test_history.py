@@ -9,31 +9,31 @@ from tests.harness.command_line import BadInput
 from tests.tools import history
 from tests.tools.history import Step, digest, page
 
-CASE = "MultiHead(S=513, attention='cross', key_padding_mask=Mask(pattern='left'), need_weights=False, seed=232)"
-FLASH = f"""MultiheadAttention does not do what it should:
-
-    output[0, 0, 0]: expected 0.5, got nan, off by 0 where 1e-15 is allowed
-        (clause 1 to 4 of reference/README.md)
-
-Served by: sdpa_flash
-
-Again:
-
-    python -m tests.tools.again "{CASE}"
-"""
+CASE = "MultiHead(seed=232, S=513, attention='cross', key_padding_mask=Mask(pattern='left'), need_weights=False)"
+FLASH = {
+    "title": "MultiheadAttention, eval: output is NaN for query 0 of sample 0; expected 0.5",
+    "case": CASE,
+    "served": ["sdpa_flash"],
+    "setting": {"device": "cpu"},
+}
 ROW = "scaled_dot_product_attention-4d-attn_mask-mask_with_hint"
+
+
+def told(**fields):
+    return {"title": "no case", "setting": {"device": "cpu"}, **fields}
 
 
 def record(**changes):
     environment = {"torch": "2.3.1+cpu", "model": "2.2.2", "device": "cpu", "profile": "quick", "seed": "1"}
     tests = {
-        "tests/conformance/test_a.py::test_b": {"outcome": "failed", "message": FLASH},
-        "tests/conformance/test_a.py::test_c": {"outcome": "failed", "message": f"no case\nRow: {ROW}\n"},
-        "tests/conformance/test_a.py::test_d": {"outcome": "failed", "message": "something odd"},
+        "tests/conformance/test_a.py::test_b": {"outcome": "failed", "failures": [FLASH]},
+        "tests/conformance/test_a.py::test_c": {"outcome": "failed", "failures": [told(row=ROW)]},
+        "tests/conformance/test_a.py::test_d": {"outcome": "failed", "message": "something odd\nand more"},
+        "tests/conformance/test_a.py::test_f": {"outcome": "failed", "failures": [told(entry="native-layer-bias")]},
         "tests/conformance/test_a.py::test_e": {"outcome": "passed"},
     }
     ledger = {"native-layer-bias": {"status": "absent", "expected": True}}
-    made = {"environment": environment, "seconds": 60.0, "statuses": {"fails": 9, "conforms": 91}}
+    made = {"schema": 3, "environment": environment, "seconds": 60.0, "statuses": {"fails": 9, "conforms": 91}}
     return made | {"tests": tests, "ledger": ledger} | changes
 
 
@@ -44,7 +44,12 @@ def step(**changes):
 @pytest.mark.skipif(not hasattr(functional, "scaled_dot_product_attention"), reason="a row of later releases")
 def test_a_report_is_explained_by_what_the_two_models_say_of_its_case():
     by_test = {report.test: report.explained for report in step().reports}
-    assert by_test == {"a-b": {"flash-first-keys-hidden"}, "a-c": {"sdpa-mask-with-hint"}, "a-d": set()}
+    assert by_test == {
+        "a-b": {"flash-first-keys-hidden"},
+        "a-c": {"sdpa-mask-with-hint"},
+        "a-d": set(),
+        "a-f": {"native-layer-bias"},
+    }
 
 
 def test_what_changed_is_what_the_ledger_says():
@@ -84,6 +89,12 @@ def test_a_run_by_its_own_model_is_refused(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_failures_that_are_no_data_are_refused():
+    with pytest.raises(BadInput, match="schema 2"):
+        digest(record(schema=2))
+    assert digest(record(schema=2, tests={}))["reports"] == []
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", json.dumps({"environment": 3})], ids=lambda text: text[:9])
 def test_what_is_no_record_is_refused(text, tmp_path, capsys):
     path = tmp_path / "none.json"
@@ -96,7 +107,7 @@ def test_a_case_of_a_record_is_not_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(history, "DIGESTS", tmp_path / "digests")
     made, path = tmp_path / "made", tmp_path / "strange.json"
     code = f"MultiHead(N=[c for c in ().__class__.__base__.__subclasses__()][0](['touch', '{made}']))"
-    strange = record(tests={"t": {"outcome": "failed", "message": FLASH.replace(CASE, code)}})
+    strange = record(tests={"t": {"outcome": "failed", "failures": [FLASH | {"case": code}]}})
     path.write_text(json.dumps(strange))
     assert history.main(["--add", str(path), "--check"]) == 4
     assert not made.exists()

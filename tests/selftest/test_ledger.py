@@ -8,13 +8,14 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.spelling import shortest_repr
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 from tests.harness.measurement import session
-from tests.harness.modes.spelling import parse, shortest_repr
+from tests.harness.modes.spelling import parse
 
 ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 

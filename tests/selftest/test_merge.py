@@ -88,9 +88,10 @@ def test_different_runs_are_refused(name):
 def test_the_worst_outcome_counts():
     one, two = plain("1"), plain("2")
     id = next(iter(one["tests"]))
-    two["tests"][id] |= {"outcome": "failed", "message": "wrong"}
+    failed = {"outcome": "failed", "message": "wrong", "failures": [{"title": "wrong", "setting": {"device": "cpu"}}]}
+    two["tests"][id] |= failed
     made = merge.merged([one, two])
-    assert (made["tests"][id]["outcome"], made["tests"][id]["message"]) == ("failed", "wrong")
+    assert {name: made["tests"][id][name] for name in failed} == failed
     assert made["outcomes"]["failed"] == 1
 
 
@@ -132,3 +133,16 @@ def test_what_was_left_out_adds_up_and_old_records_left_out_nothing():
     assert made["left_out"] == {"raised": {"results": 3}}
     old = {name: value for name, value in plain("3").items() if name not in ("compared", "left_out")}
     assert merge.merged([one, old])["compared"] == {"elements": 5}
+
+
+def test_calls_by_clause_add_up():
+    one, two, old = plain("1"), plain("2"), plain("3")
+    id = next(iter(one["tests"]))
+    for record in (one, two):
+        record["clauses"] = {"4": {"calls": 3, "conforms": 3}}
+        record["tests"][id]["clauses"] = {"4": 3}
+    old.pop("clauses", None)
+    old["tests"][id]["clauses"] = [3]  # as older records have it: the numbers of a mark
+    made = merge.merged([one, two, old])
+    assert made["clauses"] == {"4": {"calls": 6, "conforms": 6}}
+    assert made["tests"][id]["clauses"] == {"4": 6}

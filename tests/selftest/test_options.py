@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.measurement.record import SCHEMA
 from tests.harness.releases import NEWEST, OLDEST
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,8 @@ def run(*arguments, path=CHEAP, **options):
         (["--no-ledger", "--strict"], "contradict each other"),
         (["--import=no_such_backend"], "--import no_such_backend: ModuleNotFoundError"),
         (["--shard=3/2"], "--shard 3/2: not a part"),
+        (["--clause=11"], "--clause 11: reference/README.md has clauses 1 to 10"),
+        (["--clause=4", "--clause=four"], "--clause four: reference/README.md has"),
         (["--model=new"], "--model new: not a version"),
         (["--model=9.9"], f"--model 9.9: no release that is modelled: {OLDEST} to {NEWEST}, the newest"),
         (["--model=1.12.1"], "--model 1.12.1: no release that is modelled"),
@@ -64,7 +67,7 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
     result = run(f"--report={report}", "--hypothesis-seed=7")
     assert result.returncode == 0, result.stdout
     record = json.loads(report.read_text())
-    assert record["schema"] == 2
+    assert record["schema"] == SCHEMA
     assert record["complete"]
     assert record["environment"]["seed"] == "7"
     assert report.with_suffix(".xml").exists()
@@ -153,6 +156,32 @@ def test_it():
     assert not list(tmp_path.glob("*.call"))
 
 
+def test_a_failure_is_a_value_that_comes_from_a_worker_whole(run_test, tmp_path):
+    """And leaves its script, although its masks are so large that the record has no room for the report."""
+    body = """
+from hypothesis import given, strategies as st
+from tests.harness.cases import MultiHead
+from tests.harness.checking import check
+from tests.harness.masks import Mask
+
+LARGE = MultiHead(N=2, L=60, S=60, num_heads=2, attn_mask=Mask("float", "slice", "bias", per_head=True))
+
+@given(case=st.just(LARGE))
+def test_it(case):
+    check(case)
+"""
+    result = run_test(body, "-n1", "--no-ledger", f"--report={tmp_path / 'r.json'}")
+    assert result.returncode == 1
+    assert "HARNESS ERROR" not in result.stdout
+    (test,) = json.loads((tmp_path / "r.json").read_text())["tests"].values()
+    (failure,) = test["failures"]
+    assert len(test["message"]) == 20_000
+    assert "fully masked in a head" in failure["title"]
+    (script,) = tmp_path.glob("*/*/script.py")
+    assert (script.parent / "issue.md").read_text().startswith(f"# {failure['title']}\n")
+    assert subprocess.run([sys.executable, script], capture_output=True, check=False).returncode == 1
+
+
 def test_a_hang_ends_its_test_and_keeps_what_was_found(run_test, tmp_path):
     body = "import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n"
     result = run_test(body, "-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}")
@@ -172,7 +201,8 @@ def test_without_the_ledger_the_known_deviations_fail(tmp_path):
     path = "tests/conformance/test_multihead_attention.py"
     result = run("--no-ledger", f"--report={tmp_path / 'r.json'}", "--hypothesis-seed=1", path=path)
     assert result.returncode == 1
-    assert "MultiheadAttention does not do what it should" in result.stdout
+    assert "MultiheadAttention, eval: output is NaN for the fully masked query 0 of sample 0; expected" in result.stdout
+    assert "dtype='float64'" not in result.stdout  # as it would stand where every field of a case is spelled
     assert "python -m tests.tools.again" in result.stdout
 
 
@@ -216,6 +246,43 @@ def test_a_part_of_the_suite_says_so_and_leaves_the_record_of_the_whole_alone(ru
     assert report.stem.endswith("-cpu-part")
     assert json.loads(report.read_text())["part"] == ["tests/conformance/test_it.py", "-k test_it"]
     assert "This is a part of the suite: tests/conformance/test_it.py, -k test_it" in result.stdout
+
+
+ABOUT_CLAUSES = """
+import pytest
+from hypothesis import given, strategies as st
+from tests.harness.cases import MultiHead
+from tests.harness.checking import check
+from tests.harness.masks import Mask
+
+MASKS = st.sampled_from([None, Mask("bool", "row")])
+
+@given(mask=MASKS)
+def test_masks(mask):
+    check(MultiHead(L=2, S=2, attn_mask=mask))
+
+@given(seed=st.integers(0, 9))
+def test_seeds(seed):
+    check(MultiHead(L=2, S=2, seed=seed))
+
+@pytest.mark.clause(9)
+def test_about_another():
+    assert False
+"""
+
+
+def test_a_run_about_a_clause_makes_the_calls_that_exercise_it_and_is_a_part(run_test, tmp_path):
+    calls = {}
+    for name, options in {"whole": [], "part": ["--clause=4", "--clause=2"]}.items():
+        result = run_test(ABOUT_CLAUSES, "--hypothesis-seed=7", f"--report={tmp_path / name}.json", *options)
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        calls[name] = record["clauses"]["4"]
+    assert result.returncode == 0, result.stdout
+    assert "1 passed, 1 skipped, 1 deselected" in result.stdout
+    assert "no call of it exercises a selected clause" in result.stdout
+    assert calls["whole"] == calls["part"]
+    assert record["clauses"]["1"] == record["clauses"]["4"]  # no other calls were made
+    assert record["part"][-2:] == ["--clause 2", "--clause 4"]
 
 
 def test_a_run_that_ends_with_the_first_failure_is_not_complete(run_test, tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
 from tests.harness.cases.masks import LAYOUTS, Mask
+from tests.harness.cases.spelling import shortest_repr
 from tests.harness.contents.arrays import directions, inputs, mask_arrays
 from tests.harness.contents.results import as_given
 from tests.harness.deviations import ledger
@@ -22,7 +23,6 @@ from tests.harness.execution.call import lay_out
 from tests.harness.execution.release import installed
 from tests.harness.execution.setting import Setting
 from tests.harness.judgement.verdict import FAILS
-from tests.harness.modes.spelling import shortest_repr
 from tests.harness.strategies.by_mode import low_precision_cases
 from tests.harness.strategies.modules import any_cases
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger

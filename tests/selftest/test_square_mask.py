@@ -9,13 +9,14 @@ import torch
 from hypothesis import Phase, find, given, settings
 
 from tests.harness.cases.case import SquareSubsequentMask
+from tests.harness.cases.spelling import shortest_repr
 from tests.harness.deviations import ledger, refusals
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
-from tests.harness.judgement.report import explain
+from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
-from tests.harness.modes.spelling import parse, shortest_repr
+from tests.harness.modes.spelling import parse
 from tests.harness.strategies.square_mask import square_mask_cases
 from tests.tools.case_script import call_lines, script
 
@@ -52,7 +53,7 @@ def test_a_wrong_mask_fails(changes):
     wrong = replace(RIGHT, **changes)
     verdict = judge(CASE, wrong)
     assert verdict.status == FAILS
-    assert "generate_square_subsequent_mask(2)" in explain(CASE, wrong, verdict)
+    assert "generate_square_subsequent_mask(2)" in report(failure_of(CASE, wrong, verdict))
 
 
 def test_a_mask_that_was_written_to_before_fails(monkeypatch):

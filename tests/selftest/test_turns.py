@@ -9,20 +9,19 @@ from hypothesis import strategies as st
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
 from tests.harness.cases.masks import Mask
+from tests.harness.cases.spelling import shortest_repr
 from tests.harness.execution.runner import made_once, observe
-from tests.harness.execution.setting import CPU
 from tests.harness.judgement.report import Nonconformance
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check_in_turn
 from tests.harness.modes.modes import BY_ID, EAGER, MODES, Mode
-from tests.harness.modes.spelling import shortest_repr
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.reuse import call_sequences
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
 from tests.tools import again
 from tests.tools.case_script import script
-from tests.tools.filing import Failure
+from tests.tools.filing import script_of
 
 from .running import mismatches, run_script
 from .sampling import sample
@@ -152,7 +151,8 @@ def test_what_is_right_only_at_first_fails_and_can_be_run_again(capsys):
         assert again.main([shortest_repr(second), "--after", shortest_repr(first)]) == 1
         assert "made for another case" in capsys.readouterr().out
         assert run_script(script(second))[0] == 0
-        assert run_script(Failure("test", str(failure.value)).script(CPU))[0] == 1
+        (its_failure,) = failure.value.failures
+        assert run_script(script_of(its_failure))[0] == 1
 
 
 @pytest.mark.parametrize("mode", [mode for mode in SERVING if mode.id in QUICK], ids=str)

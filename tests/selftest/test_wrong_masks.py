@@ -21,7 +21,7 @@ from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.measurement import record, session
 from tests.harness.releases import RELEASES, since
 from tests.harness.wrong_masks import judge
-from tests.harness.wrong_masks.judge import check_row, explain_row, is_shown, judge_row, predicted_entry
+from tests.harness.wrong_masks.judge import check_row, failure_of, is_shown, judge_row, predicted_entry, report
 from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.results import Comparison, Unwritten, compare
 from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
@@ -321,7 +321,7 @@ def test_an_accepted_mask_is_judged_by_the_numbers_that_come_out(id, status):
     assert judge_row(BY_ID[id], outcome, release, ENTRIES).status == status
     judgement = judge_row(BY_ID[id], _off(outcome), release, ENTRIES)
     assert judgement.status == FAILS
-    assert "output at [" in explain_row(BY_ID[id], outcome, judgement)
+    assert "output is off by 1 at [" in report(failure_of(BY_ID[id], outcome, judgement))
     assert judge_row(BY_ID[id], _off(outcome, float("nan")), release, ENTRIES).status == FAILS
 
 
@@ -407,7 +407,7 @@ def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
     assert OTHER.error in report
     assert run.tally.statuses[FAILS] == 1
     judgement = judge_row(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
-    assert "clause 9" in explain_row(BY_ID[REFUSED], Outcome(ACCEPTS), judgement)
+    assert failure_of(BY_ID[REFUSED], Outcome(ACCEPTS), judgement).clauses == (9,)
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------

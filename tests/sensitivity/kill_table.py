@@ -12,7 +12,7 @@ from packaging.version import Version
 from tests.harness.command_line import Parser
 from tests.sensitivity.faults import CLASSES
 from tests.sensitivity.reasons import REASONS
-from tests.tools.clauses import TESTS, clauses_of
+from tests.tools.clauses import conformance_tests
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results" / "sensitivity"
@@ -103,7 +103,7 @@ def page(found):
     for kind, members in CLASSES.items():
         lines += ["", f"## {kind}", "", f"| {' | '.join(_HEADS)} |", "| --- | --- | --- | ---: | --- | --- |"]
         lines += [_row(fault, faults[fault.id]) for fault in members if fault.id in faults]
-    return "\n".join([*lines, *(() if found["first"] else _clauses(found)), ""])
+    return "\n".join([*lines, *(() if found["first"] else _tests(found)), ""])
 
 
 def _share(number, faults):
@@ -121,18 +121,14 @@ def _short(test):
     return test.removeprefix("tests/conformance/test_").replace(".py::test_", ": ").replace("|", "\\|")
 
 
-def _clauses(found):
-    """The table of clauses and tests."""
-    yield from ("", "## Clauses and tests", "")
-    yield "Which [clauses](../reference/README.md) a test checks, and which faults no other test noticed. A test"
-    yield from ("that notices nothing alone says why it stays.", "")
-    yield from ("| test | clauses | notices alone | stays because |", "| --- | --- | --- | --- |")
-    for path in TESTS:
-        for name, clauses in clauses_of(path).items():
-            test = f"{path.name}::{name}"
-            numbers = ", ".join(map(str, sorted(clauses)))
-            names = ", ".join(f"`{fault}`" for fault in noticed_alone(found, test))
-            yield f"| {_short(test)} | {numbers} | {names} | {REASONS.get(test, '')} |"
+def _tests(found):
+    """The table of tests."""
+    yield from ("", "## Tests", "")
+    yield "Which faults a test noticed and no other did. A test that notices nothing alone says why it stays."
+    yield from ("", "| test | notices alone | stays because |", "| --- | --- | --- |")
+    for test in conformance_tests():
+        names = ", ".join(f"`{fault}`" for fault in noticed_alone(found, test))
+        yield f"| {_short(test)} | {names} | {REASONS.get(test, '')} |"
 
 
 def main(arguments):

@@ -6,10 +6,10 @@ from tests.sensitivity import kill_table
 from tests.sensitivity.campaign import Result
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.reasons import REASONS
-from tests.tools.clauses import TESTS, clauses_of
+from tests.tools.clauses import conformance_tests
 
 FOUND = kill_table.read()
-NAMES = [f"{path.name}::{name}" for path in TESTS for name in clauses_of(path)]
+NAMES = list(conformance_tests())
 
 
 def test_every_fault_was_tried():

@@ -12,7 +12,7 @@ import torch
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
 from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import made_once
-from tests.harness.judgement.report import explain
+from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
@@ -63,8 +63,8 @@ def _run(cases):
         *_, (observation, verdict) = map(judged, cases)
     print(f"torch {torch.__version__}: {verdict.status}", *verdict.deviations)
     if verdict.status == FAILS:
-        *before, case = cases
-        print(explain(case, observation, verdict, session.current.setting, *before))
+        first, case = cases if len(cases) == 2 else (None, *cases)
+        print(report(failure_of(case, observation, verdict, session.current.setting, first=first)))
     return int(verdict.status == FAILS)
 
 

@@ -4,7 +4,6 @@ Exit code 1 if something regressed, 0 if not, 4 if a record cannot be used.
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu, titles
 from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 
-from .records import Record, read_record
+from .records import Record, Told, read_record
 
 REGRESSED, FIXED = "regressed", "fixed"
 BEGINS, ENDS, CHANGES = "deviation begins", "deviation ends", "deviation changes"
@@ -42,7 +41,7 @@ def changes(old, new):
     """The Changes from one Record to another, the worst first."""
     of_ledger = list(_of_ledger(old, new))
     told = {change.id: change.is_worse for change in of_ledger}  # the test of an entry says it once more
-    of_tests = [change for change in _of_tests(old, new) if change.is_worse > told.get(_entry(change.id), -1)]
+    of_tests = [its for its in _of_tests(old, new) if its.is_worse > told.get(_entry(its.id, old, new), -1)]
     found = _counted(old, new, [*of_ledger, *of_tests])
     return tuple(sorted(found, key=lambda change: (KINDS.index(change.kind), change.id)))
 
@@ -64,16 +63,16 @@ def _counted(old, new, found):
 
 def forgiven(old, new):
     """Lines that tell which tests fail in both records, and how many of the new one the old one has not run."""
-    failing = [id for id, (outcome, _) in new.tests.items() if outcome in _WRONG and _outcome(old, id) in _WRONG]
+    failing = [id for id in new.tests if all(_test(record, id).outcome in _WRONG for record in (old, new))]
     if failing:
         yield f"forgiven, since the baseline has these failures too ({len(failing)}):"
-        yield from (f"  {id}: {_headline(new.tests[id][1])}" for id in sorted(failing))
+        yield from (f"  {id}: {new.tests[id].headline}" for id in sorted(failing))
     if missing := new.tests.keys() - old.tests.keys():
         yield f"The baseline lacks {len(missing)} of these {len(new.tests)} tests: of them it forgives nothing."
 
 
-def _outcome(record, id):
-    return record.tests.get(id, (None, ""))[0]
+def _test(record, id):
+    return record.tests.get(id, Told(None))
 
 
 def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
@@ -97,11 +96,12 @@ def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
 
 def _of_tests(old: Record, new: Record) -> Iterator[Change]:
     for id in sorted(old.tests.keys() | new.tests.keys()):
-        (before, _), (after, message) = (record.tests.get(id, (None, "")) for record in (old, new))
+        test = _test(new, id)
+        before, after = _test(old, id).outcome, test.outcome
         if HARNESS_ERROR in (before, after):
             yield Change(ERROR, id, f"{before or 'not run'}, now {after or 'not run'}")
         elif after in _WRONG and before not in _WRONG:
-            yield Change(REGRESSED, id, f"{before or 'not run'}, now {after}: {_headline(message)}")
+            yield Change(REGRESSED, id, f"{before or 'not run'}, now {after}: {test.headline}")
         elif before in _WRONG and after == PASSED:
             yield Change(FIXED, id, f"{before}, now {after}")
         elif after == PASSED and before != PASSED:
@@ -110,16 +110,9 @@ def _of_tests(old: Record, new: Record) -> Iterator[Change]:
             yield Change(GONE, id, f"{before}, now {after or 'not run'}")
 
 
-def _headline(message):
-    """What a failure says, in a line."""
-    wrong = re.search(r"^ {4}(\S.*expected.*)$", message, re.MULTILINE)
-    return wrong[1] if wrong else next(iter(message.splitlines()), "no message")
-
-
-def _entry(test):
+def _entry(id, *records):
     """The entry that a test of a ledger is about; its change is told once."""
-    about = re.search(r"test_(?:ledger|wrong_masks)\.py::.*\[(.*)\]$", test)
-    return about[1] if about else None
+    return next((entry for record in records if (entry := _test(record, id).entry)), None)
 
 
 # ---- how it reads --------------------------------------------------------------------------------------------------

@@ -1,105 +1,69 @@
-"""What a failing run leaves behind for whoever files the bug: a script and the text of an issue, for each failure."""
+"""Files a bug: a script and the text of an issue, for each test of a run that failed."""
 
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.deviations import ledger
-from tests.harness.execution.setting import Setting
 from tests.harness.expectation.dropout import UnlikeDropout
+from tests.harness.judgement.report import Failure
+from tests.harness.judgement.wording import RULES
 from tests.harness.measurement.record import CRASH, FAILED
-from tests.harness.modes.spelling import parse
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.sequences import ROWS
 
 from .case_script import script
-from .edge_cases import read_clauses
 from .remedied import sentences
 from .wrong_mask_script import wrong_mask_script
 
-_SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"
 _TIMEOUT = 300  # seconds
 _RUN_AT_MOST = 10  # each imports torch
+_OTHERS_AT_MOST = 50  # failures of one test that its issue lists
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A test that failed. message: what it said."""
+def folder_of(test):
+    """The name of a folder for a test, from its id."""
+    name = re.sub(r"^.*/test_|\.py(?=::)|(?<=::)test_", "", test)
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
-    test: str
-    message: str
 
-    @property
-    def id(self):
-        """A name for a folder."""
-        name = re.sub(r"^.*/test_|\.py(?=::)|(?<=::)test_", "", self.test)
-        return re.sub(r"[^\w.-]+", "-", name).strip("-")
-
-    @property
-    def differences(self):
-        """The lines that say what differs."""
-        return re.findall(r"^ {4}((?:\S.*: |)expected .*|got {6}.*)$", self.message, re.MULTILINE)
-
-    @property
-    def clauses(self):
-        """The numbers of the clauses that are broken."""
-        named = re.findall(r"clause (\d+)(?: (to|and) (\d+))?", self.message)
-        return sorted({n for first, how, last in named for n in _numbers(int(first), how, int(last or first))})
-
-    def script(self, setting):
-        """The script that shows it in this Setting, or None if the message has no case."""
-        if cases := re.search(r'tests\.tools\.again "([^"]*)"(?:.* --after "([^"]*)")?', self.message):
-            try:
-                return script(parse(cases[1]), setting, after=parse(cases[2]) if cases[2] else None)
-            except UnlikeDropout:  # no script can tell what should have been kept
-                return None
-        if row := re.search(r"^Row: (\S+)$", self.message, re.MULTILINE):
-            return wrong_mask_script(next(call for call in ROWS if call.id == row[1]), setting)
+def script_of(failure):
+    """The script that shows a Failure, or None if it is told by no call, or by one that no script can judge."""
+    if failure.row:
+        return wrong_mask_script(next(call for call in ROWS if call.id == failure.row), failure.setting)
+    if failure.case is None:
+        return None
+    try:
+        return script(failure.case, failure.setting, after=failure.first)
+    except UnlikeDropout:  # no script can tell what should have been kept
         return None
 
 
-def _numbers(first, how, last):
-    return range(first, last + 1) if how == "to" else (first, last)
-
-
 def file_failures(record, folder):
-    """Write folder/<release>/<id>/ for each failure of a record; the paths of what was written.
+    """Write folder/<release>/<test>/ for each test of a record that failed; the paths of what was written.
 
-    script.py stands alone, issue.md can be pasted. A test that failed without a case leaves none.
+    script.py stands alone, issue.md can be pasted; both are of the first failure that a script can show.
     """
-    environment = record["environment"]
-    release = environment["torch"].split("+")[0]
-    setting = Setting(environment["device"], environment.get("import"), environment.get("subject"))
+    release = record["environment"]["torch"].split("+")[0]
     written = []
     for test, result in record["tests"].items():
-        failure = Failure(test, result.get("message", ""))
-        if result["outcome"] not in (FAILED, CRASH) or not (text := failure.script(setting)):
+        if result["outcome"] not in (FAILED, CRASH):
             continue
-        place = Path(folder) / release / failure.id
+        failures = [Failure.from_plain(plain) for plain in result.get("failures", ())]
+        failure, text = next(((its, text) for its in failures if (text := script_of(its))), (None, None))
+        if failure is None:
+            continue
+        place = Path(folder) / release / folder_of(test)
         place.mkdir(parents=True, exist_ok=True)
         (place / "script.py").write_text(text)
         output = (
             _output(place / "script.py") if len(written) < _RUN_AT_MOST else "(not run: there are too many failures)"
         )
-        (place / "issue.md").write_text(issue(failure, text, output, environment))
+        others = [its for its in failures if its is not failure]
+        (place / "issue.md").write_text(issue(failure, text, output, record["environment"], others))
         written.append(place)
     return written
-
-
-def _remedies(failure):
-    """What to do about the deviations that are known to meet in the call."""
-    found = re.search(
-        r"the deviations that the ledger knows here: (.*)|what the ledger knows here: (\S+),", failure.message
-    )
-    if found is None:
-        return
-    entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
-    yield from ("## What to do about what is known here", "")
-    for id in re.split(", ", found[1] or found[2]):
-        yield from (f"- {id}: {sentence}" for sentence in sentences(entries[id]))
-    yield ""
 
 
 def _output(path):
@@ -111,24 +75,22 @@ def _output(path):
     return f"{run.stdout}{run.stderr}(exit code {run.returncode})"
 
 
-def issue(failure, text, output, environment):
-    """The text of an issue."""
-    clauses = read_clauses(_SPECIFICATION.read_text())
-    module = failure.message.partition(" ")[0] or "attention"
+# ---- the text of an issue ------------------------------------------------------------------------------------------
+
+
+def issue(failure, text, output, environment, others=()):
+    """The text. text, output: the script, and what it printed. others: Failures of the same test."""
     lines = [
-        f"# {module}: {next(iter(failure.differences), 'wrong under this mask')}",
+        f"# {failure.title}",
         "",
-        "## What happens",
+        *_more(failure),
+        "## Expected",
         "",
-        *(f"    {line}" for line in failure.differences),
-        "",
-        "## What is expected",
-        "",
-        *(f"{number}. {clauses[number]}" for number in failure.clauses if number in clauses),
+        *_expected(failure),
         "",
         "The expected numbers come from a reference in NumPy, in float64, that follows the documentation.",
         "",
-        "## To see it",
+        "## To reproduce",
         "",
         "```python",
         text.rstrip(),
@@ -141,6 +103,7 @@ def issue(failure, text, output, environment):
         "```",
         "",
         *_remedies(failure),
+        *_others(others),
         "## Releases",
         "",
         "| release | |",
@@ -153,3 +116,40 @@ def issue(failure, text, output, environment):
         "",
     ]
     return "\n".join(lines)
+
+
+def _more(failure):
+    """What the title does not say."""
+    if failure.served:
+        yield from (f"The call is served by: {', '.join(failure.served)}.", "")
+    if further := failure.mismatches[1:]:
+        yield from ("It differs in more than that:", "", *(f"- {difference.says}" for difference in further), "")
+
+
+def _expected(failure):
+    if failure.note:
+        yield from (failure.note, "")
+    for rule in failure.rules:
+        number, sentence = RULES[rule]
+        yield f"{number}. {sentence}."
+
+
+def _remedies(failure):
+    """What to do about the deviations that are known to meet in the call."""
+    if not failure.deviations:
+        return
+    entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+    yield from ("## What to do about what is known here", "")
+    yield from ("What is expected is what the ledger knows of this release:", "")
+    for id in failure.deviations:
+        yield from (f"- {id}: {sentence}" for sentence in sentences(entries[id]))
+    yield ""
+
+
+def _others(failures):
+    """Further failures of the test, of which each has a call of its own."""
+    if failures:
+        yield from ("## Other calls of the same test that fail", "")
+        yield from (f"- {failure.title}" for failure in failures[:_OTHERS_AT_MOST])
+        yield from ([f"- and {len(failures) - _OTHERS_AT_MOST} more"] if len(failures) > _OTHERS_AT_MOST else [])
+        yield ""

@@ -5,7 +5,6 @@
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
-from tests.harness.measurement.record import CRASH, FAILED, titles
+from tests.harness.judgement.report import Failure
+from tests.harness.measurement.record import CRASH, FAILED, SCHEMA, titles
 from tests.harness.measurement.session import ABSENT
 from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.spelling import parse
@@ -27,7 +27,7 @@ from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import predicted_entry
 from tests.harness.wrong_masks.sequences import ROWS
 
-from .filing import Failure
+from .filing import folder_of
 from .records import read_json, read_records
 from .upstream import EXPLANATIONS, RELEASED, THREADS
 
@@ -49,26 +49,28 @@ def digest(record):
     if record.get("part"):
         raise BadInput(f"{environment['torch']}: the record of a part of the suite: {', '.join(record['part'])}")
     failed = {id: test for id, test in record["tests"].items() if test["outcome"] in (FAILED, CRASH)}
+    if failed and record["schema"] < SCHEMA:
+        raise BadInput(f"{environment['torch']}: a record of schema {record['schema']} has no failures but as text")
     return {
         **{name: environment[name] for name in ("torch", "model", "device", "profile", "seed")},
         "seconds": record["seconds"],
         "statuses": record["statuses"],
         "absent": [id for id, entry in record["ledger"].items() if entry["status"] == ABSENT and entry["expected"]],
-        "reports": [_report(Failure(id, test["message"])) for id, test in failed.items()],
+        "reports": [_report(id, test) for id, test in failed.items()],
     }
 
 
-def _report(failure):
-    cases = re.findall(r'tests\.tools\.again "(.*?)"', failure.message)
-    for case in cases[:1]:
-        parse(case)  # or it is no record to take in
-    served = re.search(r"^Served by: (.*)$", failure.message, re.MULTILINE)
+def _report(id, test):
+    """A test that failed: its first failure, and the rows and the entry of all."""
+    failures = [Failure.from_plain(plain) for plain in test.get("failures", ())]
+    first = failures[0] if failures else Failure(next(iter(test.get("message", "").splitlines()), ""))
     return {
-        "test": failure.id,
-        "says": failure.differences[0] if failure.differences else failure.message.partition("\n")[0],
-        "case": cases[0] if cases else None,
-        "served": served[1].split(", ") if served else [],
-        "rows": re.findall(r"^Row: (\S+)$", failure.message, re.MULTILINE),
+        "test": folder_of(id),
+        "says": first.title,
+        "case": repr(first.case) if first.case else None,
+        "served": list(first.served),
+        "rows": [failure.row for failure in failures if failure.row],
+        "entry": first.entry,
     }
 
 
@@ -128,8 +130,7 @@ class Step:
         ]
 
     def _explanations(self, report):
-        if match := re.search(r"ledger_says-(.+)$", report["test"]):
-            yield from {match[1]} & titles().keys()
+        yield from {report.get("entry")} & titles().keys()
         for row in report["rows"]:
             entries = [predicted_entry(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
             yield from {entry.id for entry in entries if entry} if entries[0] is not entries[1] else ()

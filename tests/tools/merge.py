@@ -15,10 +15,10 @@ from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations.paths import reachable_paths
 from tests.harness.execution.release import Release
 from tests.harness.measurement import record
-from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED, SCHEMA
 from tests.harness.measurement.session import CHANGED, PRESENT
 
-from .records import as_record, read_json
+from .records import as_record, current, read_json
 
 _SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
 _OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
@@ -27,7 +27,7 @@ _STATUSES = (CHANGED, PRESENT, NOT_EXERCISED)
 
 def merged(records):
     """One record, as plain data, of several of one release on one device."""
-    first, *others = records = _distinct(records)
+    first, *others = records = _distinct(list(map(current, records)))
     for other in others:
         for name in _SAME:
             ours, theirs = (its["environment"].get(name) for its in (first, other))
@@ -35,7 +35,7 @@ def merged(records):
                 raise BadInput(f"records of different runs: {name} is {ours} and {theirs}")
     tests, entries = (sorted({id for its in records for id in its[name]}) for name in ("tests", "ledger"))
     made = {
-        "schema": first["schema"],
+        "schema": SCHEMA,
         "complete": all(its["complete"] for its in records),
         **{name: round(sum(its[name] for its in records), 1) for name in _SECONDS},
         "environment": first["environment"] | {name: _listed(records, name) for name in ("seed", "profile")},
@@ -45,14 +45,14 @@ def merged(records):
         "paths": _paths(records),
         "ratios": _largest(its["ratios"] for its in records),
         **{name: _sum(its.get(name, {}) for its in records) for name in ("margins", "uncomputed", "compared")},
-        "left_out": _left_out(records),
+        **{name: _nested_sum(records, name) for name in ("left_out", "clauses")},
     }
     made |= {"part": part} if (part := _part(records)) else {}
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable_paths(release))
-    added = {name: made[name] for name in ("margins", "compared", "left_out")}  # which old records lack
+    added = {name: made[name] for name in ("margins", "compared", "left_out", "clauses")}  # which old records lack
     return {name: made[name] for name in first if name in made} | added
 
 
@@ -102,9 +102,10 @@ def _paths(records):
     return {module: _sum(its["paths"].get(module, {}) for its in records) for module in modules}
 
 
-def _left_out(records):
-    reasons = sorted({reason for its in records for reason in its.get("left_out", {})})
-    return {reason: _sum(its.get("left_out", {}).get(reason, {}) for its in records) for reason in reasons}
+def _nested_sum(records, name):
+    """The sum of {key: {key: number}}, of which some records may have none."""
+    keys = sorted({key for its in records for key in its.get(name, {})})
+    return {key: _sum(its.get(name, {}).get(key, {}) for its in records) for key in keys}
 
 
 def _worst(values, order):
@@ -114,10 +115,13 @@ def _worst(values, order):
 def _test(runs):
     """One test of several runs."""
     worst = _worst([run["outcome"] for run in runs], _OUTCOMES)
-    message = next((run["message"] for run in runs if run["outcome"] == worst and "message" in run), None)
+    told = next((run for run in runs if run["outcome"] == worst and "message" in run), {})
+    others = {name: value for run in runs for name, value in run.items() if name in ("entry", "way")}
     sums = {name: _sum(run.get(name, {}) for run in runs) for name in ("statuses", "deviations")}
     seconds = {"seconds": round(sum(run["seconds"] for run in runs if "seconds" in run), 3)}
-    made = {"outcome": worst, "clauses": runs[0]["clauses"], **sums, **seconds, "message": message}
+    clauses = _sum(run["clauses"] for run in runs if isinstance(run["clauses"], dict))  # a list in older records
+    made = {"outcome": worst, "clauses": clauses, **sums, **seconds, **others}
+    made |= {"failures": [its for run in runs for its in run.get("failures", ())], "message": told.get("message")}
     return {name: value for name, value in made.items() if value or name in ("outcome", "clauses")}
 
 

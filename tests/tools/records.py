@@ -1,7 +1,6 @@
 """The records of runs (tests/harness/measurement/record.py), read back and checked; no more of them than needed."""
 
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,24 +11,42 @@ from packaging.version import Version
 from tests.harness.command_line import BadInput
 from tests.harness.measurement.record import NOT_EXERCISED, SCHEMA
 from tests.harness.measurement.session import PRESENT
+from tests.harness.modes.modes import EAGER
+
+from .schema_2 import as_schema_3
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a record says of a test. titles: of its failures. entry: the id of the entry that it is about, or None."""
+
+    outcome: str | None
+    titles: tuple[str, ...] = ()
+    entry: str | None = None
+
+    @property
+    def headline(self):
+        """The failures in a line."""
+        first, *others = self.titles
+        return f"{first} (and {len(others)} more)" if others else first
 
 
 @dataclass(frozen=True)
 class Record:
     """What one run found.
 
-    part: what limited the run to a part of the suite, if anything. is_whole: it had no such limit, and ran more than
-    the ledgers' own tests. statuses: {verdict: number of calls}. cpu: its vector extension. tests: {id: (outcome,
-    message)}. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in which of these ways it was
-    seen, or "eager"}.
+    part: what limited the run to a part of the suite, if anything. statuses: {verdict: number of calls}. cpu: its
+    vector extension. tests: by id. clauses: {"file::function": {clause: calls of the test that exercise it}}, empty if
+    the record is older than these counts. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in
+    which of these ways it was seen, or "eager"}.
     """
 
     version: Version
     device: str
     part: tuple[str, ...]
-    is_whole: bool
     statuses: dict[str, int]
-    tests: dict[str, tuple[str, str]]
+    tests: dict[str, Told]
+    clauses: dict[str, Counter]
     ways: dict[str, Counter]
     shown: dict[str, set[str]]
     ledger: dict
@@ -39,6 +56,11 @@ class Record:
     profile: str
     seed: str
     cpu: str
+
+    @property
+    def is_whole(self):
+        """True if nothing limited the run."""
+        return not self.part
 
     @property
     def calls(self):
@@ -86,9 +108,15 @@ def read_json(path):
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
+def current(plain):
+    """The plain data of a record in the present schema, if it is a record of this one or of the one before."""
+    return as_schema_3(plain) if plain["schema"] == 2 else plain
+
+
 def as_record(plain, path):
     """The Record of plain data, which the file of this path holds."""
     try:
+        plain = current(plain)
         if plain["schema"] != SCHEMA:
             raise BadInput(f"{path}: a record of schema {plain['schema']}, not {SCHEMA}: measure this release again")
         if not plain["complete"]:
@@ -98,10 +126,9 @@ def as_record(plain, path):
             version=Version(Version(environment["torch"]).base_version),
             device=environment["device"].split(":")[0],
             part=tuple(map(str, plain.get("part", ()))),
-            is_whole=not plain.get("part")
-            and any(not re.search("test_(ledger|wrong_masks).py", test) for test in plain["tests"]),
             statuses={verdict: int(number) for verdict, number in plain["statuses"].items()},
-            tests={id: (test["outcome"], test.get("message", "")) for id, test in plain["tests"].items()},
+            tests={id: _told(test) for id, test in plain["tests"].items()},
+            clauses=_clauses(plain["tests"]),
             ways=_ways(plain["tests"]),
             shown=_shown(plain["tests"]),
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
@@ -112,33 +139,38 @@ def as_record(plain, path):
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
-_WAY = re.compile(
-    r"test_(?:modes|low_precision)\.py::"
-    r"test_(?:is_as_specified(?:_when_compiled|_when_built)?|every_kind_of_mask_on_every_path)"
-    r"\[(?!NOTSET)(\w+)(?:-\w+)?\]$"
-)
+def _clauses(tests):
+    counts = {}
+    for id, test in tests.items():
+        if isinstance(test.get("clauses"), dict) and test["clauses"]:
+            function = id.rpartition("/")[2].partition("[")[0]
+            calls = {int(number): calls for number, calls in test["clauses"].items()}
+            counts.setdefault(function, Counter()).update(calls)
+    return counts
 
 
 def _ways(tests):
     """{mode or low precision: Counter of the verdicts on its calls}"""
     ways = {}
-    for id, test in tests.items():
-        if (match := _WAY.search(id)) and test.get("statuses"):
-            ways.setdefault(match[1], Counter()).update(test["statuses"])
+    for test in tests.values():
+        if (way := test.get("way", EAGER.id)) != EAGER.id and test.get("statuses"):
+            ways.setdefault(way, Counter()).update(test["statuses"])
     return ways
-
-
-_EAGER = re.compile(r"test_(?:equivalences|hidden_content|transformer|multihead_attention|scaled_\w+|wrong_masks)\.py")
 
 
 def _shown(tests):
     shown = {}
-    for id, test in tests.items():
-        match = _WAY.search(id)
-        if match or _EAGER.search(id):
-            for entry in test.get("deviations", ()):
-                shown.setdefault(entry, set()).add(match[1] if match else "eager")
+    for test in tests.values():
+        for entry in test.get("deviations", ()) if "way" in test else ():
+            shown.setdefault(entry, set()).add(test["way"])
     return shown
+
+
+def _told(test):
+    """The Told of a test; of what an older record says the first line stands for it."""
+    message = next(iter(test.get("message", "").splitlines()), "no message")
+    titles = tuple(str(failure["title"]) for failure in test.get("failures", ()))
+    return Told(test["outcome"], titles or (message,), test.get("entry"))
 
 
 def _in_one_line(error):

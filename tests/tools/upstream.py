@@ -105,5 +105,6 @@ EXPLANATIONS = {
         ),
         "Only allow causal mask or attn_mask": "as `hint-excludes-mask`, in a decoder; gone in 2.0.1",
         "an exception whose message names the mask": "2.0.0 takes wrong masks and hints that 2.0.1 refuses or names",
+        "expected an error that names it": "2.0.0 takes wrong masks and hints that 2.0.1 refuses or names",
     },
 }

@@ -7,14 +7,15 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from .masks import Mask
+from .spelling import Spelled
 
 # Who requires a gradient, and in which context the call is made.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
 
 
-@dataclass(frozen=True)
-class Case:
+@dataclass(frozen=True, repr=False)
+class Case(Spelled):
     """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
 
     autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do), "one_input"
@@ -44,7 +45,7 @@ class Case:
         return self.nan_query or self.nonfinite != ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScaledDotProduct(Case):
     """F.scaled_dot_product_attention. `batch` are the dimensions before (L, D); `mask_batch` those of the mask.
 
@@ -68,7 +69,7 @@ class ScaledDotProduct(Case):
     module = "scaled_dot_product_attention"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MultiHead(Case):
     """nn.MultiheadAttention, or F.multi_head_attention_forward where `functional`.
 
@@ -119,7 +120,7 @@ class MultiHead(Case):
         return (self.kdim or self.E) != self.E or (self.vdim or self.E) != self.E
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transformer(Case):
     """One of nn.Transformer, its two stacks and their two layers, as `module` says.
 
@@ -171,7 +172,7 @@ class Transformer(Case):
         return self.module in ("TransformerDecoderLayer", "TransformerDecoder", "Transformer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SquareSubsequentMask(Case):
     """nn.Transformer.generate_square_subsequent_mask(sz), a causal mask (sz, sz) of 0 and -inf.
 

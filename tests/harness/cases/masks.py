@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .dtypes import PRECISIONS, rounded
+from .spelling import Spelled
 
 # What a pattern hides, from the least to the most. Each takes (B, L, S) indices and a generator; see `Mask.hidden`.
 ATTENTION_PATTERNS = (
@@ -43,8 +44,8 @@ VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
 
-@dataclass(frozen=True)
-class Mask:
+@dataclass(frozen=True, repr=False)
+class Mask(Spelled):
     """One mask argument.
 
     `pattern` says what is hidden, `form` whether by bool or by float, `values` what the float holds:
@@ -111,7 +112,7 @@ class Mask:
         return _attention(self.pattern, (int(np.prod(batch)), L, S), rng).reshape(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Merged(Mask):
     """A float attention mask per head that is the sum of an attention mask and a padding mask (clause 3)."""
 
@@ -119,7 +120,7 @@ class Merged(Mask):
     key_padding_mask: Mask | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SeeingFirst(Mask):
     """A mask that leaves the first key to every query, and else hides what its pattern hides."""
 
@@ -129,7 +130,7 @@ class SeeingFirst(Mask):
         return hidden
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OverKeys(Mask):
     """A mask of one column, expanded over all keys."""
 

@@ -64,14 +64,17 @@ def _mask_shape(case, name):
         L = case.L if case.broadcast in ("", "S") else 1
         S = case.S if case.broadcast in ("", "L", "1-D") else 1
         return (*case.mask_batch, L, S)
-    if isinstance(case, MultiHead):
-        queries, keys = case.L, case.S
-    else:
-        queries = case.S if name.startswith("src") else case.T
-        keys = case.T if name.startswith("tgt") else case.S
+    queries, keys = _lengths(case, name)
     if is_padding(name):
         return case.N, keys
     return (case.N * case.num_heads, queries, keys) if getattr(case, name).per_head else (queries, keys)
+
+
+def _lengths(case, name):
+    """How many queries and keys the attention has that takes the mask of this name."""
+    if isinstance(case, (MultiHead, ScaledDotProduct)):
+        return case.L, case.S
+    return case.S if name.startswith("src") else case.T, case.T if name.startswith("tgt") else case.S
 
 
 @_cached
@@ -126,7 +129,33 @@ def ignored(case):
     return {source: hidden for source, hidden in result.items() if np.any(hidden)}
 
 
-def _hidden_from_scaled_dot_product(case):
+@_cached
+def hidden(case):
+    """[bool (N, H or 1, L, S)]: where a key is hidden from a query, of each attention; of SDPA (*batch, L, S).
+
+    Masks are in the dtype that scores are computed in, in which a low number may be -inf. Appended keys are left out.
+    """
+    if isinstance(case, ScaledDotProduct):
+        where = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((case.L, case.S), bool)
+        for bias in _biases(case):
+            where = where | meaning.hidden(_as_added(case, bias))
+        return [np.broadcast_to(where, (*case.batch, case.L, case.S))]
+    result = []
+    for attn_mask, key_padding_mask, _ in attentions(case):
+        bias = merged_bias(case, attn_mask, key_padding_mask)
+        where = np.zeros((1, 1, 1, 1), bool) if bias is None else meaning.hidden(_as_added(case, bias))
+        samples = case.N if case.only is None else 1
+        result.append(np.broadcast_to(where, (samples, where.shape[1], *_lengths(case, attn_mask))))
+    return result
+
+
+def _as_added(case, bias):
+    """The bias in the dtype that scores are computed in."""
+    dtype = computed_in(case)
+    return bias if dtype == case.dtype else rounded(bias, dtype)
+
+
+def hidden_from_scaled_dot_product(case):
     """Where a key is hidden from a query, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():
@@ -135,7 +164,7 @@ def _hidden_from_scaled_dot_product(case):
 
 
 def _ignored_by_scaled_dot_product(case):
-    hidden = _hidden_from_scaled_dot_product(case)
+    hidden = hidden_from_scaled_dot_product(case)
     hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
     if case.kv_heads is not None:
         group = case.batch[-1] // case.kv_heads
@@ -184,7 +213,7 @@ def _sees_something(case, shape):
     if case.S == 0:
         return np.ones(shape, bool)
     if isinstance(case, ScaledDotProduct):
-        hidden = _hidden_from_scaled_dot_product(case)
+        hidden = hidden_from_scaled_dot_product(case)
         return ~np.broadcast_to(hidden, (*shape, case.S)).all(axis=-1)
     bias = merged_bias(case, "attn_mask", "key_padding_mask")
     if bias is None:

@@ -16,7 +16,7 @@ def present(case, results):
     output = results["output"]
     if not case.batched:
         output = output[0]
-    elif _is_sequence_first(case):
+    elif is_sequence_first(case):
         output = output.swapaxes(0, 1)
     if not getattr(case, "need_weights", False):
         return {"output": output}
@@ -47,7 +47,7 @@ def garbage_rows(case, results):
     by_result = dict.fromkeys(results, rows[:, :, None])
     if "weights" in results and not case.average_attn_weights:
         by_result["weights"] = rows[:, None, :, None]
-    if _is_sequence_first(case):
+    if is_sequence_first(case):
         by_result["output"] = by_result["output"].swapaxes(0, 1)
     if by_result["output"].shape[:2] != results["output"].shape[:2]:  # the release has dropped padded positions
         return dict.fromkeys(results)
@@ -74,7 +74,7 @@ def as_given(case, name, array):
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
     if not getattr(case, "batched", True):
         return array[0] if is_sequence or is_padding(name) else array
-    return array.swapaxes(0, 1) if is_sequence and _is_sequence_first(case) else array
+    return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
 def as_held(case, name, array):
@@ -82,8 +82,8 @@ def as_held(case, name, array):
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
     if not getattr(case, "batched", True):
         return array[None] if is_sequence or is_padding(name) else array
-    return array.swapaxes(0, 1) if is_sequence and _is_sequence_first(case) else array
+    return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
-def _is_sequence_first(case):
+def is_sequence_first(case):
     return not getattr(case, "batch_first", True) or getattr(case, "functional", False)

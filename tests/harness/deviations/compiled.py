@@ -134,7 +134,7 @@ ENTRIES = (
         title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
         affects=">=2.10",
         upstream="not found",
-        clause=9,
+        clause=3,
         trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
         " nn.MultiheadAttention",
         instead="weights of shape (0,) come with the output, where a real call returns None",

@@ -11,7 +11,7 @@ from itertools import takewhile
 from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from ..contents.arrays import inputs, mask_arrays
 from ..execution.call import lay_out
-from ..judgement.comparison import Mismatch
+from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
 from ..releases import since
 from .autocast import raises_on_the_native_layer, raises_when_packed
@@ -68,9 +68,9 @@ class Refusal:
         """Where an observation is no such refusal."""
         expected, got = ": ".join(self.error), observation.error
         if got is None or not re.fullmatch(self.error[0], got[0]) or not re.search(self.error[1], got[1]):
-            yield Mismatch("error", expected, got and ": ".join(got))
+            yield Mismatch("error", expected, got and ": ".join(got), kind=ERROR)
         elif self.warning and not any(re.search(self.warning, message) for message in observation.warnings):
-            yield Mismatch("warning", self.warning, None)
+            yield Mismatch("warning", self.warning, None, kind=WARNING)
 
 
 def refusal(call):

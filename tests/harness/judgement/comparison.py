@@ -39,16 +39,36 @@ def roundoff(dtype):
     return PRECISIONS[rough(dtype)].roundoff
 
 
+# The kinds of things that differ.
+VALUE = "value"  # an element of a result or of its tangent
+
+SHAPE, DTYPE, DEVICE = "shape", "dtype", "device"  # of a result
+
+RESULTS = "results"  # which results there are
+
+GRADIENT = "gradient"  # in a direction; at an index, where one is NaN and the other is not
+
+LEAK = "leak"  # the gradient of a hidden position is not 0
+
+CONTENT = "content"  # a result changes with the content of hidden positions
+
+MUTATED = "mutated"  # an argument changes
+
+ERROR, WARNING, DROPOUT = "error", "warning", "dropout"
+
+
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing that differs. `where` is the index of the first wrong element, `bound` the error allowed there."""
+    """One thing that differs."""
 
-    what: str
+    what: str  # its name
     expected: object
     got: object
-    where: tuple[int, ...] | None = None
+    where: tuple[int, ...] | None = None  # the index of the first wrong element
     error: float | None = None
-    bound: float | None = None
+    bound: float | None = None  # the error that is allowed at `where`
+    kind: str = VALUE  # one of those above
+    of: tuple[str, ...] = ()  # names of the results or arguments that are concerned
 
 
 def bound(expected, rough, dtype, terms, ignore=None, by_row=False):
@@ -99,7 +119,7 @@ def compare_numbers(what, expected, got, allowed):
     error = abs(expected - got)
     if _classes(array) == _classes(others) and (not np.isfinite(expected) or error <= allowed):
         return None, float(error / allowed) if np.isfinite(expected) and allowed else 0.0
-    return Mismatch(what, float(expected), float(got), None, float(error), float(allowed)), 0.0
+    return Mismatch(what, float(expected), float(got), None, float(error), float(allowed), GRADIENT), 0.0
 
 
 def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True):
@@ -110,7 +130,7 @@ def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True
     measurements, of which one may underflow where the other does not.
     """
     if expected.shape != got.shape:
-        return Mismatch(f"{what} shape", expected.shape, got.shape), 0.0
+        return Mismatch(f"{what} shape", expected.shape, got.shape, kind=SHAPE, of=(what,)), 0.0
     wrong = _classes(expected) != _classes(got)
     finite = np.isfinite(expected) & np.isfinite(got)
     if ignore is not None:
@@ -122,10 +142,8 @@ def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True
     if not wrong.any():
         return None, ratio
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    mismatch = Mismatch(
-        what, float(expected[where]), float(got[where]), where, float(error[where]), float(limit[where])
-    )
-    return mismatch, ratio
+    numbers = (float(array[where]) for array in (error, limit))
+    return Mismatch(what, float(expected[where]), float(got[where]), where, *numbers, of=(what,)), ratio
 
 
 def _largest_ratio(error, allowed):

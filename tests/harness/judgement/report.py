@@ -1,79 +1,158 @@
-"""How a failure reads: the call as one could type it, its masks as grids, what was expected and got, how to rerun."""
+"""A failure is a value, which travels from the exception into the record; here it is made, and printed for a person."""
 
+from dataclasses import asdict, dataclass, field, replace
 from textwrap import indent
 
 import numpy as np
 
-from ..cases.case import MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.dtypes import LOW
 from ..cases.square_mask import statements
 from ..contents.arrays import inputs, mask_arrays, the_input, the_parameter
 from ..contents.results import as_given
 from ..execution.call import constructor, options
-from ..execution.setting import CPU
+from ..execution.setting import CPU, Setting
 from ..modes.modes import BY_ID
-from ..modes.spelling import shortest_repr
+from ..modes.spelling import parse
+from .wording import RULES, Difference, differences
 
 _WIDEST = 40
 
+_SPECIFICATION = "reference/README.md"
 
-# What differs, in the order in which it is looked for, and the clauses that speak of it.
-_CLAUSES = {
-    "ignores it": "5",
-    "nobody may look": "5",
-    "gradient": "1 and 5",
-    "tangent": "1 and 5",
-    "dropout": "7",
-    "device": "6",
-    "weights": "1 to 4 and 7",
-    "shape": "8",
-    "warning": "10",
-    "after the call": "10",
-}
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that does neither what is specified nor what the ledger predicts, or an entry that is not where it says.
+
+    What it is told by: a case, a row of the tables of wrong masks, or the id of an entry alone.
+    """
+
+    title: str  # a line that stands alone
+    module: str = ""  # what is called
+    case: Case | None = None
+    row: str = ""  # the id of a table.WrongCall
+    entry: str = ""  # the id of the entry of a ledger that the test is about
+    first: Case | None = None  # the case that the artifact was made for, if not for this one
+    twin: Case | None = None  # the case whose result is expected (laws.py)
+    note: str = ""  # a sentence about the entry, or the law
+    mismatches: tuple[Difference, ...] = ()  # the gravest first
+    rules: tuple[str, ...] = ()  # keys of wording.RULES: the sentences of clauses that are broken
+    deviations: tuple[str, ...] = ()  # ids of the entries of the ledgers that predict what is expected
+    served: tuple[str, ...] = ()  # the paths that served the call, each once
+    setting: Setting = field(default_factory=Setting)
+
+    @property
+    def clauses(self):
+        """The numbers of the clauses that are broken."""
+        return tuple(sorted({RULES[rule][0] for rule in self.rules if rule in RULES}))
+
+    @property
+    def again(self):
+        """The command that judges the call once more; empty where it is not told by a case."""
+        if self.case is None:
+            return ""
+        command = " ".join([f'python -m tests.tools.again "{self.case!r}"', *self.setting.options])
+        return f'{command} --after "{self.first!r}"' if self.first else command
+
+    def as_plain(self):
+        """Plain data, for a record: without what is empty."""
+        cases = {name: repr(case) for name in _CASES if (case := getattr(self, name)) is not None}
+        plain = asdict(replace(self, **dict.fromkeys(_CASES))) | cases
+        plain["clauses"] = self.clauses
+        plain["setting"] = {name: value for name, value in plain["setting"].items() if value}
+        plain["mismatches"] = [{k: v for k, v in its.items() if v not in (None, "", ())} for its in plain["mismatches"]]
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v}
+
+    @classmethod
+    def from_plain(cls, plain):
+        """The Failure of `as_plain`. Raises BadInput, or an error of Python's own, if it is none."""
+        values = {name: value for name, value in plain.items() if name != "clauses"}
+        values |= {name: parse(values[name]) for name in _CASES if name in values}
+        values |= {name: tuple(map(str, values[name])) for name in ("rules", "deviations", "served") if name in values}
+        values["mismatches"] = tuple(_difference(its) for its in values.get("mismatches", ()))
+        return cls(**values | {"setting": Setting(**values["setting"])})
+
+
+_CASES = ("case", "first", "twin")
+
+
+def _difference(plain):
+    empty = dict.fromkeys(("symptom", "role", "expected", "got", "rule"), "") | {"of": ()}
+    return Difference(**empty | {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()})
 
 
 class Nonconformance(AssertionError):
-    """torch does something else than the model of its release."""
+    """torch does something else than the model of its release. failures: each a Failure, which the text tells."""
+
+    def __init__(self, text, *failures):
+        super().__init__(text)
+        self.failures = failures
 
 
-def explain(case, observation, verdict, setting=CPU, first=None):
-    """The report on a failing case, as text. first: the case that what is called was made for, if not for this one."""
-    lines = [f"{setting.subject or case.module} does not do what it should:", ""]
-    for mismatch in verdict.mismatches:
-        lines += [f"    {_mismatch(mismatch)}", f"        (clause {_clause(mismatch)} of reference/README.md)"]
-    if verdict.deviations:
-        lines += ["", "    expected are the deviations that the ledger knows here: " + ", ".join(verdict.deviations)]
-    lines += ["", "Call (arguments in the shapes that torch takes):", "", *_indented(call_text(case, setting))]
+def failure_of(case, observation, verdict, setting=CPU, **others):
+    """The Failure of a case that was judged so. others: further fields."""
+    served = tuple(dict.fromkeys(observation.served))
+    found = differences(case, verdict.mismatches, verdict.deviations, served)
+    rules = tuple(dict.fromkeys(difference.rule for difference in found))
+    return Failure(
+        title=f"{_who(case, setting)}: {found[0].says}",
+        module=setting.subject or case.module,
+        case=case,
+        mismatches=found,
+        deviations=tuple(verdict.deviations),
+        served=served,
+        setting=setting,
+        **{"rules": rules} | others,
+    )
+
+
+def crash(text, setting=CPU):
+    """The Failure of a case, given as text, that ended its process; raises BadInput if it is none."""
+    case = parse(text)
+    who = _who(case, setting)
+    return Failure(f"{who}: the process ended during the call", setting.subject or case.module, case, setting=setting)
+
+
+def _who(case, setting):
+    """What is called, and how: "TransformerEncoderLayer, scripted, eval, bfloat16"."""
+    parts = [setting.subject or case.module]
+    parts += [f"mode {case.mode}"] * (case.mode != "eager")
+    parts += [{True: "train", False: "eval"}[case.training]] if hasattr(case, "training") else []
+    return ", ".join([*parts, *[case.dtype] * (case.dtype in LOW)])
+
+
+# ---- for a person --------------------------------------------------------------------------------------------------
+
+
+def report(failure):
+    """The text on a failure that is told by a case."""
+    case, setting = failure.case, failure.setting
+    lines = [failure.title, "", *(f"    and {difference.says}" for difference in failure.mismatches[1:])]
+    lines += [*quotations(failure), "", "Call (arguments in the shapes that torch takes):", ""]
+    lines += _indented(call_text(case, setting))
     for name, array in mask_arrays(case).items():
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
-    lines += ["", "Served by: " + (", ".join(dict.fromkeys(observation.served)) or "nothing that is watched")]
-    again = " ".join([f'python -m tests.tools.again "{shortest_repr(case)}"', *setting.options])
-    if first:
+    lines += ["", "Served by: " + (", ".join(failure.served) or "nothing that is watched")]
+    if failure.first:
         lines += ["", "What is called was made for another case (that after --after), and has served it before."]
-        again += f' --after "{shortest_repr(first)}"'
-    lines += ["", "Again:", "", f"    {again}", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Again:", "", f"    {failure.again}", ""])
 
 
-def _mismatch(mismatch):
-    if mismatch.where is None and mismatch.bound is None:
-        return f"{mismatch.what}: expected {_nothing(mismatch.expected)}, got {_nothing(mismatch.got)}"
-    place = f"{mismatch.what}[{', '.join(map(str, mismatch.where))}]" if mismatch.where is not None else mismatch.what
-    line = f"{place}: expected {mismatch.expected!r}, got {mismatch.got!r}"
-    if mismatch.error is not None and np.isfinite(mismatch.error):
-        line += f", off by {mismatch.error:.3g} where {mismatch.bound:.3g} is allowed"
-    return line
+def quotations(failure):
+    """Lines that say what is expected: by the clauses, by the ledger, by a twin."""
+    if failure.note:
+        yield failure.note
+    if failure.deviations:
+        yield f"Expected are the deviations that the ledger knows here: {', '.join(failure.deviations)}."
+    for rule in failure.rules if not failure.deviations else ():
+        yield quotation(rule)
 
 
-def _clause(mismatch):
-    """The clauses that speak of what differs."""
-    for words, clause in _CLAUSES.items():
-        if words in mismatch.what:
-            return clause
-    return "1 to 4"
-
-
-def _nothing(value):
-    return "nothing" if value is None else str(value)
+def quotation(rule):
+    """The sentence of a clause, as text."""
+    number, sentence = RULES[rule]
+    return f'Clause {number} of {_SPECIFICATION}: "{sentence}."'
 
 
 def _indented(text):
@@ -90,11 +169,9 @@ def call_text(case, setting=CPU):
     }
     others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
     made, name = _callee(case, setting)
-    if begins := BY_ID[case.mode].begins:
-        made = f"{begins}  # before torch is imported\n{made}"
     if isinstance(case, ScaledDotProduct):
         arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
-        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)", setting)
+        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)", setting) + _of_mode(case)
     if isinstance(case, MultiHead):
         sequences = {
             "self": "x, x, x",
@@ -107,7 +184,7 @@ def call_text(case, setting=CPU):
         sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
     masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
     body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
-    return made + _in_context(case, f"{name}(\n{body}\n)", setting)
+    return made + _in_context(case, f"{name}(\n{body}\n)", setting) + _of_mode(case)
 
 
 def _dtype(case, name):
@@ -118,16 +195,24 @@ def _dtype(case, name):
 def _callee(case, setting):
     """(statements that make what is called, its name)"""
     mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
+    becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
     if not isinstance(case, ScaledDotProduct) and not getattr(case, "functional", False):
         factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
-        return f"module = {_made(case, factory)}\n{_mode(mode)}", "module"
-    return (f"module = {function}\n{_mode(mode)}", "module") if mode.made else ("", function)
+        return f"module = {_made(case, factory)}\n{becomes}", "module"
+    return (f"module = {function}\n{becomes}", "module") if mode.made else ("", function)
 
 
-def _mode(mode):
-    """The statements of the mode."""
-    lines = [*mode.made.splitlines(), *([f"module = {mode.called}"] if mode.called != "module" else [])]
-    return "".join(f"{line}\n" for line in lines)
+def _statements(mode):
+    """Those of the mode, between the making of a module and the call."""
+    return [*mode.made.splitlines(), *([f"module = {mode.called}"] if mode.called != "module" else [])]
+
+
+def _of_mode(case):
+    """The text of the mode, which may be long: after the call."""
+    mode = BY_ID[case.mode]
+    parts = [f"# before torch is imported:\n{mode.begins}"] if mode.begins else []
+    parts += ["\n".join([f"# mode {mode.id}, before the call:", *lines]) for lines in [_statements(mode)] if lines]
+    return "".join(f"\n\n{part}" for part in parts)
 
 
 def _in_context(case, call, setting):

@@ -21,7 +21,7 @@ from ..expectation.dropout import UnlikeDropout, dropping
 from ..expectation.specification import specification
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
-from .comparison import Mismatch
+from .comparison import DEVICE, DROPOUT, DTYPE, ERROR, GRADIENT, LEAK, MUTATED, RESULTS, WARNING, Mismatch
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
 NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: it declined the call
@@ -29,8 +29,6 @@ NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: 
 BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
 
 _LARGEST_STEP = 1e-9  # whose square is lost beside 1
-
-_GRADIENT = "gradient"  # of all that has one
 
 # Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
@@ -233,7 +231,7 @@ def _against(case, observation, prediction, counts):
     try:
         more, margins = _results(observation, prediction, counts)
     except UnlikeDropout as unlike:
-        return (*found, Mismatch(unlike.what, unlike.expected, unlike.got)), ()
+        return (*found, Mismatch(unlike.what, unlike.expected, unlike.got, kind=DROPOUT)), ()
     found += more
     if directions(case) and not found:
         is_forward = BY_ID[case.mode].is_forward
@@ -245,11 +243,11 @@ def _against(case, observation, prediction, counts):
 
 def _side_effects(case, observation, model):
     for name in observation.mutated:
-        yield Mismatch(f"{name} after the call", "unchanged", "changed")
+        yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=MUTATED, of=(name,))
     allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case), *filter(None, [BY_ID[case.mode].warns]))
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):
-            yield Mismatch("warning", None, message)
+            yield Mismatch("warning", None, message, kind=WARNING)
     for pattern in model.warnings if model.error is None else ():  # what raises may do so before it warns
         yield from _missing(observation, pattern)
 
@@ -257,7 +255,7 @@ def _side_effects(case, observation, model):
 def _missing(observation, pattern):
     """A warning that was not given."""
     if not any(re.search(pattern, message) for message in observation.warnings):
-        yield Mismatch("warning", pattern, None)
+        yield Mismatch("warning", pattern, None, kind=WARNING)
 
 
 def _errors(case, observation, model):
@@ -267,22 +265,23 @@ def _errors(case, observation, model):
     is_wrapped = BY_ID[case.mode].compiles  # in an error of the compiler's own
     kinds_differ = expected is None or got is None or not (is_wrapped or re.fullmatch(expected[0], got[0]))
     if kinds_differ or not re.search(expected[1], got[1]):
-        yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got))
+        yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got), kind=ERROR)
 
 
 def _results(observation, prediction, counts):
     found, margins = [], []
     expected, model = prediction.exact, prediction.computation
     if set(expected) != set(observation.outputs):
-        found.append(Mismatch("results", sorted(expected), sorted(observation.outputs)))
-    for name in set(expected) & set(observation.outputs):
+        found.append(Mismatch("results", sorted(expected), sorted(observation.outputs), kind=RESULTS))
+    for name in sorted(set(expected) & set(observation.outputs)):
         got = observation.outputs[name]
         dtype = observation.dtypes[name]
         told = (name == "weights" and model.weights_dtype) or model.dtype
         if dtype != told:
-            found.append(Mismatch(f"{name} dtype", told, dtype))
+            found.append(Mismatch(f"{name} dtype", told, dtype, kind=DTYPE, of=(name,)))
         if model.device and observation.devices.get(name) != model.device:
-            found.append(Mismatch(f"{name} device", model.device, observation.devices.get(name)))
+            device = observation.devices.get(name)
+            found.append(Mismatch(f"{name} device", model.device, device, kind=DEVICE, of=(name,)))
         is_left = np.zeros(got.shape, bool)
         if got.shape == expected[name].shape:
             is_left = _left_out(name, got, prediction, counts)
@@ -352,7 +351,7 @@ def _tangents(case, observation, prediction):
     if reason := _undefined_gradient(prediction):
         return [], [], reason
     if set(prediction.exact) != set(observation.tangents):
-        found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents)))
+        found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents), kind=RESULTS))
     for name, got in observation.tangents.items():
         is_nan = np.isnan(prediction.exact[name].real)  # which has a derivative only where nothing is multiplied by it
         known = np.where(is_nan, derivative(prediction.exact[name]), got)
@@ -399,7 +398,8 @@ def _nan_in_gradient(name, got, prediction):
     differs = np.argwhere(np.isnan(expected) != np.isnan(got))
     if len(differs):
         where = tuple(map(int, differs[0]))
-        yield Mismatch(f"gradient of {name}", float(expected[where]), float(got[where]), where)
+        numbers = float(expected[where]), float(got[where])
+        yield Mismatch(f"gradient of {name}", *numbers, where, kind=GRADIENT, of=(name,))
 
 
 def _contraction(case, gradients, prediction, has_nan):
@@ -422,7 +422,7 @@ def _contraction(case, gradients, prediction, has_nan):
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
         allowed = comparison.bound_of_gradient(error(), size, coarsest(case), terms)
-        mismatch, ratio = comparison.compare_numbers(_GRADIENT, expected, got, allowed)
+        mismatch, ratio = comparison.compare_numbers(GRADIENT, expected, got, allowed)
         if mismatch is None:
             return [], [(kind, ratio)]
     return [mismatch], []
@@ -431,11 +431,11 @@ def _contraction(case, gradients, prediction, has_nan):
 def _named(mismatches, observation, prediction):
     """The mismatches; one of the gradient tells of which arguments it is, for which each has to be differentiated."""
     for mismatch in mismatches:
-        if mismatch.what == _GRADIENT:
+        if mismatch.kind == GRADIENT and mismatch.where is None:
             of = directions(prediction.case)
             wrong = [name for name in of if _gradient_is_wrong(observation, prediction, name, mismatch.bound)]
             what = f"gradient of {', '.join(wrong or of)}, in the drawn direction"
-            mismatch = replace(mismatch, what=what)
+            mismatch = replace(mismatch, what=what, of=tuple(wrong or of))
         yield mismatch
 
 
@@ -466,6 +466,7 @@ def _leaks(case, observation):
             gradient = observation.gradients.get(name)
             if gradient is None:
                 continue
-            leaked = gradient[positions]
-            if leaked.any():
-                yield Mismatch(f"gradient of {name} where every query ignores it", 0.0, float(np.abs(leaked).max()))
+            if gradient[positions].any():
+                where = tuple(map(int, np.argwhere(np.where(positions[..., None], gradient, 0))[0]))
+                what = f"gradient of {name} where every query ignores it"
+                yield Mismatch(what, 0.0, float(gradient[where]), where, kind=LEAK, of=(name,))

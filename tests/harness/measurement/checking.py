@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import event
+from hypothesis import currently_in_test_context, event
 
+from ..cases.case import drops
 from ..contents.results import as_held, garbage_rows
 from ..deviations import ledger
 from ..deviations.call import Call
@@ -13,9 +14,10 @@ from ..deviations.refusals import refusal
 from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
 from ..execution.runner import is_withheld, made_once, observe, observe_apart
+from ..expectation import clauses
 from ..judgement import left_out
-from ..judgement.comparison import Mismatch, compare_arrays
-from ..judgement.report import Nonconformance, explain
+from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
+from ..judgement.report import Nonconformance, failure_of, report
 from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
 from ..modes.modes import BY_ID
 from ..releases import since
@@ -27,18 +29,19 @@ def judged(case, apart=False):
     run = session.current
     observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
+    exercised = frozenset()
     if is_withheld(observation):
         verdict = Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     elif refused := refusal(call):
         found = tuple(refused.mismatches(observation))
         verdict = Verdict(FAILS if found else CONFORMS, (), found, counts={(left_out.REFUSED, "results"): 1})
     else:
-        deviations = ledger.applying(call, run.entries)
+        deviations, exercised = ledger.applying(call, run.entries), clauses.of(case)
         if run.has_own_ledger:
             verdict = judge(case, observation, deviations, announces(call), fills_padding(run.release))
         else:
             verdict = _judge_leniently(case, observation, deviations)
-    run.tally.add(case, observation, verdict)
+    run.tally.add(case, observation, verdict, exercised)
     return observation, verdict
 
 
@@ -80,14 +83,31 @@ def _is_not_made(observation):
     return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
 
 
-def check(case, first=None):
+def _is_asked(*cases, among=clauses.OF_CASES):
+    """True unless the run is limited to clauses, and none of the cases exercises one of them that is `among` these."""
+    run = session.current
+    if not run.clauses or any(run.clauses & among & clauses.of(case) for case in cases):
+        return True
+    run.tally.unasked += len(cases)
+    return False
+
+
+def check(case):
+    """Fail unless the case does what the model of the release says."""
+    __tracebackhide__ = True
+    if _is_asked(case):
+        _checked(case)
+
+
+def _checked(case, first=None):
     """Fail unless the case does what the model of the release says; its (observation, verdict) otherwise.
 
     first: the case that what is called was made for, if not for this one.
     """
     __tracebackhide__ = True
     observation, verdict = judged(case)
-    event(", ".join(sorted(set(observation.served))) or "no path")
+    if currently_in_test_context():
+        event(", ".join(sorted(set(observation.served))) or "no path")
     if verdict.status == FAILS:
         raise _nonconformance(case, observation, verdict, first=first)
     return observation, verdict
@@ -97,14 +117,18 @@ def check_in_turn(cases):
     """Check calls of which the first decides what is called: the others differ in their masks, or in sizes."""
     __tracebackhide__ = True
     first, *others = cases
+    if not _is_asked(*cases):
+        return
     with made_once():
-        check(first)
+        _checked(first)
         for case in others:
-            check(case, first)
+            _checked(case, first)
 
 
-def _nonconformance(case, observation, verdict, more="", first=None):
-    return Nonconformance(explain(case, observation, verdict, session.current.setting, first) + more)
+def _nonconformance(case, observation, verdict, **others):
+    """The exception. others: further fields of the Failure."""
+    failure = failure_of(case, observation, verdict, session.current.setting, **others)
+    return Nonconformance(report(failure), failure)
 
 
 def check_contents(case, number=2):
@@ -117,13 +141,18 @@ def check_contents(case, number=2):
 def check_law(law, case):
     """Check that what the law makes of the case agrees."""
     __tracebackhide__ = True
-    check_twins(*map(session.current.release.adapt, law.twins(case)))
+    check_twins(*map(session.current.release.adapt, law.twins(case)), law.id)
 
 
-def check_twins(one, other):
-    """Fail unless both calls conform and give the same result. Where one is known to deviate, both do as predicted."""
+def check_twins(one, other, law=""):
+    """Fail unless both calls conform and give the same result. Where one is known to deviate, both do as predicted.
+
+    law: its id, for the report.
+    """
     __tracebackhide__ = True
-    (first, verdict), (second, its_verdict) = check(one), check(other)
+    if not _is_asked(one, other):
+        return
+    (first, verdict), (second, its_verdict) = _checked(one), _checked(other)
     if verdict.deviations or its_verdict.deviations or first.error or second.error:
         session.current.tally.count({(left_out.TWIN, "results"): 1})
         return
@@ -132,15 +161,15 @@ def check_twins(one, other):
     garbage = _in_one_shape(other, _garbage(other, second.outputs))
     if getattr(other, "only", None) is not None:
         expected = {name: array[other.only][None] for name, array in expected.items()}
-    for name in set(expected) & set(got):
+    for name in sorted(set(expected) & set(got)):
         for allowed in bounds(other, name):
             arrays = (expected[name], got[name], 2 * allowed, garbage[name])
             mismatch, _ = compare_arrays(name, *arrays, zero_is_exact=False)
             if mismatch is None:
                 break
         if mismatch:
-            more = f"\nExpected is what its twin gives:\n\n    {one!r}\n"
-            raise _nonconformance(other, second, Verdict(FAILS, (), (mismatch,)), more)
+            note = f"Expected is the result of its twin ({law.replace('_', ' ')}), {one!r}."
+            raise _nonconformance(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, note=note, rules=("law",))
 
 
 def _in_one_shape(case, outputs):
@@ -159,9 +188,15 @@ def _garbage(case, outputs):
     }
 
 
+_HIDDEN, _HIDDEN_UNDER_DROPOUT = frozenset({5}), frozenset({5, 7})  # clauses; nothing is compared with the reference
+
+
 def check_same_without_garbage(case):
     """Fail unless what nobody may look at can be replaced by large numbers without changing a bit of the rest."""
     __tracebackhide__ = True
+    checked = _HIDDEN_UNDER_DROPOUT if drops(case) else _HIDDEN
+    if not _is_asked(case, among=checked):
+        return
     outputs = []
     for garbage in (False, True):
         its_case = replace(case, garbage=garbage)
@@ -171,11 +206,12 @@ def check_same_without_garbage(case):
             session.current.tally.count({(left_out.TWIN, "results"): 1})
             return  # what such a call does is predicted, and compared, elsewhere
         outputs.append(observation.outputs)
-    session.current.tally.add(case, observation, Verdict(CONFORMS))
+    session.current.tally.add(case, observation, Verdict(CONFORMS), checked & clauses.of(case))
     for name, rows in _garbage(case, outputs[0]).items():
         expected, got = (np.where(rows, 0, array[name]) for array in outputs)
         if not np.array_equal(expected, got, equal_nan=True):
             where = tuple(int(i) for i in np.argwhere(expected != got)[0])
             what = f"{name} with large numbers where nobody may look"
-            mismatch = Mismatch(what, float(expected[where]), float(got[where]), where)
+            numbers = float(expected[where]), float(got[where])
+            mismatch = Mismatch(what, *numbers, where, kind=CONTENT, of=(name,))
             raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))

@@ -3,7 +3,7 @@
 import atexit
 from pathlib import Path
 
-from ..modes.spelling import shortest_repr
+from ..cases.spelling import shortest_repr
 
 
 class LastCall:

@@ -18,7 +18,7 @@ from ..modes.vectors import extension
 from ..wrong_masks import ledger as wrong_masks_ledger
 from . import session
 
-SCHEMA = 2
+SCHEMA = 3
 
 # Read by the suite or by what it stands on; shown in the header.
 ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
@@ -63,8 +63,8 @@ def _accelerator(device_type, device):
 
 
 def assemble(run, environment, tests, complete, seconds):
-    """The record, from {test id: {"outcome", "clauses", "seconds", "tally", "message"}}."""
-    counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed")
+    """The record, from {test id: what _property takes, and "seconds"}."""
+    counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed", "clauses")
     total = {name: Counter() for name in counted}
     for test in tests.values():
         for name, counter in total.items():
@@ -78,6 +78,7 @@ def assemble(run, environment, tests, complete, seconds):
         "environment": environment,
         "outcomes": _sorted(Counter(test["outcome"] for test in tests.values())),
         "statuses": _sorted(total["statuses"]),
+        "clauses": _by_clause(total["clauses"]),
         "ledger": {
             id: _entry(finding, total["deviations"][id], _modules(id, total["modules"]))
             for id, finding in sorted(_findings(run, tests.values()).items())
@@ -91,6 +92,17 @@ def assemble(run, environment, tests, complete, seconds):
     }
 
 
+def _by_clause(counter):
+    """{number of a clause: {"calls": number of those that exercise it, verdict: number}}"""
+    clauses = {}
+    for key, number in sorted(counter.items()):
+        clause, _, verdict = key.partition(" ")
+        counts = clauses.setdefault(clause, {"calls": 0})
+        counts["calls"] += number
+        counts[verdict] = number
+    return clauses
+
+
 def _compared(counter):
     """{"compared": {unit: number}, "left_out": {reason: {unit: number}}}, see left_out.py."""
     by_reason = {}
@@ -101,19 +113,21 @@ def _compared(counter):
 
 
 def _property(test):
-    """What the record keeps of a test; paths and ratios are summed up by module."""
+    """What the record keeps of a test; paths and ratios are summed up by module.
+
+    entry: the id of the entry of a ledger that it is about. way: "eager", or the mode or low precision that it asks in;
+    none of a test that is about an entry. failures: plain data (report.Failure), and message: their text.
+    """
     tally = {name: _sorted(test["tally"][name]) for name in ("statuses", "deviations") if name in test["tally"]}
     seconds = {"seconds": test["tally"]["seconds"]} if "seconds" in test["tally"] else {}
-    return {"outcome": test["outcome"], "clauses": test["clauses"], **tally, **seconds, **_message(test)}
+    others = {name: test[name] for name in ("entry", "way", "failures", "message") if test.get(name)}
+    clauses = {clause: its["calls"] for clause, its in _by_clause(test["tally"].get("clauses", {})).items()}
+    return {"outcome": test["outcome"], "clauses": clauses, **tally, **seconds, **others}
 
 
 def _sorted(counter):
     """In an order that does not depend on what was drawn first."""
     return dict(sorted(counter.items()))
-
-
-def _message(test):
-    return {"message": test["message"]} if test["message"] else {}
 
 
 def _total(tests, name):
@@ -158,6 +172,8 @@ def _largest_ratios(tests):
 
 def neglected_paths(record, reachable):
     """The ("module path") pairs of `reachable` that served too few of the module's cases: an error of the suite."""
+    if any(limit.startswith("--clause ") for limit in record.get("part", ())):
+        reachable = {}  # calls that exercise a clause may have no reason to take each path
     neglected = ["all: the subject declines every call"] if set(record["statuses"]) == {NOT_APPLICABLE} else []
     for module, paths in sorted(reachable.items()):
         seen = record["paths"].get(module, {"cases": 0})

@@ -13,7 +13,8 @@ from ..deviations.facts import fills_padding
 from ..deviations.refusals import refusal
 from ..execution import release
 from ..execution.runner import observe, observe_apart
-from ..judgement.verdict import DEVIATES, FAILS, judge
+from ..expectation import clauses
+from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
 from ..wrong_masks.judge import is_shown, rows_of
 from .last_call import LastCall
@@ -35,12 +36,15 @@ class Tally:
     ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
     margins: Counter = field(default_factory=Counter)  # by "module dtype bound decade": comparisons, see `decade`
     left_out: Counter = field(default_factory=Counter)  # by "reason: unit" (left_out.py), what is compared among them
+    clauses: Counter = field(default_factory=Counter)  # by "number verdict": calls that exercise the clause
+    unasked: int = 0  # calls that exercise none of the selected clauses, and are not made
     seconds: float = 0.0  # of CPU time
     seconds_in_torch: float = 0.0  # of these
 
-    def add(self, case, observation, verdict):
-        """Count one judged case."""
+    def add(self, case, observation, verdict, exercised):
+        """Count one judged case. exercised: the numbers of the clauses that it was held to."""
         self.statuses[verdict.status] += 1
+        self.exercise(exercised, verdict.status)
         self.cases[case.module] += 1
         self.paths.update(f"{case.module} {path}" for path in set(observation.served))
         self.seconds_in_torch += observation.seconds
@@ -56,6 +60,11 @@ class Tally:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
             self.margins.update(f"{key} {bound} {decade(ratio)}" for bound, ratio in verdict.margins)
 
+    def exercise(self, numbers, status):
+        """Count a call for the clauses of these numbers, unless it was not made."""
+        if status in (CONFORMS, DEVIATES, FAILS):
+            self.clauses.update(f"{number} {status}" for number in numbers)
+
     def count(self, counts):
         """Add {(reason, unit): number} of what was compared, or left out."""
         self.left_out.update({f"{reason}: {unit}": number for (reason, unit), number in counts.items() if number})
@@ -63,6 +72,7 @@ class Tally:
     def add_wrong_call(self, call, judgement):
         """Count one judged row of the table of wrong masks."""
         self.statuses[judgement.status] += 1
+        self.exercise(clauses.of(call), judgement.status)
         if judgement.status == DEVIATES:
             self.deviations[judgement.entry.id] += 1
             self.modules[f"{judgement.entry.id} {call.module}"] += 1
@@ -100,7 +110,7 @@ class Session:
     """findings: of each ledger entry, by id. entries: those that predict in this run.
 
     wrong_masks: the entries that predict what becomes of wrong masks. model: the version whose model judges, if not
-    that of the installed torch.
+    that of the installed torch. clauses: the numbers of those that are selected; all if there are none.
     """
 
     release: release.Release
@@ -111,6 +121,7 @@ class Session:
     imported: str | None = None
     last_call: LastCall = field(default_factory=LastCall)
     tally: Tally = field(default_factory=Tally)
+    clauses: frozenset[int] = frozenset()
 
     @property
     def device(self):

@@ -2,6 +2,7 @@
 
 from packaging.version import Version
 
+from ..expectation import clauses
 from ..judgement.left_out import UNITS
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from ..releases import is_measured
@@ -42,6 +43,7 @@ def summary(record, path):
         yield "The run is INCOMPLETE: it was interrupted."
     yield from _known(record)
     yield from _left_out(record)
+    yield from _clauses(record)
     yield from _news(record)
     if uncomputed := record.get("uncomputed"):
         yield f"Not compared: {sum(uncomputed.values())} elements of accepted wrong calls ({', '.join(uncomputed)})"
@@ -67,6 +69,22 @@ def _known(record):
     entries = titles()
     for id, cases in sorted(seen.items(), key=lambda item: -item[1]):
         yield f"  {cases:7}  {id}: {entries[id].title} ({entries[id].upstream})"
+
+
+def _clauses(record):
+    """How many calls exercise each clause."""
+    counts = {int(number): its["calls"] for number, its in record.get("clauses", {}).items()}
+    if counts:
+        yield f"Calls by clause: {', '.join(f'{number}: {calls:,}' for number, calls in sorted(counts.items()))}."
+
+
+def _unexercised(record):
+    """The clauses that the run was for, and that no call exercises; none of an older record, which lacks the counts."""
+    counts, part = record.get("clauses"), record.get("part")
+    for clause in clauses.CLAUSES if counts is not None else ():
+        is_asked = not part or f"--clause {clause.number}" in part
+        if is_asked and str(clause.number) not in counts:
+            yield clause
 
 
 def _left_out(record):
@@ -98,6 +116,8 @@ def _news(record):
     for id, test in record["tests"].items():
         if test["outcome"] in (FAILED, HARNESS_ERROR, CRASH):
             yield f"{test['outcome'].upper()}: {id}"
+    for clause in _unexercised(record):
+        yield f"NOT EXERCISED: no call is about clause {clause.number}, {clause.title}."
     for path in record["neglected_paths"]:
         yield f"{HARNESS_ERROR.upper()}: the suite reaches a path too rarely: {path}"
 

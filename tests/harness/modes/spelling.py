@@ -99,17 +99,3 @@ def _fits(value, kind):
     if kind is float:
         return type(value) in (int, float)
     return type(value) is kind if kind in (int, bool, str, NoneType) else isinstance(value, kind)
-
-
-def shortest_repr(case):
-    """The case's repr without the fields that are at their default."""
-    given = {
-        field.name: getattr(case, field.name)
-        for field in fields(case)
-        if getattr(case, field.name) != field.default or field.name == "module"
-    }
-    return f"{type(case).__name__}({', '.join(f'{name}={_short(value)}' for name, value in given.items())})"
-
-
-def _short(value):
-    return shortest_repr(value) if hasattr(value, "pattern") else repr(value)

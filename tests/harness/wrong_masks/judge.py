@@ -5,12 +5,13 @@ from functools import cache
 
 from ..execution.implementation import DECLINED
 from ..execution.setting import CPU
-from ..judgement.report import Nonconformance
+from ..judgement.report import Failure, Nonconformance, quotations
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
+from ..judgement.wording import differences
 from .ledger import ENTRIES, WrongMaskDeviation
 from .results import NOTHING_COMPARED, Comparison, compare
 from .sequences import ROWS
-from .table import ACCEPTS, UNHELPFUL, not_applicable, observe, source
+from .table import ACCEPTS, RAISES, UNHELPFUL, not_applicable, observe, source
 
 
 @dataclass(frozen=True)
@@ -69,49 +70,64 @@ def check_row(call, run):
     judgement = judge_row(call, outcome, run.release, run.wrong_masks)
     run.tally.add_wrong_call(call, judgement)
     if judgement.status == FAILS:
-        raise Nonconformance(explain_row(call, outcome, judgement, run.setting))
+        failure = failure_of(call, outcome, judgement, run.setting)
+        raise Nonconformance(report(failure), failure)
 
 
 def check_rows(calls, run):
     """Check each of the calls, and fail with the reports on all that fail."""
     __tracebackhide__ = True
-    reports = []
+    failed = []
     for call in calls:
         try:
             check_row(call, run)
-        except Nonconformance as failure:
-            reports.append(str(failure))
-    if reports:
-        raise Nonconformance("\n".join(reports))
+        except Nonconformance as raised:
+            failed.append(raised)
+    if failed:
+        raise Nonconformance("\n".join(map(str, failed)), *(failure for its in failed for failure in its.failures))
 
 
-def explain_row(call, outcome, judgement, setting=CPU):
-    """The report on a row that fails, as text."""
-    entry = judgement.entry
-    expected = call.expected
-    if entry is not None:
-        expected = f"what the ledger knows here: {entry.id}, {entry.instead} ({entry.effect})"
-    elif judgement.comparison.mismatches:
-        expected = "the result of the mask in the precision of the inputs, or " + expected
-    got = {ACCEPTS: "no exception", UNHELPFUL: f"an exception that does not name the mask: {outcome.error}"}
-    called = setting.subject or call.module
-    lines = [
-        f"{called} does not do what it should with a wrong {call.argument}, {call.fault.name}:",
-        "",
-        f"    expected {expected}",
-        f"    got      {got.get(outcome.kind, outcome.error)}",
-        *(f"    {_told(mismatch)}" for mismatch in judgement.comparison.mismatches),
-        "",
-        f"Call (the right shape of {call.argument} is {call.right_shape}):",
-        "",
-        *(f"    {line}" for line in ("import torch", *source(call, setting).splitlines())),
-        "",
-        f"Row: {call.id}",
-    ]
-    return "\n".join([*lines, ""])
+def failure_of(call, outcome, judgement, setting=CPU):
+    """The Failure of a row that was judged so."""
+    entry, module = judgement.entry, setting.subject or call.module
+    who = ", ".join([module, *[{"training": "train", "inference": "eval"}[call.mode]] * bool(call.mode)])
+    expects = "an error that names it" if RAISES in call.conforming else "an error"
+    if ACCEPTS in call.conforming:
+        expects += ", or the result of the mask in the precision of the inputs"
+    expects = f"the ledger expects: {entry.instead}" if entry else f"expected {expects}"
+    found = differences(None, judgement.comparison.mismatches, ids := (entry.id,) if entry else ())
+    result = f"; {found[0].says}" if found else ""
+    return Failure(
+        title=f"{who}: {_wrong_argument(call)} {_what_became(outcome)}; {expects}{result}",
+        module=module,
+        row=call.id,
+        mismatches=found,
+        rules=("wrong mask", *("silent" for _ in found[:1])),
+        deviations=ids,
+        setting=setting,
+    )
 
 
-def _told(mismatch):
-    where = f" at {list(mismatch.where)}" if mismatch.where is not None else ""
-    off = f", off by {mismatch.error:.3g} where {mismatch.bound:.3g} is allowed" if mismatch.bound is not None else ""
-    return f"{mismatch.what}{where}: expected {mismatch.expected}, got {mismatch.got}{off}"
+def _wrong_argument(call):
+    """The argument and its fault: "memory_mask of shape (24,) (flat; right is (4, 6))"."""
+    fault, words = call.fault, call.fault.name.replace("_", " ")
+    if call.shape not in (None, call.right_shape, dict(call.callee.masks).get(call.argument)):
+        return f"{call.argument} of shape {call.shape} ({words}; right is {call.right_shape})"
+    dtype = f" of dtype {fault.dtype} beside {fault.inputs}" if fault.dtype != "bool" else ""
+    return f"{call.argument}{dtype} ({words})"
+
+
+def _what_became(outcome):
+    message = next(iter(outcome.error.splitlines()), "")
+    if outcome.kind == ACCEPTS:
+        return "is accepted"
+    return f"raises an error that does not name it: {message}" if outcome.kind == UNHELPFUL else f"raises {message}"
+
+
+def report(failure):
+    """The text on a failure that is told by a row."""
+    call = next(call for call in ROWS if call.id == failure.row)
+    lines = [failure.title, "", *(f"    and {difference.says}" for difference in failure.mismatches[1:])]
+    lines += [*quotations(failure), "", f"Call (the right shape of {call.argument} is {call.right_shape}):", ""]
+    lines += [f"    {line}" for line in ("import torch", *source(call, failure.setting).splitlines())]
+    return "\n".join([*lines, "", f"Row: {failure.row}", ""])

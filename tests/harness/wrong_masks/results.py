@@ -16,7 +16,7 @@ from ..cases.case import MultiHead, ScaledDotProduct, Transformer, is_padding
 from ..contents.results import as_held, present
 from ..expectation.specification import Computation, reference_module
 from ..judgement import comparison
-from ..judgement.comparison import Mismatch
+from ..judgement.comparison import DEVICE, DTYPE, RESULTS, SHAPE, Mismatch
 from .table import HEADS, PARAMETERS, E, WrongCall
 
 _SDPA = "scaled_dot_product_attention"
@@ -43,7 +43,7 @@ def compare(call, outcome, change=None):
         return Comparison((), sum(result.numel() for result in results.values()))
     predicted = Prediction(call, outcome.names, change)
     if set(predicted.exact) != set(results):
-        return Comparison((Mismatch("results", sorted(predicted.exact), sorted(results)),))
+        return Comparison((Mismatch("results", sorted(predicted.exact), sorted(results), kind=RESULTS),))
     found, left_out = [], 0
     for name in sorted(results):
         more, number = _compared(name, predicted, results[name])
@@ -62,11 +62,12 @@ def _has_known_parameters(call, names):
 def _compared(name, predicted, got):
     """([Mismatch], number of elements left out) of one result."""
     expected = predicted.exact[name]
-    told = {"shape": expected.shape, "device": predicted.unwritten.devices[name], "dtype": predicted.call.fault.inputs}
+    told = {SHAPE: expected.shape, DEVICE: predicted.unwritten.devices[name], DTYPE: predicted.call.fault.inputs}
     dtype = str(got.dtype).removeprefix("torch.")
-    seen = {"shape": tuple(got.shape), "device": got.device.type, "dtype": dtype}
+    seen = {SHAPE: tuple(got.shape), DEVICE: got.device.type, DTYPE: dtype}
     if told != seen:
-        return [Mismatch(f"{name} {what}", told[what], seen[what]) for what in told if told[what] != seen[what]], 0
+        differ = [kind for kind in told if told[kind] != seen[kind]]
+        return [Mismatch(f"{name} {kind}", told[kind], seen[kind], kind=kind, of=(name,)) for kind in differ], 0
     left_out = np.broadcast_to(predicted.unwritten.where, expected.shape)
     if left_out.all():
         return [], left_out.size

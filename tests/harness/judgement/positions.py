@@ -1,0 +1,228 @@
+"""The element at an index of a result or a gradient, in the field's words: "the fully masked query 2 of sample 0"."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference import masks as meaning
+
+from ..cases.case import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+from ..cases.dtypes import held
+from ..contents.arrays import hidden_from_scaled_dot_product, ignored, inputs, mask_arrays, merged_bias
+from ..contents.results import is_sequence_first
+
+FULLY_MASKED, WITHOUT_KEYS, MASKED_IN_A_HEAD = "fully masked query", "query without keys", "query masked in a head"
+
+NAN_QUERY, PADDED, HIDDEN_KEY, APPENDED = "NaN query", "padded query", "hidden key", "appended key"
+
+SEES_NOTHING = (FULLY_MASKED, WITHOUT_KEYS)
+
+SAMPLE, HEAD, QUERY, KEY = "sample", "head", "query", "key"
+
+_SEQUENCES = ("query", "key", "value", "src", "tgt", "memory")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where an element stands. role: of its query or key, one of those above, or none. words: all of it."""
+
+    role: str = ""
+    words: str = ""
+
+
+def position(case, name, where):
+    """The Position of an element of a result, as torch shapes it."""
+    place = _place(_axes_of_result(case, name), where)
+    if QUERY not in place:
+        return _unnamed(where)
+    role = _role_of_query(case, place)
+    if name == "weights" and not role:
+        return _of_weight(case, place)
+    if name == "weights":
+        return Position(role, f"for {_named(role, QUERY, place)} and key {place[KEY]}{_of(place)}")
+    return Position(role, f"for {_named(role, QUERY, place)}{_of(place)}")
+
+
+def position_in_argument(case, name, where):
+    """The Position of an element of a gradient, in the shape of arrays.py."""
+    place = _place(_axes_of_argument(case, name), where)
+    kind = KEY if name in ("key", "value", "memory") else QUERY
+    if kind not in place or name in masks_of(case):
+        found = " and ".join(f"{axis} {place[axis]}" for axis in (QUERY, KEY) if axis in place)
+        return Position("", f"for {found}{_of(place)}") if found else _unnamed(where)
+    positions = ignored(case).get("key" if name == "value" else name)
+    if positions is not None and np.ndim(positions) == len(where) - 1 and positions[where[:-1]]:
+        return Position(HIDDEN_KEY, f"for the hidden {_noun(name)} {place[kind]}{_of(place)}")
+    role = _role_of_query(case, place) if kind == QUERY and name in ("query", "tgt", "src") else ""
+    noun = QUERY if name == "query" else _noun(name)
+    return Position(role, f"for {_named(role, kind, place, noun)}{_of(place)}")
+
+
+def fully_masked_query(case):
+    """The first query that sees no key in any head, of any attention, in words; empty if there is none."""
+    for source, hidden in () if _appends(case) else _attentions(case):
+        rows = hidden.all(axis=-1)
+        axes = (*_axes_of_batch(rows.ndim - 1), QUERY)
+        if not isinstance(case, ScaledDotProduct):
+            rows, axes = rows.all(axis=1), (SAMPLE, QUERY)
+        for index in np.argwhere(rows)[:1]:
+            place = _place(axes, map(int, index))
+            whose = f" of {source}" if source != _source(case) else ""
+            return f"the fully masked query {place[QUERY]}{whose}{_of(place)}"
+    return ""
+
+
+# ---- axes ----------------------------------------------------------------------------------------------------------
+
+
+def _place(axes, where):
+    """{axis: index}; nothing if the index has not these axes."""
+    where = tuple(where)
+    return dict(zip(axes, where, strict=True)) if len(axes) == len(where) else {}
+
+
+def _axes_of_result(case, name):
+    if not case.attends:
+        return ()
+    if isinstance(case, ScaledDotProduct):
+        return (*_axes_of_batch(len(case.batch)), QUERY, "feature")
+    sample = (SAMPLE,) if case.batched else ()
+    if name == "weights":
+        return (*sample, *(() if case.average_attn_weights else (HEAD,)), QUERY, KEY)
+    return (QUERY, *sample, "feature") if is_sequence_first(case) else (*sample, QUERY, "feature")
+
+
+def _axes_of_argument(case, name):
+    if isinstance(case, ScaledDotProduct):
+        if name == "attn_mask":
+            shape = {"1-D": (KEY,), "0-D": ()}.get(case.broadcast, (QUERY, KEY))
+            return (*_axes_of_batch(len(case.mask_batch) if case.broadcast not in ("1-D", "0-D") else 0), *shape)
+        return (*_axes_of_batch(len(case.batch)), QUERY if name == "query" else KEY, "feature")
+    if is_padding(name):
+        return SAMPLE, KEY
+    if name in masks_of(case):
+        return ("slice", QUERY, KEY) if masks_of(case)[name].per_head else (QUERY, KEY)
+    if name in _SEQUENCES:
+        return SAMPLE, KEY if name in ("key", "value", "memory") else QUERY, "feature"
+    return ()
+
+
+def _axes_of_batch(number):
+    return {0: (), 1: (SAMPLE,), 2: (SAMPLE, HEAD)}.get(number, tuple(f"batch dimension {i}" for i in range(number)))
+
+
+# ---- roles ---------------------------------------------------------------------------------------------------------
+
+
+def _attentions(case):
+    """(input of the queries, bool) of each attention: where a key is hidden.
+
+    Of a module (samples, heads, L, S), of scaled_dot_product_attention (*batch, L, S).
+    """
+    if not case.attends:
+        return
+    if isinstance(case, ScaledDotProduct):
+        yield "query", np.broadcast_to(hidden_from_scaled_dot_product(case), (*case.batch, case.L, case.S))
+        return
+    for attn_mask, padding, source in attentions(case):
+        queries, (L, S) = _lengths(case, attn_mask, source)
+        bias = merged_bias(case, attn_mask, padding)
+        hidden = np.zeros((1, 1, 1, 1), bool) if bias is None else meaning.hidden(bias)
+        yield queries, np.broadcast_to(hidden, (case.N if case.only is None else 1, case.num_heads, L, S))
+
+
+def _lengths(case, attn_mask, source):
+    """(input of the queries, (L, S)) of an attention of a module."""
+    if isinstance(case, MultiHead):
+        return "query", (case.L, case.S)
+    if attn_mask == "src_mask":
+        return "src", (case.S, case.S)
+    return "tgt", (case.T, case.T if source == "tgt" else case.S)
+
+
+def _source(case):
+    """The input that the queries of the output come from."""
+    if isinstance(case, ScaledDotProduct | MultiHead):
+        return "query"
+    return "tgt" if case.has_decoder else "src"
+
+
+def _appends(case):
+    """True if there are keys that no mask hides."""
+    return getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+
+
+def _role_of_query(case, place):
+    own = [hidden for source, hidden in _attentions(case) if source == _source(case)]
+    hidden = [] if _appends(case) else [_of_query(case, its, place) for its in own]
+    if any(keys.shape[-1] == 0 for keys in hidden):
+        return WITHOUT_KEYS
+    if any(keys.all() for keys in hidden):
+        return FULLY_MASKED
+    if any(keys.all(axis=-1).any() for keys in hidden):
+        return MASKED_IN_A_HEAD
+    if case.nan_query and np.isnan(inputs(case)["query"][_index(case, place)]).any():
+        return NAN_QUERY
+    return PADDED if _is_padded(case, place) else ""
+
+
+def _of_query(case, hidden, place):
+    """bool (heads, S): where the keys are hidden from the query."""
+    if isinstance(case, ScaledDotProduct):
+        return hidden[_index(case, place)][None]
+    rows = hidden[place.get(SAMPLE, 0), :, place[QUERY]]
+    return rows[[place[HEAD]]] if HEAD in place else rows
+
+
+def _index(case, place):
+    """The index of the query in its input."""
+    if isinstance(case, ScaledDotProduct):
+        return tuple(index for axis, index in place.items() if axis not in ("feature", KEY))
+    return place.get(SAMPLE, 0), place[QUERY]
+
+
+def _is_padded(case, place):
+    """True if the query is a key of the same attention, and padding there."""
+    name = {"query": "key_padding_mask"}.get(_source(case), f"{_source(case)}_key_padding_mask")
+    if name not in masks_of(case) or getattr(case, "attention", "self") not in ("self", "copies"):
+        return False
+    hidden = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))
+    return bool(hidden[place.get(SAMPLE, 0), place[QUERY]])
+
+
+def _of_weight(case, place):
+    """The Position of a weight of an ordinary query."""
+    ((_, hidden),) = _attentions(case)
+    key = place[KEY]
+    role = APPENDED if key >= hidden.shape[-1] else ""
+    if not role and _of_query(case, hidden, place)[:, key].all():
+        role = HIDDEN_KEY
+    return Position(role, f"for query {place[QUERY]} and {_named(role, KEY, place)}{_of(place)}")
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+
+def _named(role, axis, place, noun=None):
+    """As in "the hidden key 3", "query 0"."""
+    noun = noun or axis
+    if role == MASKED_IN_A_HEAD:
+        return f"{noun} {place[axis]}, fully masked in a head,"
+    if role == WITHOUT_KEYS:
+        return f"{noun} {place[axis]}, which has no keys,"
+    adjective = role.removesuffix(f" {axis}")
+    return f"the {adjective} {noun} {place[axis]}" if role else f"{noun} {place[axis]}"
+
+
+def _noun(name):
+    return {"src": "position", "tgt": "position", "memory": "position of memory"}.get(name, KEY)
+
+
+def _of(place):
+    """As in " of sample 0, head 1"."""
+    others = [f"{axis} {index}" for axis, index in place.items() if axis not in (QUERY, KEY, "feature")]
+    return f" of {', '.join(others)}" if others else ""
+
+
+def _unnamed(where):
+    return Position("", f"at [{', '.join(map(str, where))}]")

@@ -1,0 +1,35 @@
+"""Records of schema 2, as those of schema 3: what these say of a test, its name says there.
+
+Tests of that schema have a message in the place of failures; nothing is read out of it.
+"""
+
+_LEDGERS = ("test_ledger.py", "test_wrong_masks.py")
+_WAYS = ("test_modes.py", "test_low_precision.py")
+_EAGER = ("test_equivalences.py", "test_hidden_content.py", "test_multihead_attention.py", "test_transformer.py")
+_EAGER += ("test_scaled_dot_product_attention.py",)
+_OF_LEDGERS = ("test_pinned_case_does_what_the_ledger_says", "test_known_deviation_is_where_the_ledger_says")
+
+
+def as_schema_3(plain):
+    """The record, as plain data. A run of the ledgers' own tests alone did not say that it was a part."""
+    tests = {id: test | about(id) for id, test in plain["tests"].items()}
+    is_part = not plain.get("part") and all(_split(id)[0] in _LEDGERS for id in tests)
+    part = {"part": ["the tests of the ledgers"]} if is_part else {}
+    return plain | {"schema": 3, "tests": tests} | part
+
+
+def about(id):
+    """{"entry": id of an entry}, or {"way": how it asks}, from the name of a test; see record._property."""
+    file, name, parameter = _split(id)
+    if name in _OF_LEDGERS:
+        return {"entry": parameter}
+    if file in _WAYS and not parameter.startswith("NOTSET"):
+        return {"way": parameter.partition("-")[0]}
+    return {"way": "eager"} if file in (*_EAGER, *_LEDGERS) else {}
+
+
+def _split(id):
+    """(file, name of the test, parameter)"""
+    path, _, test = id.partition("::")
+    name, _, parameter = test.partition("[")
+    return path.rpartition("/")[2], name, parameter.removesuffix("]")
