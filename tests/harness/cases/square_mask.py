@@ -1,10 +1,16 @@
-"""The text of a call of nn.Transformer.generate_square_subsequent_mask, as one types it."""
+"""A call of nn.Transformer.generate_square_subsequent_mask as Python text."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .case import SquareSubsequentMask
 
 DEVICES = ("cpu", "meta", "cuda", "mps", "xpu")
 
 
-def statements(case):
-    """Lines that set the defaults of the case, and assign the mask to `mask`."""
+def statements(case: "SquareSubsequentMask") -> Iterator[str]:
+    """The lines of code that set the default dtype and device of the case, and assign the result to `mask`."""
     owner = "torch.nn.Transformer"
     if case.of_instance:
         yield f"module = {owner}(2, 2, 1, 1, dim_feedforward=2, batch_first=True)"
