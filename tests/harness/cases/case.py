@@ -106,7 +106,7 @@ class MultiHead(Case):
 
     @property
     def E(self) -> int:
-        """embed_dim."""
+        """The embedding size: embed_dim in torch."""
         return self.num_heads * self.head_dim
 
     @property
@@ -157,7 +157,7 @@ class Transformer(Case):
 
     @property
     def E(self) -> int:
-        """d_model."""
+        """The embedding size: d_model in torch."""
         return self.num_heads * self.head_dim
 
     @property
