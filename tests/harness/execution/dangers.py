@@ -56,7 +56,7 @@ def _packs_no_sample(tensor, *_, **__):
 
 
 def _divides_by_no_heads(query, key, value, *_, **__):
-    """True if the release divides by the number of heads, which is 0. Without queries or keys the kernel does not run."""
+    """True if the release divides by the number of heads, which is 0. Without queries or keys no kernel runs."""
     has_no_heads = 0 in (query.shape[-3], key.shape[-3]) and 0 not in (query.shape[-2], key.shape[-2])
     return has_no_heads and contains(DIVIDE_BY_HEADS, Version(torch.__version__))
 
