@@ -1,7 +1,7 @@
-"""The longer of the statements that make a mode (modes.py): text that a report shows, and that runs.
+"""The longer statements of modes (modes.py): Python text that is executed, and shown in reports.
 
-They find `module` in place, which may be a function, and define what is called instead of it. Where derivatives are
-taken forwards, arguments and results have a `tangent` each.
+The statements find `module`, which may be a function, and define a callable that replaces it. In modes with
+forward-mode derivatives, arguments and results have an attribute `tangent`.
 """
 
 _EACH = """\
@@ -130,8 +130,8 @@ def compiled(*given, **options):
 """
 
 
-def compiled(options):
-    """Statements that compile, with these arguments, and call what comes out with other contents before."""
+def compiled(options: str) -> str:
+    """Statements that compile the module with these arguments, and call it with other contents first."""
     return _COMPILED.replace("OPTIONS", options)
 
 
@@ -176,15 +176,15 @@ EXPORT_IN_ORDER = EXPORT_DYNAMIC.replace(
     "    if not programs:\n",
 )
 
-# What warnings begin with that a caller may want to silence, by what they speak of.
+# The beginnings of warnings that a caller may want to silence, by topic.
 MESSAGES = {
     "conversion": "Converting mask without torch.bool dtype to bool",
     "prototype": "The PyTorch API of nested tensors is in prototype stage",
 }
 
 
-def silenced(message, called="module"):
-    """Text of the call that ignores a warning which begins so."""
+def silenced(message: str, called: str = "module") -> str:
+    """Statements for a call that ignores warnings whose text begins with `message`."""
     return f"""\
 def silenced(*given, **options):
     with warnings.catch_warnings():
@@ -376,7 +376,7 @@ def differentiated(*given, **options):
 
 
 def _differentiated(forward, backward):
-    """Statements after which autograd goes back through a module by a transformation of torch.func."""
+    """Statements for a module whose backward pass is computed by a transformation of torch.func."""
     return _DIFFERENTIATED.replace("FORWARD", forward).replace("BACKWARD", backward)
 
 
@@ -469,13 +469,13 @@ def packed(*given, **options):
 
 
 def _packed(nest, unnest, take="pop"):
-    """Statements after which a module is given its samples as a nested tensor, without their mask or beside it."""
+    """Statements that pass the samples as a nested tensor. take="pop" drops the padding mask, "get" passes it, too."""
     return _PACKED.replace("UNNEST", unnest).replace("NEST", nest).replace("TAKE", take)
 
 
 STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
 BESIDE_PADDING = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()", take="get")
-JAGGED = _packed(  # sequences come first in it
+JAGGED = _packed(  # the jagged dimension must come directly after the batch
     "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
     ".transpose(1, -2)",
     "[\n"
@@ -484,7 +484,7 @@ JAGGED = _packed(  # sequences come first in it
     "        ]",
 )
 
-# Where not the sequences are of different lengths, but of them the samples have different numbers.
+# The nested tensor has two elements with different numbers of samples; all sequences have the same length.
 JAGGED_BATCH = """\
 def packed(*given, **options):
     its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]
