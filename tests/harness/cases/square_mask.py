@@ -20,7 +20,7 @@ def statements(case: "SquareSubsequentMask") -> Iterator[str]:
     if case.default_device and not case.in_context:
         yield f'torch.set_default_device("{case.default_device}")'
     call = f"mask = {owner}.generate_square_subsequent_mask({', '.join(_arguments(case))})"
-    calls = [call, "mask.fill_(1)  # which no later mask may show", call] if case.after_writing else [call]
+    calls = [call, "mask.fill_(1)  # must not change later masks", call] if case.after_writing else [call]
     if case.default_device and case.in_context:
         yield f'with torch.device("{case.default_device}"):'
         calls = [f"    {line}" for line in calls]
