@@ -1,12 +1,16 @@
-"""The releases of torch that are modelled: the one list, and comparisons with it. Plain data; torch is not imported.
+"""The modelled releases of torch, and comparisons of versions with them. Plain data: this module does not import torch.
 
 tox.ini, the workflow, .ci/run and the README name these releases too; tests/selftest/test_releases.py compares them.
 """
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
+if TYPE_CHECKING:
+    from .execution.release import Release
 
 RELEASES = (
     *("1.13", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "2.9"),
@@ -14,22 +18,22 @@ RELEASES = (
 )
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
 
-# Where the ranges of both ledgers have been measured: {type of device: releases}.
+# The releases on which the ranges of both ledgers have been measured: {type of device: version specifier}.
 MEASURED = {"cpu": f">={OLDEST}", "cuda": "==2.11.*"}
 
 
-def minor(version):
-    """The minor release of a packaging.version.Version, as RELEASES names it."""
+def minor(version: Version) -> str:
+    """The minor release of a version, spelled as in RELEASES: "2.1" for 2.1.2."""
     return f"{version.major}.{version.minor}"
 
 
-def is_modelled(version):
-    """True if the version (a packaging.version.Version) is one of RELEASES, or a patch release or build of one."""
+def is_modelled(version: Version) -> bool:
+    """True if the version is in RELEASES, or is a patch release or a build of such a release."""
     return minor(version) in RELEASES
 
 
-def since(release, version):
-    """True if the release is that one or a later one."""
+def since(release: "Release", version: str) -> bool:
+    """True if the release is this version or a later one."""
     return release.version.release >= _numbers(version)
 
 
@@ -38,11 +42,11 @@ def _numbers(version):
     return Version(version).release
 
 
-def is_measured(device_type, version):
-    """True if the ranges have been measured on this type of device in this release (a packaging.version.Version)."""
+def is_measured(device_type: str, version: Version) -> bool:
+    """True if the ranges have been measured with this version on this type of device ("cpu", "cuda")."""
     return contains(MEASURED.get(device_type, "<0"), version)
 
 
-def contains(affected, version):
-    """True if a version specifier has this version, as which a nightly build of it counts."""
+def contains(affected: str, version: Version) -> bool:
+    """True if the version specifier `affected` contains the version. A nightly build counts as its release."""
     return SpecifierSet(affected, prereleases=True).contains(Version(version.base_version))

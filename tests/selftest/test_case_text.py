@@ -12,7 +12,7 @@ from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask, Merged
 from tests.harness.cases.spelling import shortest_repr
 from tests.harness.command_line import BAD_INPUT, HARNESS_ERROR, BadInput
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 from tests.tools import again, reproduce
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from tests.harness.execution.release import Release
 from tests.harness.execution.runner import Observation
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.modes.modes import BY_ID
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 
 SEEN = Path(__file__).parent / "seen" / "cuda_2.11.jsonl.xz"
 RELEASE = Release(Version("2.11.0"), "cuda")

@@ -22,7 +22,7 @@ from tests.harness.judgement.report import Failure, crash, failure_of, grid, rep
 from tests.harness.judgement.verdict import FAILS, Verdict, judge
 from tests.harness.judgement.wording import RULES
 from tests.harness.measurement import session
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 from tests.harness.strategies.contents import cases_under
 from tests.harness.strategies.modules import any_cases
 from tests.tools.edge_cases import read_clauses

@@ -15,7 +15,7 @@ from tests.harness.execution.release import Release
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 from tests.harness.measurement import session
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 
 ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 

@@ -16,7 +16,7 @@ from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 from tests.harness.strategies.square_mask import square_mask_cases
 from tests.tools.case_script import call_lines, script
 

@@ -16,7 +16,7 @@ from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 
 
 def main(arguments):

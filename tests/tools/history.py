@@ -21,7 +21,7 @@ from tests.harness.judgement.report import Failure
 from tests.harness.measurement.record import CRASH, FAILED, SCHEMA, titles
 from tests.harness.measurement.session import ABSENT
 from tests.harness.modes.modes import BY_ID
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 from tests.harness.releases import since
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import predicted_entry

@@ -25,7 +25,7 @@ from tests.harness.execution.release import Release
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.expectation.specification import specification
 from tests.harness.judgement.verdict import predict
-from tests.harness.modes.spelling import parse
+from tests.harness.modes.parsing import parse
 from tests.harness.releases import OLDEST
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.sequences import ROWS

@@ -1,6 +1,6 @@
-"""A case: everything that decides one call, as plain frozen data whose repr can be pasted back.
+"""A case: everything that determines one call, as frozen plain data. Its repr can be pasted back.
 
-A case holds recipes: sizes, options, masks and a seed. arrays.py turns them into numbers.
+A case holds sizes, options, mask recipes and a seed. contents/arrays.py turns them into numbers.
 """
 
 from dataclasses import dataclass, fields
@@ -9,80 +9,78 @@ from functools import cache
 from .masks import Mask
 from .spelling import Spelled
 
-# Who requires a gradient, and in which context the call is made.
+# Which tensors require a gradient, and under which context of autograd the call runs. See `Case.autograd`.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
-UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd sees no parameter and no input
+UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
 
 @dataclass(frozen=True, repr=False)
 class Case(Spelled):
-    """What all calls have in common: sizes, dtype, the content's seed and memory layout, and how autograd is set.
+    """The fields that all calls share: dtype, seed, memory layout, mode and setting of autograd.
 
-    autograd: "grad" (parameters, inputs and float masks require it), "inputs" or "mask" (only these do), "one_input"
-    (one of an attention alone, which the seed chooses),
-    "last_layer" (the parameters of each stack's last layer do, the others are frozen), "one_parameter" (only one of
-    these does, which the seed chooses), "frozen" (nothing does),
-    "no_grad" and "inference_mode" (parameters do, the context forbids it).
-    garbage: positions that no query may see hold large numbers. mode: how it is come by and called (modes.py).
-    nan_query: one query is NaN, in a call that has queries of its own. nonfinite: positions that no query may see hold
-    "nan", or "inf" of either sign.
+    The values of `autograd` say which tensors require a gradient:
+
+        grad            parameters, inputs and float masks
+        inputs          inputs only
+        one_input       one input of scaled_dot_product_attention, chosen by the seed
+        mask            float masks only
+        last_layer      the parameters of the last layer of each stack, and of norms after it
+        one_parameter   one parameter of those, chosen by the seed
+        frozen          none
+        no_grad, inference_mode   parameters; the call runs under torch.no_grad() or torch.inference_mode()
     """
 
-    dtype: str = "float64"
-    seed: int = 0
-    autograd: str = "no_grad"
-    layout: str = "contiguous"
-    garbage: bool = False
-    mode: str = "eager"
-    nan_query: bool = False
-    nonfinite: str = ""
+    dtype: str = "float64"  # of inputs, parameters and, unless Mask.dtype differs, float masks
+    seed: int = 0  # of all contents
+    autograd: str = "no_grad"  # which tensors require a gradient; one of AUTOGRAD, or "one_input"
+    layout: str = "contiguous"  # memory layout of the inputs (masks.LAYOUTS)
+    garbage: bool = False  # positions hidden from every query hold large numbers
+    mode: str = "eager"  # id of a mode (modes/modes.py): how the module is created and called
+    nan_query: bool = False  # one row of `query` is NaN; queries and keys are separate tensors
+    nonfinite: str = ""  # "nan" or "inf" (of either sign): held by positions hidden from every query
 
-    attends = True  # False of a call that makes a mask and computes no attention
+    attends = True  # class attribute; False if the call only makes a mask and computes no attention
 
     @property
-    def holds_nan(self):
-        """True if a result may be NaN by the specification."""
+    def holds_nan(self) -> bool:
+        """True if the specification allows NaN in a result."""
         return self.nan_query or self.nonfinite != ""
 
 
 @dataclass(frozen=True, repr=False)
 class ScaledDotProduct(Case):
-    """F.scaled_dot_product_attention. `batch` are the dimensions before (L, D); `mask_batch` those of the mask.
+    """A call of F.scaled_dot_product_attention (SDPA). A bool mask has SDPA's polarity: True keeps."""
 
-    The mask's bool form is materialised for SDPA, where True keeps. `broadcast` drops a dimension to size 1: "L", "S"
-    or ""; as "1-D" the mask is (S,), as "0-D" a single number.
-    """
-
-    batch: tuple[int, ...] = (1, 1)
-    L: int = 1
-    S: int = 1
-    D: int = 1
-    Dv: int = 1
+    batch: tuple[int, ...] = (1, 1)  # dimensions of the query before (L, D)
+    L: int = 1  # number of queries
+    S: int = 1  # number of keys
+    D: int = 1  # features of queries and keys
+    Dv: int = 1  # features of values
     attn_mask: Mask | None = None
-    mask_batch: tuple[int, ...] = ()
-    broadcast: str = ""
+    mask_batch: tuple[int, ...] = ()  # dimensions of the mask before (L, S)
+    broadcast: str = ""  # "L" or "S": this dimension of the mask has size 1; "1-D": shape (S,); "0-D": a scalar
     is_causal: bool = False
     scale: float | None = None
-    kv_heads: int | None = None  # given: enable_gqa
-    dropout: float = 0.0
+    kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True
+    dropout: float = 0.0  # dropout_p
 
     module = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True, repr=False)
 class MultiHead(Case):
-    """nn.MultiheadAttention, or F.multi_head_attention_forward where `functional`.
+    """A call of nn.MultiheadAttention or, if `functional`, of F.multi_head_attention_forward.
 
-    attention: "self" (one tensor thrice), "copies" (equal values in three tensors), "cross" (key is value) or
-    "distinct". static: F.multi_head_attention_forward is given static_k and static_v.
+    The values of `attention` say how query, key and value relate: "self" (one tensor for all three), "copies" (three
+    tensors with equal contents), "cross" (key is value), "distinct" (three tensors).
     """
 
-    N: int = 1
-    L: int = 1
-    S: int = 1
+    N: int = 1  # samples
+    L: int = 1  # queries
+    S: int = 1  # keys
     num_heads: int = 1
     head_dim: int = 1
-    attention: str = "distinct"
+    attention: str = "distinct"  # "self", "copies", "cross" or "distinct"
     attn_mask: Mask | None = None
     key_padding_mask: Mask | None = None
     is_causal: bool = False
@@ -90,48 +88,47 @@ class MultiHead(Case):
     average_attn_weights: bool = True
     training: bool = False
     dropout: float = 0.0
-    batched: bool = True
+    batched: bool = True  # False: sequences and padding masks have no batch dimension; N is 1
     batch_first: bool = True
     kdim: int | None = None
     vdim: int | None = None
     bias: bool = True
     add_bias_kv: bool = False
     add_zero_attn: bool = False
-    fast_path: bool = True
+    fast_path: bool = True  # False: disabled by torch.backends.mha.set_fastpath_enabled
     functional: bool = False
-    static: bool = False
-    only: int | None = None
+    static: bool = False  # F.multi_head_attention_forward gets static_k and static_v
+    only: int | None = None  # run only this one of the N samples, as a batch of one
 
     @property
-    def module(self):
+    def module(self) -> str:
+        """The name of the class or function in torch that is called."""
         return "multi_head_attention_forward" if self.functional else "MultiheadAttention"
 
     @property
-    def E(self):
+    def E(self) -> int:
+        """The embedding size: embed_dim in torch."""
         return self.num_heads * self.head_dim
 
     @property
-    def key_input(self):
-        """The input that the keys are projected from."""
+    def key_input(self) -> str:
+        """The name of the input from which keys are projected: "query" in self-attention, else "key"."""
         return "query" if self.attention == "self" else "key"
 
     @property
-    def separate_projections(self):
+    def separate_projections(self) -> bool:
+        """True if query, key and value have separate projection weights, as kdim or vdim differs from embed_dim."""
         return (self.kdim or self.E) != self.E or (self.vdim or self.E) != self.E
 
 
 @dataclass(frozen=True, repr=False)
 class Transformer(Case):
-    """One of nn.Transformer, its two stacks and their two layers, as `module` says.
+    """A call of nn.Transformer, of one of its two stacks, or of one of their two layers."""
 
-    S is the length of src or memory, T that of tgt. A hint is None where it is not passed. only: of the N samples,
-    just this one is run, as a batch of one.
-    """
-
-    module: str = "TransformerEncoderLayer"
-    N: int = 1
-    S: int = 1
-    T: int = 1
+    module: str = "TransformerEncoderLayer"  # the class in torch.nn
+    N: int = 1  # samples
+    S: int = 1  # length of src and memory
+    T: int = 1  # length of tgt
     num_heads: int = 1
     head_dim: int = 1
     src_mask: Mask | None = None
@@ -140,63 +137,63 @@ class Transformer(Case):
     src_key_padding_mask: Mask | None = None
     tgt_key_padding_mask: Mask | None = None
     memory_key_padding_mask: Mask | None = None
-    src_is_causal: bool | None = None
+    src_is_causal: bool | None = None  # this hint and the next two: None if not passed
     tgt_is_causal: bool | None = None
     memory_is_causal: bool | None = None
     training: bool = False
     dropout: float = 0.0
-    batched: bool = True
+    batched: bool = True  # False: sequences and padding masks have no batch dimension; N is 1
     batch_first: bool = True
-    num_layers: int = 1
+    num_layers: int = 1  # of each stack
     dim_feedforward: int = 1
-    activation: str = "relu"
+    activation: str = "relu"  # "relu", "gelu", or a callable: "gelu_tanh", "gelu_tanh_function", "silu"
     layer_norm_eps: float = 1e-5
     norm_first: bool = False
     bias: bool = True
-    norm: bool = False
+    norm: bool = False  # the stack ends with a layer norm
     enable_nested_tensor: bool = True
     mask_check: bool = True
-    fast_path: bool = True
-    only: int | None = None
+    fast_path: bool = True  # False: disabled by torch.backends.mha.set_fastpath_enabled
+    only: int | None = None  # run only this one of the N samples, as a batch of one
 
     @property
-    def E(self):
+    def E(self) -> int:
+        """The embedding size: d_model in torch."""
         return self.num_heads * self.head_dim
 
     @property
-    def has_encoder(self):
+    def has_encoder(self) -> bool:
+        """True if the module has encoder layers."""
         return self.module in ("TransformerEncoderLayer", "TransformerEncoder", "Transformer")
 
     @property
-    def has_decoder(self):
+    def has_decoder(self) -> bool:
+        """True if the module has decoder layers."""
         return self.module in ("TransformerDecoderLayer", "TransformerDecoder", "Transformer")
 
 
 @dataclass(frozen=True, repr=False)
 class SquareSubsequentMask(Case):
-    """nn.Transformer.generate_square_subsequent_mask(sz), a causal mask (sz, sz) of 0 and -inf.
+    """A call of nn.Transformer.generate_square_subsequent_mask(sz): a causal mask (sz, sz) of 0 and -inf.
 
-    dtype: the default dtype. default_device: the default device, None where none is set. in_context: it is set by
-    `with torch.device(...)`, not by torch.set_default_device. given_dtype, given_device: the arguments, None where they
-    are not given. of_instance: called on a module, not on the class. after_writing: the same call was made before, and
-    its mask overwritten.
+    `dtype` is the default dtype of torch during the call.
     """
 
     sz: int = 1
-    given_dtype: str | None = None
-    given_device: str | None = None
-    default_device: str | None = None
-    in_context: bool = False
-    of_instance: bool = False
-    after_writing: bool = False
+    given_dtype: str | None = None  # the argument `dtype`; None if not passed
+    given_device: str | None = None  # the argument `device`; None if not passed
+    default_device: str | None = None  # the default device; None if not set
+    in_context: bool = False  # the default device is set by `with torch.device(...)`, not by set_default_device
+    of_instance: bool = False  # called on an instance, not on the class
+    after_writing: bool = False  # the mask of an identical earlier call has been overwritten
 
     attends = False
     dropout = 0.0
     module = "generate_square_subsequent_mask"
 
 
-def masks_of(case):
-    """{argument name: Mask} of the masks that the case gives."""
+def masks_of(case: Case) -> dict[str, Mask]:
+    """{argument name: Mask} of the masks that are not None."""
     return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}
 
 
@@ -205,12 +202,12 @@ def _mask_names(kind):
     return [field.name for field in fields(kind) if field.name.endswith("mask")]
 
 
-def is_padding(name):
-    """True if a mask argument says which keys are padding, rather than who may attend to whom."""
+def is_padding(name: str) -> bool:
+    """True if the argument of this name is a key padding mask, False if an attention mask."""
     return name.endswith("key_padding_mask")
 
 
-# Of each attention that a module computes: attention mask, padding mask, and the input that its keys come from.
+# For each attention of a module, the names of its attention mask, its padding mask and the source of its keys.
 _SELF = ("src_mask", "src_key_padding_mask", "src")
 _TARGET = ("tgt_mask", "tgt_key_padding_mask", "tgt")
 _ATTENTIONS = {
@@ -223,15 +220,21 @@ _ATTENTIONS = {
 }
 
 
-def attentions(case):
-    """(attention mask, padding mask, input that the keys come from), by name, of each attention in the module."""
+def attentions(case: Case) -> tuple[tuple[str, str, str], ...]:
+    """For each attention of the module: the names of its attention mask, its padding mask and the source of its keys.
+
+    Undefined for scaled_dot_product_attention.
+    """
     if isinstance(case, MultiHead):
         return (("attn_mask", "key_padding_mask", case.key_input),)
     return _ATTENTIONS[case.module]
 
 
-def merged_dtype(case, *names):
-    """The dtype in torch of the sum of the masks of these names, to which a bool one gives that of the inputs."""
+def merged_dtype(case: Case, *names: str) -> str | None:
+    """The dtype in torch of the sum of the masks of these names; None without masks.
+
+    A bool mask is converted to the dtype of the inputs.
+    """
     masks = [getattr(case, name) for name in names]
     dtypes = {mask.dtype_beside(case.dtype) if mask.is_float else case.dtype for mask in masks if mask}
     if len(dtypes) < 2:
@@ -239,19 +242,19 @@ def merged_dtype(case, *names):
     return "float64" if "float64" in dtypes else "float32"
 
 
-def mixes_types(case):
-    """True if an attention is given both masks, and they differ in their dtypes: one bool and one float, say."""
+def mixes_types(case: Case) -> bool:
+    """True if some attention gets both masks, in different dtypes, such as a bool and a float mask."""
     if isinstance(case, ScaledDotProduct):
         return False
     return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
 
 
-def mixes_types_of(case, *names):
-    """True if there are masks of these names that differ in their dtypes."""
+def mixes_types_of(case: Case, *names: str) -> bool:
+    """True if all masks of these names are given, in at least two dtypes."""
     masks = [getattr(case, name) for name in names]
     return all(masks) and len({mask.dtype_beside(case.dtype) for mask in masks}) > 1
 
 
-def drops(case):
-    """True if the call drops anything."""
+def drops(case: Case) -> bool:
+    """True if dropout is active in the call."""
     return case.dropout > 0 and getattr(case, "training", True)

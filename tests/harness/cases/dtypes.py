@@ -1,4 +1,4 @@
-"""The dtypes of torch, how NumPy holds their numbers (it has no bfloat16), and arithmetic that rounds as they do."""
+"""Dtypes of torch in NumPy, which has no bfloat16: limits, storage, rounding and emulated low-precision arithmetic."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,22 @@ FULL, LOW = ("float64", "float32"), ("bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Precision:
-    """A dtype of torch. size: in bytes. held: the dtype of arrays that hold its numbers. The rest as in torch.finfo."""
+    """The limits of a floating dtype of torch, as in torch.finfo."""
 
-    size: int
-    held: str
-    eps: float
-    tiny: float
-    max: float
+    size: int  # in bytes
+    held: str  # the NumPy dtype of arrays that hold its numbers: float32 for bfloat16
+    eps: float  # distance from 1 to the next number
+    tiny: float  # smallest positive normal number
+    max: float  # largest finite number
 
     @property
-    def min(self):
+    def min(self) -> float:
+        """The lowest finite number."""
         return -self.max
 
     @property
-    def roundoff(self):
-        """The largest relative error of a rounding."""
+    def roundoff(self) -> float:
+        """The largest relative error of rounding to nearest."""
         return self.eps / 2
 
 
@@ -36,13 +37,13 @@ _BFLOAT16 = Precision(2, "float32", 2.0**-7, 2.0**-126, float(np.finfo("float32"
 PRECISIONS = {"bfloat16": _BFLOAT16} | {dtype: _of_numpy(dtype) for dtype in ("float64", "float32", "float16")}
 
 
-def held(dtype):
-    """The NumPy dtype that holds the numbers of a dtype of torch."""
+def held(dtype: str) -> str:
+    """The NumPy dtype of arrays that hold the numbers of this dtype of torch."""
     return PRECISIONS[dtype].held
 
 
-def rounded(array, dtype):
-    """The array in numbers of a dtype of torch, to the nearest, ties to even."""
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The array rounded to a dtype of torch, to nearest with ties to even. Overflow gives inf."""
     with np.errstate(over="ignore"):
         array = np.asarray(array).astype(held(dtype))
     if dtype != "bfloat16":
@@ -53,7 +54,7 @@ def rounded(array, dtype):
 
 
 class Emulated(np.ndarray):
-    """Numbers of a low precision, each result of whose arithmetic is rounded to it; sums are kept in float32."""
+    """An array of low-precision numbers: the result of each operation is rounded; sums accumulate in float32."""
 
     dtype_of_torch = None
 
@@ -83,13 +84,16 @@ def _plain(array):
 
 
 def _short(array, roundoff):
-    """The numbers with as many digits, but of any size: derivatives are carried along as minute imaginary parts."""
+    """The numbers rounded to the digits of a precision, without limits on their exponents.
+
+    For imaginary parts, which carry derivatives and are tiny.
+    """
     fraction, exponent = np.frexp(array)
     return np.ldexp(np.round(fraction / roundoff) * roundoff, exponent)
 
 
-def emulated(array, dtype):
-    """The array in the arithmetic of a low precision; what holds no such numbers stays as it is."""
+def emulated(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The array as an Emulated of this dtype. Arrays of bools or integers are returned unchanged."""
     array = np.asarray(_plain(array))
     if not np.issubdtype(array.dtype, np.inexact):
         return array

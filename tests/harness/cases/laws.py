@@ -1,10 +1,14 @@
-"""What must not matter (clause 3): each law makes of a case two calls that must give the same result."""
+"""Laws (clause 3): each law derives two calls from a case, its twins, which must give the same result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from .case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
 from .masks import Mask, Merged
+
+if TYPE_CHECKING:
+    from ..execution.release import Release
 
 LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
@@ -18,15 +22,15 @@ _TYPICAL = MultiHead(N=2, L=2, S=2, attn_mask=Mask("bool", "causal"), layout="sl
 
 @dataclass(frozen=True)
 class Law:
-    """twins: a case of one of `modules` -> the two calls, near that case, that must agree. needs: of the release."""
+    """Two calls that must give the same result."""
 
     id: str
-    modules: tuple[str, ...]
-    twins: Callable[[Case], tuple[Case, Case]]
-    needs: str | None = None
+    modules: tuple[str, ...]  # the modules and functions for which the law holds
+    twins: Callable[[Case], tuple[Case, Case]]  # the two calls, both close to a case of one of `modules`
+    needs: str | None = None  # the attribute of Release that must be true, if any
 
-    def is_in(self, release):
-        """True if the release has what the law speaks of, or what is measured in the place of nn.MultiheadAttention."""
+    def is_in(self, release: "Release") -> bool:
+        """True if the law applies to the release and, if one is measured, to the adopted implementation."""
         if self.needs is not None and not getattr(release, self.needs):
             return False
         if not release.adopted:
@@ -36,13 +40,13 @@ class Law:
 
 
 def _differing(**fields):
-    """Twins that differ in one field."""
+    """A function from a case to twins that differ in one field, named with its two values."""
     ((name, (one, other)),) = fields.items()
     return lambda case: (replace(case, **{name: one}), replace(case, **{name: other}))
 
 
 def _masked(case):
-    """The case with a bool attention mask, if it has no mask."""
+    """The case; with a random bool attention mask if it has no mask and is not causal."""
     names = {"attn_mask", "src_mask", "tgt_mask"} & set(vars(case))
     if masks_of(case) or getattr(case, "is_causal", False):
         return case
@@ -72,7 +76,7 @@ def _repeated_for_each_head(case):
 
 
 def _two_masks_or_their_sum(case):
-    attn_mask = replace(case.attn_mask or Mask("bool", "random"), dtype=None)  # as their sum has it
+    attn_mask = replace(case.attn_mask or Mask("bool", "random"), dtype=None)  # the dtype of the merged mask
     padding = replace(case.key_padding_mask or Mask("bool", "right"), dtype=None)
     two = replace(case, attn_mask=attn_mask, key_padding_mask=padding, is_causal=False)
     one = Merged("float", per_head=True, attn_mask=attn_mask, key_padding_mask=padding)

@@ -1,4 +1,4 @@
-"""A mask as a case holds it: a recipe of plain data, materialised as a NumPy array when the shape is known."""
+"""Mask recipes: plain data that a case holds, materialised as a NumPy array when the shape is known."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import numpy as np
 from .dtypes import PRECISIONS, rounded
 from .spelling import Spelled
 
-# What a pattern hides, from the least to the most. Each takes (B, L, S) indices and a generator; see `Mask.hidden`.
+# Patterns of hidden positions, from few to many. `_attention` and `_padding` define them.
 ATTENTION_PATTERNS = (
     "none",
     "one",
@@ -27,8 +27,7 @@ ATTENTION_PATTERNS = (
 )
 PADDING_PATTERNS = ("none", "one", "right", "left", "scattered", "trailing", "sample", "all")
 
-# What a float mask holds where the pattern hides, and elsewhere.
-# As people write them: numbers that stand for -inf, and the lowest numbers of other dtypes.
+# Finite numbers that users write in place of -inf, the lowest numbers of other dtypes among them.
 NUMBERS = {
     "large": 100.0,  # against scores of order 1: exp(-100) is far below the rounding unit of any dtype
     "negative": -100.0,
@@ -39,6 +38,7 @@ NUMBERS = {
     "float16_min": PRECISIONS["float16"].min,
     "bfloat16_min": PRECISIONS["bfloat16"].min,
 }
+# The values of a float mask; see `Mask`.
 VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
@@ -46,44 +46,40 @@ LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
 @dataclass(frozen=True, repr=False)
 class Mask(Spelled):
-    """One mask argument.
+    """One mask argument. The seed of the case fixes the random choices of its pattern and values.
 
-    `pattern` says what is hidden, `form` whether by bool or by float, `values` what the float holds:
+    The values of a float mask:
 
-        inf       -inf where hidden, else 0: the twin of the bool mask
-        finite    a finite number of either sign where hidden, else 0: nothing is really hidden
-        bias      -inf where hidden, else a finite number of either sign
-        min       finfo.min where hidden, else 0
-        slight    -inf where hidden, else a finite number of either sign that is small
-        -1e9, ... the number of that name in NUMBERS where hidden, else 0; infinite if the dtype has no such number
-
-    `per_head` makes an attention mask 3-D, with a slice for each sample and head, of its own or, where `repeated`,
-    the same for all, or where it is `over_heads`, for all heads of a sample. `layout` is that of the tensor's memory.
-    `dtype` is that of a float mask, if not that of the inputs. What the pattern leaves open is decided by a seed that
-    the case gives.
+        inf       -inf in hidden positions, 0 elsewhere: equivalent to the bool mask
+        finite    a finite number of either sign in hidden positions, 0 elsewhere: hides no key
+        bias      -inf in hidden positions, a finite number of either sign elsewhere
+        min       finfo.min in hidden positions, 0 elsewhere
+        slight    -inf in hidden positions, a small finite number of either sign elsewhere
+        -1e9, ... the number of this name in NUMBERS in hidden positions, 0 elsewhere; inf if it overflows the dtype
     """
 
-    form: str = "bool"
-    pattern: str = "none"
-    values: str = "inf"
-    per_head: bool = False
-    layout: str = "contiguous"
-    repeated: bool = False
-    over_heads: bool = False
-    dtype: str | None = None
+    form: str = "bool"  # "bool" or "float"
+    pattern: str = "none"  # the hidden positions: one of ATTENTION_PATTERNS or PADDING_PATTERNS
+    values: str = "inf"  # the numbers of a float mask: one of VALUES
+    per_head: bool = False  # an attention mask is 3-D, with one (L, S) slice for each sample and head
+    layout: str = "contiguous"  # memory layout of the tensor: one of LAYOUTS
+    repeated: bool = False  # all slices are equal
+    over_heads: bool = False  # all heads of a sample have equal slices
+    dtype: str | None = None  # the dtype of a float mask in torch; None: that of the inputs
 
     @property
-    def is_float(self):
+    def is_float(self) -> bool:
+        """True if the mask is a float mask."""
         return self.form == "float"
 
-    def dtype_beside(self, inputs):
-        """The dtype in torch of the mask beside inputs of this dtype."""
+    def dtype_beside(self, inputs: str) -> str:
+        """The dtype of the mask in torch, in a call whose inputs have the dtype `inputs`."""
         return "bool" if not self.is_float else self.dtype or inputs
 
-    def array(self, shape, dtype, seed, is_padding=False):
-        """The mask as the nn modules take it: bool, True hides, or numbers of `dtype` to add.
+    def array(self, shape: tuple[int, ...], dtype: str, seed: list[int], is_padding: bool = False) -> np.ndarray:
+        """The mask with the polarity of the nn modules: True hides. A float mask holds numbers of `dtype`.
 
-        shape: (N, S) of padding, else (..., L, S). seed: a list of int.
+        shape: (N, S) of a padding mask, (..., L, S) of an attention mask.
         """
         if self.repeated:
             return np.broadcast_to(replace(self, repeated=False).array(shape[-2:], dtype, seed), shape)
@@ -114,7 +110,7 @@ class Mask(Spelled):
 
 @dataclass(frozen=True, repr=False)
 class Merged(Mask):
-    """A float attention mask per head that is the sum of an attention mask and a padding mask (clause 3)."""
+    """A 3-D float attention mask: the sum of an attention mask and a padding mask (clause 3)."""
 
     attn_mask: Mask | None = None
     key_padding_mask: Mask | None = None
@@ -122,7 +118,7 @@ class Merged(Mask):
 
 @dataclass(frozen=True, repr=False)
 class SeeingFirst(Mask):
-    """A mask that leaves the first key to every query, and else hides what its pattern hides."""
+    """A mask that hides the positions of its pattern, but never the first key."""
 
     def _hidden(self, shape, rng, is_padding):
         hidden = super()._hidden(shape, rng, is_padding).copy()
@@ -134,11 +130,13 @@ class SeeingFirst(Mask):
 class OverKeys(Mask):
     """A mask of one column, expanded over all keys."""
 
-    def array(self, shape, dtype, seed, is_padding=False):
+    def array(self, shape: tuple[int, ...], dtype: str, seed: list[int], is_padding: bool = False) -> np.ndarray:
+        """The mask, as `Mask.array` gives it, with equal columns."""
         return np.broadcast_to(super().array((*shape[:-1], 1), dtype, seed, is_padding), shape)
 
 
 def _attention(pattern, shape, rng):
+    """The positions that a pattern hides, as a bool array of shape (B, L, S)."""
     B, L, S = shape
     b, i, j = np.ogrid[:B, :L, :S]
     one_b, one_i, one_j = (rng.integers(max(size, 1)) for size in shape)
@@ -161,7 +159,7 @@ def _attention(pattern, shape, rng):
             "random": lambda: rng.random(shape) < rng.choice([0.2, 0.5, 0.8]),
             "anti_causal": lambda: j <= i,
             "lower_right": lambda: j > i + S - L,  # causal, aligned at the last query and the last key
-            "right": lambda: j >= rng.integers(min(1, S), S + 1, size=(B, 1, 1)),  # of samples as long as they like
+            "right": lambda: j >= rng.integers(min(1, S), S + 1, size=(B, 1, 1)),  # samples of random lengths
             "slice": lambda: b == one_b,
             "all": lambda: True,
         }[pattern]()
@@ -169,11 +167,12 @@ def _attention(pattern, shape, rng):
 
 
 def _odd(size, anywhere, rng):
-    """Where a mask is not quite causal: anywhere, or in the last row or column, where a shortened search ends."""
+    """The row or column in which a mask is not causal: random, or the last, which an incomplete check may skip."""
     return rng.choice([anywhere, anywhere, size - 1])
 
 
 def _padding(pattern, shape, rng):
+    """The positions that a pattern hides, as a bool array of shape (N, S)."""
     N, S = shape
     n, j = np.ogrid[:N, :S]
     one_n, one_j = rng.integers(max(N, 1)), rng.integers(max(S, 1))

@@ -1,10 +1,16 @@
-"""The text of a call of nn.Transformer.generate_square_subsequent_mask, as one types it."""
+"""A call of nn.Transformer.generate_square_subsequent_mask as Python text."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .case import SquareSubsequentMask
 
 DEVICES = ("cpu", "meta", "cuda", "mps", "xpu")
 
 
-def statements(case):
-    """Lines that set the defaults of the case, and assign the mask to `mask`."""
+def statements(case: "SquareSubsequentMask") -> Iterator[str]:
+    """The lines of code that set the default dtype and device of the case, and assign the result to `mask`."""
     owner = "torch.nn.Transformer"
     if case.of_instance:
         yield f"module = {owner}(2, 2, 1, 1, dim_feedforward=2, batch_first=True)"
@@ -14,7 +20,7 @@ def statements(case):
     if case.default_device and not case.in_context:
         yield f'torch.set_default_device("{case.default_device}")'
     call = f"mask = {owner}.generate_square_subsequent_mask({', '.join(_arguments(case))})"
-    calls = [call, "mask.fill_(1)  # which no later mask may show", call] if case.after_writing else [call]
+    calls = [call, "mask.fill_(1)  # must not change later masks", call] if case.after_writing else [call]
     if case.default_device and case.in_context:
         yield f'with torch.device("{case.default_device}"):'
         calls = [f"    {line}" for line in calls]

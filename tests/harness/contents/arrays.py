@@ -1,8 +1,9 @@
-"""The numbers of a case, as NumPy arrays in batch-first layout: inputs, parameters and masks.
+"""The numbers of a case as NumPy arrays in batch-first layout: inputs, parameters, masks and directions.
 
-The functions are cached: an array that they return is shared and must not be written to.
+The functions are cached: the arrays that they return are shared, so never write to them.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
@@ -11,20 +12,20 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of, merged_dtype
+from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_padding, masks_of, merged_dtype
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
 
-# What a position holds that every query is told to ignore, against contents of order 1.
+# Factors of garbage, by dtype: contents of order 1 are multiplied by them in positions hidden from every query.
 GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
 
 _cached = lru_cache(maxsize=8)
 
 
 @_cached
-def mask_arrays(case):
-    """{argument name: array} of the masks, in the polarity of the function that takes them."""
+def mask_arrays(case: Case) -> dict[str, np.ndarray]:
+    """{argument name: array} of the masks. Bool masks have the polarity of the called function."""
     arrays = {}
     for name, mask in masks_of(case).items():
         if isinstance(mask, Merged):
@@ -34,7 +35,7 @@ def mask_arrays(case):
         else:
             dtype = mask.dtype or case.dtype
             array = mask.array(_mask_shape(case, name), dtype, _mask_seed(case, name), is_padding(name))
-            if mask.is_float:  # in numbers that hold both
+            if mask.is_float:  # in a NumPy dtype that holds the dtypes of the mask and of the inputs
                 array = array.astype(np.result_type(held(dtype), held(case.dtype)))
             array = array.reshape({"1-D": (-1,), "0-D": ()}.get(getattr(case, "broadcast", ""), array.shape))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
@@ -47,7 +48,7 @@ def _scores(case):
 
 
 def _sample(case, name, array):
-    """The part of an array that belongs to the only sample that is run, if the case says so."""
+    """The part of the array that belongs to the sample `case.only`; the whole array if `only` is None."""
     if getattr(case, "only", None) is None or (array.ndim == 2 and not is_padding(name)):
         return array
     per_sample = case.num_heads if (name.endswith("mask") and array.ndim == 3) or name.startswith("static") else 1
@@ -55,7 +56,7 @@ def _sample(case, name, array):
 
 
 def _mask_seed(case, name):
-    """Of its own for each mask, whatever other masks there are."""
+    """The seed of one mask. It does not depend on the other masks of the case."""
     return [case.seed, 4, *name.encode()]
 
 
@@ -78,8 +79,8 @@ def _lengths(case, name):
 
 
 @_cached
-def merged_bias(case, attn_mask, key_padding_mask):
-    """The sum of an attention and a padding mask, given by name, broadcastable to (N, H, L, S); None without masks."""
+def merged_bias(case: Case, attn_mask: str, key_padding_mask: str) -> np.ndarray | None:
+    """The sum of the attention and padding masks of these names, broadcastable to (N, H, L, S); None without masks."""
     arrays = mask_arrays(case)
     bias = padding = None
     if attn_mask in arrays:
@@ -89,15 +90,18 @@ def merged_bias(case, attn_mask, key_padding_mask):
     return meaning.merge(bias, padding, rounded=rounding_of_sum(case, attn_mask, key_padding_mask))
 
 
-def rounding_of_sum(case, attn_mask, key_padding_mask):
-    """Rounds the sum of two masks to their dtype, as masks.merge takes it; None if the inputs' dtype is as coarse."""
+def rounding_of_sum(case: Case, attn_mask: str, key_padding_mask: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """A function that rounds the sum of two masks to their dtype, for reference.masks.merge; None if none is needed."""
     dtype = merged_dtype(case, attn_mask, key_padding_mask)
     return None if dtype in (None, "float64", case.dtype) else partial(rounded, dtype=dtype)
 
 
 @_cached
-def largest_score(case):
-    """The size of the largest mask that is added to all scores of some query, if the scores are not lost beside it."""
+def largest_score(case: Case) -> float:
+    """The largest absolute value, over all queries, of a query's maximal mask value, which shifts all of its scores.
+
+    Values beside which scores are lost to rounding do not count.
+    """
     limit = 0.1 / PRECISIONS[computed_in(case)].eps
     tops = [0.0]
     for bias in _biases(case):
@@ -107,7 +111,7 @@ def largest_score(case):
 
 
 def _biases(case):
-    """The merged bias of each attention that has masks."""
+    """The merged bias of each attention with masks."""
     if isinstance(case, ScaledDotProduct):
         return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
     biases = [merged_bias(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case)]
@@ -115,8 +119,11 @@ def _biases(case):
 
 
 @_cached
-def ignored(case):
-    """{input: bool (N, length)}: the positions that no query of any attention may see."""
+def ignored(case: Case) -> dict[str, np.ndarray]:
+    """{input name: bool array (N, length)}: the positions that are hidden from every query of every attention.
+
+    Inputs without hidden positions are left out. For scaled_dot_product_attention the shape is (*batch, S).
+    """
     if isinstance(case, ScaledDotProduct):
         return _ignored_by_scaled_dot_product(case)
     result = {}
@@ -156,7 +163,7 @@ def _as_added(case, bias):
 
 
 def hidden_from_scaled_dot_product(case):
-    """Where a key is hidden from a query, broadcastable to (*batch, L, S)."""
+    """True at (query, key) if the key is hidden from the query: a bool array, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():
         hidden = hidden | meaning.hidden(meaning.as_bias(mask, held(case.dtype), true_hides=False))
@@ -173,11 +180,12 @@ def _ignored_by_scaled_dot_product(case):
 
 
 @_cached
-def inputs(case):
-    """{name: array} of the sequences that the case holds; self-attention has a query only.
+def inputs(case: Case) -> dict[str, np.ndarray]:
+    """{name: array} of the input sequences of the case; self-attention has a query only.
 
-    (N, length, features), for scaled_dot_product_attention (*batch, length, features), static_k and static_v
-    (N * H, S, D). Contents are normal, of order 1; with `garbage`, huge where nobody may look, with `nonfinite` none.
+    Shapes: (N, length, features); for scaled_dot_product_attention (*batch, length, features); static_k and static_v
+    (N * num_heads, S, head_dim). Contents are normal, of order 1. Positions hidden from every query are huge with
+    `garbage`, and NaN or inf with `nonfinite`.
     """
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
@@ -199,8 +207,11 @@ def inputs(case):
     return arrays
 
 
-def nonfinite_positions(case):
-    """{input: bool (N, length)}: where the case holds NaN or inf. The seed chooses the input of an attention alone."""
+def nonfinite_positions(case: Case) -> dict[str, np.ndarray]:
+    """{input name: bool array (N, length)}: the positions of NaN or inf; shapes as in `ignored`.
+
+    For scaled_dot_product_attention the seed chooses key, value or both.
+    """
     positions = {source: hidden for source, hidden in ignored(case).items() if case.nonfinite}
     if "key" in positions:
         spoiled = (("key", "value"), ("key",), ("value",))[case.seed % 3 if isinstance(case, ScaledDotProduct) else 0]
@@ -209,7 +220,7 @@ def nonfinite_positions(case):
 
 
 def _sees_something(case, shape):
-    """Which queries see a key, of this shape: (N, L), or (*batch, L); all if there is none."""
+    """True for each query that may attend to some key, or if S is 0: a bool array of `shape`, (N, L) or (*batch, L)."""
     if case.S == 0:
         return np.ones(shape, bool)
     if isinstance(case, ScaledDotProduct):
@@ -247,8 +258,11 @@ def _input_shapes(case):
 
 
 @_cached
-def parameters(case):
-    """{name as in the module's state_dict: array}: matrices of norm about 1, norm weights about 1, biases below 1."""
+def parameters(case: Case) -> dict[str, np.ndarray]:
+    """{name in the state_dict of the module: array}. Matrices have norms about 1, norm weights are about 1.
+
+    The other parameters are normal with standard deviation 0.5.
+    """
     shapes = _parameter_shapes(case)
     numbers = np.random.default_rng([case.seed, 1]).normal(0, 1, sum(map(prod, shapes.values())))
     for name, array in _in_shapes(numbers, shapes).items():
@@ -261,7 +275,7 @@ def parameters(case):
 
 
 def _in_shapes(numbers, shapes):
-    """{name: array} of consecutive parts of the numbers, as views: one operation on all is faster than on each."""
+    """{name: array}: consecutive parts of the numbers, as views. One operation on all numbers is faster than many."""
     arrays, start = {}, 0
     for name, shape in shapes.items():
         arrays[name] = numbers[start : start + prod(shape)].reshape(shape)
@@ -338,24 +352,24 @@ def _norm_shapes(case, *names):
 
 
 def _is_late(case, name):
-    """True if the parameter is of the last layer, or behind it."""
+    """True if the parameter belongs to the last layer of a stack, or to no stacked layer."""
     return "layers." not in name or f"layers.{case.num_layers - 1}." in name
 
 
 @_cached
-def the_parameter(case):
-    """The name of the only parameter that requires a gradient where one does."""
+def the_parameter(case: Case) -> str:
+    """The name of the parameter that requires a gradient with autograd="one_parameter"."""
     names = [name for name in parameters(case) if _is_late(case, name)]
     return names[case.seed % len(names)]
 
 
-def the_input(case):
-    """The name of the only input that requires a gradient where one does."""
+def the_input(case: Case) -> str:
+    """The name of the input that requires a gradient with autograd="one_input"."""
     names = list(inputs(case))
     return names[case.seed % len(names)]
 
 
-def is_trained(case, name):
+def is_trained(case: Case, name: str) -> bool:
     """True if the parameter of this name requires a gradient."""
     if case.autograd == "last_layer":
         return _is_late(case, name)
@@ -365,8 +379,8 @@ def is_trained(case, name):
 
 
 @_cached
-def directions(case):
-    """{name: array} for all that requires a gradient: the direction in which the derivative is taken."""
+def directions(case: Case) -> dict[str, np.ndarray]:
+    """{name: array} for each tensor that requires a gradient: the direction of the directional derivative."""
     moving = dict(inputs(case)) if case.autograd in ("grad", "inputs") else {}
     if case.autograd == "one_input":
         moving = {the_input(case): inputs(case)[the_input(case)]}
@@ -380,18 +394,21 @@ def directions(case):
 
 
 def _of_mask(case, name, direction):
-    """The direction of a mask in numbers of its dtype, any other as it is."""
+    """The direction; that of a mask with a dtype of its own is rounded to this dtype."""
     mask = masks_of(case).get(name)
     return rounded(direction, mask.dtype).astype(direction.dtype) if mask and mask.dtype else direction
 
 
-def coarsest(case):
-    """The dtype of the fewest digits in which a gradient is given."""
+def coarsest(case: Case) -> str:
+    """The dtype with the fewest digits among those of the gradients."""
     moving = (mask.dtype for name, mask in masks_of(case).items() if mask.dtype and name in directions(case))
     return max((computed_in(case), *moving), key=lambda dtype: PRECISIONS[dtype].eps)
 
 
 def _short(array, case):
-    """Numbers other than 0 that a report can write down exactly in a few digits: 0 has a meaning of its own."""
+    """The numbers rounded to 3 decimals, so that a report can show them exactly; 0 becomes 0.001.
+
+    An expected 0 is compared exactly, so contents avoid 0.
+    """
     short = np.round(array, 3)
     return rounded(np.where(short == 0, 0.001, short), case.dtype)

@@ -1,24 +1,24 @@
-"""Modes that pack the samples into a nested tensor: the padding that they leave out, which torch never sees."""
+"""Modes that pack the samples into a nested tensor, and the padding that the packing leaves out."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer
+from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer
 from ..modes.modes import BY_ID
 from .arrays import mask_arrays
 
 NESTED = "nested_strided"  # the family of these modes
-BESIDE = "nested_beside_padding"  # the one that gives torch the padding besides, which it takes of no nested tensor
+BESIDE = "nested_beside_padding"  # also passes the padding mask, which torch refuses beside a nested tensor
 
 
-def packs(case):
-    """True if the case's mode packs."""
+def packs(case: Case) -> bool:
+    """True if the mode of the case packs the samples into a nested tensor."""
     return BY_ID[case.mode].family == NESTED
 
 
-def padding_of(case):
-    """The name of the mask that says where the samples end; None if the case gives none."""
+def padding_of(case: Case) -> str | None:
+    """The name of the mask that determines the lengths of the samples; None if the case has no such mask."""
     if isinstance(case, ScaledDotProduct):
         is_padding = case.attn_mask is not None and len(case.mask_batch) == len(case.batch)
         return "attn_mask" if is_padding else None
@@ -26,14 +26,14 @@ def padding_of(case):
     return name if getattr(case, name) is not None else None
 
 
-def without_padding(case):
-    """The case as torch meets it."""
+def without_padding(case: Case) -> Case:
+    """The case with the masks that torch receives: without the mask that the packing consumes."""
     name = None if case.mode == BESIDE else padding_of(case)
     return replace(case, **{name: None}) if name else case
 
 
-def lengths(case):
-    """How many keys each sample has."""
+def lengths(case: Case) -> tuple[int, ...]:
+    """The number of keys of each sample."""
     if name := padding_of(case):
         array = mask_arrays(case)[name]
         kept = array if isinstance(case, ScaledDotProduct) else ~array
@@ -42,8 +42,11 @@ def lengths(case):
     return (case.S,) * samples
 
 
-def padded_queries(case):
-    """bool, broadcastable to the rows of scaled_dot_product_attention: those that are left out; None if none are."""
+def padded_queries(case: Case) -> np.ndarray | None:
+    """True for queries of scaled_dot_product_attention that the packing leaves out; None if it leaves out none.
+
+    The bool array is broadcastable to (*batch, L).
+    """
     if not packs(case) or padding_of(case) is None or case.L != case.S:
         return None
     kept = np.arange(case.L) < np.reshape(lengths(case), (-1, *[1] * (len(case.batch) - 1), 1))

@@ -1,16 +1,19 @@
-"""The results of a case: how torch shapes them, which of their rows count, how they are summed to differentiate."""
+"""The results of a case: their shapes in torch, the rows that count, and the weights of the differentiated sum."""
 
 import numpy as np
 
-from ..cases.case import MultiHead, ScaledDotProduct, is_padding
+from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding
 from ..cases.dtypes import rounded
 from ..modes.modes import computed_in
 from .arrays import ignored
 from .packing import packs, padded_queries
 
 
-def present(case, results):
-    """The reference's results, batch-first and with weights per head, in the shape that the call returns."""
+def present(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The results of the reference in the shapes that the call returns.
+
+    results: batch-first, with the weights of each head.
+    """
     if isinstance(case, ScaledDotProduct) or not case.attends:
         return results
     output = results["output"]
@@ -25,10 +28,10 @@ def present(case, results):
     return {"output": output, "weights": weights if case.batched else weights[0]}
 
 
-def garbage_rows(case, results):
-    """{name: bool array or None}: True in rows whose own query is garbage, or left out by the mode.
+def garbage_rows(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray | None]:
+    """{result name: bool array or None}: True in rows whose query is garbage, or is left out by the packing.
 
-    Garbage has huge scores, so that each row needs a bound of its own. results: as torch shapes them.
+    Garbage has huge scores, so each row needs an error bound of its own. results: in the shapes of torch.
     """
     if not case.attends:
         return dict.fromkeys(results)
@@ -49,13 +52,13 @@ def garbage_rows(case, results):
         by_result["weights"] = rows[:, None, :, None]
     if is_sequence_first(case):
         by_result["output"] = by_result["output"].swapaxes(0, 1)
-    if by_result["output"].shape[:2] != results["output"].shape[:2]:  # the release has dropped padded positions
+    if by_result["output"].shape[:2] != results["output"].shape[:2]:  # the release has cut off padded positions
         return dict.fromkeys(results)
     return by_result
 
 
-def cotangents(case, shapes):
-    """{name: array}: what each element of a result counts for in the sum that is differentiated; garbage for nothing.
+def cotangents(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """{name: array}: the weight of each element in the differentiated sum of the results; 0 in rows of garbage.
 
     shapes: {name: shape} of the results.
     """
@@ -69,16 +72,16 @@ def cotangents(case, shapes):
     return arrays
 
 
-def as_given(case, name, array):
-    """An input, mask or parameter as the call takes it: sequences may have no batch, or have it second."""
+def as_given(case: Case, name: str, array: np.ndarray) -> np.ndarray:
+    """An input, mask or parameter in the layout of the call: unbatched, sequence-first or unchanged."""
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
     if not getattr(case, "batched", True):
         return array[0] if is_sequence or is_padding(name) else array
     return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
-def as_held(case, name, array):
-    """The inverse of `as_given`."""
+def as_held(case: Case, name: str, array: np.ndarray) -> np.ndarray:
+    """The array in the batch-first layout of arrays.py: the inverse of `as_given`."""
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
     if not getattr(case, "batched", True):
         return array[None] if is_sequence or is_padding(name) else array

@@ -1,18 +1,19 @@
-"""A call of torch as a user writes it: the tensors, the arguments that make the module, and those of the call."""
+"""A call of torch as a user writes it: its tensors, the arguments of the constructor and those of the call."""
 
 import functools
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..cases.case import MultiHead, ScaledDotProduct, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
 from ..contents.arrays import directions, inputs, mask_arrays
 from ..contents.results import as_given
 
 
-def arguments(case, device="cpu"):
-    """{argument name: tensor} of inputs and masks, in the shape that the call takes."""
+def arguments(case: Case, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """{argument name: tensor} of inputs and masks, in the shapes that the call takes."""
     moving = directions(case)
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():
@@ -23,12 +24,15 @@ def arguments(case, device="cpu"):
     return tensors
 
 
-def lay_out(array, layout, dtype):
-    """A tensor of the array's content with the memory layout of that name (see masks.LAYOUTS); a bool one stays so."""
+def lay_out(array: np.ndarray, layout: str, dtype: str) -> torch.Tensor:
+    """A tensor with the contents of the array and a memory layout of masks.LAYOUTS. A bool array stays bool.
+
+    Memory around a "sliced" or "stepped" tensor is poisoned with NaN or True.
+    """
     tensor = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
     array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
-        return tensor(array) if array.size else tensor(0).new_empty(array.shape)  # of strides 0 else
+        return tensor(array) if array.size else tensor(0).new_empty(array.shape)  # else its strides are 0
     if layout == "transposed":
         return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
     if layout == "expanded":
@@ -45,12 +49,13 @@ def lay_out(array, layout, dtype):
 
 
 class Typed(str):
-    """Text that is evaluated, where an argument is no plain value."""
+    """An argument that is no plain value, as the text of a Python expression."""
 
     __repr__ = str.__str__
 
     @property
-    def value(self):
+    def value(self) -> Any:
+        """The value of the expression."""
         return eval(self, {"torch": torch, "functools": functools})
 
 
@@ -61,8 +66,8 @@ _CALLABLES = {
 }
 
 
-def constructor(case):
-    """The arguments that make the module, or the layer of a stack; those at their default are left out."""
+def constructor(case: Case) -> dict[str, Any]:
+    """{name: argument} for the constructor of the module, or of the layer of a stack. Defaults are left out."""
     if isinstance(case, MultiHead):
         names = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
         given = {"embed_dim": case.E, "num_heads": case.num_heads}
@@ -77,8 +82,8 @@ def constructor(case):
     return given
 
 
-def options(case):
-    """The arguments of the call that are not tensors; those at their default are left out."""
+def options(case: Case) -> dict[str, Any]:
+    """{name: argument} of the call, tensors excepted. Defaults are left out."""
     if isinstance(case, ScaledDotProduct):
         given = {
             "is_causal": case.is_causal or None,

@@ -1,4 +1,4 @@
-"""Another implementation of nn.MultiheadAttention, held to the same clauses: --subject package.module:factory."""
+"""Measuring another implementation of nn.MultiheadAttention by the same clauses: --subject package.module:factory."""
 
 import importlib
 import inspect
@@ -6,49 +6,49 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..cases.case import MultiHead
+from ..cases.case import Case, MultiHead
 from ..contents.arrays import parameters
 from .call import arguments, constructor
 from .release import takes
 
-# Arguments of the module and of its call, with their defaults.
+# Arguments of the constructor and of the call, with their defaults.
 _MADE_WITH = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
 _MADE_WITH |= {"batch_first": False}
 _CALLED_WITH = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
 _CALLED_WITH |= {"need_weights": True, "average_attn_weights": True}
 
-# Between them, the constructor arguments below give nn.MultiheadAttention every parameter that it can have.
+# Together these cases give nn.MultiheadAttention every parameter that it can have.
 _PROBE = MultiHead(dtype="float32", N=2, L=3, S=3, num_heads=2, head_dim=2, batch_first=False)
 _PROBES = (_PROBE, replace(_PROBE, kdim=5, vdim=6), replace(_PROBE, add_bias_kv=True))
 
-DECLINED = "NotImplementedError"  # what it raises is not asked of it
+DECLINED = "NotImplementedError"  # an implementation raises it for calls that it does not support
 
 
 class Unusable(Exception):
-    """Why something cannot be the subject, in one line."""
+    """The subject cannot be measured. The message gives the reason in one line."""
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """What `factory` makes, in the place of nn.MultiheadAttention; its name is "package.module:factory".
+    """An implementation that is measured in place of nn.MultiheadAttention.
 
-    The factory takes that module's arguments; what it makes is called as that module is. An argument that its
-    signatures lack is not asked of it (`takes`), and a call that raises NotImplementedError is not applicable. It is
-    given its parameters under the names of nn.MultiheadAttention: where its own have these names (`is_alike`) they are
-    replaced, and their gradients judged; otherwise its load_state_dict gets them.
+    The factory takes the arguments of nn.MultiheadAttention, and its module is called like nn.MultiheadAttention. A
+    call that raises NotImplementedError counts as not applicable. If `is_alike`, the suite replaces the parameters of
+    the module and judges their gradients; otherwise it passes a state_dict of nn.MultiheadAttention to load_state_dict.
     """
 
-    name: str
-    factory: Callable[..., nn.Module]
-    takes: frozenset[str]
-    is_alike: bool
+    name: str  # "package.module:factory"
+    factory: Callable[..., nn.Module]  # makes the module
+    takes: frozenset[str]  # the optional arguments in its signatures; the suite passes no others
+    is_alike: bool  # its parameters have the names of those of nn.MultiheadAttention
 
-    def adapt(self, case):
-        """The case nearest to this one that can be asked of it."""
+    def adapt(self, case: Case) -> Case:
+        """The nearest case that the implementation can run: arguments that it lacks get their defaults."""
         changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}
         if "attn_mask" in changes:
             changes["is_causal"] = False
@@ -56,8 +56,14 @@ class Adopted:
             changes["autograd"] = "inputs"
         return replace(case, **changes)
 
-    def module(self, arguments, weights, training, trained):
-        """The module that these arguments make, with these parameters (all or none `trained`)."""
+    def module(
+        self, arguments: dict[str, Any], weights: dict[str, nn.Parameter], training: bool, trained: bool
+    ) -> nn.Module:
+        """The module with these constructor arguments and parameters.
+
+        weights: {name in nn.MultiheadAttention: parameter}. training: train or eval mode. trained: if not `is_alike`,
+        all parameters require a gradient, or none does.
+        """
         weight = next(iter(weights.values()))
         module = _made(self.factory, tuple(sorted(arguments.items())), weight.dtype, weight.device)
         if self.is_alike:
@@ -72,12 +78,15 @@ class Adopted:
 
 @lru_cache(maxsize=64)
 def _made(factory, arguments, dtype, device):
-    with torch.random.fork_rng(devices=[]):  # a case is the same whether its module is made for it or is there already
+    with torch.random.fork_rng(devices=[]):  # the random state is the same if the module comes from the cache
         return factory(**dict(arguments)).to(device=device, dtype=dtype)
 
 
-def load(name, device="cpu"):
-    """The Adopted of that name, "package.module:factory", of which the device is asked. Raises Unusable."""
+def load(name: str, device: str = "cpu") -> Adopted:
+    """Import the implementation "package.module:factory" and check on the device that its parameters take effect.
+
+    Raises Unusable.
+    """
     module, _, path = name.partition(":")
     if not module or not path:
         raise Unusable(f"{name}: not of the form package.module:factory")
@@ -87,7 +96,7 @@ def load(name, device="cpu"):
             factory = getattr(factory, part)
         made = factory(embed_dim=4, num_heads=2)
         forward, parameters = made.forward, dict(made.named_parameters())
-    except Exception as error:  # what is not ours can fail in any way
+    except Exception as error:  # foreign code can raise anything
         raise Unusable(" ".join(f"{name}: {type(error).__name__}: {error}".split())) from None
     function = factory.__init__ if inspect.isclass(factory) else factory
     asked = [(function, name) for name in _MADE_WITH] + [(forward, name) for name in _CALLED_WITH]
@@ -101,21 +110,21 @@ def load(name, device="cpu"):
 
 
 class _NotLoaded(Exception):
-    """The error of a load_state_dict that does not take the parameters of nn.MultiheadAttention."""
+    """load_state_dict refuses the parameters of nn.MultiheadAttention."""
 
 
 def _check_parameters(adopted, case, device):
-    """Raise Unusable if parameters of nn.MultiheadAttention that the module is given do not reach its output.
+    """Raise Unusable if some parameters of nn.MultiheadAttention, given to the module, do not change its output.
 
-    A module that raises has no output to look at, and one that has no other parameters computes wrongly: both are
-    judged by the tests.
+    Two failures are left to the tests: a module that raises, and an `is_alike` module that ignores a parameter without
+    having others instead.
     """
     try:
         unused, others = _unused(adopted, case, device)
     except _NotLoaded as error:
         reason = f"its load_state_dict does not take the parameters of nn.MultiheadAttention: {error}"
         raise Unusable(" ".join(f"{adopted.name}: {reason}".split())) from None
-    except Exception:  # it raises in the tests as well
+    except Exception:  # the tests report it
         return
     if unused and (others or not adopted.is_alike):
         options = "".join(f"{name}={value}, " for name, value in constructor(case).items() if name in _MADE_WITH)
@@ -127,7 +136,7 @@ def _check_parameters(adopted, case, device):
 
 
 def _unused(adopted, case, device):
-    """(names of parameters of nn.MultiheadAttention without effect on the output, the module's other parameters)."""
+    """(names of parameters of nn.MultiheadAttention that do not affect the output, names of other parameters)."""
     tensors = arguments(case, device).values()
     weights = {
         name: torch.tensor(array, dtype=torch.float32, device=device) for name, array in parameters(case).items()

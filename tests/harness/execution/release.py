@@ -1,23 +1,28 @@
-"""The release of torch that is installed, and what it offers. Asks torch; assumes nothing."""
+"""The installed release of torch and its features, found by inspection of torch."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from packaging.version import Version
 
-from ..cases.case import MultiHead, ScaledDotProduct
+from ..cases.case import Case, MultiHead, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
 from .setting import Setting
 
+if TYPE_CHECKING:
+    from .implementation import Adopted
+
 HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
 
 
-def takes(function, argument, otherwise=True):
-    """True if a Python function takes the argument; `otherwise` if it is wrapped in one that takes anything."""
+def takes(function: Callable, argument: str, otherwise: bool = True) -> bool:
+    """True if the signature of the function has this argument. If it has **kwargs, returns `otherwise`."""
     parameters = inspect.signature(function).parameters
     is_hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return otherwise if is_hidden else argument in parameters
@@ -25,43 +30,45 @@ def takes(function, argument, otherwise=True):
 
 @dataclass(frozen=True)
 class Release:
-    """A torch version on a device.
-
-    adopted: the implementation.Adopted that stands in the place of nn.MultiheadAttention, if any.
-    """
+    """A version of torch on a device."""
 
     version: Version
-    device: str
-    adopted: object = None
+    device: str  # a device string of torch
+    adopted: object = None  # the Adopted that is measured in place of nn.MultiheadAttention, if any
 
     @property
-    def setting(self):
+    def setting(self) -> Setting:
+        """The device and the adopted implementation, for reports."""
         return Setting(self.device, subject=self.adopted.name if self.adopted else None)
 
-    def is_among(self, affected, devices):
-        """True if a version specifier has this version, and the devices this one; one that is not measured counts."""
+    def is_among(self, affected: str, devices: tuple[str, ...]) -> bool:
+        """True if `affected`, a version specifier, contains the version, and `devices` the type of the device.
+
+        If the ranges have not been measured on this release and device, `devices` is ignored.
+        """
         is_there = self.device_type in devices or not self.is_measured
         return is_there and contains(affected, self.version)
 
     @property
-    def is_measured(self):
+    def is_measured(self) -> bool:
         """True if the ranges of the ledgers have been measured on this release and device."""
         return is_measured(self.device_type, self.version)
 
     @cached_property
-    def device_type(self):
+    def device_type(self) -> str:
+        """The type of the device, such as "cuda"."""
         return torch.device(self.device).type
 
     @cached_property
-    def dtypes(self):
-        """Those of which there can be tensors on the device, some of which have no float64; all if it is not here."""
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes of FULL that the device supports; some devices lack float64. All if the device is not present."""
         return tuple(dtype for dtype in FULL if self._can(torch.ones, dtype)) or FULL
 
     @cached_property
-    def low_dtypes(self):
-        """Those of low precision in which a module can be computed there; in float16 CPUs can since 2.3.
+    def low_dtypes(self) -> tuple[str, ...]:
+        """The dtypes of LOW in which the device computes modules. CPUs compute float16 since 2.3.
 
-        1.13 is not asked: it sums in the low precision itself, and errs more than any simple account of it says.
+        Empty for 1.13: it accumulates in low precision, with larger errors than the emulation predicts.
         """
         if not since(self, "2.0"):
             return ()
@@ -72,77 +79,82 @@ class Release:
         return tuple(dtype for dtype in LOW if self._can(normed, dtype))
 
     @property
-    def mask_dtypes(self):
-        """The dtypes that a float mask is given apart from that of the inputs; measured on CPU alone."""
+    def mask_dtypes(self) -> tuple[str, ...]:
+        """The dtypes, other than that of the inputs, in which float masks are tested. Measured on CPU only."""
         return (*FULL, *LOW) if self.device_type == "cpu" and self.adopted is None else ()
 
     def _can(self, function, dtype):
         try:
             function(1, dtype=getattr(torch, dtype), device=self.device)
-        except Exception:  # a backend can refuse in any way
+        except Exception:  # a backend can raise anything
             return False
         return True
 
-    def held(self, case):
-        """The case, in a dtype that the device has."""
+    def held(self, case: Case) -> Case:
+        """The case, in its dtype if the device supports it, else in one that the device supports."""
         has_it = case.dtype in (*self.dtypes, *self.low_dtypes)
         return case if has_it else replace(case, dtype=self.dtypes[0])
 
     @cached_property
-    def has_scaled_dot_product_attention(self):
+    def has_scaled_dot_product_attention(self) -> bool:
+        """True if torch.nn.functional has scaled_dot_product_attention."""
         return hasattr(torch.nn.functional, "scaled_dot_product_attention")
 
     @cached_property
-    def has_enable_gqa(self):
+    def has_enable_gqa(self) -> bool:
+        """True if scaled_dot_product_attention takes enable_gqa."""
         return self._operator_takes("enable_gqa")
 
     @cached_property
-    def has_scale(self):
+    def has_scale(self) -> bool:
+        """True if scaled_dot_product_attention takes scale."""
         return self._operator_takes("scale")
 
     def _operator_takes(self, argument):
-        """True if the operator below F.scaled_dot_product_attention, which has no signature, takes the argument."""
+        """True if the operator of scaled_dot_product_attention takes the argument. The function has no signature."""
         if not self.has_scaled_dot_product_attention:
             return False
         schema = torch.ops.aten.scaled_dot_product_attention.default._schema
         return argument in [its.name for its in schema.arguments]
 
     @cached_property
-    def has_causal_hints(self):
+    def has_causal_hints(self) -> bool:
         """True if nn.MultiheadAttention takes is_causal."""
         if self.adopted:
             return "is_causal" in self.adopted.takes
         return takes(torch.nn.MultiheadAttention.forward, "is_causal", since(self, "2.0"))
 
     @cached_property
-    def has_transformer_hints(self):
-        """True if nn.Transformer takes src_is_causal and its like."""
+    def has_transformer_hints(self) -> bool:
+        """True if nn.Transformer takes src_is_causal, tgt_is_causal and memory_is_causal."""
         return takes(torch.nn.Transformer.forward, "src_is_causal", since(self, "2.1"))
 
     @cached_property
-    def has_decoder_hints(self):
+    def has_decoder_hints(self) -> bool:
+        """True if nn.TransformerDecoder takes tgt_is_causal and memory_is_causal."""
         return takes(torch.nn.TransformerDecoder.forward, "tgt_is_causal", since(self, "2.1"))
 
     @cached_property
-    def has_layer_bias(self):
+    def has_layer_bias(self) -> bool:
         """True if the transformer layers take bias=False."""
         return takes(torch.nn.TransformerEncoderLayer.__init__, "bias", since(self, "2.1"))
 
     @cached_property
-    def has_fast_path_switch(self):
+    def has_fast_path_switch(self) -> bool:
+        """True if torch.backends.mha has set_fastpath_enabled."""
         return hasattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled")
 
     @property
-    def shows_dropout(self):
-        """True if it can be seen what is dropped: the own kernels of a GPU, and what is adopted, drop as they like."""
+    def shows_dropout(self) -> bool:
+        """True if the dropped weights are observable: not inside the kernels of a GPU or an adopted implementation."""
         return self.device_type == "cpu" and self.adopted is None
 
-    def adapt(self, case):
-        """The nearest case of nn.MultiheadAttention that can be asked of what is measured."""
+    def adapt(self, case: Case) -> Case:
+        """The case; the nearest case that the adopted implementation can run, if there is one."""
         return self.adopted.adapt(case) if self.adopted else case
 
-    def offers(self, case):
-        """True if the case can be called at all: its function exists and takes its arguments."""
+    def offers(self, case: Case) -> bool:
+        """True if the release can run the case: it has the mode and the function, which takes the arguments."""
         if not BY_ID[case.mode].is_in(self.device_type):
             return False
         if not case.attends:
@@ -163,11 +175,15 @@ class Release:
         return (case.mode, case.autograd) == ("eager", "no_grad") and has_default_device and has_dtype
 
     @cached_property
-    def has_dtype_of_square_mask(self):
+    def has_dtype_of_square_mask(self) -> bool:
         """True if nn.Transformer.generate_square_subsequent_mask takes a dtype."""
         return takes(torch.nn.Transformer.generate_square_subsequent_mask, "dtype", since(self, "2.1"))
 
 
-def installed(device="cpu", model=None, adopted=None):
-    """The release that `import torch` gives; model: the version that it is judged as, if another."""
+def installed(device: str = "cpu", model: str | None = None, adopted: "Adopted | None" = None) -> Release:
+    """The release of torch in this environment.
+
+    model: the version as which it is judged, if not its own. adopted: an implementation to measure in place of
+    nn.MultiheadAttention.
+    """
     return Release(Version(model or torch.__version__), device, adopted)

@@ -1,8 +1,9 @@
-"""Runs a case on the torch that is installed, as a user would, and tells what was seen."""
+"""Runs a case on the installed torch, as a user would, and returns an Observation."""
 
 import copy
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from packaging.version import Version
 from torch import nn
 
-from ..cases.case import MultiHead, ScaledDotProduct, drops, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, drops, masks_of
 from ..contents.arrays import directions, is_trained, parameters
 from ..contents.results import as_given, as_held, cotangents
 from ..modes.modes import BY_ID, EAGER, is_closed_by_export
@@ -21,50 +22,48 @@ from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
 from . import dangers, square_mask
 from .call import Typed, arguments, constructor, lay_out, options
+from .implementation import Adopted
 from .watching import Seen, watching
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one call did.
+    """The results and side effects of one call."""
 
-    outputs: {"output": array, "weights": array}, as torch shapes them. dtypes: of these, in torch. gradients: {name:
-    array or None}, in the shapes of arrays.py, None where autograd found no dependence; empty if the case does not
-    differentiate. tangents: of the outputs, where it does so forwards. error: (type name, message) or None. warnings:
-    messages in order. served: the path of each attention, in order (PATHS). kept: where the case drops, for each
-    dropout in order, a bool array of what was not dropped. mutated: arguments that the call changed. seconds: CPU time
-    spent in torch. devices: the types of those of the outputs, where a call may choose them.
-    """
-
+    # {"output": array, "weights": array}, in the shapes of torch
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    # {output name: dtype in torch}
     dtypes: dict[str, str] = field(default_factory=dict)
+    # {name: array in the shape of arrays.py; None if autograd found no dependence}; empty if nothing is differentiated
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    # {output name: tangent}, in modes with forward-mode derivatives
     tangents: dict[str, np.ndarray] = field(default_factory=dict)
-    error: tuple[str, str] | None = None
-    warnings: tuple[str, ...] = ()
-    served: tuple[str, ...] = ()
-    kept: tuple[np.ndarray, ...] = ()
-    mutated: tuple[str, ...] = ()
-    seconds: float = 0.0
+    error: tuple[str, str] | None = None  # (type name, message)
+    warnings: tuple[str, ...] = ()  # messages, in order
+    served: tuple[str, ...] = ()  # the path of each attention, in order (watching.PATHS)
+    kept: tuple[np.ndarray, ...] = ()  # for each dropout, in order: a bool array, True in elements that it kept
+    mutated: tuple[str, ...] = ()  # names of the arguments that the call changed
+    seconds: float = 0.0  # CPU time of the call
+    # {output name: type of its device}, for calls that choose the device
     devices: dict[str, str] = field(default_factory=dict)
 
 
-def observe(case, device="cpu", adopted=None, dares=False):
-    """Run the case. What torch raises is part of the observation; what the harness gets wrong is raised.
+def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dares: bool = False) -> Observation:
+    """Run the case. Errors of torch become part of the observation; errors of the harness propagate.
 
-    adopted: the implementation.Adopted in the place of nn.MultiheadAttention. dares: whether also to make a call
-    that may end the process (dangers.py).
+    adopted: the implementation to call in place of nn.MultiheadAttention. dares: run calls that may crash the process,
+    too (dangers.py).
     """
     if not case.attends:
         return _observe_square_mask(case)
     if vectors := BY_ID[case.mode].vectors:
         try:
             observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
-            return replace(observation, seconds=0.0)  # not of this process
+            return replace(observation, seconds=0.0)  # it was spent in another process
         except Died as error:
             return Observation(error=(type(error).__name__, str(error)))
     seen = Seen()
-    if not BY_ID[case.mode].is_watched:  # it takes the paths of the eager call, and drops the same
+    if not BY_ID[case.mode].is_watched:  # paths and dropout are those of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
         if is_withheld(eager):
             return eager
@@ -82,7 +81,7 @@ def observe(case, device="cpu", adopted=None, dares=False):
         warnings.simplefilter("always")
         try:
             outputs = _call(case, call, tensors, device)
-            # before the way back, which may compute it all again
+            # before the backward pass, which may recompute the forward pass (checkpoint)
             kept = tuple(seen.kept) if adopted is None else _kept_by_another(case, outputs)
             if is_forward:
                 tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
@@ -109,7 +108,7 @@ def observe(case, device="cpu", adopted=None, dares=False):
 
 
 def _observe_square_mask(case):
-    """Run the text of the call. Zeros stand for what a tensor on the meta device does not hold."""
+    """Run the text of the call. A mask on the meta device has no contents and is observed as zeros."""
     started, mask, error = time.process_time(), None, None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -127,8 +126,8 @@ def _observe_square_mask(case):
 
 
 @lru_cache(maxsize=8)
-def observe_apart(case, device="cpu", adopted=None):
-    """Run the case in a process of its own, whatever may come of it: that it ends is an outcome, too."""
+def observe_apart(case: Case, device: str = "cpu", adopted: Adopted | None = None) -> Observation:
+    """Run the case in a separate process, even if it may crash. A crash is observed as the error Died."""
     served = observe(case, device, adopted).served
     try:
         observation = run_alone(_outcome, case, device, adopted)
@@ -140,12 +139,12 @@ def observe_apart(case, device="cpu", adopted=None):
 def _outcome(case, device, adopted):
     try:
         return observe(case, device, adopted, dares=True)
-    except Exception as raised:  # the device cannot be used any more
+    except Exception as raised:  # the device has become unusable
         return Observation(error=(type(raised).__name__, str(raised)))
 
 
-def is_withheld(observation):
-    """True if the call was not made, for what might have come of it."""
+def is_withheld(observation: Observation) -> bool:
+    """True if the call was skipped because it may crash the process (dangers.py)."""
     return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
 
 
@@ -159,12 +158,12 @@ def _to_numpy(tensor):
 
 
 def _decomposed(path):
-    """What computes where kernels are taken apart: the fused one of a CPU becomes the formula of the math backend."""
+    """The path after decomposition of kernels: the flash kernel of the CPU becomes the formula of the math backend."""
     return "sdpa_math" if path == "sdpa_flash" else path
 
 
 def _as_eager(case):
-    """The eager call, of what the case's mode makes of its layouts and paths."""
+    """The eager case with the memory layouts and the paths that the mode of the case leads to."""
     if hasattr(case, "fast_path") and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
@@ -185,7 +184,7 @@ def _parameters(case, device):
 
 
 def _prepare(case, weights, _=None):
-    """(what is called with the tensors, {name: parameter}). What a module says while it is made is not about masks."""
+    """(callable that takes the tensors, {name: parameter}). Warnings of constructors are ignored."""
     mode = BY_ID[case.mode]
     if isinstance(case, ScaledDotProduct):
         function, _ = _made(mode, _scaled_dot_product_attention, {})
@@ -202,12 +201,16 @@ def _prepare(case, weights, _=None):
     return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
 
 
-_turns = []  # for each made_once, the innermost last, what has been made within: one (function, {name: parameter})
+# A stack: for each active made_once a list, empty or with its one artifact, (callable, {name: parameter}).
+_turns = []
 
 
 @contextmanager
-def made_once():
-    """Within, what a mode makes for its first call serves the others, of which the parameters are the same."""
+def made_once() -> Iterator[None]:
+    """Inside this context, the artifact that a mode makes for the first call is reused by later calls.
+
+    An artifact is, for example, a compiled graph or a trace. All calls have equal parameters.
+    """
     _turns.append([])
     try:
         yield
@@ -216,12 +219,12 @@ def made_once():
 
 
 def _shared(mode):
-    """What has been made that serves calls in this mode: nothing, or one; what is added serves those to come."""
+    """The list of at most one artifact that calls in this mode share. Appending to it shares an artifact."""
     return _turns[-1] if _turns and mode.serves else []
 
 
 def _made(mode, what, weights):
-    """What the mode makes of a module or function, or has made of it for the first call."""
+    """(callable, {name: parameter}): the artifact of the mode for a module or function, new or reused."""
     shared = _shared(mode)
     if not shared:
         shared.append(mode.prepare(what, weights))
@@ -229,12 +232,12 @@ def _made(mode, what, weights):
 
 
 def _prepare_adopted(case, weights, adopted):
-    """The same where another implementation is called. What it raises while it is made is an outcome, too."""
+    """`_prepare` for an adopted implementation. An error of its constructor is raised when the callable is called."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
-        except Exception as raised:  # is judged when it is called
+        except Exception as raised:  # judged as an error of the call
             return partial(_raise, raised), weights
     return partial(_call_multi_head, case, module), weights
 
@@ -254,12 +257,12 @@ def _call(case, call, tensors, device):
 
 
 def _kept_by_another(case, outputs):
-    """What an implementation that is not torch's keeps under dropout, where it tells the weights of each head."""
+    """Elements that an adopted implementation keeps under dropout: the nonzero weights, if it returns weights."""
     return ((outputs["weights"] != 0).detach().cpu().numpy(),) if drops(case) and "weights" in outputs else ()
 
 
 def _scaled_dot_product_attention(*given, **options):
-    return F.scaled_dot_product_attention(*given, **options)  # looked up when it is called: see watching.py
+    return F.scaled_dot_product_attention(*given, **options)  # looked up at each call, as watching.py replaces it
 
 
 def _call_scaled_dot_product(case, function, tensors):
@@ -299,7 +302,7 @@ def _call_transformer(case, module, tensors):
 
 @lru_cache(maxsize=1024)
 def _skeleton(module, arguments, stack, norm):
-    """A module without its parameters' values, which every case brings along."""
+    """A module on the meta device; each case brings its own parameters."""
     arguments = {name: value.value if isinstance(value, Typed) else value for name, value in arguments}
     arguments |= {"device": "meta"}
     if module not in ("TransformerEncoder", "TransformerDecoder"):
@@ -309,7 +312,7 @@ def _skeleton(module, arguments, stack, norm):
 
 
 def _module(case, weights):
-    """The module of the case with these parameters, in the mode of the case."""
+    """The module of the case with these parameters, in train or eval mode."""
     stack = {}
     if case.module in ("TransformerEncoder", "TransformerDecoder"):
         stack = {"num_layers": case.num_layers}
@@ -343,7 +346,7 @@ def _fast_path(case):
 
 
 def _move(case, tensors):
-    """Give a tangent to all that requires a gradient."""
+    """Set the attribute `tangent` of each tensor that requires a gradient."""
     for name, direction in directions(case).items():
         tensors[name].tangent = torch.tensor(as_given(case, name, direction)).to(tensors[name])
 
@@ -360,5 +363,5 @@ def _gradients(case, outputs, tensors):
 
 
 def _without_nan(weights, results):
-    """A loss that leaves out NaN, of which only the class is known."""
+    """The weights of the loss, with 0 for elements that are NaN: such elements are checked to be NaN and no more."""
     return torch.where(results.detach().isnan(), torch.zeros_like(weights), weights)

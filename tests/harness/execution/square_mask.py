@@ -1,12 +1,13 @@
-"""Runs nn.Transformer.generate_square_subsequent_mask: the text of the call is what runs."""
+"""Runs a call of nn.Transformer.generate_square_subsequent_mask by executing its text."""
 
 import torch
 
+from ..cases.case import SquareSubsequentMask
 from ..cases.square_mask import statements
 
 
-def made(case):
-    """The mask. What torch raises is raised; the defaults are then as they were."""
+def made(case: SquareSubsequentMask) -> torch.Tensor:
+    """The mask. Errors of torch propagate; the default dtype and device are restored."""
     names, former = {"torch": torch}, torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

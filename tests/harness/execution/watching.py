@@ -1,6 +1,7 @@
-"""What can be seen of a call from outside: which path serves each attention, and what dropout keeps."""
+"""Observes a call of torch from outside: the path of each attention, and the elements that dropout keeps."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map
 
-from ..cases.case import drops
+from ..cases.case import Case, drops
 from ..modes.modes import BY_ID
 from . import dangers
 
-# (owner, attribute, path): calling it means that this path serves the call.
+# (owner, attribute, path): a call of this function of torch means that the attention takes this path.
 _ENTRY_POINTS = (
     (torch, "_native_multi_head_attention", "native_mha"),
     (torch, "_transformer_encoder_layer_fwd", "native_encoder_layer"),
@@ -26,15 +27,18 @@ PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
 
 @dataclass
 class Seen:
-    """served: the paths of the attentions, in order. kept: for each dropout a bool array of what it has not made 0."""
+    """Observations of one call, in the order of execution."""
 
-    served: list = field(default_factory=list)
-    kept: list = field(default_factory=list)
+    served: list = field(default_factory=list)  # the path of each attention (PATHS)
+    kept: list = field(default_factory=list)  # a bool array for each dropout: True in elements that are not 0
 
 
 @contextmanager
-def watching(seen, case, dares):
-    """Note all of this where it can be seen, and withhold dangers, unless it `dares` them."""
+def watching(seen: Seen, case: Case, dares: bool) -> Iterator[None]:
+    """Record observations in `seen` while the context is active, if the mode of the case can be watched.
+
+    Calls known to crash raise Withheld (dangers.py), unless `dares`.
+    """
     if not BY_ID[case.mode].is_watched:
         yield
         return
@@ -80,14 +84,14 @@ def _noting_backend(function, seen, case, dares):
 
 
 def _sdpa_backend(lowers, *args, **kwargs):
-    """The backend that torch itself says it chooses, for what autocast makes of the arguments."""
+    """The backend that torch reports as its choice. lowers: the dtype to which autocast casts the arguments, if any."""
     if lowers:
         args, kwargs = tree_map(lambda given: _lowered(given, getattr(torch, lowers)), (args, kwargs))
     try:
-        with warnings.catch_warnings():  # the call itself will give those that are due
+        with warnings.catch_warnings():  # the call itself repeats the warnings
             warnings.simplefilter("ignore")
             choice = torch._fused_sdp_choice(*args, **kwargs)
-    except IndexError:  # that, too
+    except IndexError:  # the call itself repeats the error
         choice = 0
     except RuntimeError as error:
         if "No available kernel" in str(error):
@@ -110,14 +114,15 @@ def _noting_dropout(function, seen):
 
 
 def _kept_weights(function, query, key, value, *args, **kwargs):
-    """Which weights the call will keep: what it returns for values of which each has a column of its own.
+    """True for weights that the call will keep: the call with the identity matrix as value returns its weights.
 
-    The generator is left as it was, so that the call drops the same. Autocast would keep what is cast without autograd.
+    The state of the random generator is restored, so that the call drops the same weights. Tensors are
+    detached instead of using no_grad, under which autocast would cache casts without a gradient.
     """
     state, S = torch.get_rng_state(), value.shape[-2]
     own = torch.eye(S, device=value.device).to(value.dtype).expand(*value.shape[:-1], S)
     given, others = tree_map(_detached, ((query, key, own, *args), kwargs))
-    with warnings.catch_warnings():  # the call itself will give those that are due
+    with warnings.catch_warnings():  # the call itself repeats the warnings
         warnings.simplefilter("ignore")
         weights = function(*given, **others)
     torch.set_rng_state(state)

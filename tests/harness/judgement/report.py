@@ -13,7 +13,7 @@ from ..contents.results import as_given
 from ..execution.call import constructor, options
 from ..execution.setting import CPU, Setting
 from ..modes.modes import BY_ID
-from ..modes.spelling import parse
+from ..modes.parsing import parse
 from .wording import RULES, Difference, differences
 
 _WIDEST = 40

@@ -1,7 +1,7 @@
-"""The longer of the statements that make a mode (modes.py): text that a report shows, and that runs.
+"""The longer statements of modes (modes.py): Python text that is executed, and shown in reports.
 
-They find `module` in place, which may be a function, and define what is called instead of it. Where derivatives are
-taken forwards, arguments and results have a `tangent` each.
+The statements find `module`, which may be a function, and define a callable that replaces it. In modes with
+forward-mode derivatives, arguments and results have an attribute `tangent`.
 """
 
 _EACH = """\
@@ -13,7 +13,7 @@ for name, parameter in list(module.named_parameters()):
 
 PARAMETRIZED = """\
 class Negated(torch.nn.Module):
-    def forward(self, values):  # to the bit, with a gradient that is not
+    def forward(self, values):  # exactly -values, but with a gradient of 1
         return values - values.detach() - values.detach()
 
     def right_inverse(self, values):
@@ -26,7 +26,7 @@ PRUNED = _EACH.format(
 learned = parameter.detach().clone()
     parameter.data.mul_(2)
     prune.identity(module.get_submodule(path), leaf)
-    parameter.data.copy_(learned)  # later"""
+    parameter.data.copy_(learned)  # after pruning has read the doubled values"""
 )
 
 PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
@@ -71,7 +71,7 @@ def typed(*given, **options):
 
 DETERMINISTIC = """\
 def determined(*given, **options):
-    torch.use_deterministic_algorithms(True)  # which fill with NaN what would hold anything (from 2.2)
+    torch.use_deterministic_algorithms(True)  # since 2.2, fills uninitialised memory with NaN
     try:
         return module(*given, **options)
     finally:
@@ -80,7 +80,7 @@ def determined(*given, **options):
 
 _VMAP = """\
 def twice(*given, **options):
-    def pair(tensor):  # with other contents: other rows, that what hides one hides another
+    def pair(tensor):  # adds other contents: rolled rows, so that other positions are hidden
         other = tensor.roll(1, -2) if tensor.ndim > 1 and tensor.shape[-2] > 1 else tensor.roll(1)
         return torch.stack([other, tensor], {axis})
 
@@ -90,7 +90,7 @@ def twice(*given, **options):
 
     mapped = {{name: pair(value) for name, value in options.items() if {is_mapped}}}
     others = {{name: value for name, value in options.items() if name not in mapped}}
-    sequences = {{id(tensor): {sequence} for tensor in given}}  # self-attention is told by identity
+    sequences = {{id(tensor): {sequence} for tensor in given}}  # identity marks self-attention
     results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(mapped, sequences)
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
@@ -118,20 +118,20 @@ def compiled(*given, **options):
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        for is_causal in (True, False):  # it must not be compiled for what its first tensors hold
+        for is_causal in (True, False):  # the graph must not depend on the first contents
             with torch.inference_mode(False):
                 its = {key: elsewhere(tensor, is_causal) for key, tensor in tensors.items()}
             others = {name: its.get(id(value), value) for name, value in options.items()}
             try:
                 function(*(its[id(tensor)] for tensor in given), **others)
-            except Exception:  # of contents that a hint denies, say: what is judged is the call that comes after
+            except Exception:  # from contents that contradict a hint, say; only the next call is judged
                 pass
     return function(*given, **options)
 """
 
 
-def compiled(options):
-    """Statements that compile, with these arguments, and call what comes out with other contents before."""
+def compiled(options: str) -> str:
+    """Statements that compile the module with these arguments, and call it with other contents first."""
     return _COMPILED.replace("OPTIONS", options)
 
 
@@ -176,15 +176,15 @@ EXPORT_IN_ORDER = EXPORT_DYNAMIC.replace(
     "    if not programs:\n",
 )
 
-# What warnings begin with that a caller may want to silence, by what they speak of.
+# The beginnings of warnings that a caller may want to silence, by topic.
 MESSAGES = {
     "conversion": "Converting mask without torch.bool dtype to bool",
     "prototype": "The PyTorch API of nested tensors is in prototype stage",
 }
 
 
-def silenced(message, called="module"):
-    """Text of the call that ignores a warning which begins so."""
+def silenced(message: str, called: str = "module") -> str:
+    """Statements for a call that ignores warnings whose text begins with `message`."""
     return f"""\
 def silenced(*given, **options):
     with warnings.catch_warnings():
@@ -198,8 +198,8 @@ def optimized(function, *given, **options):
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
-            function(*given, **options)  # of this call TorchScript makes a profile, and of that what serves the next
-        except Exception:  # what is judged is the call that comes after
+            function(*given, **options)  # TorchScript profiles this call and optimises the next
+        except Exception:  # only the next call is judged
             pass
     return function(*given, **options)
 
@@ -221,7 +221,7 @@ _TRACED = (
     _OPTIMIZED
     + """\
 def traced(*given, **options):
-    sequences = list({id(tensor): tensor for tensor in given}.values())  # self-attention is told by identity
+    sequences = list({id(tensor): tensor for tensor in given}.values())  # identity marks self-attention
     masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
 
     class Call(torch.nn.Module):
@@ -233,9 +233,9 @@ def traced(*given, **options):
 
     call = Call()
     call.module = module
-    is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # what is True
+    is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # True keeps a position
 
-    def other(name, mask):  # no choice may depend on what it is traced with
+    def other(name, mask):  # the trace must not depend on the contents of its masks
         result = torch.full_like(mask, is_kept)
         hidden = not is_kept if mask.dtype is torch.bool else float("-inf")
         OTHERWISE
@@ -252,7 +252,7 @@ TRACED = _TRACED.replace(
 )
 TRACED_HIDING = _TRACED.replace(
     "OTHERWISE",
-    "if mask.ndim > 1:  # the first key from all but the last query, or sample\n"
+    "if mask.ndim > 1:  # hides the first key from all but the last query, or sample\n"
     "            result[:-1, ..., :1] = hidden",
 )
 TRACED_CAUSAL = _TRACED.replace(
@@ -270,7 +270,7 @@ def reused(*given, **options):
 
     def write(change):
         for key, tensor in writable.items():
-            tensor.data.copy_(change(contents[key]))  # which no version of a tensor counts
+            tensor.data.copy_(change(contents[key]))  # bypasses the version counter of the tensor
 
     def causal(content):
         is_square = content.ndim == 2 and content.shape[0] == content.shape[1]
@@ -280,7 +280,7 @@ def reused(*given, **options):
         module.train(trains) if hasattr(module, "train") else None
         try:
             module(*given, **options)
-        except Exception:  # of a call without its masks, say: what is judged is the call that comes after
+        except Exception:  # from a call without its masks, say; only the last call is judged
             pass
 
     training = getattr(module, "training", None)
@@ -340,7 +340,7 @@ LOWER_RIGHT = _BIASED.replace("BIAS", "causal_lower_right").replace(
 
 _DIFFERENTIATED = """\
 def differentiated(*given, **options):
-    sequences = {id(tensor): tensor for tensor in given}  # self-attention is told by identity
+    sequences = {id(tensor): tensor for tensor in given}  # identity marks self-attention
     tensors = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
     parameters = dict(getattr(module, "named_parameters", dict)())
     everything = {**sequences, **tensors, **parameters}
@@ -376,7 +376,7 @@ def differentiated(*given, **options):
 
 
 def _differentiated(forward, backward):
-    """Statements after which autograd goes back through a module by a transformation of torch.func."""
+    """Statements for a module whose backward pass is computed by a transformation of torch.func."""
     return _DIFFERENTIATED.replace("FORWARD", forward).replace("BACKWARD", backward)
 
 
@@ -387,7 +387,7 @@ def differentiated(*given, **options):
     moving = {key: value.detach() for key, value in everything.items() if hasattr(value, "tangent")}
 
     def call(moved):
-        def its(value):  # self-attention is told by identity
+        def its(value):  # identity marks self-attention
             return moved.get(id(value), value)
 
         tensors = tuple(its(tensor) for tensor in given)
@@ -454,13 +454,13 @@ def packed(*given, **options):
         return NEST
 
     def padded(result):
-        if not result.is_nested:  # weights, as wide as the longest sample
+        if not result.is_nested:  # weights have the size of the longest sample
             missing = size - result.shape[-1]
             return torch.nn.functional.pad(result, (0, missing, 0, missing))
         samples = UNNEST
         return torch.stack([torch.nn.functional.pad(sample, (0, 0, 0, size - sample.shape[-2])) for sample in samples])
 
-    its = {id(tensor): nested(tensor) for tensor in given}  # self-attention is told by identity
+    its = {id(tensor): nested(tensor) for tensor in given}  # identity marks self-attention
     results = module(*(its[id(tensor)] for tensor in given), **options)
     if type(results) is tuple:
         return tuple(None if result is None else padded(result) for result in results)
@@ -469,13 +469,13 @@ def packed(*given, **options):
 
 
 def _packed(nest, unnest, take="pop"):
-    """Statements after which a module is given its samples as a nested tensor, without their mask or beside it."""
+    """Statements that pass the samples as a nested tensor. take="pop" drops the padding mask, "get" passes it, too."""
     return _PACKED.replace("UNNEST", unnest).replace("NEST", nest).replace("TAKE", take)
 
 
 STRIDED = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()")
 BESIDE_PADDING = _packed("torch.nested.as_nested_tensor(samples)", "result.unbind()", take="get")
-JAGGED = _packed(  # sequences come first in it
+JAGGED = _packed(  # the jagged dimension must come directly after the batch
     "torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged)"
     ".transpose(1, -2)",
     "[\n"
@@ -484,7 +484,7 @@ JAGGED = _packed(  # sequences come first in it
     "        ]",
 )
 
-# Where not the sequences are of different lengths, but of them the samples have different numbers.
+# The nested tensor has two elements with different numbers of samples; all sequences have the same length.
 JAGGED_BATCH = """\
 def packed(*given, **options):
     its = [torch.nested.as_nested_tensor(list(tensor.tensor_split(2)), layout=torch.jagged) for tensor in given]

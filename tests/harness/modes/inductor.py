@@ -1,4 +1,4 @@
-"""What torch.compile builds with a C++ compiler (its backend "inductor"): whether it can, and where it leaves that."""
+"""The backend "inductor" of torch.compile, which needs a C++ compiler: its availability and its cache directory."""
 
 import atexit
 import importlib.util
@@ -8,25 +8,25 @@ import sys
 import tempfile
 from functools import cache
 
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # it would fork as many workers as there are cores
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # by default it forks one worker per core
 
 
-def compiler():
-    """The name by which inductor calls the compiler."""
+def compiler() -> str:
+    """The name of the C++ compiler that inductor runs."""
     return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 @cache
-def can_build():
-    """True if there is one, and setuptools, which torch imports for it and does not always bring."""
+def can_build() -> bool:
+    """True if there are a C++ compiler and setuptools, which inductor imports and not every torch wheel requires."""
     return shutil.which(compiler()) is not None and importlib.util.find_spec("setuptools") is not None
 
 
 @cache
-def settle():
-    """Let it leave its files in a place of this process, which goes with it.
+def settle() -> None:
+    """Give inductor a temporary cache directory, which is removed when this process exits.
 
-    Headers that it compiles beforehand it keeps in a place of the user's all the same; they decide nothing.
+    Precompiled headers still go to the user's cache. They do not affect results.
     """
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = place = tempfile.mkdtemp()

@@ -1,6 +1,6 @@
-"""Ways to come to a module, or a function, and to call it, that change nothing of what it computes: parts of a case.
+"""Modes: ways to create and call a module or function that do not change its results. Each case names a mode.
 
-A mode is Python text, and that text is what runs: what a report shows is what was done.
+A mode is Python text. The suite executes this text, and reports show it.
 """
 
 import copy
@@ -8,10 +8,12 @@ import functools
 import inspect
 import io
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.checkpoint
@@ -23,80 +25,68 @@ from ..releases import MEASURED
 from . import code, inductor
 from .vectors import VARIABLE, is_lesser
 
+if TYPE_CHECKING:
+    from ..cases.case import Case
 
-def is_closed_by_export(case, version):
-    """True if the case is exported, and a module of this version of torch sees it, and leaves its native path.
 
-    Before 2.4 it does not, but frozen parameters look as if they were not.
+def is_closed_by_export(case: "Case", version: Version) -> bool:
+    """True if the mode exports the module, and in this version of torch the exported module leaves its fast path.
+
+    Since 2.4 every exported module leaves it. Earlier, only modules with frozen parameters do, as export treats these
+    as trained.
     """
     if BY_ID[case.mode].family != "exported" or case.mode == "exported_strict":
         return False
     return version.release >= (2, 4) or case.autograd == "frozen"
 
 
-NOT_ASKED = set()  # ids of modes that an experiment with torch's own source rules out
+NOT_ASKED = set()  # ids of modes that are left out; experiments that modify torch's source add them
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
+# Kinds of calls, repeated by weight; see `Mode.calls`.
 _ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
 
 
 @dataclass(frozen=True, repr=False)
 class Mode:
-    """made: statements after which `module` is another one.
-
-    called: an expression for what is called in its place. within: an expression for the context of the call, with
-    DEVICE for the type of the device. kin: the mode of which it is a variant. parameter: where a parameter is then,
-    from its former name `path.leaf`. calls: what it is asked of, repeated for more. warns: a regular expression of what
-    the call may warn of. differentiates: whether it is asked for gradients. is_forward: whether derivatives are taken
-    forwards: results have a `tangent` if arguments have. lowers: the dtype in which products are computed, if not in
-    that of the inputs. vectors: the vector extension of the CPU whose kernels compute, if not its best. compiles:
-    whether the call is compiled first, which is slow, and not done for what is empty. builds: whether that takes a C++
-    compiler, and so long that few calls are made. only_on: the type of device that alone has it. is_for_small: whether
-    it is asked of small calls only, and not of empty ones. is_watched: whether it can be seen which path serves the
-    call. copies: what is copied for it, so that it is contiguous: "sequences" (query, key and value) or "all", the
-    masks too. everywhere: whether it can be asked of a device of which nothing is known. decomposes: whether kernels
-    are taken apart. serves: which other calls are served by what is made for one: those with "masks" of other contents,
-    or also of other "sizes". drops: whether dropout is asked of it, where it can be seen, or is as that of the eager
-    call. converts_masks: whether it is asked of masks of another dtype than the inputs. times: how many calls an
-    example makes. needs, since: what torch must have, such as "func", and the first release that can be asked.
-    """
+    """A way to create and call a module or function, as Python text, and the calls for which it is tested."""
 
     id: str
-    made: str = ""
-    called: str = "module"
-    within: str = ""
-    kin: str | None = None
-    parameter: str = "{path}{leaf}"
-    calls: tuple[str, ...] = (MODULES,)
-    warns: str | None = None
-    differentiates: bool = True
-    is_forward: bool = False
-    lowers: str | None = None
-    vectors: str | None = None
-    compiles: bool = False
-    builds: bool = False
-    only_on: str | None = None
-    is_for_small: bool = False
-    is_watched: bool = True
-    copies: str = ""
-    everywhere: bool = True
-    decomposes: bool = False
-    serves: str = ""
-    drops: bool = False
-    converts_masks: bool = True
-    times: int = 1
-    needs: str | None = None
-    since: str = "1.13"
+    made: str = ""  # statements that find `module`, and replace it or define a callable
+    called: str = "module"  # an expression: the callable that is called in place of the module
+    within: str = ""  # an expression: the context manager of the call; DEVICE stands for the type of the device
+    kin: str | None = None  # id of the mode of which this is a variant
+    parameter: str = "{path}{leaf}"  # the new name of a parameter whose name was `path.leaf`
+    calls: tuple[str, ...] = (MODULES,)  # the kinds of calls that are tested, repeated by weight
+    warns: str | None = None  # a regular expression of warnings that the call may give
+    differentiates: bool = True  # gradients are tested
+    is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
+    lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
+    vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
+    compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
+    builds: bool = False  # compilation needs a C++ compiler, and is so slow that few calls are tested
+    only_on: str | None = None  # the only type of device on which the mode is tested
+    is_for_small: bool = False  # only small calls are tested, and no empty ones
+    is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
+    copies: str = ""  # tensors that are copied and thus contiguous: "sequences" (query, key, value), "all" (also masks)
+    everywhere: bool = True  # tested also on types of devices that have not been measured
+    decomposes: bool = False  # fused kernels are decomposed
+    serves: str = ""  # an artifact is reused for "masks" with other contents, or for other "sizes" as well
+    drops: bool = False  # dropout is tested: it is observable, or equals that of the eager call
+    converts_masks: bool = True  # masks whose dtype differs from that of the inputs are tested
+    times: int = 1  # calls per example
+    needs: str | None = None  # an attribute of torch that the mode needs, such as "func"
+    since: str = "1.13"  # the first release in which the mode is tested
 
     def __repr__(self):
         return self.id
 
     @property
-    def family(self):
-        """The mode of which it is a variant; itself, if of none."""
+    def family(self) -> str:
+        """The id of the mode of which this is a variant; its own id if it is no variant."""
         return self.kin or self.id
 
-    def is_in(self, device_type="cpu"):
-        """True if the installed torch has what it needs, and it has been measured on this kind of device."""
+    def is_in(self, device_type: str = "cpu") -> bool:
+        """True if the mode can be tested with the installed torch on this type of device."""
         if self.id in NOT_ASKED:
             return False
         if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED):
@@ -111,34 +101,38 @@ class Mode:
             return False
 
     @property
-    def is_torchscript(self):
+    def is_torchscript(self) -> bool:
+        """True if TorchScript compiles or traces the module."""
         return self.family in ("scripted", "traced")
 
     @property
-    def copies_module(self):
-        """True if what is called is a copy of the module."""
+    def copies_module(self) -> bool:
+        """True if the mode calls a copy of the module."""
         return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
 
     @property
-    def begins(self):
-        """The statement that comes before torch is imported, if any."""
+    def begins(self) -> str:
+        """The statement that must precede the import of torch; empty if there is none."""
         return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
 
-    def where(self, name):
-        """The new name of a parameter."""
+    def where(self, name: str) -> str:
+        """The new name of the parameter, in the module that the mode creates."""
         path, dot, leaf = name.rpartition(".")
         return self.parameter.format(path=path + dot, leaf=leaf)
 
-    def around(self, device="cpu"):
-        """An expression for the context of a call on the device; empty if it has none."""
+    def around(self, device: str = "cpu") -> str:
+        """The expression of the context manager for a call on the device; empty if there is none."""
         return self.within.replace("DEVICE", f'"{device.partition(":")[0]}"')
 
-    def context(self, device="cpu"):
-        """The context of the call."""
+    def context(self, device: str = "cpu") -> AbstractContextManager:
+        """The context manager for a call on the device."""
         return eval(self.around(device), dict(_NAMES)) if self.within else nullcontext()
 
-    def prepare(self, module, parameters):
-        """(what is called, {former name: parameter}) for a module, or a function, with these parameters."""
+    def prepare(self, module: Callable, parameters: Iterable[str]) -> tuple[Callable, dict[str, Any]]:
+        """Execute the mode for a module or function: (the callable, {former name: its parameter}).
+
+        parameters: the names of the parameters of the module; empty for a function.
+        """
         if self is not EAGER:
             _settle()
         names = {**_NAMES, "module": module}
@@ -151,14 +145,14 @@ class Mode:
 
 @cache
 def _settle():
-    """Let TorchDynamo look up torch's functions, which it does once and by name, before others take their places."""
-    inductor.settle()  # first, for TorchDynamo chooses a place as soon as it is imported
+    """Make TorchDynamo look up the functions of torch before watching.py replaces them. It does so once, by name."""
+    inductor.settle()  # first: importing TorchDynamo fixes the cache directory
     if hasattr(torch, "compiler"):
         torch.compiler.allow_in_graph(_nothing)
 
 
 def _nothing():
-    """What it never meets."""
+    """A placeholder for allow_in_graph; never called."""
 
 
 _NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
@@ -168,7 +162,7 @@ _BACKEND = "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.{}_ATTE
 MATH, _FLASH, _CHOOSES = _BACKEND.replace("{}_ATTENTION", "MATH"), _BACKEND.format("FLASH"), "nn.attention"
 
 
-if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
+if not hasattr(torch.nn, "attention"):  # before 2.3: its predecessor
     MATH, _FLASH, _CHOOSES = (
         "torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False)",
         "torch.backends.cuda.sdp_kernel(enable_math=False, enable_mem_efficient=False)",
@@ -179,7 +173,7 @@ if not hasattr(torch.nn, "attention"):  # before 2.3, by its predecessor
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
 _TRACED = {
-    # some of the way back, or of caches that the environment forbids
+    # some of these warn of the backward pass, or of caches that the environment disables
     "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",
     "compiles": True,
     "is_watched": False,
@@ -192,7 +186,7 @@ _COMPILED = Mode(
     "compiled",
     calls=(*[MODULES] * 4, SDPA),
     needs="compile",
-    since="2.1",  # before, not with Python 3.11
+    since="2.1",  # before, torch.compile does not support Python 3.11
     serves="masks",
     drops=True,
     **_TRACED,
@@ -204,7 +198,7 @@ _EXPORTED = Mode(
     "exported",
     calls=(*[MODULES] * 3, SDPA),
     needs="export",
-    since="2.3",  # before, it takes no keyword arguments
+    since="2.3",  # before, export takes no keyword arguments
     serves="masks",
     drops=True,
     differentiates=False,
@@ -220,14 +214,14 @@ _EXPORTED_DYNAMIC = replace(
     serves="sizes",
     times=1,
     calls=(MODULES,),
-    since="2.5",  # before, the sizes that may vary cannot be left to it
+    since="2.5",  # before, export cannot infer the dynamic sizes
 )
 
 _TORCHSCRIPT = Mode(
     "",
     needs="jit",
     times=2,
-    drops=hasattr(torch, "func"),  # before 2.0 its own derivative of dropout has random numbers of its own
+    drops=hasattr(torch, "func"),  # before 2.0, its derivative of dropout draws other random numbers
     **{
         **_TRACED,
         "warns": "TorchScript|torch.jit|ScriptModule|(Converting|Iterating over) a tensor|nested tensors is in proto",
@@ -255,7 +249,7 @@ _BATCHED = replace(
     made=code.BATCHED_GRADIENTS,
     is_watched=True,
     drops=True,
-    only_on="cpu",  # where alone it has been measured
+    only_on="cpu",  # measured on CPU only
 )
 
 _JVP = Mode(
@@ -264,12 +258,12 @@ _JVP = Mode(
     "differentiated",
     calls=_ALL,
     is_forward=True,
-    # before, a float64 mask is refused beside a query or a key that has a tangent, and converted beside others
+    # before 2.1, a float64 mask raises if query or key has a tangent, and is converted otherwise
     converts_masks=Version(torch.__version__) >= Version("2.1"),
     needs="func",
     everywhere=False,
     since="2.0",
-    warns="torch.jit.script",  # which torch.func.jvp makes its formulas by
+    warns="torch.jit.script",  # torch.func.jvp compiles its formulas with it
 )
 
 _MAPPED = Mode(
@@ -292,7 +286,7 @@ _NESTED = Mode(
     "packed",
     calls=(MODULES, SDPA),
     needs="nested",
-    warns="nested tensors is in prototype|All tensors need to be on cuda device",  # that is why no backend serves
+    warns="nested tensors is in prototype|All tensors need to be on cuda device",  # why torch rejects a backend
     everywhere=False,
 )
 
@@ -302,14 +296,14 @@ _BIASED = Mode(
     "biased",
     calls=(SDPA,),
     since="2.3",
-    is_watched=False,  # the bias knows scaled_dot_product_attention only where nothing stands in its place
+    is_watched=False,  # the bias does not recognise a replaced scaled_dot_product_attention
     everywhere=False,
 )
 
 _AUTOCAST = Mode(
     "autocast",
     within="torch.autocast(DEVICE, dtype=torch.bfloat16)",
-    # before 2.2 it does not know the function
+    # before 2.2, autocast has no rule for scaled_dot_product_attention
     calls=_ALL if Version(torch.__version__) >= Version("2.2") else (*[MODULES] * 6, FUNCTIONAL),
     lowers="bfloat16",
     drops=True,
@@ -354,12 +348,12 @@ MODES = (
     _JACREV,
     _BATCHED,
     _JVP,
-    # the other backend has no forward mode; before 2.1 there is none
+    # only the math backend has forward-mode derivatives, since 2.1
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
     Mode(
         "checkpoint",
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
-        drops=True,  # the second time, on the way back, the same as the first
+        drops=True,  # the recomputation in the backward pass drops the same elements
     ),
     Mode(
         "parametrized",
@@ -373,7 +367,7 @@ MODES = (
         parameter="{path}{leaf}_orig",
         drops=True,
     ),
-    Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's; stacks that are none of its
+    Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
     Mode(
         "fake",
         code.FAKE,
@@ -395,20 +389,20 @@ MODES = (
         times=4,
     ),
     Mode(
-        "default_device",  # where nothing that is given lies
+        "default_device",  # holds none of the inputs
         within='torch.device("meta")',
         calls=_ALL,
         everywhere=False,
-        only_on="cpu",  # where alone it has been measured
+        only_on="cpu",  # measured on CPU only
         since="2.0",
     ),
     Mode(
-        "default_dtype",  # which nothing that is given has
+        "default_dtype",  # no input has it
         code.DEFAULT_DTYPE,
         "typed",
         calls=_ALL,
         everywhere=False,
-        only_on="cpu",  # where alone it has been measured
+        only_on="cpu",  # measured on CPU only
         drops=True,
     ),
     Mode(
@@ -417,7 +411,7 @@ MODES = (
         "determined",
         calls=_ALL,
         everywhere=False,
-        only_on="cpu",  # where alone it has been measured
+        only_on="cpu",  # measured on CPU only
         drops=True,
     ),
     Mode(
@@ -426,7 +420,7 @@ MODES = (
         "threaded",
         calls=_ALL,
         everywhere=False,
-        only_on="cpu",  # whose kernels they share
+        only_on="cpu",  # the threads share the work of its kernels
     ),
     Mode(
         "stack_flag",
@@ -448,8 +442,8 @@ MODES = (
         id="vmap_of_masks",
         kin="vmap",
         made=code.VMAP_OF_MASKS,
-        only_on="cpu",  # where alone it has been measured
-        since="2.3",  # before, it cannot call the fused kernel
+        only_on="cpu",  # measured on CPU only
+        since="2.3",  # before, vmap cannot call the fused kernel
     ),
     _COMPILED,
     replace(
@@ -457,7 +451,7 @@ MODES = (
         id="compiled_fullgraph",
         kin="compiled",
         made=code.compiled('backend="eager", fullgraph=True'),
-        serves="",  # as the others are: it computes what they do, or raises
+        serves="",  # reuse is tested by the variants without fullgraph
     ),
     replace(_COMPILED, id="compiled_eager", kin="compiled", made=code.compiled('backend="eager"'), times=2),
     replace(
@@ -472,10 +466,10 @@ MODES = (
         id="compiled_inductor",
         kin="compiled",
         made=code.compiled('backend="inductor"'),
-        since="2.6",  # before, it cannot build a decoder layer for a transposed target of as many samples as positions
+        since="2.6",  # before, it fails on a decoder layer if the target is transposed and N == T
         builds=True,
-        drops=False,  # what it builds has random numbers of its own
-        differentiates=False,  # a call takes four seconds, with its way back fifteen
+        drops=False,  # inductor has its own random numbers
+        differentiates=False,  # a call takes 4 s, with its backward pass 15 s
     ),
     replace(
         _COMPILED,
@@ -485,7 +479,7 @@ MODES = (
         serves="sizes",
         since="2.6",
         builds=True,
-        drops=False,  # what it builds has random numbers of its own
+        drops=False,  # inductor has its own random numbers
         differentiates=False,
     ),
     _EXPORTED,
@@ -496,16 +490,16 @@ MODES = (
         made=code.EXPORT_DECOMPOSED,
         calls=(MODULES, *[SDPA] * 3),
         decomposes=True,
-        only_on="cpu",  # where alone it has been measured
-        warns=f"{_EXPORTED.warns}|LeafSpec",  # of its own internals, in 2.12
-        since="2.6",  # before, it fails at what attention of several samples, or a causal one, comes apart into
+        only_on="cpu",  # measured on CPU only
+        warns=f"{_EXPORTED.warns}|LeafSpec",  # 2.12 warns of its own internals
+        since="2.6",  # before, it fails on the decomposition of attention with several samples or is_causal
     ),
     replace(
         _EXPORTED,
         id="exported_strict",
         kin="exported",
         made=code.EXPORT_STRICT,
-        since="2.10",  # before, it takes a whole module of torch.nn for one operation
+        since="2.10",  # before, a module of torch.nn is exported as one operation
     ),
     _EXPORTED_DYNAMIC,
     replace(
@@ -514,8 +508,8 @@ MODES = (
         made=code.SCRIPTED,
         called="scripted",
         serves="masks",
-        converts_masks=False,  # how a script fails that failed before depends on the scripts before it
-        since="2.1",  # before, what it raises and warns of depends on what has been scripted before
+        converts_masks=False,  # the error of a script that has failed before depends on earlier scripts
+        since="2.1",  # before, errors and warnings depend on earlier scripts
     ),
     _TRACE,
     replace(_TRACE, id="traced_hiding", kin="traced", made=code.TRACED_HIDING, times=1),
@@ -526,7 +520,7 @@ MODES = (
         id="nested_jagged",
         kin="nested_strided",
         made=code.JAGGED,
-        since="2.3",  # before, no kernel on CPU takes it
+        since="2.3",  # before, no kernel on CPU takes this layout
     ),
     replace(
         _NESTED,
@@ -534,7 +528,7 @@ MODES = (
         kin="nested_strided",
         made=code.BESIDE_PADDING,
         calls=(MODULES,),
-        only_on="cpu",  # where alone it has been measured
+        only_on="cpu",  # measured on CPU only
     ),
     Mode(
         "jagged_batch",
@@ -542,7 +536,7 @@ MODES = (
         "packed",
         calls=(SDPA,),
         needs="nested",
-        since="2.5",  # before, there is no way back from it
+        since="2.5",  # before, its results have no backward pass
         everywhere=False,
         only_on="cpu",
     ),
@@ -586,7 +580,7 @@ MODES = (
     ),
 )
 
-# Calls that are never generated: the remedies (remedies.py) change a call into them.
+# Modes that are never drawn: remedies (deviations/remedies.py) change calls into them.
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
@@ -601,9 +595,9 @@ REMEDIED = (
     ),
 )
 BY_ID = {mode.id: mode for mode in (*MODES, *REMEDIED)}
-WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # which raise where TorchDynamo would break the graph
+WHOLE_GRAPHS = ("exported_strict", "compiled_fullgraph")  # they raise instead of breaking the graph
 
 
-def computed_in(case):
-    """The dtype in which the case's products are computed."""
+def computed_in(case: "Case") -> str:
+    """The dtype of matrix products in the call: that of autocast, else that of the inputs."""
     return BY_ID[case.mode].lowers or case.dtype

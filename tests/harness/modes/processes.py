@@ -1,21 +1,23 @@
-"""Calls in a process of their own: of other kernels, which torch chooses when it starts, or that may not survive."""
+"""Calls in another process: with kernels that torch chooses at startup, or that may crash."""
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 
 class Died(Exception):
-    """A process has ended in the middle of a call."""
+    """The process ended during the call."""
 
 
-def run_in(environment, function, *arguments):
-    """function(*arguments), which must be importable, in a process with these environment variables, which stays.
+def run_in(environment: tuple[tuple[str, str], ...], function: Callable, *arguments: Any) -> Any:
+    """function(*arguments) in a process with these environment variables, (name, value). The process is reused.
 
-    environment: pairs of a name and a value. What the function raises is raised here. If the process dies it is Died;
-    the next call gets a new one.
+    The function must be importable. Its exceptions are raised here. Raises Died if the process ends; the next call
+    starts a new one.
     """
     try:
         return _ask(_process(environment), function, arguments)
@@ -24,8 +26,8 @@ def run_in(environment, function, *arguments):
         raise
 
 
-def run_alone(function, *arguments):
-    """The same in a process of the same environment that is asked nothing else."""
+def run_alone(function: Callable, *arguments: Any) -> Any:
+    """function(*arguments) in a new process that runs nothing else. Raises as `run_in` does."""
     return _ask(_start(()), function, arguments)
 
 
@@ -41,11 +43,11 @@ def _ask(connection, function, arguments):
 
 
 def _start(environment):
-    """The connection to a new process, which ends with this one."""
+    """The connection to a new process with these environment variables. It ends when this process ends."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = {name: os.environ.get(name) for name, _ in environment}
-    os.environ.update(environment)  # a process that is spawned inherits it
+    os.environ.update(environment)  # a spawned process inherits it
     try:
         context.Process(target=_serve, args=(theirs,), daemon=True).start()
     finally:
@@ -69,5 +71,5 @@ def _serve(connection):
             return
         try:
             connection.send((True, function(*arguments)))
-        except Exception as raised:  # it is told, and judged where it was asked for
+        except Exception as raised:  # sent to the caller, who judges it
             connection.send((False, raised))

@@ -1,4 +1,4 @@
-"""The text of a case, read back. It is parsed, never evaluated: it may stand in a record that somebody else wrote."""
+"""Parses the repr of a case. The text is never evaluated, since it may come from an untrusted record."""
 
 import ast
 from dataclasses import fields
@@ -14,9 +14,9 @@ from .modes import BY_ID
 
 _KINDS = (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
 _KINDS = {kind.__name__: kind for kind in _KINDS}
-_LONGEST = 10_000  # characters; no case comes near
+_LONGEST = 10_000  # characters; far more than any case has
 
-# The values that exist, of fields of text.
+# The valid values of text fields.
 _CHOICES = {
     "dtype": tuple(PRECISIONS),
     "given_dtype": tuple(PRECISIONS),
@@ -41,13 +41,13 @@ _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower
 _AT_LEAST_ONE = ("num_heads", "head_dim", "D", "kv_heads", "num_layers")
 
 
-def parse(text):
-    """The case whose repr `text` is. Raises BadInput, in one line that names the field, where it is none."""
+def parse(text: str) -> Case:
+    """The case with this repr. Raises BadInput with one line that names the wrong field."""
     if len(text) > _LONGEST:
         raise BadInput(f"not a case: {len(text):,} characters")
     try:
         case = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # what ast.parse raises for odd texts
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # errors of ast.parse
         raise BadInput(f"not a case: {text[:200]!r} ({type(error).__name__})") from None
     if not isinstance(case, Case):
         raise BadInput(f"not a case, such as MultiHead(...): {text[:200]!r}")
@@ -55,7 +55,7 @@ def parse(text):
 
 
 def _value(node):
-    """The value of an expression: a literal, or a dataclass of _KINDS that is made of such."""
+    """The value of an expression: a literal, or a dataclass of _KINDS whose fields are such expressions."""
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
     kind = _KINDS.get(getattr(node.func, "id", None))
@@ -74,7 +74,7 @@ def _value(node):
 
 
 def _check(field, value):
-    """Raise BadInput unless the field can have the value."""
+    """Raise BadInput if the value is not valid for the field."""
     name, shown = field.name, repr(value)[:200]
     is_text = field.type is str or isinstance(value, str)
     if is_text and name in _CHOICES and value not in _CHOICES[name]:
@@ -91,7 +91,7 @@ def _check(field, value):
 
 
 def _fits(value, kind):
-    """True if the value is of this type, as a field of a dataclass is annotated."""
+    """True if the value is an instance of `kind`, the annotation of a field of a dataclass."""
     if isinstance(kind, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
     if get_origin(kind) is tuple:

@@ -1,7 +1,9 @@
-"""Calls by kernels of another vector extension than the CPU's best: torch takes one when it starts, so in a process."""
+"""Calls with the kernels of a lesser vector extension of the CPU, in another process: torch chooses it at startup."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -12,17 +14,20 @@ VARIABLE = "ATEN_CPU_CAPABILITY"
 
 
 @lru_cache
-def extension():
-    """The vector extension that torch's kernels use in this process, such as AVX2."""
+def extension() -> str:
+    """The vector extension that the kernels of torch use in this process, such as "AVX2"."""
     found = re.search(r"CPU capability usage: (\w+)", torch.__config__.show())
     return {"NO": "DEFAULT"}.get(found.group(1), found.group(1)) if found else "unknown"
 
 
-def is_lesser(name):
-    """True if this extension is one that the CPU has besides that which is used here."""
+def is_lesser(name: str) -> bool:
+    """True if the CPU has this vector extension, and this process uses a greater one."""
     return extension() in _ASCENDING and name in _ASCENDING[: _ASCENDING.index(extension())]
 
 
-def run_with(name, function, *arguments):
-    """function(*arguments), which must be importable, in a process whose kernels use this vector extension."""
+def run_with(name: str, function: Callable, *arguments: Any) -> Any:
+    """function(*arguments) in a process whose kernels use this vector extension. The function must be importable.
+
+    Raises the exceptions of the function, and processes.Died.
+    """
     return run_in(((VARIABLE, name.lower()),), function, *arguments)
