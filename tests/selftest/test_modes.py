@@ -83,7 +83,8 @@ def test_modes_do_what_they_say():
 
 def test_what_is_built_lies_in_a_place_of_its_own():
     """From the first call in any mode on, with which TorchDynamo is imported."""
-    asks = "import os; import torch; from tests.harness.modes.modes import BY_ID; BY_ID['deepcopy'].prepare(torch.nn.ReLU(), {})"
+    imports = "import os; import torch; from tests.harness.modes.modes import BY_ID"
+    asks = f"{imports}; BY_ID['deepcopy'].prepare(torch.nn.ReLU(), {{}})"
     environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     command = [sys.executable, "-c", f"{asks}; print(os.environ['TORCHINDUCTOR_CACHE_DIR'])"]
     place = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()

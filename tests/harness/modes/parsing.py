@@ -32,7 +32,7 @@ _CHOICES = {
         *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
         "Transformer",
     ),
-    "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+    "activation": ("relu", "gelu", "gelu_tanh", "gelu_tanh_function", "silu"),
     "form": ("bool", "float"),
     "values": VALUES,
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
