@@ -1,0 +1,274 @@
+"""The hooks that make the conformance tests a measurement: a session, a record, a summary, issues for failures."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, seed, settings
+
+from tests.harness.command_line import HARNESS_ERROR, BadInput
+from tests.harness.deviations.paths import reachable_paths
+from tests.harness.execution.implementation import Unusable, load
+from tests.harness.expectation.clauses import BY_NUMBER, OF_CASES
+from tests.harness.judgement.report import Nonconformance, crash
+from tests.harness.measurement import record, session
+from tests.harness.measurement.last_call import LastCall, path_of, taken
+from tests.harness.measurement.summary import header, markdown, summary
+from tests.tools.compare import as_text, changes, forgiven
+from tests.tools.filing import file_failures
+from tests.tools.records import Record, as_record, read_record
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for."""
+
+    conformance: Path  # the folder of the tests that are measured
+    part: list[str]  # what limits the run to a part of these tests, as it was typed
+    shard: tuple[int, int]  # which part, of how many
+    baseline: Record | None
+    started: float  # time.monotonic() before torch was imported
+
+
+def register(
+    config: pytest.Config, conformance: Path, part: list[str], shard: tuple[int, int], model: str | None, started: float
+) -> None:
+    """Begin the session of a measurement, and register its hooks. Options that cannot be met are usage errors."""
+    adopted = _adopted(config.getoption("subject"), config.getoption("device"))
+    clauses = _clauses(config.getoption("clause"))
+    asked = Asked(conformance, part, shard, _baseline(config.getoption("baseline")), started)
+    ledger = not config.getoption("no_ledger")
+    run = session.start(config.getoption("device"), ledger, model, adopted, config.getoption("imported"))
+    run.clauses = clauses
+    config.pluginmanager.register(Tests(config, asked, run), "measured tests")
+    if hasattr(config, "workerinput"):
+        run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
+    else:
+        config.pluginmanager.register(Measurement(config, asked, run), "measurement")
+
+
+def _adopted(name, device):
+    """The Adopted that --subject names, or None."""
+    try:
+        return load(name, device) if name else None
+    except Unusable as error:
+        raise pytest.UsageError(f"--subject {error}") from None
+
+
+def _clauses(numbers):
+    """The numbers that --clause gives, as a set."""
+    for number in numbers or ():
+        if number not in map(str, BY_NUMBER):
+            raise pytest.UsageError(f"--clause {number}: reference/README.md has clauses 1 to {max(BY_NUMBER)}")
+    return frozenset(map(int, numbers or ()))
+
+
+def _baseline(path):
+    """The Record that --baseline names, or None."""
+    try:
+        return read_record(path) if path else None
+    except BadInput as error:
+        raise pytest.UsageError(f"--baseline {error}") from None
+
+
+def _is_measured(config, asked, nodeid):
+    """True if the test is a conformance test. Tests of the suite itself can be part of the run."""
+    return asked.conformance in Path(config.rootpath, nodeid.partition("::")[0]).parents
+
+
+class Tests:
+    """Hooks of each process that runs tests."""
+
+    def __init__(self, config, asked, run):
+        self.config, self.asked, self.run = config, asked, run
+        self.other = None  # the session of the tests of the suite itself
+        self.spent = 0.0  # seconds of failing tests
+
+    def _is_measured(self, nodeid):
+        return _is_measured(self.config, self.asked, nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config, items):
+        part, parts = self.asked.shard
+        asked = [item for item in items if not config.getoption("subject") or item.get_closest_marker("subject")]
+        asked = [item for item in asked if not self._is_measured(item.nodeid) or self._exercises(item)]
+        chosen = asked[part - 1 :: parts]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+    def _exercises(self, item):
+        """False if no call of the test can exercise a selected clause: it is about others, or there are no clauses."""
+        marker = item.get_closest_marker("clause")
+        return not self.run.clauses or not self.run.clauses.isdisjoint(marker.args if marker else OF_CASES)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config, log):
+        """Let idle workers take over tests from others: some tests take a hundred times as long as most."""
+        if config.getoption("dist") != "load":
+            return None
+        from xdist.scheduler import WorkStealingScheduling  # xdist may be absent
+
+        return WorkStealingScheduling(config, log)
+
+    def _resume(self, node):
+        """Make the session of the measurement current for a conformance test, and the other one for other tests."""
+        if self._is_measured(node.nodeid):
+            if session.current is not self.run:
+                self.other, session.current = session.current, self.run
+        elif session.current is self.run and self.other is not None:
+            session.current = self.other
+
+    def pytest_collectstart(self, collector):
+        self._resume(collector)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_setup(self, item):
+        self._resume(item)
+        if self._is_measured(item.nodeid):
+            session.current.tally = session.Tally()  # a skipped test would otherwise report the tally of the one before
+        yield
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item):
+        if not self._is_measured(item.nodeid):
+            yield
+            return
+        if hasattr(item.obj, "hypothesis"):
+            _seed(item)(item.obj)
+        started = time.process_time()
+        outcome = yield
+        tally = session.current.tally
+        tally.seconds = round(time.process_time() - started, 3)
+        if tally.unasked and not tally.statuses and not outcome.excinfo:
+            outcome.force_exception(pytest.skip.Exception("no call of it exercises a selected clause"))
+
+    @pytest.fixture
+    def seeded(self, request):
+        """A decorator that seeds one part of a test that runs Hypothesis several times."""
+        return lambda part: _seed(request.node, f" {part}")
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = (yield).get_result()
+        if not self._is_measured(item.nodeid) or (report.when != "call" and report.passed):
+            return
+        if report.failed and call.when == "call":
+            self._spend(report.duration)
+        outcome = record.PASSED
+        if call.excinfo is not None and not report.skipped:
+            expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
+            outcome = record.FAILED if expected else record.HARNESS_ERROR
+        failures = getattr(call.excinfo.value, "failures", ()) if report.failed else ()
+        # a plain attribute of the report travels from a worker to the controller
+        report.measured = {
+            "outcome": "skipped" if report.skipped else outcome,
+            "seconds": round(report.duration, 2),
+            "tally": session.current.tally.as_dict(),
+            "failures": [failure.as_plain() for failure in failures],
+            "message": str(call.excinfo.value)[:20_000] if report.failed else "",
+            **_about(item),
+        }
+
+    def _spend(self, seconds):
+        """Stop shrinking once failing tests have used up the patience: shrinking takes most of their time."""
+        self.spent += seconds
+        if self.spent > self.config.getoption("patience"):
+            settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
+            settings.load_profile("as found")
+
+
+def _seed(item, part=""):
+    """A decorator that seeds a test by the seed of the run and by its own name, so that no two draw the same cases."""
+    return seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}{part}")
+
+
+_ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # by the names of parameters of tests
+
+
+def _about(item):
+    """The entry of a ledger that a test is about, or in which way it asks: "eager", in a mode, in a low precision."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    about = {name: getattr(value, "id", value) for name, value in parameters.items() if name in _ABOUT}
+    about = {_ABOUT[name]: value for name, value in about.items() if isinstance(value, str)}
+    return about or {"way": "eager"}
+
+
+class Measurement:
+    """Hooks of the process that was started by hand: they collect reports, write the record, print the summary."""
+
+    def __init__(self, config, asked, run):
+        self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
+        self.changes, self.filed, self.others_failed = [], [], False
+        profile = config.getoption("hypothesis_profile") or "default"
+        self.environment = record.environment(run, profile, config.option.hypothesis_seed)
+
+    def pytest_report_header(self):
+        return header(self.environment)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report):
+        if hasattr(report, "measured"):
+            self.tests[report.nodeid] = report.measured
+        elif report.failed and not _is_measured(self.config, self.asked, report.nodeid):
+            self.others_failed = True
+        elif report.failed:  # xdist's own report: the worker is gone
+            last = self._last_call(report)
+            told = "".join(f"\n\nIts last call was that of\n\n    {failure.again}" for failure in last)
+            crashed = {"seconds": 0, "tally": {}, "failures": [failure.as_plain() for failure in last]}
+            crashed["message"] = f"{str(report.longrepr)[:2000]}{told}"
+            self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
+
+    def _last_call(self, report):
+        """The Failure of the call that the worker was making, in a list; empty if it was making none."""
+        case = taken(path_of(self.config.option.report, report.node.gateway.id))
+        return [crash(case, self.run.setting)] if case else []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
+            path.unlink()
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
+        seconds = time.monotonic() - self.asked.started
+        self.record = record.assemble(self.run, self.environment, self.tests, complete, seconds)
+        self.record |= {"part": self.asked.part} if self.asked.part else {}
+        self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
+        if self.tests:
+            record.write(self.record, self.config.option.report)
+            self.filed = self._file()
+        if complete and self.asked.baseline:
+            session.exitstatus = self._gate()
+        if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
+            session.exitstatus = HARNESS_ERROR
+
+    def _file(self):
+        """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""
+        if self.config.getoption("no_issues"):
+            return []
+        try:
+            return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
+        except Exception as error:  # the run has failed already, and its record is written
+            return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+
+    def _gate(self):
+        """The exit code by what changed since the baseline."""
+        baseline, now = self.asked.baseline, as_record(self.record, self.config.option.report)
+        found = changes(baseline, now)
+        self.changes = [*as_text(baseline, now, found), *forgiven(baseline, now)]
+        is_worse = self.others_failed or any(change.is_worse for change in found)
+        return pytest.ExitCode.TESTS_FAILED if is_worse else pytest.ExitCode.OK
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.tests:
+            return
+        terminalreporter.section("attention masks", sep="=")
+        for line in (*summary(self.record, self.config.option.report), *self.filed):
+            terminalreporter.write_line(line)
+        if self.changes:
+            terminalreporter.section("since the baseline", sep="=")
+            for line in self.changes:
+                terminalreporter.write_line(line)
+        if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with open(step_summary, "a") as file:
+                file.write(markdown(self.record))
