@@ -186,7 +186,7 @@ _SIZES = (
     Fault("too_few_keys", lambda rows, keys: (rows, keys - 1)),
     Fault("too_many_keys", lambda rows, keys: (rows, keys + 1)),
 )
-_VECTORS = (None, 16, 17, 33)  # lengths: keys that fill no vector of the CPU, one, one and a little, and two
+_VECTORS = (None, 16, 17, 33)  # as many keys as fill no vector of the CPU, one vector, one and a part, or two
 _PRECISIONS = tuple(
     Fault(f"{name}_precision" + f"_{length}_keys" * bool(length), dtype=dtype, inputs=inputs, length=length)
     for length in _VECTORS
@@ -210,7 +210,7 @@ _ONE_KEY = (
 
 
 def _beside(other, faults):
-    """The faults, each beside the right other mask of the same attention."""
+    """The faults, each with a right mask of the other type in the same attention."""
     return tuple(replace(fault, name=f"{fault.name}_beside_{other}", beside=True) for fault in faults)
 
 
