@@ -1,1 +1,1 @@
-"""What attention with masks must compute: a specification in NumPy, and in nothing else."""
+"""The specification of attention with masks, written in NumPy alone."""

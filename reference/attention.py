@@ -1,7 +1,7 @@
-"""Attention as in "Attention Is All You Need", sections 3.2.1 and 3.2.2, with masks.
+"""Masked attention, as in "Attention Is All You Need", sections 3.2.1 and 3.2.2.
 
-Everything works in the dtype of its arrays: float64 by default, float32 to see how a case rounds, complex128
-to differentiate (see derivative.py). Clause numbers refer to README.md.
+Each function computes in the dtype of its arrays: float64 by default, float32 to measure the rounding errors of a
+case, complex128 for derivatives (see derivative.py). Clause numbers refer to README.md.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,15 @@ import numpy as np
 from . import masks
 
 
-def attend(query, key, value, bias, scale):
-    """softmax(scale * query @ key^T + bias) @ value, and the softmax, over keys that are not hidden.
+def attend(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The context softmax(scale * query @ key^T + bias) @ value, and the weights, which are the softmax.
 
-    query (..., L, D), key (..., S, D), value (..., S, Dv), bias broadcastable to (..., L, S) or None.
-    A hidden key is left out rather than multiplied by 0 (clause 5), and a query that sees no key gets
-    zero weights and a zero context (clause 4).
+    query (..., L, D), key (..., S, D), value (..., S, Dv), bias broadcastable to (..., L, S) or None
+    -> context (..., L, Dv), weights (..., L, S).
+    Hidden keys are left out of the sums, not multiplied by 0 (clause 5). A fully masked query gets zero weights and a
+    zero context (clause 4).
     """
     scores = scale * (query @ np.swapaxes(key, -1, -2))
     if bias is None:
@@ -31,22 +34,23 @@ def attend(query, key, value, bias, scale):
     return _context(weights, value, hidden), weights
 
 
-def added(scores, bias):
-    """scores + bias where the bias does not hide, rounded as the bias's dtype rounds numbers of its size (clause 1).
+def added(scores: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """scores + bias, rounded in the dtype of the bias (clause 1); a hidden position keeps its score.
 
-    Beside -1e9 a score in float32 is lost, as it is beside finfo.min. A derivative passes through the rounding.
+    scores (..., L, S), bias broadcastable to that shape. float32 has no digits for a score beside -1e9 or finfo.min.
+    Derivatives pass through the rounding unchanged.
     """
     bias = np.where(masks.hidden(bias), 0, bias)
     sums = scores + bias
-    dtype = np.result_type(bias.real.dtype, np.float32)  # sums in lower precisions are kept in float32
-    absorbs = np.abs(bias.real) >= 2 / np.finfo(dtype).eps  # neighbouring numbers differ by 2 and more
+    dtype = np.result_type(bias.real.dtype, np.float32)  # sums of lower precisions are kept in float32
+    absorbs = np.abs(bias.real) >= 2 / np.finfo(dtype).eps  # neighbouring numbers differ by 2 or more
     if sums.real.dtype == dtype or not absorbs.any():
         return sums
     return np.where(absorbs, sums + (sums.real.astype(dtype) - sums.real), sums)
 
 
 def _context(weights, value, hidden):
-    """weights @ value, where a hidden value is left out even if it is not finite, though 0 * inf is NaN."""
+    """weights @ value without the hidden values: 0 * inf and 0 * NaN would be NaN."""
     finite = np.isfinite(value)
     if finite.all():
         return weights @ value
@@ -55,12 +59,23 @@ def _context(weights, value, hidden):
 
 
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, is_causal=False, scale=None, enable_gqa=False, kernel=attend
-):
-    """F.scaled_dot_product_attention without dropout: (..., H, L, D) x (..., S, D) x (..., S, Dv) -> (..., L, Dv).
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    attn_mask: np.ndarray | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    kernel: Callable[..., tuple[np.ndarray, np.ndarray]] = attend,
+) -> np.ndarray:
+    """F.scaled_dot_product_attention without dropout (doc, SDPA).
 
-    A bool `attn_mask` keeps where True. `is_causal` hides the future and excludes a mask. With `enable_gqa`
-    each key and value head serves a run of neighbouring query heads.
+    query (..., L, D), key (..., S, D), value (..., S, Dv) -> context (..., L, Dv).
+    attn_mask: broadcastable to (..., L, S); bool keeps the key if True, float is added to the score (clause 2).
+    is_causal: hides key j from query i if j > i (clause 6). Raises ValueError beside an attn_mask.
+    scale: 1 / sqrt(D) if None.
+    enable_gqa: in (..., H, L, D), key and value may have fewer heads; each serves a run of neighbouring query heads.
+    kernel: computes one attention; takes and returns the values that `attend` does.
     """
     L, D = query.shape[-2:]
     S = key.shape[-2]
@@ -76,41 +91,46 @@ def scaled_dot_product_attention(
     return context
 
 
-def linear(x, weight, bias=None):
-    """x (..., in) @ weight (out, in)^T + bias (out,)."""
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """x @ weight^T + bias: x (..., in), weight (out, in), bias (out,) or None -> (..., out)."""
     y = x @ weight.T
     return y if bias is None else y + bias
 
 
 @dataclass(frozen=True)
 class MultiHeadAttention:
-    """nn.MultiheadAttention and F.multi_head_attention_forward on batch-first arrays.
-
-    q_weight (E, E), k_weight (E, kdim), v_weight (E, vdim), out_weight (E, E) and their biases (E,) or None;
-    bias_k and bias_v (E,) or None. `kernel` computes one attention, as `attend` does.
-    """
+    """nn.MultiheadAttention and F.multi_head_attention_forward without dropout, on batch-first arrays (doc, MHA)."""
 
     num_heads: int
-    q_weight: np.ndarray
-    k_weight: np.ndarray
-    v_weight: np.ndarray
-    out_weight: np.ndarray
-    q_bias: np.ndarray | None = None
-    k_bias: np.ndarray | None = None
-    v_bias: np.ndarray | None = None
-    out_bias: np.ndarray | None = None
-    bias_k: np.ndarray | None = None
-    bias_v: np.ndarray | None = None
-    add_zero_attn: bool = False
-    kernel: Callable = attend
-    rounded: Callable | None = None  # of the sum of two masks: see masks.merge
+    q_weight: np.ndarray  # (E, E)
+    k_weight: np.ndarray  # (E, kdim)
+    v_weight: np.ndarray  # (E, vdim)
+    out_weight: np.ndarray  # (E, E)
+    q_bias: np.ndarray | None = None  # (E,)
+    k_bias: np.ndarray | None = None  # (E,)
+    v_bias: np.ndarray | None = None  # (E,)
+    out_bias: np.ndarray | None = None  # (E,)
+    bias_k: np.ndarray | None = None  # (E,), the key that add_bias_kv appends
+    bias_v: np.ndarray | None = None  # (E,), the value that add_bias_kv appends
+    add_zero_attn: bool = False  # append a key and a value of zeros
+    kernel: Callable = attend  # computes one attention; takes and returns the values that `attend` does
+    rounded: Callable | None = None  # rounds the sum of both masks: see masks.merge
 
-    def __call__(self, query, key, value, attn_mask=None, key_padding_mask=None, static_k=None, static_v=None):
+    def __call__(
+        self,
+        query: np.ndarray,
+        key: np.ndarray,
+        value: np.ndarray,
+        attn_mask: np.ndarray | None = None,
+        key_padding_mask: np.ndarray | None = None,
+        static_k: np.ndarray | None = None,
+        static_v: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """query (N, L, E), key (N, S, kdim), value (N, S, vdim) -> output (N, L, E), weights (N, H, L, S').
 
-        attn_mask (L, S) or (N * H, L, S), key_padding_mask (N, S): bool, True hides, or float, added to the
-        score (clauses 1, 2). S' counts the keys that bias_k and add_zero_attn append, which no mask hides
-        (clause 7). static_k and static_v (N * H, S, D) replace the projected keys and values.
+        attn_mask (L, S) or (N * H, L, S), key_padding_mask (N, S): bool (True hides) or float (added to the score;
+        clauses 1, 2). S' is S plus the keys that bias_k and add_zero_attn append; no mask hides these (clause 7).
+        static_k and static_v (N * H, S, D): replace the projected keys and values.
         """
         q = self._split(linear(query, self.q_weight, self.q_bias))
         k, v = linear(key, self.k_weight, self.k_bias), linear(value, self.v_weight, self.v_bias)
@@ -144,6 +164,6 @@ class MultiHeadAttention:
 
 
 def _append(sequence, element):
-    """One more element (D,) at the end of every sequence (..., S, D)."""
+    """Append an element (D,) to every sequence: (..., S, D) -> (..., S + 1, D)."""
     more = np.broadcast_to(element, (*sequence.shape[:-2], 1, sequence.shape[-1]))
     return np.concatenate([sequence, more], axis=-2)

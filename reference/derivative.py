@@ -1,15 +1,15 @@
-"""Directional derivatives by the complex step (Squire and Trapp, 1998): f(x + ih d).imag / h, exact to rounding."""
+"""Directional derivatives by the complex step (Squire and Trapp, 1998): Im f(x + ih d) / h, exact up to rounding."""
 
 import numpy as np
 
-_STEP = 1e-20  # its square is lost beside 1 in every dtype, itself it is far from underflow
+_STEP = 1e-20  # its square vanishes beside 1 in every dtype; the step itself stays far above underflow
 
 
-def displaced(x, direction):
-    """`x` moved by an infinitesimal step; a bool array cannot move."""
+def displaced(x: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """x + ih * direction, with an infinitesimal h. A bool array is returned unchanged."""
     return x if x.dtype == bool else x + (1j * _STEP) * direction
 
 
-def derivative(y):
-    """The derivative in that direction of a result computed from displaced arguments; 0 if it depends on none."""
+def derivative(y: np.ndarray) -> np.ndarray:
+    """The directional derivative of a result `y` of displaced arguments; 0 if `y` depends on none of them."""
     return np.imag(y) / _STEP

@@ -1,7 +1,7 @@
-"""Encoder, decoder and the whole Transformer, batch-first: "Attention Is All You Need", section 3.1.
+"""The layers and stacks of the Transformer, batch-first: "Attention Is All You Need", section 3.1.
 
-Each class computes what the nn module of its name must; masks are passed on as the module documents it. What dropout
-drops is random, so that a layer is given it as a function (section 5.4); by default it drops nothing.
+Each class specifies the nn module of the same name, and takes the masks that this module documents. Dropout (section
+5.4) is random, so a layer takes it as a function; the default drops nothing.
 """
 
 import math
@@ -16,13 +16,13 @@ _erf = np.vectorize(math.erf, otypes=[float])
 _ROOT = math.sqrt(2 / math.pi)
 
 
-def relu(x):
-    """max(x, 0); of a complex number, by the sign of its real part."""
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0). The sign of a complex number is the sign of its real part."""
     return np.where(x.real <= 0, 0, x)  # NaN stays NaN
 
 
-def gelu(x):
-    """x * Phi(x) with the exact normal distribution Phi; of a complex number, its first-order expansion."""
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x), with the exact normal distribution Phi. Complex numbers: expanded to first order in Im x."""
     normal = 0.5 * (1 + _erf(x.real / math.sqrt(2))).astype(x.real.dtype)
     value = x.real * normal
     if not np.iscomplexobj(x):
@@ -31,30 +31,31 @@ def gelu(x):
     return value + 1j * slope * x.imag
 
 
-def gelu_tanh(x, root=_ROOT):
-    """The approximation of GELU by a hyperbolic tangent, off by up to 5e-4: torch.nn.GELU(approximate="tanh")."""
+def gelu_tanh(x: np.ndarray, root: float = _ROOT) -> np.ndarray:
+    """torch.nn.GELU(approximate="tanh"), which differs from GELU by up to 5e-4. root: sqrt(2 / pi)."""
     return 0.5 * x * (1 + np.tanh(root * (x + 0.044715 * x * x * x)))
 
 
-def silu(x):
+def silu(x: np.ndarray) -> np.ndarray:
     """x times the logistic function of x."""
     return 0.5 * x * (1 + np.tanh(0.5 * x))
 
 
-def kept(x):
-    """All of x: a dropout that drops nothing."""
+def kept(x: np.ndarray) -> np.ndarray:
+    """x itself: dropout that drops nothing."""
     return x
 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis; a bias may be None."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last axis."""
 
-    weight: np.ndarray
-    bias: np.ndarray | None
+    weight: np.ndarray  # (E,)
+    bias: np.ndarray | None  # (E,)
     eps: float
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(..., E) -> (..., E)"""
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred * centred).mean(axis=-1, keepdims=True)
         y = centred / np.sqrt(variance + self.eps) * self.weight
@@ -63,35 +64,36 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """linear, activation, dropout, linear."""
+    """The feed-forward block of a layer: linear, activation, dropout, linear."""
 
-    weight1: np.ndarray
-    bias1: np.ndarray | None
-    weight2: np.ndarray
-    bias2: np.ndarray | None
-    activation: Callable
+    weight1: np.ndarray  # (F, E), F = dim_feedforward
+    bias1: np.ndarray | None  # (F,)
+    weight2: np.ndarray  # (E, F)
+    bias2: np.ndarray | None  # (E,)
+    activation: Callable  # array -> array
 
-    def __call__(self, x, dropout=kept):
+    def __call__(self, x: np.ndarray, dropout: Callable[[np.ndarray], np.ndarray] = kept) -> np.ndarray:
+        """(..., E) -> (..., E)"""
         features = dropout(self.activation(linear(x, self.weight1, self.bias1)))
         return linear(features, self.weight2, self.bias2)
 
 
 @dataclass(frozen=True)
 class EncoderLayer:
-    """Self-attention and feed-forward, each with a residual; `norm_first` normalises before instead of after.
-
-    dropout: what becomes of what each of them adds, and of the features of the feed-forward, in the order of the
-    computation; that of the attention's weights is in its kernel.
-    """
+    """Self-attention and feed-forward, each with a residual connection."""
 
     self_attn: MultiHeadAttention
     feed_forward: FeedForward
     norm1: LayerNorm
     norm2: LayerNorm
-    norm_first: bool = False
+    norm_first: bool = False  # normalise the input of each block, not the sum after it
+    # array -> array, applied to the features of the feed-forward and to the result of each block, in the order of the
+    # computation. Dropout of the attention weights belongs to the kernel of self_attn.
     dropout: Callable = kept
 
-    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+    def __call__(
+        self, src: np.ndarray, src_mask: np.ndarray | None = None, src_key_padding_mask: np.ndarray | None = None
+    ) -> np.ndarray:
         """src (N, S, E), src_mask (S, S) or (N * H, S, S), src_key_padding_mask (N, S) -> (N, S, E)."""
 
         def attention(x):
@@ -103,27 +105,31 @@ class EncoderLayer:
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """Self-attention, attention to the memory and feed-forward, each with a residual; all else as in EncoderLayer."""
+    """Self-attention, attention to the memory and feed-forward, each with a residual connection."""
 
     self_attn: MultiHeadAttention
-    multihead_attn: MultiHeadAttention
+    multihead_attn: MultiHeadAttention  # attention to the memory
     feed_forward: FeedForward
     norm1: LayerNorm
     norm2: LayerNorm
     norm3: LayerNorm
-    norm_first: bool = False
-    dropout: Callable = kept
+    norm_first: bool = False  # see EncoderLayer
+    dropout: Callable = kept  # see EncoderLayer
 
     def __call__(
         self,
-        tgt,
-        memory,
-        tgt_mask=None,
-        memory_mask=None,
-        tgt_key_padding_mask=None,
-        memory_key_padding_mask=None,
-    ):
-        """tgt (N, T, E), memory (N, S, E), tgt_mask (T, T), memory_mask (T, S), both also per head -> (N, T, E)."""
+        tgt: np.ndarray,
+        memory: np.ndarray,
+        tgt_mask: np.ndarray | None = None,
+        memory_mask: np.ndarray | None = None,
+        tgt_key_padding_mask: np.ndarray | None = None,
+        memory_key_padding_mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """tgt (N, T, E), memory (N, S, E) -> (N, T, E).
+
+        tgt_mask (T, T) or (N * H, T, T), memory_mask (T, S) or (N * H, T, S), tgt_key_padding_mask (N, T),
+        memory_key_padding_mask (N, S).
+        """
 
         def attention(x):
             return self.self_attn(x, x, x, tgt_mask, tgt_key_padding_mask)[0]
@@ -146,12 +152,15 @@ def _residual(layer, x, block, norm):
 
 @dataclass(frozen=True)
 class Encoder:
-    """A stack of encoder layers that all get the same masks, and a final norm or None."""
+    """A stack of encoder layers: each layer gets the same masks."""
 
     layers: tuple[EncoderLayer, ...]
-    norm: LayerNorm | None = None
+    norm: LayerNorm | None = None  # after the last layer
 
-    def __call__(self, src, src_mask=None, src_key_padding_mask=None):
+    def __call__(
+        self, src: np.ndarray, src_mask: np.ndarray | None = None, src_key_padding_mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """src (N, S, E), masks as in EncoderLayer -> (N, S, E)."""
         x = src
         for layer in self.layers:
             x = layer(x, src_mask, src_key_padding_mask)
@@ -160,12 +169,13 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A stack of decoder layers that all get the same memory and masks, and a final norm or None."""
+    """A stack of decoder layers: each layer gets the same memory and the same masks."""
 
     layers: tuple[DecoderLayer, ...]
-    norm: LayerNorm | None = None
+    norm: LayerNorm | None = None  # after the last layer
 
-    def __call__(self, tgt, memory, **masks):
+    def __call__(self, tgt: np.ndarray, memory: np.ndarray, **masks: np.ndarray | None) -> np.ndarray:
+        """tgt (N, T, E), memory (N, S, E), masks as in DecoderLayer -> (N, T, E)."""
         x = tgt
         for layer in self.layers:
             x = layer(x, memory, **masks)
@@ -174,11 +184,18 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Transformer:
-    """The encoder's output is the decoder's memory."""
+    """An encoder and a decoder: the output of the encoder is the memory of the decoder."""
 
     encoder: Encoder
     decoder: Decoder
 
-    def __call__(self, src, tgt, src_mask=None, src_key_padding_mask=None, **masks):
-        """src (N, S, E), tgt (N, T, E), all masks as in Encoder and DecoderLayer -> (N, T, E)."""
+    def __call__(
+        self,
+        src: np.ndarray,
+        tgt: np.ndarray,
+        src_mask: np.ndarray | None = None,
+        src_key_padding_mask: np.ndarray | None = None,
+        **masks: np.ndarray | None,
+    ) -> np.ndarray:
+        """src (N, S, E), tgt (N, T, E), masks as in EncoderLayer and DecoderLayer -> (N, T, E)."""
         return self.decoder(tgt, self.encoder(src, src_mask, src_key_padding_mask), **masks)

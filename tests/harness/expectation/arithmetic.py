@@ -1,7 +1,7 @@
-"""Attention as torch's arithmetic computes it: hidden keys are multiplied by 0, and 0 * NaN is NaN.
+"""Attention in torch's arithmetic: a hidden key is multiplied by a weight of 0, and 0 * NaN is NaN.
 
-Kernels have the signature of reference.attention.attend. The reference leaves hidden keys out; the kernels here
-multiply by a weight of 0 as torch does, which is the same unless something is NaN or infinite.
+The kernels take and return the values that reference.attention.attend does. The reference leaves hidden keys out of
+its sums, so the results differ only for NaN, inf and fully masked queries.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from reference import masks as meaning
 from reference.attention import added
 
 
-def multiplying(query, key, value, bias, scale):
-    """Plain arithmetic: NaN spreads through hidden keys, and a row that sees no key is 0 / 0."""
+def multiplying(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(context, weights) without special cases: hidden NaN spreads, and a fully masked query computes 0 / 0."""
     scores = scale * (query @ np.swapaxes(key, -1, -2))
     if bias is not None:
         scores = np.where(meaning.hidden(bias) & ~np.isnan(scores), -np.inf, added(scores, bias))
@@ -22,8 +24,10 @@ def multiplying(query, key, value, bias, scale):
     return weights @ value, weights
 
 
-def multiplying_safely(query, key, value, bias, scale):
-    """Plain arithmetic, but a row whose scores are all -inf has zero weights."""
+def multiplying_safely(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(context, weights) of `multiplying`, with zeros for rows whose scores are all -inf."""
     context, weights = multiplying(query, key, value, bias, scale)
     if bias is None:
         return context, weights
@@ -34,18 +38,16 @@ def multiplying_safely(query, key, value, bias, scale):
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Scores, softmax and their product with values as IEEE 754 has them: 0 * NaN, 0 * inf and inf - inf are NaN.
+    """A kernel with the NaN of IEEE 754: 0 * NaN, 0 * inf and inf - inf are NaN."""
 
-    fills: whether a hidden key gets the score -inf, in place of having -inf added to what may be NaN. is_safe: whether
-    a row of scores that are all -inf has zero weights. skips: whether that is done by the CPU's fused kernel under
-    is_causal=True, which never looks at keys past the last block that it computes.
-    """
+    fills: bool = False  # a hidden key gets the score -inf; else -inf is added to its score, and NaN stays NaN
+    is_safe: bool = False  # a row of scores that are all -inf has zero weights
+    skips: bool = False  # the CPU's fused kernel under is_causal=True: it reads no key behind its last block
 
-    fills: bool = False
-    is_safe: bool = False
-    skips: bool = False
-
-    def __call__(self, query, key, value, bias, scale):
+    def __call__(
+        self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(context, weights); arguments as in reference.attention.attend."""
         scores = scale * (query @ np.swapaxes(key, -1, -2))
         if bias is not None:
             scores = np.where(meaning.hidden(bias) & self.fills, -np.inf, scores + bias)
@@ -61,21 +63,23 @@ class Arithmetic:
         return np.where(spoiled, np.nan, weights @ np.where(np.isfinite(value), value, 0)), weights
 
 
-def finite(bias):
+def finite(bias: np.ndarray) -> np.ndarray:
+    """The bias with 0 at hidden positions."""
     return np.where(meaning.hidden(bias), 0, bias)
 
 
-def highest(scores):
+def highest(scores: np.ndarray) -> np.ndarray:
+    """(..., L, S) -> (..., L, 1): the largest score of each query; -inf if there are no keys."""
     return np.max(scores.real, axis=-1, keepdims=True, initial=-np.inf)
 
 
-def computed_keys(L, S):
-    """(L,): how many keys the CPU's fused kernel computes for each query under is_causal=True."""
+def computed_keys(L: int, S: int) -> np.ndarray:
+    """int (L,): the number of keys that the CPU's fused kernel computes for each query under is_causal=True."""
     block = 256 if L >= 768 else 64 if L >= 192 else 32
     visible = np.minimum((np.arange(L) // block + 1) * block, S)
     return np.minimum(-(-visible // 512) * 512, S)
 
 
-def last_block(L, S):
-    """(L,): how many keys the last block of these has."""
+def last_block(L: int, S: int) -> np.ndarray:
+    """int (L,): the size of the last block of keys that the CPU's fused kernel computes under is_causal=True."""
     return (computed_keys(L, S) - 1) % 512 + 1

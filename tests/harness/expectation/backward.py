@@ -1,11 +1,14 @@
-"""Where a backward pass makes NaN of a gradient: it multiplies, and 0 * NaN is NaN, whatever the loss leaves out.
+"""NaN in gradients: a backward pass multiplies, and 0 * NaN is NaN even for results that the loss leaves out.
 
-A second formulation of the derivative, in reverse: what is computed of a Traced array remembers how, and `gradients`
-goes back through it by the usual products of matrices. Values are those of reference/derivative.py; here NaN counts.
+A second formulation of the derivative, in reverse mode: a Traced array records the operations that made it, and
+`gradients` runs their backward formulas. Finite gradients agree with reference/derivative.py; only NaN is taken from
+here.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -14,18 +17,23 @@ from reference.derivative import derivative, displaced
 from reference.masks import causal, over_queries
 from reference.transformer import relu
 
-from ..cases.case import ScaledDotProduct
+from ..cases.case import Case, ScaledDotProduct
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
 from .arithmetic import computed_keys
 from .changes import with_kernel, with_layers
+from .specification import Computation
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
 
 
 class Traced(NDArrayOperatorsMixin):
-    """An array that knows what it was computed from. parents: (Traced, function of its gradient that adds to theirs)"""
+    """A NumPy array that records the operations that made it.
+
+    value: the array. parents: pairs of a Traced operand and a function: gradient of this array -> gradient of the
+    operand.
+    """
 
     def __init__(self, value, parents=()):
         self.value, self.parents = np.asarray(value), parents
@@ -34,13 +42,13 @@ class Traced(NDArrayOperatorsMixin):
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
-    real = property(lambda self: self.value)  # of which only comparisons are made
+    real = property(lambda self: self.value)  # read by comparisons only
     T = property(lambda self: np.transpose(self))
 
     def __array_ufunc__(self, ufunc, method, *given, **options):
         values = [plain(x) for x in given]
         value = getattr(ufunc, method)(*values, **options)
-        if ufunc not in _PULLS:  # a comparison, of which there is no derivative
+        if ufunc not in _PULLS:  # a comparison has no derivative
             return value
         pulls = zip(given, _PULLS[ufunc](value, *values), strict=True)
         return Traced(value, [(x, _fitting(pull, x.shape)) for x, pull in pulls if isinstance(x, Traced)])
@@ -53,27 +61,33 @@ class Traced(NDArrayOperatorsMixin):
     def __getitem__(self, where):
         return _moved(lambda array: array[where], (self,), {})
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: int) -> "Traced":
+        """As numpy.ndarray.reshape."""
         return _moved(lambda array: array.reshape(*shape), (self,), {})
 
-    def transpose(self, *axes):
+    def transpose(self, *axes: int) -> "Traced":
+        """As numpy.ndarray.transpose."""
         return _moved(lambda array: array.transpose(*axes), (self,), {})
 
-    def swapaxes(self, *axes):
+    def swapaxes(self, *axes: int) -> "Traced":
+        """As numpy.ndarray.swapaxes."""
         return _moved(lambda array: array.swapaxes(*axes), (self,), {})
 
-    def sum(self, axis, keepdims=False):
+    def sum(self, axis: int, keepdims: bool = False) -> "Traced":
+        """As numpy.ndarray.sum over one axis."""
+
         def pull(gradient):
             return np.broadcast_to(gradient if keepdims else np.expand_dims(gradient, axis), self.shape)
 
         return Traced(self.value.sum(axis=axis, keepdims=keepdims), [(self, pull)])
 
-    def mean(self, axis, keepdims=False):
+    def mean(self, axis: int, keepdims: bool = False) -> "Traced":
+        """As numpy.ndarray.mean over one axis, but 0 if that axis is empty."""
         return self.sum(axis, keepdims) / max(self.shape[axis], 1)
 
 
-def plain(x):
-    """The array without what it remembers; the same of each in a list."""
+def plain(x: Any) -> Any:
+    """The NumPy array of a Traced array; lists and tuples element by element; other values unchanged."""
     if isinstance(x, (list, tuple)):
         return type(x)(map(plain, x))
     return x.value if isinstance(x, Traced) else x
@@ -83,7 +97,8 @@ def _turned(array):
     return np.swapaxes(array, -1, -2)
 
 
-_PULLS = {  # of (result, arguments): for each argument, from the gradient of the result to its own
+# Of (result, *operands): for each operand a function, gradient of the result -> gradient of the operand.
+_PULLS = {
     np.add: lambda z, a, b: (lambda g: g, lambda g: g),
     np.subtract: lambda z, a, b: (lambda g: g, lambda g: -g),
     np.multiply: lambda z, a, b: (lambda g: g * b, lambda g: g * a),
@@ -94,7 +109,7 @@ _PULLS = {  # of (result, arguments): for each argument, from the gradient of th
 
 
 def _fitting(pull, shape):
-    """What was broadcast to the gradient's shape is summed over."""
+    """`pull`, then summed over the axes that broadcasting added to an operand of this shape, or repeated."""
 
     def fitting(gradient):
         gradient = pull(gradient)
@@ -110,7 +125,10 @@ _MOVES |= {np.where}
 
 
 def _moved(function, given, options):
-    """What only moves elements also moves their numbers, which say where each gradient goes."""
+    """The result of a function that only moves elements.
+
+    The function is applied to the numbers of the elements, too: they tell which element each gradient belongs to.
+    """
     arrays = [x for array in given for x in (array if isinstance(array, (list, tuple)) else [array])]
     arrays = [x for x in arrays if isinstance(x, Traced)]
     starts = np.cumsum([0, *(x.size for x in arrays)])
@@ -135,6 +153,8 @@ def _moved(function, given, options):
 
 
 def _from(value, source, arrays, starts):
+    """A Traced value. source: for each element the number of the element that it came from, -1 for a constant."""
+
     def pulling(start, shape):
         def pull(gradient):
             size = int(np.prod(shape))
@@ -146,8 +166,10 @@ def _from(value, source, arrays, starts):
     return Traced(value, [(x, pulling(start, x.shape)) for x, start in zip(arrays, starts, strict=False)])
 
 
-def gradients(results, cotangents, leaves):
-    """{name: array} for the leaves {name: Traced}: of the sum of results times cotangents, both {name: array}."""
+def gradients(
+    results: Mapping[str, Any], cotangents: Mapping[str, np.ndarray], leaves: Mapping[str, Traced]
+) -> dict[str, np.ndarray]:
+    """{name: gradient} of the leaves {name: Traced}, for the loss sum(results * cotangents), both {name: array}."""
     results = {name: result for name, result in results.items() if isinstance(result, Traced)}
     found = {id(result): cotangents[name] for name, result in results.items()}
     for node in reversed(_in_order(results.values())):
@@ -158,7 +180,7 @@ def gradients(results, cotangents, leaves):
 
 
 def _in_order(results):
-    """All that the results come from, each after its parents."""
+    """All arrays that the results depend on, each behind its parents."""
     order, seen, stack = [], set(), [(result, False) for result in results]
     while stack:
         node, is_done = stack.pop()
@@ -173,13 +195,13 @@ def _in_order(results):
 # ---- the parts of a module -----------------------------------------------------------------------------------------
 
 
-def traced(computation, case, served=(), fills=False):
-    """The computation for Traced arrays: attention and activations know their own derivatives.
+def traced(computation: Computation, case: Case, served: Iterable[str] = (), fills: bool = False) -> Computation:
+    """The computation for Traced arrays: attention and activations have backward formulas of their own.
 
-    served: the path of each attention, in order (Observation.served). fills: whether a bool padding mask is filled into
-    a float mask, which gets no gradient there, not even NaN, and not added to it.
+    served: the path of each attention, in order (Observation.served). fills: True if torch fills a bool padding mask
+    into a float mask instead of adding both; the float mask then gets no gradient at padded keys, not even NaN.
     """
-    # a function that takes nested tensors apart calls itself, and the last call computes
+    # scaled_dot_product_attention calls itself on unpacked nested tensors: the last call computes
     paths = iter(served[-1:] if isinstance(case, ScaledDotProduct) else served)
     for block in _EVERY_ATTENTION if not isinstance(case, ScaledDotProduct) else ("sdpa",):
         filled = _padding(case, block) if fills else None
@@ -196,14 +218,17 @@ def traced(computation, case, served=(), fills=False):
 
 
 def _padding(case, block):
-    """bool (N, 1, 1, S): what a bool padding mask of the block hides; None without one."""
+    """bool (N, 1, 1, S): the keys that the bool padding mask of the block hides; None if it has no bool mask."""
     name = "key_padding_mask" if block == "self" else f"{block}_key_padding_mask"
     mask = mask_arrays(case).get(name)
     return None if mask is None or mask.dtype != bool else over_queries(mask)
 
 
 def _activating(activation, multiplies):
-    """An activation of Traced arrays; relu chooses, and so does its derivative, which TorchScript `multiplies` with."""
+    """The activation for Traced arrays. Its backward pass multiplies by the slope.
+
+    The backward pass of relu selects instead, but in TorchScript it `multiplies`, too.
+    """
 
     def activate(x):
         if (activation is relu and not multiplies) or not isinstance(x, Traced):
@@ -215,7 +240,7 @@ def _activating(activation, multiplies):
 
 
 def _attending(kernel, case, paths, filled):
-    """A kernel for Traced arrays. What is 0 in its weights multiplies all the same, going back as there."""
+    """A kernel for Traced arrays: its backward pass multiplies by every weight, also by a weight of 0."""
 
     def attend(query, key, value, bias, scale):
         path = next(paths, None)
@@ -228,15 +253,18 @@ def _attending(kernel, case, paths, filled):
         if path == "sdpa_flash" and _is_causal_alone(case):
             w, of_value, is_computed = _in_blocks(w)
 
-        # a product that is scaled by 0 is not computed
+        # the fused kernel computes no product that is scaled by 0
         is_without_products = path == "sdpa_flash" and scale == 0 and computed_in(case) not in LOW
 
         def through(of_weights):
-            """(what is given, function of a gradient) of the softmax and what comes before it."""
+            """(operand, gradient of a result -> gradient of the operand) for query, key and bias.
+
+            of_weights: gradient of that result -> gradient of the weights.
+            """
 
             def scores(gradient):
                 its = of_weights(gradient)
-                if path == "sdpa_flash":  # it has the sum from the context, where more is NaN
+                if path == "sdpa_flash":  # this kernel computes the sum from the context, which holds more NaN
                     slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
                     return np.where(is_computed, slopes, 0)
                 return w * (its - (w * its).sum(axis=-1, keepdims=True))
@@ -257,14 +285,15 @@ def _attending(kernel, case, paths, filled):
 
 
 def _is_causal_alone(case):
-    """True if an attention is told by is_causal=True alone what it hides: beside padding a mask tells."""
+    """True if the kernel is called with is_causal=True: beside a padding mask it gets a merged mask instead."""
     return getattr(case, "is_causal", False) and getattr(case, "key_padding_mask", None) is None
 
 
 def _in_blocks(weights):
-    """(weights in the gradient of scores, in that of values, which are computed) of the CPU's fused kernel if causal.
+    """The weights as the backward pass of the CPU's fused causal kernel has them.
 
-    It multiplies whole blocks of keys, and makes the weight of a hidden one 0 after all has become NaN.
+    (weights in the gradient of the scores, weights in the gradient of the values, bool: True at computed keys). The
+    kernel multiplies whole blocks of keys. It sets the weight of a hidden key to 0 only after NaN has reached it.
     """
     L, S = weights.shape[-2:]
     is_computed = np.arange(S) < computed_keys(L, S)[:, None]
@@ -273,7 +302,7 @@ def _in_blocks(weights):
 
 
 def _unfilled(scores, filled):
-    """The gradient of a mask: 0 where padding is filled in, keys that are appended apart."""
+    """The gradient of a mask, with 0 at filled padding. Appended keys are never filled."""
     if filled is None:
         return scores
     return np.where(np.pad(filled, [(0, 0)] * 3 + [(0, scores.shape[-1] - filled.shape[-1])]), 0, scores)

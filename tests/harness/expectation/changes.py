@@ -1,17 +1,20 @@
-"""Changes to a computation of the reference: another kernel, other masks, an error, a warning, a lost result."""
+"""Changes to a computation of the reference: another kernel, other masks, an error, a warning, a missing result."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
 from reference.transformer import DecoderLayer, Encoder, EncoderLayer
 
-from .arithmetic import multiplying, multiplying_safely
+from .arithmetic import Arithmetic, multiplying, multiplying_safely
+from .specification import Computation
 
 
-def with_arithmetic(computation, arithmetic, blocks):
-    """The computation with this Arithmetic wherever kernels of these blocks multiply plainly."""
+def with_arithmetic(computation: Computation, arithmetic: Arithmetic, blocks: Collection[str]) -> Computation:
+    """The computation with this Arithmetic in the place of the plain kernels of these blocks."""
 
     def kernel(former):
         if former in (attend, multiplying, multiplying_safely):
@@ -25,16 +28,23 @@ def with_arithmetic(computation, arithmetic, blocks):
 # ---- changes to a computation --------------------------------------------------------------------------------------
 
 
-def with_kernel(computation, kernel, blocks):
-    """The computation with kernel(former kernel) in the attention blocks of these names (see paths.py)."""
+def with_kernel(
+    computation: Computation, kernel: Callable[[Callable], Callable], blocks: Collection[str]
+) -> Computation:
+    """The computation with kernel(former kernel) in the attention blocks of these names (see paths.py).
+
+    scaled_dot_product_attention has one kernel, which is replaced for any names.
+    """
     if computation.function is scaled_dot_product_attention:
         former = computation.arguments.get("kernel", attend)
         return replace(computation, arguments={**computation.arguments, "kernel": kernel(former)})
     return with_attention(computation, lambda attention: replace(attention, kernel=kernel(attention.kernel)), blocks)
 
 
-def with_attention(computation, change, blocks):
-    """The computation of a module with change(attention) in these blocks."""
+def with_attention(
+    computation: Computation, change: Callable[[MultiHeadAttention], MultiHeadAttention], blocks: Collection[str]
+) -> Computation:
+    """The computation of a module with change(attention) in the attention blocks of these names."""
     return replace(computation, function=_with_attention(computation.function, change, blocks))
 
 
@@ -60,8 +70,8 @@ def _with_attention(node, change, blocks, block="self", part=""):
     return replace(node, **changed)
 
 
-def multiplied(computation):
-    """The computation as torch's arithmetic does it, wherever nothing else is said: 0 * NaN is NaN."""
+def multiplied(computation: Computation) -> Computation:
+    """The computation with torch's arithmetic in the place of the reference's kernels: 0 * NaN is NaN."""
 
     def kernel(former):
         if former is attend:
@@ -71,8 +81,10 @@ def multiplied(computation):
     return with_kernel(computation, kernel, ("self", "src", "tgt", "memory"))
 
 
-def with_activation(computation, activation, blocks):
-    """The computation with another activation in the layers of these blocks: "src", "tgt" or a part of them."""
+def with_activation(
+    computation: Computation, activation: Callable[[np.ndarray], np.ndarray], blocks: Collection[str]
+) -> Computation:
+    """The computation with another activation in the layers of these blocks: "src" or "tgt", or "src.early" etc."""
 
     def change(layer, part):
         name = "src" if isinstance(layer, EncoderLayer) else "tgt"
@@ -83,8 +95,11 @@ def with_activation(computation, activation, blocks):
     return replace(computation, function=with_layers(computation.function, change))
 
 
-def with_layers(node, change, part=""):
-    """The stack or layer with change(layer, ".early", ".last" or "") in the place of each layer."""
+def with_layers(node: Any, change: Callable[[Any, str], Any], part: str = "") -> Any:
+    """The stack or layer `node` with change(layer, part) in the place of each layer.
+
+    part: ".last" for the last layer of a stack, ".early" for the others, "" for a layer that is called by itself.
+    """
     if isinstance(node, (EncoderLayer, DecoderLayer)):
         return change(node, part)
     if isinstance(node, tuple):
@@ -94,33 +109,36 @@ def with_layers(node, change, part=""):
     return replace(node, **{name: with_layers(getattr(node, name), change) for name in names})
 
 
-def with_masks(computation, masks):
-    """The call as if it had been given these masks instead."""
+def with_masks(computation: Computation, masks: Mapping[str, np.ndarray | None]) -> Computation:
+    """The computation with these masks, {argument name: array}, in the place of its own."""
     return replace(computation, arguments={**computation.arguments, **masks})
 
 
-def raising(computation, error, message):
-    """The call raises instead."""
+def raising(computation: Computation, error: str, message: str) -> Computation:
+    """The computation of a call that raises; regular expressions of the error's type name and message."""
     return replace(computation, error=(error, message))
 
 
-def warning(computation, pattern):
-    """The call also warns."""
+def warning(computation: Computation, pattern: str) -> Computation:
+    """The computation with one more warning; pattern: a regular expression of its message."""
     return replace(computation, warnings=(*computation.warnings, pattern))
 
 
-def undefined(computation, reason, where=True):
-    """Shapes and dtypes hold, numbers don't, nor gradients. reason: of left_out.py. where: see Computation."""
+def undefined(computation: Computation, reason: str, where: np.ndarray | bool = True) -> Computation:
+    """The computation with undefined values and gradients; shapes and dtypes are still compared.
+
+    reason: one of left_out.py. where: True at undefined elements, broadcastable to each result.
+    """
     return replace(computation, undefined={**computation.undefined, reason: where})
 
 
-def without_weights(computation):
-    """The call returns no weights, though it was asked for them."""
+def without_weights(computation: Computation) -> Computation:
+    """The computation of a call that returns no weights despite need_weights=True."""
     return replace(computation, lost=("weights",))
 
 
-def without_gradient(computation, names):
-    """What these arguments are differentiated for is lost."""
+def without_gradient(computation: Computation, names: Collection[str]) -> Computation:
+    """The computation with zero gradients for these arguments."""
     return replace(
         computation,
         arguments={name: np.real(value) if name in names else value for name, value in computation.arguments.items()},

@@ -1,5 +1,6 @@
-"""Dropout repeated: what torch drops is random, but seen, and the reference drops the same and scales what is kept."""
+"""Dropout repeated: the reference drops the elements that torch was seen to drop, and scales the others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 
@@ -10,35 +11,36 @@ from ..cases.dtypes import PRECISIONS
 from ..contents.results import as_held
 from ..modes.modes import computed_in
 from .changes import with_kernel, with_layers
+from .specification import Computation
 
 _EVERY_ATTENTION = ("self", "src", "tgt", "memory")
-_IMPROBABLE = 1e-18  # of which a run of a million calls never sees one
+_IMPROBABLE = 1e-18  # a run of a million calls never meets an event this rare
 
 
 class UnlikeDropout(Exception):
-    """Nothing that dropout may do. what: of which it is told; expected, got: of this."""
+    """Raised if torch's dropout cannot be explained. what: the name of a quantity; expected, got: its values."""
 
-    def __init__(self, what, expected, got):
+    def __init__(self, what: str, expected: str, got: str):
         super().__init__(what, expected, got)
         self.what, self.expected, self.got = what, expected, got
 
 
-def dropping(computation, case, kept):
-    """The computation of the case, under dropout. It may raise UnlikeDropout.
+def dropping(computation: Computation, case: Case, kept: Sequence[np.ndarray]) -> Computation:
+    """The computation of the case under dropout. Running it raises UnlikeDropout if `kept` is implausible.
 
-    kept: for each dropout, in order, a bool array of what torch has not dropped, in torch's shape. What was 0 before
-    may count as either.
+    kept: for each dropout, in order, a bool array in torch's shape, True at the elements that torch kept. Elements
+    that were 0 before the dropout may have either value.
     """
     return replace(computation, function=_Dropping(computation, case, kept))
 
 
 @dataclass(frozen=True)
 class _Dropping:
-    """The function of the computation, whose arguments it is called with."""
+    """The function of a computation under dropout, called with the arguments of the computation."""
 
-    computation: object
+    computation: Computation  # without dropout
     case: Case
-    kept: tuple
+    kept: tuple  # see `dropping`
 
     def __call__(self, **arguments):
         left = list(self.kept)
@@ -54,8 +56,9 @@ class _Dropping:
                 raise UnlikeDropout("dropout", f"of {x.shape}", f"of {kept.shape}")
             kept = kept.reshape(x.shape)
             _require_plausible(x, kept, self.case.dropout)
-            may_be_kept = kept | (np.abs(x.real) < PRECISIONS[computed_in(self.case)].tiny)  # and 0 by itself
-            return x / (1 - self.case.dropout) * may_be_kept  # as torch has it: going back, NaN times 0 is NaN
+            # Elements this small may be 0 in torch, dropped or not.
+            may_be_kept = kept | (np.abs(x.real) < PRECISIONS[computed_in(self.case)].tiny)
+            return x / (1 - self.case.dropout) * may_be_kept  # a product, as in torch: NaN * 0 stays NaN
 
         result = self._with_dropout(drop, arguments)
         if left and self.case.dropout < 1:
@@ -63,13 +66,13 @@ class _Dropping:
         return result
 
     def _with_dropout(self, drop, arguments):
-        """The result, where weights of attention are dropped, and what layers drop."""
+        """The result with dropout of the attention weights, and in each layer."""
 
         def kernel(former):
             def attend(query, key, value, bias, scale):
                 context, weights = former(query, key, value, bias, scale)
                 weights = drop(weights)
-                return np.where(np.isnan(context), context, weights @ value), weights  # what is NaN stays so
+                return np.where(np.isnan(context), context, weights @ value), weights  # NaN stays NaN
 
             return attend
 
@@ -84,9 +87,12 @@ class _Dropping:
 
 
 def _require_plausible(x, kept, p):
-    """True if about a share of 1 - p is kept, by the inequality of Hoeffding (1963): each is kept by itself."""
+    """Raise UnlikeDropout unless about a share of 1 - p is kept, by the inequality of Hoeffding (1963).
+
+    Elements are dropped independently of each other.
+    """
     size = np.abs(x.real)
-    counts = size > 1e-3 * size.max(initial=0)  # what is less may have become 0 by itself
+    counts = size > 1e-3 * size.max(initial=0)  # smaller elements may have been rounded to 0
     number = counts.sum()
     if not number:
         return

@@ -1,6 +1,6 @@
-"""From a case to what the reference says about it: a computation that can be altered, run, rounded, differentiated."""
+"""From a case to a computation of the reference, which can be changed, run, rounded and differentiated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ from reference.transformer import (
     silu,
 )
 
-from ..cases.case import MultiHead, ScaledDotProduct
+from ..cases.case import Case, MultiHead, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
 from ..modes.modes import computed_in
@@ -30,46 +30,44 @@ from ..modes.modes import computed_in
 
 @dataclass(frozen=True)
 class Computation:
-    """A call of the reference, `function(**arguments)`: an array or (output, weights per head), batch-first.
+    """A call of the reference, `function(**arguments)`, and all else that torch's call is expected to do."""
 
-    error: regular expressions of (type name, message) of what is raised instead.
-    warnings: a regular expression for each warning that a user sees. undefined: {reason: where, broadcastable to each
-    result} of numbers that are anyone's guess, and with them all gradients; undefined_gradient: the reason why these
-    alone are. may_be_nan: any number, or derivative, may have become NaN.
-    ignores_garbage: garbage does not reach the result, so that all rows are well-conditioned.
-    lost: the results that the call does not return. dtype: of the results, in torch; weights_dtype: of the weights, if
-    another.
-    """
-
-    function: Callable
+    function: Callable  # returns an array, or (output, weights per head), batch-first
     arguments: Mapping[str, object]
-    dtype: str
-    error: tuple[str, str] | None = None
-    warnings: tuple[str, ...] = ()
+    dtype: str  # of the results in torch
+    error: tuple[str, str] | None = None  # the call raises: regular expressions of the type name and the message
+    warnings: tuple[str, ...] = ()  # a regular expression for each warning that a user sees
+    # {reason (left_out.py): True at elements with an undefined value, broadcastable to each result}. If any reason is
+    # given, all gradients are undefined, too.
     undefined: Mapping[str, object] = field(default_factory=dict)
-    undefined_gradient: str | None = None
-    may_be_nan: bool = False
-    ignores_garbage: bool = False
-    lost: tuple[str, ...] = ()
-    weights_dtype: str | None = None
+    undefined_gradient: str | None = None  # the reason, if only the gradients are undefined
+    may_be_nan: bool = False  # any element of a result or derivative may be NaN instead
+    ignores_garbage: bool = False  # garbage reaches no result, so all rows are well-conditioned
+    lost: tuple[str, ...] = ()  # names of results that the call does not return
+    weights_dtype: str | None = None  # of the weights in torch, if not `dtype`
 
     @property
-    def device(self):
-        """The type of the device that the result is made on; None where it is that of the inputs."""
+    def device(self) -> str | None:
+        """The type of the device of the results; None if it is the device of the inputs."""
         return self.arguments.get("device")
 
-    def __call__(self):
-        """{"output": array} and, from a multi-head attention, {"weights": array}."""
+    def __call__(self) -> dict[str, np.ndarray]:
+        """{"output": array}, with "weights" from multi-head attention; batch-first, weights per head."""
         with np.errstate(all="ignore"):
             result = self.function(**self.arguments)
         return dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
 
 
-def specification(case, dtype="float64", displace=(), move=None):
-    """The computation that the clauses ask for, in the arithmetic of `dtype`; masks are merged in the case's.
+def specification(
+    case: Case,
+    dtype: str = "float64",
+    displace: Collection[str] = (),
+    move: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Computation:
+    """The computation that the clauses specify, in the arithmetic of `dtype`; masks are merged in the case's dtype.
 
-    displace: names of the arrays that are moved in the case's direction (reference/derivative.py). move: what is made
-    of these instead, from (name, array, direction).
+    displace: names of arrays to differentiate for; each is displaced in the case's direction (reference/derivative.py).
+    move: (name, array, direction) -> the displaced array, if not by `displaced`.
     """
     if not case.attends:
         return _square_mask(case)
@@ -91,22 +89,24 @@ def specification(case, dtype="float64", displace=(), move=None):
         key = arrays.get("key", arrays["query"])
         arrays |= {"key": key, "value": arrays.get("value", key)}
         return Computation(_multi_head(case, weights), arrays | masks, computed_in(case))
-    return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # it ends in a sum or a norm
+    return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # a transformer ends in a sum or a norm
 
 
 def _square_mask(case):
-    """The causal mask in the default dtype on the default device, where no other is given (clause 6)."""
+    """The causal mask, by default in the default dtype and on the default device (clause 6)."""
     device = case.given_device or case.default_device or "cpu"
     return Computation(_causal_bias, {"sz": case.sz, "device": device}, case.given_dtype or case.dtype)
 
 
 def _causal_bias(sz, device):
-    """(sz, sz); zeros on the meta device, whose tensors hold no numbers."""
+    """float64 (sz, sz): 0 and -inf. On the meta device, whose tensors hold no numbers, zeros."""
     return np.zeros((sz, sz)) if device == "meta" else meaning.as_bias(meaning.causal(sz, sz), "float64")
 
 
-def reference_module(case, weights):
-    """The module of a case with these parameters, {name as in the module's state_dict: array}."""
+def reference_module(
+    case: Case, weights: Mapping[str, np.ndarray]
+) -> MultiHeadAttention | EncoderLayer | DecoderLayer | Encoder | Decoder | Transformer:
+    """The reference's module for a case. weights: its parameters, {name in torch's state_dict: array}."""
     return (_multi_head if isinstance(case, MultiHead) else _transformer)(case, weights)
 
 
@@ -115,7 +115,7 @@ def _displaced(name, array, direction):
 
 
 def _cast(array, dtype):
-    """Finite numbers stay finite: finfo.min of one dtype becomes that of the other."""
+    """The array in `dtype`. Finite numbers stay finite: finfo.min of a wider dtype becomes finfo.min of `dtype`."""
     if array.dtype == bool:
         return array
     if dtype in FULL and np.can_cast(array.dtype, dtype):
@@ -127,7 +127,7 @@ def _cast(array, dtype):
 
 
 def _under(prefix, weights):
-    """The parameters of one submodule, by their names in it."""
+    """The parameters of the submodule `prefix`, by their names within it."""
     prefix += "."
     return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
 
@@ -193,7 +193,7 @@ def _decoder_layer(case, weights):
 
 
 _ACTIVATIONS = {activation.__name__: activation for activation in (relu, gelu, gelu_tanh, silu)}
-_ACTIVATIONS["gelu_tanh_function"] = gelu_tanh  # the same, given as a function
+_ACTIVATIONS["gelu_tanh_function"] = gelu_tanh  # the same activation, passed as a function
 
 
 def _feed_forward(case, weights):

@@ -1,66 +1,72 @@
-"""Sizes, dtypes and layouts that all cases share, and how a value is drawn from a table.
+"""Sizes, dtypes and layouts that all cases share, and draws from tables.
 
-Every choice lists its simplest value first, towards which a failing case shrinks: no mask, length 1, float64,
-no autograd, everything contiguous. Drawing costs more than running, so that choices that belong together are one draw.
+Each table begins with its simplest value, the one that a failing case shrinks to: no mask, length 1, float64, no
+autograd, contiguous memory. A draw takes longer than a call, so choices that belong together are one draw.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, product
+from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import AUTOGRAD
+from ..cases.case import AUTOGRAD, MultiHead, Transformer
 from ..cases.masks import LAYOUTS
+from ..execution.release import Release
 
-# A sequence is mostly up to 5 long, sometimes past the boundaries of the kernels' tiles and vectors, rarely 0.
+# Most sequences have 1 to 5 positions; some end near the edge of a kernel's tile or vector; a few are empty.
 EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
-SOURCES = (*LENGTHS, 257)  # the native layers count in blocks, too
-LENGTHS_OF_NATIVE_PATHS = (*SOURCES, 1025)  # and take another softmax beyond 1,024 keys
-NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins as the others do, to shrink in whichever is drawn from
+SOURCES = (*LENGTHS, 257)  # the native layers compute in blocks, too
+LENGTHS_OF_NATIVE_PATHS = (*SOURCES, 1025)  # native paths take another softmax beyond 1,024 keys
+NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins like LENGTHS, to shrink alike
 SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
 KEYS = (*LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
-QUERIES = (*LENGTHS, 193, 769)  # and queries in blocks of 32, then 64, then 256
-LONG = ((520, 520), (769, 769), (520, 1025))  # rarely both, of one head: a causal diagonal crosses blocks there
+QUERIES = (*LENGTHS, 193, 769)  # the fused kernels take queries in blocks of 32, 64 or 256
+LONG = ((520, 520), (769, 769), (520, 1025))  # rare, and with one head: the causal diagonal crosses blocks
 
 WITHOUT_GRADIENT = ("no_grad", "inference_mode", "frozen")
 _SEEDS = st.integers(0, 2**16 - 1)
-evenly = cache(st.sampled_from)  # to make a strategy costs more than to draw from it
+evenly = cache(st.sampled_from)  # cached: making a strategy takes longer than drawing from it
 
 
-def one_of(draw, *values):
-    """One of the values, a repeated one more often; shrinks to the first."""
+def one_of(draw: st.DrawFn, *values: Hashable) -> Any:
+    """One of the values; a repeated value is drawn more often. Shrinks to the first."""
     return draw(evenly(values))
 
 
-def mixed(*strategies):
-    """One of the strategies, a repeated one more often: st.one_of takes each once, and apart what was mixed before."""
+def mixed(*strategies: st.SearchStrategy) -> st.SearchStrategy:
+    """A strategy that draws from one of these; a repeated one is chosen more often. Shrinks to the first.
+
+    st.one_of does not fit: it drops repetitions, and flattens mixtures of mixtures.
+    """
     return evenly(range(len(strategies))).flatmap(strategies.__getitem__)
 
 
 MEMORY_LAYOUTS = (*["contiguous"] * 8, *LAYOUTS)
 
 
-def common(draw, release, autograd=AUTOGRAD):
-    """The fields of every case."""
-    # a GPU's own kernels take no float64
+def common(draw: st.DrawFn, release: Release, autograd: Sequence[str] = AUTOGRAD) -> dict[str, Any]:
+    """The fields that every case has: dtype, seed, autograd, layout, garbage."""
+    # a GPU's fused kernels take no float64
     dtypes = release.dtypes if release.device_type == "cpu" else (*release.dtypes, *release.dtypes[1:] * 2)
     dtype, layout = draw(evenly(tuple(product(dtypes, MEMORY_LAYOUTS))))
     autograd, garbage = draw(evenly(tuple(product(autograd, (False, False, True)))))
     return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
 
 
-def lengths(draw, of_queries=LENGTHS):
-    """Of queries and of keys, equal half the time."""
+def lengths(draw: st.DrawFn, of_queries: Sequence[int] = LENGTHS) -> tuple[int, int]:
+    """(L, S): the lengths of queries and keys, equal half of the time. of_queries: a table of L."""
     queries = draw(evenly(of_queries))
     if one_of(draw, True, False) and queries in LENGTHS:
         return queries, queries
     return queries, draw(evenly(KEYS if queries <= 5 else LENGTHS))
 
 
-def variations(draw, *options):
-    """Up to two of the options, each a dict of fields, as one dict; often none. Shrinks to none."""
+def variations(draw: st.DrawFn, *options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of up to two of the options, each a dict of fields, in one dict. Often empty; shrinks to empty."""
     return dict(draw(_variations(tuple(tuple(option.items()) for option in options))))
 
 
@@ -70,8 +76,11 @@ def _variations(options):
     return evenly((*[()] * len(pairs), *options, *pairs))
 
 
-def heads(draw, even, smallest=1):
-    """num_heads and head_dim, whose product is at least `smallest`: a norm over few features is ill-conditioned."""
+def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, int]:
+    """num_heads and head_dim, with a product of at least `smallest`: a norm over few features is ill-conditioned.
+
+    even: only even numbers of heads, which the fast path requires.
+    """
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
     shapes += [(2, 17), (2, 33), (6, 1), (8, 2), (18, 1)] + ([] if even else [(5, 2), (1, 65)])
     num_heads, head_dim = draw(evenly(tuple(shapes)))
@@ -81,20 +90,27 @@ def heads(draw, even, smallest=1):
 DROPOUTS = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
 
 
-def small_if_long(case):
-    """The case with one sample and two heads, if it attends from so many positions that more would take seconds."""
+def small_if_long(case: MultiHead | Transformer) -> MultiHead | Transformer:
+    """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds."""
     queries = case.T if getattr(case, "has_decoder", False) else getattr(case, "L", case.S)
     return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
 
-def coincidences(case, length, equal_lengths):
-    """Options that make sizes equal which have nothing to do with each other: one may be taken for the other."""
+def coincidences(case: MultiHead | Transformer, length: str, equal_lengths: dict[str, int]) -> list[dict[str, int]]:
+    """Options that make unrelated sizes equal, to show code that takes one for the other.
+
+    length: the name of a length, which N may equal. equal_lengths: the option that makes lengths equal num_heads.
+    """
     samples = getattr(case, length)
     return [{"N": case.num_heads}, equal_lengths, *[{"N": samples}] * (samples <= 9)]
 
 
-def without_contradictions(chosen, release):
-    """One sample is no batch; what is dropped must be seen; static keys exclude appended ones."""
+def without_contradictions(chosen: dict[str, Any], release: Release) -> dict[str, Any]:
+    """The chosen fields without contradictions; `chosen` itself is changed.
+
+    An unbatched call has one sample. Dropout in training requires that the release shows the dropped elements. Static
+    keys exclude add_bias_kv.
+    """
     if not chosen.get("batched", True):
         chosen["N"] = 1
     if chosen.get("training") and not release.shows_dropout:

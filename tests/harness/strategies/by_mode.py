@@ -1,13 +1,14 @@
-"""Calls as each mode can be asked of them."""
+"""Calls that each mode can make."""
 
 from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from ..cases.case import AUTOGRAD, UNRECORDED, drops, masks_of
+from ..cases.case import AUTOGRAD, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from ..cases.masks import Mask
 from ..contents.packing import BESIDE, NESTED
-from ..modes.modes import FUNCTIONAL, SDPA
+from ..execution.release import Release
+from ..modes.modes import FUNCTIONAL, SDPA, Mode
 from ..modes.modes import MODULES as ANY_MODULE
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .modules import LAYERS, any_cases, cases_of, module_cases
@@ -15,7 +16,7 @@ from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
 
 
-def cases_in(release, mode):
+def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
     """Calls that can be made in the mode."""
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
@@ -33,8 +34,8 @@ def cases_in(release, mode):
     return cases.filter(lambda case: suits(case, mode))
 
 
-def adapted(case, mode):
-    """The case as the mode can be asked of it."""
+def adapted(case: Case, mode: Mode) -> Case:
+    """The case in this mode, without settings that the mode does not support."""
     is_allowed = mode.differentiates or case.autograd in WITHOUT_GRADIENT
     autograd = case.autograd if is_allowed else "no_grad"
     case = replace(case, mode=mode.id, autograd=autograd)
@@ -42,20 +43,20 @@ def adapted(case, mode):
         case = replace(case, dropout=0.0)
     if mode.is_forward:
         case = _differentiating(case)
-    is_empty_under_vmap = mode.family == "vmap" and not _has_something(case)  # its weights have the mask's dtype
+    is_empty_under_vmap = mode.family == "vmap" and not _has_something(case)  # empty weights take the mask's dtype
     if not mode.converts_masks or is_empty_under_vmap:
         case = replace(case, **{name: replace(mask, dtype=None) for name, mask in masks_of(case).items()})
-    if mode.id == "scripted" and hasattr(case, "fast_path"):  # it does not see the switch
+    if mode.id == "scripted" and hasattr(case, "fast_path"):  # TorchScript ignores the switch
         case = replace(case, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):
-        case = replace(case, autograd="grad")  # of the nested tensors between layers there are no batches
+        case = replace(case, autograd="grad")  # the nested tensors between layers cannot be batched
     if mode.compiles and getattr(case, "num_layers", 1) > 2:
         case = replace(case, num_layers=2)
     return _lowered(case, "float32") if mode.lowers else case
 
 
-def suits(case, mode):
-    """True if the mode is asked of the case: neither of one that takes too long, nor where nothing is to be seen."""
+def suits(case: Case, mode: Mode) -> bool:
+    """True if the call takes little time in this mode and can show an error: a compiled call needs a mask, say."""
     if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
         return False
     if not (mode.compiles or mode.is_for_small):
@@ -64,34 +65,34 @@ def suits(case, mode):
 
 
 def _modules_in(release, mode):
-    """Calls of modules, of which a mode may ask more of some."""
+    """Calls of modules, with more layers in some modes."""
     modules = module_cases(release)
-    if mode.compiles:  # stacks are more of the same, and take long, as does the way back, which inference has not
+    if mode.compiles:  # stacks repeat their layers, and are slow; so is the backward pass, which inference avoids
         layers = (module_cases(release, LAYERS, (inferring,)) for inferring in (False, True, True, True))
         return mixed(*layers, modules)
-    if mode.id == "fake":  # where native paths tell sizes of their own
+    if mode.id == "fake":  # native operators have shape functions of their own
         return mixed(module_cases(release, LAYERS, (True,)), modules)
     return modules
 
 
 def _ragged_batches(release, mode):
-    """Calls of scaled_dot_product_attention that have samples, seldom with a mask, which the mode cannot have."""
+    """Batched calls of scaled_dot_product_attention; few have a mask, since the mode supports none."""
     cases = scaled_dot_product_cases(release).filter(lambda case: case.batch)
     cases = cases.map(lambda case: replace(case, mode=mode.id, kv_heads=None, dropout=0.0))
     return mixed(*[cases.map(_without_mask)] * 7, cases)
 
 
-# Where the samples end: nowhere, where they like, one at once, all alike.
+# Padding behind each sample: none, of any length, over one sample, or equal for all samples.
 _ENDS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "sample", "trailing", "all")))
 _ENDS_OF_KEYS = (None, *(Mask("bool", pattern) for pattern in ("right", "right", "right", "none", "slice", "all")))
 _PACKED = ("MultiheadAttention", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder")
 
 
 @st.composite
-def _nested_cases(draw, release, mode):
-    """Calls whose samples a mode can pack into a nested tensor, rarely with a mask besides, which none takes."""
+def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | Transformer | ScaledDotProduct:
+    """Calls with samples to pack into a nested tensor; few have another mask, since nested tensors support none."""
     modules = (*_PACKED, *[SDPA] * release.has_scaled_dot_product_attention)
-    if mode.id == "nested_jagged":  # which no module takes
+    if mode.id == "nested_jagged":  # no module takes a jagged nested tensor
         modules = (*[SDPA] * 15, *_PACKED)
     if mode.id == BESIDE:
         modules = _PACKED
@@ -102,7 +103,7 @@ def _nested_cases(draw, release, mode):
             masks, none = {"key_padding_mask": padding}, {"attn_mask": None, "is_causal": False}
         else:
             masks, none = {"src_key_padding_mask": padding}, {"src_mask": None, "src_is_causal": None}
-            if case.activation == "silu":  # which nested tensors do not have before 2.1
+            if case.activation == "silu":  # nested tensors have no silu before 2.1
                 case = replace(case, activation="gelu")
         return replace(case, mode=mode.id, **masks, **none if without else {})
     case = draw(scaled_dot_product_cases(release).filter(lambda case: len(case.batch) < 3))
@@ -114,31 +115,32 @@ def _nested_cases(draw, release, mode):
 
 
 def _causally(case, mode):
-    """The case with a causal mask as the mode aligns it, which can then be a bias."""
+    """The case with a causal mask in the alignment of the mode, so that it can be given as a CausalBias."""
     is_hinted = mode.id == "causal_upper_left" or case.L == case.S
     mask = None if is_hinted else Mask("bool", "lower_right")
     return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="", dropout=0.0)
 
 
 def _without_mask(case):
+    """The call of scaled_dot_product_attention without its mask."""
     return replace(case, attn_mask=None, mask_batch=(), broadcast="")
 
 
 def _differentiating(case):
-    """The case with something to differentiate for: forwards that is done in inference, too."""
+    """The case with an input to differentiate for: forward mode differentiates under no_grad, too."""
     if case.autograd not in WITHOUT_GRADIENT:
         return case
     return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
 
 
 def _perhaps_in_training(drawn):
-    """The case, in training if that is drawn: a native path takes no tangent, and shows nothing but that."""
+    """The case, in training mode if so drawn: native paths take no tangent, so that eval shows nothing else."""
     case, in_training = drawn
     return replace(case, training=True, dropout=0.0) if in_training and hasattr(case, "training") else case
 
 
 def _is_small(case):
-    """True if a jacobian of the whole is quick to make."""
+    """True if the full Jacobian takes little time."""
     sizes = (getattr(case, name, 1) for name in ("L", "S", "T", "E"))
     return max(sizes) <= 16
 
@@ -148,8 +150,8 @@ def _has_something(case):
     return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
 
 
-def low_precision_cases(release, dtype):
-    """Calls of any of them in a low precision, more of the function, which costs least."""
+def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
+    """Calls in a low precision; many of scaled_dot_product_attention, which is the fastest."""
     cases = [any_cases(release)] * 2
     if release.has_scaled_dot_product_attention and not release.adopted:
         cases.append(scaled_dot_product_cases(release))
@@ -157,6 +159,6 @@ def low_precision_cases(release, dtype):
 
 
 def _lowered(case, dtype):
-    """The case in this dtype, without an activation whose derivative jumps: rounding could take it across."""
+    """The case in this dtype, without relu and gelu_tanh in a backward pass: rounding can cross a kink."""
     has_kink = getattr(case, "activation", "") in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
     return replace(case, dtype=dtype, **{"activation": "gelu"} if has_kink else {})

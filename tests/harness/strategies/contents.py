@@ -1,11 +1,13 @@
-"""Calls with special contents: garbage, NaN, dropout, and those of which a law speaks."""
+"""Calls with special contents (garbage, NaN, inf, dropout), and calls for the laws."""
 
 from dataclasses import replace
 
 from hypothesis import strategies as st
 
 from ..cases.case import UNRECORDED, drops
+from ..cases.laws import Law
 from ..contents.arrays import nonfinite_positions
+from ..execution.release import Release
 from ..modes.modes import MODES
 from .basics import WITHOUT_GRADIENT, evenly, mixed
 from .by_mode import cases_in
@@ -14,19 +16,19 @@ from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
 
 
-def cases_under(release, law):
-    """Calls of which the law speaks."""
+def cases_under(release: Release, law: Law) -> st.SearchStrategy:
+    """Calls that the law applies to."""
     if release.adopted:
         return any_cases(release)
     modules = [
         m for m in law.modules if m != "scaled_dot_product_attention" or release.has_scaled_dot_product_attention
     ]
     cases = st.one_of([cases_of(release, module, inference) for module in modules for inference in (False, True)])
-    return cases.map(lambda case: replace(case, dropout=0.0) if drops(case) else case)  # twins may drop differently
+    return cases.map(lambda case: replace(case, dropout=0.0) if drops(case) else case)  # twins drop different elements
 
 
-def garbage_cases(release, dropout=0.0):
-    """Calls with garbage where nobody may look: beside a mask that hides whole keys."""
+def garbage_cases(release: Release, dropout: float = 0.0) -> st.SearchStrategy:
+    """Calls with garbage in all positions that are hidden from every query."""
 
     def with_garbage(case):
         training = {"training": bool(dropout)} if hasattr(case, "training") else {}
@@ -35,8 +37,8 @@ def garbage_cases(release, dropout=0.0):
     return any_cases(release).map(with_garbage)
 
 
-def nonfinite_cases(release):
-    """Calls with NaN or inf where nobody may look, which are only computed: nothing is differentiated."""
+def nonfinite_cases(release: Release) -> st.SearchStrategy:
+    """Calls with NaN or inf in positions that are hidden from every query; forward pass only."""
 
     def without_finite(drawn):
         case, nonfinite = drawn
@@ -54,26 +56,29 @@ _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode
 _DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
 
 
-def shows_dropped_weights(release):
-    """True if what is measured can be asked for the weights of each head under dropout."""
+def shows_dropped_weights(release: Release) -> bool:
+    """True if the measured implementation returns the weights of each head under dropout."""
     return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
 
 
-def dropout_cases(release):
+def dropout_cases(release: Release) -> st.SearchStrategy:
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
     return multi_head_cases(release).map(lambda case: replace(case, training=True, **_DROPPED))
 
 
-def all_dropped_cases(release):
-    """Calls of the function, with a mask or a causal bias, and of nn.MultiheadAttention that drop every weight."""
+def all_dropped_cases(release: Release) -> st.SearchStrategy:
+    """Calls that drop every weight: nn.MultiheadAttention, and SDPA with a mask or a CausalBias."""
     kinds = [multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))]
     if release.has_scaled_dot_product_attention and not release.adopted:
         kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
     return st.one_of(kinds).map(lambda case: replace(case, dropout=1.0))
 
 
-def nan_query_cases(release, module):
-    """Calls of scaled_dot_product_attention, or of nn.MultiheadAttention with queries of their own, one of them NaN."""
+def nan_query_cases(release: Release, module: str) -> st.SearchStrategy:
+    """Calls with one query that is NaN, of scaled_dot_product_attention or of nn.MultiheadAttention.
+
+    nn.MultiheadAttention gets distinct inputs, so that no key or value is NaN.
+    """
     own = {} if module == "scaled_dot_product_attention" else {"attention": "distinct"}
     changes = {"nan_query": True, "garbage": False, **own}
 

@@ -1,8 +1,8 @@
-"""Every kind of mask on every path, at least once in each mode: what is drawn without an aim misses the rare ones.
+"""Every kind of mask on every path, at least once in each mode: random draws miss rare combinations.
 
-A kind is a form and a role, such as "bool key_padding_mask", a hint, "is_causal", or "weights of each head", which show
-what is hidden. A path is one of paths.py, "nested", or "detection": a stack looks whether its mask is causal, or
-whether padding comes last.
+A kind is a form and a role, such as "bool key_padding_mask"; or a hint, "is_causal"; or "weights of each head", which
+show the hidden keys. A path is one of paths.py, "nested", or "detection": a stack tests if its mask is causal, or if
+padding comes last.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from itertools import product
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, masks_of
 from ..cases.masks import Mask
 from ..contents.packing import NESTED
 from ..deviations.facts import mask_names
@@ -24,7 +24,8 @@ from ..deviations.paths import (
     source_of,
     takes_nested_path,
 )
-from ..modes.modes import FUNCTIONAL, MODULES, SDPA
+from ..execution.release import Release
+from ..modes.modes import FUNCTIONAL, MODULES, SDPA, Mode
 from .basics import one_of
 from .by_mode import adapted, suits
 from .masks import attention_mask, padding_mask
@@ -34,7 +35,7 @@ _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
 _WEIGHTS = "weights of each head"
 KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form in ("bool", "float")), _WEIGHTS)
 
-# Where a path is looked for: in what is least that has it, for some modes take long. Stacks come last.
+# The modules that can take a path, the fastest first, since some modes are slow. Stacks come last.
 _PLACES = {
     "native_layer": ("TransformerEncoderLayer",),
     "nested": ("TransformerEncoder",),
@@ -46,8 +47,8 @@ _PLACES = {
 _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
 
-def combinations_of(case, release):
-    """{(path, kind)} that the call meets."""
+def combinations_of(case: Case, release: Release) -> set[tuple[str, str]]:
+    """{(path, kind)} that the call covers."""
     paths = {"sdpa": "sdpa"} if isinstance(case, ScaledDotProduct) else path_of_each_block(case, release)
     packs = takes_nested_path(case, release)
     its = {block: "nested" if packs and source_of(block) == "src" else path for block, path in paths.items()}
@@ -56,7 +57,7 @@ def combinations_of(case, release):
 
 
 def _detected(case, blocks, release):
-    """The kinds of mask that a stack looks at, to go by what it sees."""
+    """The kinds of mask that a stack inspects to choose its path."""
     if not isinstance(case, Transformer):
         return
     for block in blocks:
@@ -67,7 +68,7 @@ def _detected(case, blocks, release):
 
 
 def _kinds(case, block):
-    masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # the function takes no padding
+    masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # SDPA has no padding mask
     kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
     tells = getattr(case, "need_weights", False) and not case.average_attn_weights
     return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
@@ -77,21 +78,21 @@ def _hint_name(case, block):
     return f"{source_of(block)}_{_CAUSAL}" if isinstance(case, Transformer) else _CAUSAL
 
 
-def aims(release, mode):
-    """{path: {kind: places, as (module, whether in inference)}} of all that the mode can meet in this release."""
+def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
+    """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
     if mode.family in (NESTED, "causal_upper_left") or mode.id == "jagged_batch":
-        return {}  # they say in their own way what is hidden, and have few paths
+        return {}  # these modes hide keys in their own way, and have few paths
     found = {}
     for path, kind in product(_PLACES, KINDS):
         if path == "detection" and (mode.builds or mode.id == "compiled_fullgraph"):
-            continue  # what is built is compiled before, and takes four seconds; what has to be whole is refused
+            continue  # a build compiles as "compiled" does, but takes 4 s; full graphs are refused
         asked = [
             (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
         ]
         its = [place for place in asked if _meets(path, kind, place, release, mode)]
-        dear = (*_STACKS, "TransformerDecoderLayer") if mode.serves == "sizes" else _STACKS  # with those, 3 s
+        dear = (*_STACKS, "TransformerDecoderLayer") if mode.serves == "sizes" else _STACKS  # 3 s each
         its = [place for place in its if place[0] not in dear] or its
-        if mode.builds or mode.id == "compiled_fullgraph":  # in the first place alone, which takes least
+        if mode.builds or mode.id == "compiled_fullgraph":  # only the first place, the fastest
             its = its[:1]
         if its:
             found.setdefault(path, {})[kind] = its
@@ -99,14 +100,14 @@ def aims(release, mode):
 
 
 def _meets(path, kind, place, release, mode):
-    """True if the least call of the place does, with a mask of the kind."""
+    """True if the minimal call of the place covers the combination of path and kind."""
     case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
     case = _opened(path, case, release)
     return release.offers(case) and (path, kind) in combinations_of(case, release)
 
 
 def _opened(path, case, release):
-    """The case as the path can serve it: what is compiled as a whole cannot look where padding is, so it must not."""
+    """The case with the option that the path needs: a full graph cannot test the padding, so mask_check is off."""
     if path == "nested" and is_compiled_whole(case, release):
         return replace(case, mask_check=False)
     return case
@@ -117,19 +118,19 @@ def _is_asked(module, mode):
 
 
 def _least(module, inferring, need_weights):
-    """A call of the module that may go one way or the other; the function has but one."""
+    """A minimal call of the module, for inference or for training. SDPA has one form for both."""
     if module == SDPA:
         return ScaledDotProduct(L=2, S=2)
     sizes = {"num_heads": 2, "head_dim": 2, "S": 2, "training": not inferring}
     if module in ("MultiheadAttention", FUNCTIONAL):
         is_functional = module == FUNCTIONAL
         return MultiHead(L=2, attention="self", need_weights=need_weights, functional=is_functional, **sizes)
-    masks = {"tgt_mask": Mask()} if module == "TransformerDecoder" else {}  # at which, compiled, its graph breaks
+    masks = {"tgt_mask": Mask()} if module == "TransformerDecoder" else {}  # the compiled graph breaks at a tgt_mask
     return Transformer(module=module, T=2, **masks, **sizes)
 
 
 def _with(kind, case, mask):
-    """The case with a mask of this kind, made of `mask` and put wherever the case takes one, or with such a hint."""
+    """The case with a mask of this kind, made from `mask`, in each attention that takes one; or with a true hint."""
     if isinstance(case, ScaledDotProduct):
         return _function_with(kind, case, mask)
     if kind == _WEIGHTS:
@@ -163,8 +164,8 @@ def _of_form(mask, form):
 
 
 @st.composite
-def aimed(draw, release, mode, path, kind, places):
-    """Calls in one of the places that meet the kind on the path, and can show it."""
+def aimed(draw: st.DrawFn, release: Release, mode: Mode, path: str, kind: str, places: list[tuple[str, bool]]) -> Case:
+    """Calls at one of the places (see `aims`) that cover the combination of path and kind, and hide something."""
     case = draw(cases_of(release, *one_of(draw, *places)))
     mask = padding_mask(draw, release, 0) if kind.endswith(_PADDING) else attention_mask(draw, release, 0)
     case = _opened(path, adapted(_with(kind, case, mask), mode), release)
@@ -173,7 +174,7 @@ def aimed(draw, release, mode, path, kind, places):
 
 
 def _can_show(case):
-    """True if there is something to choose from, and to hide."""
+    """True if each sequence has two positions or more, and a mask or hint hides something."""
     sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
     hides = getattr(case, _CAUSAL, False) or any(mask.pattern != "none" for mask in masks_of(case).values())
     return min(sizes) > 1 and hides

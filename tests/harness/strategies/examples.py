@@ -1,8 +1,8 @@
-"""How many structures a test draws, as a share of the profile's number: calls differ in what they cost and can show."""
+"""The number of examples of a test, as a share of the profile's number: calls differ in cost and in use."""
 
 from hypothesis import settings
 
 
-def share(factor, least=1):
-    """The settings of a test that draws `factor` times as many structures as the profile says, but so many at least."""
+def share(factor: float, least: int = 1) -> settings:
+    """Settings with `factor` times the max_examples of the profile, but no fewer than `least`."""
     return settings(max_examples=max(least, round(factor * settings.default.max_examples)))

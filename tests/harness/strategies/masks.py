@@ -4,7 +4,10 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 
+from hypothesis import strategies as st
+
 from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES, Mask
+from ..execution.release import Release
 from .basics import MEMORY_LAYOUTS, evenly, one_of
 
 _FORMS = (*[("bool", "inf")] * 12, *(("float", values) for values in ("inf", "bias", "finite", *VALUES)))
@@ -18,9 +21,9 @@ _MASKS = (
         for pattern in ATTENTION_PATTERNS
         for form, values in _FORMS
     )
-    + (Mask("bool", "causal"), Mask("float", "causal")) * 64  # what most people use, and what hints speak of
-    + (Mask("bool", "nearly_causal"), Mask("float", "nearly_causal")) * 12  # and what may be taken for it
-    + (Mask("float", "causal", "bias"), Mask("float", "causal", "bias", per_head=True)) * 16  # biases of positions
+    + (Mask("bool", "causal"), Mask("float", "causal")) * 64  # the most common masks; hints are about these
+    + (Mask("bool", "nearly_causal"), Mask("float", "nearly_causal")) * 12  # torch may take these for causal
+    + (Mask("float", "causal", "bias"), Mask("float", "causal", "bias", per_head=True)) * 16  # position biases
 )
 
 
@@ -29,13 +32,16 @@ _LAYOUTS_AND_DTYPES = evenly(tuple(product(MEMORY_LAYOUTS, _DTYPES_OF_MASKS)))
 
 @cache
 def _optional(is_padding, nones):
-    """A mask or None; the more `nones`, the more often."""
+    """A strategy for a mask or None; a larger `nones` gives None more often."""
     recipes = _PADDINGS if is_padding else _MASKS
     return evenly((*[None] * (nones * len(recipes) // 4), *recipes))
 
 
-def attention_mask(draw, release, nones=2, is_padding=False):
-    """An attention mask of any recipe and layout, or None; a float one seldom of a dtype that is not the inputs'."""
+def attention_mask(draw: st.DrawFn, release: Release, nones: int = 2, is_padding: bool = False) -> Mask | None:
+    """An attention mask of any recipe and layout, or None; few float masks have another dtype than the inputs.
+
+    nones: a larger number gives None more often. is_padding: a key padding mask instead.
+    """
     recipe = draw(_optional(is_padding, nones))
     if recipe is None:
         return None
@@ -44,13 +50,13 @@ def attention_mask(draw, release, nones=2, is_padding=False):
         recipe = replace(recipe, dtype=dtype)
     if layout == "contiguous":
         return recipe
-    if layout == "expanded" and not is_padding:  # over the queries, if all of them see the same
+    if layout == "expanded" and not is_padding:  # only a mask of equal rows can be expanded over queries
         recipe = replace(recipe, pattern=one_of(draw, recipe.pattern, "column", "last_column"))
     return replace(recipe, layout=layout)
 
 
-def padding_mask(draw, release, nones=2):
-    """A key padding mask, or None."""
+def padding_mask(draw: st.DrawFn, release: Release, nones: int = 2) -> Mask | None:
+    """A key padding mask, or None; a larger `nones` gives None more often."""
     return attention_mask(draw, release, nones, is_padding=True)
 
 
@@ -58,6 +64,6 @@ def _is_causal(mask):
     return mask is not None and mask.pattern == "causal" and mask.values == "inf"
 
 
-def hint(draw, mask):
-    """A true hint about the mask, or none: a false one is undefined (clause 6). False claims nothing, of any mask."""
+def hint(draw: st.DrawFn, mask: Mask | None) -> bool | None:
+    """is_causal for a mask: True only if the mask is causal (else it is undefined, clause 6); False or None for any."""
     return one_of(draw, None, True, True, False) if _is_causal(mask) else one_of(draw, None, None, False)

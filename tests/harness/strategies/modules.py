@@ -1,8 +1,11 @@
-"""Calls of any module, each in all its settings."""
+"""Calls of any module or function."""
+
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
 from ..cases.case import SquareSubsequentMask
+from ..execution.release import Release
 from .basics import mixed
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
@@ -20,8 +23,8 @@ MODULES = (
 )
 
 
-def cases_of(release, module, inference=False):
-    """Calls of the module or function of that name."""
+def cases_of(release: Release, module: str, inference: bool = False) -> st.SearchStrategy:
+    """Calls of the module or function of this name. inference: in the settings that open the fast path."""
     if module == SquareSubsequentMask.module:
         return square_mask_cases(release)
     if module == "scaled_dot_product_attention":
@@ -37,13 +40,15 @@ WITH_PARAMETERS = [module for module in MODULES if module != "multi_head_attenti
 LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer")
 
 
-def module_cases(release, modules=WITH_PARAMETERS, inferring=(False, True)):
-    """Calls of any module, or of these, in either way or in this one."""
+def module_cases(
+    release: Release, modules: Sequence[str] = WITH_PARAMETERS, inferring: Sequence[bool] = (False, True)
+) -> st.SearchStrategy:
+    """Calls of these modules. inferring: the values of `inference` to draw from (see `cases_of`)."""
     return st.one_of([cases_of(release, module, inference) for module in modules for inference in inferring])
 
 
-def any_cases(release):
-    """Calls of any of them."""
+def any_cases(release: Release) -> st.SearchStrategy:
+    """Calls of any module, and of both functions. For an adopted implementation, of nn.MultiheadAttention alone."""
     if release.adopted:
         return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
     kinds = [*[module_cases(release)] * 6, cases_of(release, "multi_head_attention_forward")]

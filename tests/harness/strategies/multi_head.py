@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, MultiHead
+from ..execution.release import Release
 from .basics import (
     DROPOUTS,
     LENGTHS,
@@ -24,8 +25,12 @@ from .masks import attention_mask, hint, padding_mask
 
 
 @st.composite
-def multi_head_cases(draw, release, inference=False, functional=False):
-    """Calls of nn.MultiheadAttention, or of F.multi_head_attention_forward; `inference` as one infers."""
+def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False, functional: bool = False) -> MultiHead:
+    """Calls of nn.MultiheadAttention, or, if `functional`, of F.multi_head_attention_forward.
+
+    inference: in the settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
+    autograd setting that may leave the fast path open.
+    """
     attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
     own = LENGTHS_OF_NATIVE_PATHS if inference and attention == "self" else LENGTHS
     L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *own),) * 2

@@ -1,8 +1,10 @@
-"""How Hypothesis draws here: each case for itself, and each value of a table as often as any other.
+"""A Hypothesis backend that draws each case independently, and each value of a table equally often.
 
-By itself it tries many variants of what it has drawn, with parts copied from one place to another. That pays where a
-coincidence is hard to come by. Here the strategies make those that matter, and a copy costs as much as another case.
+Hypothesis by itself also tries variants of a drawn case, with parts copied from one place to another. This pays if
+coincidences are rare. Here the strategies draw the coincidences that matter, and a variant costs as much as a new case.
 """
+
+from typing import Any
 
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 
@@ -10,9 +12,10 @@ INDEPENDENT = "independent"  # settings(backend=INDEPENDENT)
 
 
 class Independent(HypothesisProvider):
-    """Uniform integers; by itself Hypothesis draws small ones and bounds more often. It shrinks as it always does."""
+    """Draws uniform integers; Hypothesis by itself prefers small integers and bounds. Shrinking is unchanged."""
 
-    def draw_integer(self, min_value=None, max_value=None, **how):
+    def draw_integer(self, min_value: int | None = None, max_value: int | None = None, **how: Any) -> int:
+        """A uniform integer; without both bounds, Hypothesis's own choice."""
         if min_value is None or max_value is None:
             return super().draw_integer(min_value, max_value, **how)
         return self._random.randint(min_value, max_value)

@@ -1,21 +1,22 @@
-"""Calls in turn: what a mode makes for the first serves the others, which hide otherwise, or are of other sizes."""
+"""Sequences of calls that share an artifact, such as a compiled graph, with other masks or other sizes."""
 
 from dataclasses import replace
 from itertools import product
 
 from hypothesis import strategies as st
 
-from ..cases.case import is_padding, masks_of
+from ..cases.case import Case, is_padding, masks_of
 from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES
+from ..modes.modes import Mode
 from .basics import evenly, one_of
 from .by_mode import suits
 
 
 @st.composite
-def call_sequences(draw, cases, mode):
-    """Calls, the first one of these, of which what the mode makes for the first serves the others, too."""
+def call_sequences(draw: st.DrawFn, cases: st.SearchStrategy, mode: Mode) -> tuple[Case, ...]:
+    """A call from `cases`, and up to five more that reuse the artifact made for the first."""
     case = draw(cases)
-    number = 5 if mode.serves and _may_be_followed(case, mode) else 0  # all of them take a tenth of what the first does
+    number = 5 if mode.serves and _may_be_followed(case, mode) else 0  # a tenth of the time of the first call
     others = [_following(draw, case, mode) for _ in range(number)]
     return tuple(dict.fromkeys((case, *(other for other in others if suits(other, mode)))))
 
@@ -29,13 +30,13 @@ _CONTENTS = {
 
 
 def _may_be_followed(case, mode):
-    """True if no layout depends on what it holds, nor, where sizes vary, on that of what surrounds it."""
+    """True if no layout depends on the contents of a tensor, nor on its sizes if these vary."""
     fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
     return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
 
 
 def _following(draw, case, mode):
-    """The case with masks that hide otherwise, unless a hint speaks of them, and in other sizes."""
+    """The case with other masks, except for masks with a hint, and with other sizes if the mode can vary them."""
     changes = {}
     for name, mask in masks_of(case).items():
         if not getattr(case, "is_causal" if name == "attn_mask" else name.replace("_mask", "_is_causal"), None):

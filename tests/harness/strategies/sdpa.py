@@ -7,13 +7,17 @@ from itertools import product
 from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, ScaledDotProduct
+from ..execution.release import Release
 from .basics import LONG, QUERIES, common, evenly, lengths, one_of
 from .masks import attention_mask
 
 
 @st.composite
-def scaled_dot_product_cases(draw, release, inference=False):
-    """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape."""
+def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool = False) -> ScaledDotProduct:
+    """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape.
+
+    inference: only the autograd settings UNRECORDED.
+    """
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
     is_long = batch == (1, 1) and one_of(draw, False, True)
     L, S = draw(evenly(LONG)) if is_long else lengths(draw, QUERIES)
@@ -42,9 +46,9 @@ def scaled_dot_product_cases(draw, release, inference=False):
     return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
 
 
-_WIDE = ((17, 17), (33, 3), (65, 65))  # past the width of a vector
+_WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
-_ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # what a GPU's own kernels take
+_ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # sizes of a GPU's fused kernels
 
 
 _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
@@ -52,7 +56,7 @@ _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
 
 @cache
 def _batches(has_enable_gqa):
-    """(batch dimensions, kv_heads or None)"""
+    """A strategy for (batch dimensions, kv_heads or None)."""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
     plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17), *_WITHOUT_HEADS)]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
@@ -60,7 +64,7 @@ def _batches(has_enable_gqa):
 
 
 def _broadcastable(batch):
-    """All batch dimensions of a mask that broadcast to `batch`; most often none, as most people have it."""
+    """The batch dimensions of a mask that broadcast to `batch`. None at all is repeated, as the most common."""
     tails = [batch[len(batch) - kept :] for kept in range(len(batch) + 1)]
     shapes = dict.fromkeys(shape for tail in tails for shape in product(*((1, size) for size in tail)))
     return (*[()] * 3, *shapes, *[batch] * 2)

@@ -6,6 +6,7 @@ from itertools import product
 from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, Transformer
+from ..execution.release import Release
 from .basics import (
     DROPOUTS,
     LENGTHS,
@@ -30,8 +31,12 @@ _ACTIVATIONS = (*["relu"] * 5, *_SMOOTH, "gelu_tanh")
 
 
 @st.composite
-def transformer_cases(draw, release, module, inference=False):
-    """Calls of one of nn.Transformer, its stacks and its layers; `inference` as one infers."""
+def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference: bool = False) -> Transformer:
+    """Calls of nn.Transformer, or of one of its stacks or layers.
+
+    inference: in the settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
+    autograd setting that may leave the fast path open.
+    """
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
     shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
     masks = {}
@@ -46,8 +51,8 @@ def transformer_cases(draw, release, module, inference=False):
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
     layers = (*(1, 2, 3) * 4, 5)
-    if module == "Transformer":  # its stacks are asked for more by themselves
-        # what the decoder's second layer sees has a gradient, frozen or not
+    if module == "Transformer":  # more layers are drawn for the stacks by themselves
+        # the input of the decoder's second layer requires a gradient, even if its parameters are frozen
         layers = (1,) if shared["autograd"] == "one_parameter" else (1, 2)
     case = Transformer(
         **shared,
@@ -79,7 +84,7 @@ def transformer_cases(draw, release, module, inference=False):
 
 
 def _target_and_source(draw, module, masks, inference):
-    """T and S; mostly long where a mask may be taken for causal, as a search for that may stop early."""
+    """(T, S); mostly long beside a nearly causal mask, since a test for causality may stop early."""
     nearly = any(mask and mask.pattern == "nearly_causal" and not mask.per_head for mask in masks.values())
     if module.startswith("TransformerDecoder"):
         return lengths(draw, NEARLY_CAUSAL if nearly else LENGTHS)
@@ -89,7 +94,7 @@ def _target_and_source(draw, module, masks, inference):
 
 
 def _hints(draw, release, module, masks):
-    """The hints that this module has in this release."""
+    """{argument: hint} for the hints that this module has in this release."""
     names = {
         "TransformerEncoderLayer": ("src",) if release.has_causal_hints else (),
         "TransformerEncoder": ("src",) if release.has_causal_hints else (),

@@ -1,38 +1,43 @@
-"""Judges a call with a wrong mask: clause 9, or the entry that applies."""
+"""Judges a call with a wrong mask by clause 9, or by the entry that predicts its outcome."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from ..execution.implementation import DECLINED
-from ..execution.setting import CPU
+from ..execution.release import Release
+from ..execution.setting import CPU, Setting
 from ..judgement.report import Failure, Nonconformance, quotations
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from ..judgement.wording import differences
 from .ledger import ENTRIES, WrongMaskDeviation
 from .results import NOTHING_COMPARED, Comparison, compare
 from .sequences import ROWS
-from .table import ACCEPTS, RAISES, UNHELPFUL, not_applicable, observe, source
+from .table import ACCEPTS, RAISES, UNHELPFUL, Outcome, WrongCall, not_applicable, observe, source
+
+if TYPE_CHECKING:
+    from ..measurement.session import Session
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """status: one of verdict.py. entry: what was expected instead of a helpful exception, if anything.
+    """The judgement on one call."""
 
-    comparison: of the result with what was expected, where the call is accepted.
-    """
-
-    status: str
-    entry: WrongMaskDeviation | None = None
-    comparison: Comparison = NOTHING_COMPARED
+    status: str  # one of verdict.py
+    entry: WrongMaskDeviation | None = None  # the expected deviation, if any
+    comparison: Comparison = NOTHING_COMPARED  # of the result of an accepted call
 
 
-def predicted_entry(call, release, entries):
-    """The entry that applies to the call, or None."""
+def predicted_entry(
+    call: WrongCall, release: Release, entries: Iterable[WrongMaskDeviation]
+) -> WrongMaskDeviation | None:
+    """The first entry that predicts the outcome of the call; None if none does."""
     return next((entry for entry in entries if entry.predicts(call, release)), None)
 
 
-def judge_row(call, outcome, release, entries):
-    """Compare what happened with clause 9, or with the entry that applies."""
+def judge_row(call: WrongCall, outcome: Outcome, release: Release, entries: Sequence[WrongMaskDeviation]) -> Judgement:
+    """Compare the outcome with the entry that predicts it, and with clause 9."""
     if release.adopted and outcome.error.startswith(DECLINED):
         return Judgement(NOT_APPLICABLE)
     entry = predicted_entry(call, release, entries)
@@ -45,26 +50,26 @@ def judge_row(call, outcome, release, entries):
         conforms = not right.mismatches
     if entry is None or release.adopted or not release.is_measured:
         return Judgement(CONFORMS if conforms else FAILS, None, right)
-    # fixed as a whole, or is this one row that the entry is wrong about?
+    # If no other row shows the entry either, it is fixed; else it is wrong about this row.
     is_fixed = conforms and not is_shown(entry, release)
     return Judgement(CONFORMS, None, right) if is_fixed else Judgement(FAILS, entry, compared or NOTHING_COMPARED)
 
 
 @cache
-def is_shown(entry, release):
-    """True if any row shows the deviation."""
+def is_shown(entry: WrongMaskDeviation, release: Release) -> bool:
+    """True if any row shows the deviation in the release, which must be the installed one."""
     return any(entry.shows(call, observe(call, release.setting)) for call in rows_of(entry, release))
 
 
-def rows_of(entry, release):
-    """The calls that would show the deviation, had the release got it: those that no other entry predicts."""
+def rows_of(entry: WrongMaskDeviation, release: Release) -> list[WrongCall]:
+    """The rows that show the deviation if the release has it: the entry applies, and no other entry predicts them."""
     others = [other for other in ENTRIES if other is not entry]
     possible = (call for call in ROWS if not not_applicable(call, release) and entry.applies(call, release))
     return [call for call in possible if predicted_entry(call, release, others) is None]
 
 
-def check_row(call, run):
-    """Fail unless what happens in this session (session.Session) is right, or predicted."""
+def check_row(call: WrongCall, run: "Session") -> None:
+    """Make the call and raise Nonconformance unless the outcome conforms to clause 9 or is predicted."""
     __tracebackhide__ = True
     outcome = observe(call, run.setting)
     judgement = judge_row(call, outcome, run.release, run.wrong_masks)
@@ -74,8 +79,8 @@ def check_row(call, run):
         raise Nonconformance(report(failure), failure)
 
 
-def check_rows(calls, run):
-    """Check each of the calls, and fail with the reports on all that fail."""
+def check_rows(calls: Iterable[WrongCall], run: "Session") -> None:
+    """Check each call; raise one Nonconformance with the reports on all calls that fail."""
     __tracebackhide__ = True
     failed = []
     for call in calls:
@@ -87,8 +92,8 @@ def check_rows(calls, run):
         raise Nonconformance("\n".join(map(str, failed)), *(failure for its in failed for failure in its.failures))
 
 
-def failure_of(call, outcome, judgement, setting=CPU):
-    """The Failure of a row that was judged so."""
+def failure_of(call: WrongCall, outcome: Outcome, judgement: Judgement, setting: Setting = CPU) -> Failure:
+    """The failure of a row, from its judgement."""
     entry, module = judgement.entry, setting.subject or call.module
     who = ", ".join([module, *[{"training": "train", "inference": "eval"}[call.mode]] * bool(call.mode)])
     expects = "an error that names it" if RAISES in call.conforming else "an error"
@@ -124,8 +129,8 @@ def _what_became(outcome):
     return f"raises an error that does not name it: {message}" if outcome.kind == UNHELPFUL else f"raises {message}"
 
 
-def report(failure):
-    """The text on a failure that is told by a row."""
+def report(failure: Failure) -> str:
+    """The text on the failure of a row."""
     call = next(call for call in ROWS if call.id == failure.row)
     lines = [failure.title, "", *(f"    and {difference.says}" for difference in failure.mismatches[1:])]
     lines += [*quotations(failure), "", f"Call (the right shape of {call.argument} is {call.right_shape}):", ""]

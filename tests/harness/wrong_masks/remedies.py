@@ -1,78 +1,77 @@
-"""What to do about each entry of the ledger of wrong masks: a change of the call, or a check to make before it.
+"""Remedies for the entries of the ledger of wrong masks: a change of the call, or a check before the call.
 
-The changed call is right, so that it must be accepted, or it is still wrong, and must raise an error that names the
-mask.
+The changed call is either right, and must be accepted, or still wrong, and must raise an error that names the mask.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
 
 from ..cases.case import is_padding
 from ..releases import contains
 from .sequences import WrongSequence
-from .table import ACCEPTS, RAISES, Fault
+from .table import ACCEPTS, RAISES, Fault, WrongCall
 
 
 @dataclass(frozen=True)
 class WrongMaskRemedy:
-    """text: an imperative sentence. releases: in which it helps, as a version specifier. cost: in words, or empty.
+    """A remedy of an entry: a change of the call, or a check before it."""
 
-    change: WrongCall -> WrongCall, or None for a call that it says nothing about. becomes: ACCEPTS or RAISES, the
-    outcome of the changed call. check: WrongCall -> a Python expression that is True of a right mask and False of the
-    wrong one; in place of a change. tested: whether a release that is installed can be asked.
-    """
+    text: str  # an imperative sentence
+    change: Callable[[WrongCall], WrongCall | None] | None = None  # returns None if the remedy does not fit the call
+    # Returns a Python expression that is True for the right mask and False for the wrong one.
+    check: Callable[[WrongCall], str] | None = None
+    releases: str = ">=1.13"  # a version specifier of the releases in which the remedy helps
+    becomes: str = ACCEPTS  # the outcome of the changed call: ACCEPTS or RAISES
+    only_in_words: str = ""  # the condition under which it helps, if any
+    cost: str = ""  # in words, if any
+    tested: bool = True  # False if no installed release can make the changed call
+    upgrade: bool = False  # True if the remedy is another release; see deviations.remedies.Remedy
 
-    text: str
-    change: Callable | None = None
-    check: Callable | None = None
-    releases: str = ">=1.13"
-    becomes: str = ACCEPTS
-    only_in_words: str = ""
-    cost: str = ""
-    tested: bool = True
-    upgrade: bool = False
-
-    def holds_in(self, version):
-        """True if it helps in this release (a packaging.version.Version)."""
+    def holds_in(self, version: Version) -> bool:
+        """True if the remedy helps in this release."""
         return contains(self.releases, version)
 
-    def applied(self, call):
-        """The changed call, or None where the remedy says nothing about it."""
+    def applied(self, call: WrongCall) -> WrongCall | None:
+        """The changed call; None if the remedy does not fit the call."""
         return self.change(call)
 
 
-RIGHT = Fault("right")  # which is none
+RIGHT = Fault("right")  # no fault
 
 
-def right(call):
-    """The call with a right mask."""
+def right(call: WrongCall) -> WrongCall:
+    """The call with a right bool mask, and no other fault."""
     return replace(call, fault=replace(RIGHT, dtype="bool", inputs=call.fault.inputs))
 
 
-def without_fault(call):
-    """The call with sequences and masks of the right shapes, whatever was wrong with it."""
+def without_fault(call: WrongCall) -> WrongCall:
+    """The call without its fault: all sequences and masks are right."""
     if isinstance(call, WrongSequence):
         return replace(call, fault=replace(call.fault, name="right", more=(0, 0, 0), view=False))
     fault = call.fault
     return replace(call, fault=replace(RIGHT, inputs=fault.inputs, samples=fault.samples, beside=fault.beside))
 
 
-def with_fault(**values):
-    """The call with something else that is wrong, or no more."""
+def with_fault(**values: Any) -> Callable[[WrongCall], WrongCall]:
+    """A change of a call: these fields of its fault get these values."""
     return lambda call: replace(call, fault=replace(call.fault, **values))
 
 
-def in_training(call):
-    """The call in training mode; a hint keeps it there from looking at the mask."""
+def in_training(call: WrongCall) -> WrongCall | None:
+    """The call in training mode. None beside a hint: torch does not check the mask then."""
     return None if call.fault.hint else replace(call, mode="training")
 
 
 def _sequence(call, size):
-    """The input that has this length, in words of the call."""
+    """The name of an input of this length."""
     return next(name for name in call.callee.inputs if call.length(name) == size)
 
 
 def _size(call, size):
+    """An expression for this length, as a size of an input."""
     name = _sequence(call, size)
     is_sequence_first = call.callee.variant == "sequence_first" or (
         not call.callee.made and call.module == "multi_head_attention_forward"
@@ -82,22 +81,22 @@ def _size(call, size):
     return f"{name}.shape[{0 if is_sequence_first or not call.callee.is_batched else 1}]"
 
 
-def has_right_shape(call):
-    """The check of a mask's shape, against those of the inputs."""
+def has_right_shape(call: WrongCall) -> str:
+    """An expression that compares the mask's shape with the shapes of the inputs."""
     if is_padding(call.argument):
         return f"mask.shape == ({call.callee.inputs[0]}.shape[0], {_size(call, call.right_shape[-1])})"
     sizes = ", ".join(_size(call, size) for size in call.right_shape)
     return f"mask.shape == ({sizes})"
 
 
-def broadcasts(call):
-    """The check of a mask that scaled_dot_product_attention takes."""
+def broadcasts(call: WrongCall) -> str:
+    """An expression that is True if the mask broadcasts to the scores of scaled_dot_product_attention."""
     del call
     return "mask.ndim <= query.ndim and mask.expand(*query.shape[:-1], key.shape[-2]) is not None"
 
 
-def is_there(call):
-    """The check of where a mask is."""
+def is_there(call: WrongCall) -> str:
+    """An expression that compares the mask's device with the device of the inputs."""
     return f"mask.device == {call.callee.inputs[0]}.device"
 
 

@@ -1,42 +1,45 @@
-"""The result of a call with a wrong mask, where it is accepted: computed by the reference, and compared in numbers.
+"""The predicted result of an accepted call with a wrong mask, and its comparison with torch's result.
 
-An entry of ledger.py says how the computation of the right call differs from that of the release: which
-mask takes the place of the one that was given, which kernel computes, which elements are uninitialised.
+The reference computes the prediction. An entry of ledger.py changes this computation: another mask takes the place of
+the wrong one, another kernel computes, or elements are uninitialised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
 from reference.attention import scaled_dot_product_attention
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer, is_padding
+from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding
 from ..contents.results import as_held, present
 from ..expectation.specification import Computation, reference_module
 from ..judgement import comparison
 from ..judgement.comparison import DEVICE, DTYPE, RESULTS, SHAPE, Mismatch
-from .table import HEADS, PARAMETERS, E, WrongCall
+from .table import HEADS, PARAMETERS, E, Outcome, WrongCall
 
 _SDPA = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """mismatches: of the result with what was predicted. left_out: the number of elements that were not compared."""
+    """The comparison of a result with its prediction."""
 
     mismatches: tuple[Mismatch, ...] = ()
-    left_out: int = 0
+    left_out: int = 0  # the number of elements that are not compared
 
 
 NOTHING_COMPARED = Comparison()
 
 
-def compare(call, outcome, change=None):
-    """The Comparison of an accepted call's result with the specification, or with that which `change` makes of it.
+def compare(
+    call: WrongCall, outcome: Outcome, change: Callable[[Computation, WrongCall], Computation] | None = None
+) -> Comparison:
+    """Compare the result of an accepted call with the specified computation, after `change` if it is given.
 
-    change: as in wrong_masks_ledger.WrongMaskDeviation.
+    change: as in ledger.WrongMaskDeviation.
     """
     results = _results(outcome.names["result"])
     if not _has_known_parameters(call, outcome.names):
@@ -52,7 +55,7 @@ def compare(call, outcome, change=None):
 
 
 def _has_known_parameters(call, names):
-    """True unless it is a module of somebody else's whose parameters have other names than torch's."""
+    """False if the module is not torch's and its parameters have other names than those of torch."""
     if not call.callee.made:
         return True
     last = {name.rpartition(".")[2] for name in names["module"].state_dict()}
@@ -60,7 +63,7 @@ def _has_known_parameters(call, names):
 
 
 def _compared(name, predicted, got):
-    """([Mismatch], number of elements left out) of one result."""
+    """([Mismatch], number of elements left out) for one result."""
     expected = predicted.exact[name]
     told = {SHAPE: expected.shape, DEVICE: predicted.unwritten.devices[name], DTYPE: predicted.call.fault.inputs}
     dtype = str(got.dtype).removeprefix("torch.")
@@ -90,19 +93,19 @@ def _results(result):
 
 @dataclass(frozen=True)
 class Unwritten:
-    """where: the uninitialised elements of each result, broadcastable to it. devices: {result: type of its device}."""
+    """The uninitialised elements of the results."""
 
-    where: object
-    devices: dict[str, str]
+    where: object  # bool, True at uninitialised elements, broadcastable to each result
+    devices: dict[str, str]  # {result: type of its device}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The result of a call, by the reference and change(computation, call). names: as in table.Outcome."""
+    """The predicted result of a call."""
 
     call: WrongCall
-    names: dict
-    change: Callable | None = None
+    names: dict  # see table.Outcome
+    change: Callable[[Computation, WrongCall], Computation] | None = None  # see ledger.WrongMaskDeviation
 
     def _computation(self, dtype):
         computation = specification(self.call, self.names, dtype)
@@ -112,29 +115,34 @@ class Prediction:
         return present(case_of(self.call), computation())
 
     @cached_property
-    def computation(self):
+    def computation(self) -> Computation:
+        """The predicted computation, in float64."""
         return self._computation("float64")
 
     @cached_property
-    def exact(self):
-        """{name: array}"""
+    def exact(self) -> dict[str, np.ndarray]:
+        """{name: float64 array} of the results, in torch's shapes."""
         return self._results(self.computation)
 
     @property
-    def unwritten(self):
+    def unwritten(self) -> Unwritten:
+        """The uninitialised elements and the devices of the results."""
         device = self.names[self.call.callee.inputs[0]].device.type
         return self.computation.undefined or Unwritten(False, {"output": device, "weights": device})
 
-    def bounds(self, name):
-        """The errors to allow, the cheap bound first (see comparison.py)."""
+    def bounds(self, name: str) -> Iterator[float]:
+        """The allowed errors of a result, the cheap bound first (see comparison.py)."""
         exact, dtype, terms = self.exact[name], self.call.fault.inputs, comparison.terms(case_of(self.call))
         yield comparison.bound(exact, exact, dtype, terms)
         rough = self._results(self._computation("float32"))
         yield comparison.bound(exact, rough[name], dtype, terms)
 
 
-def specification(call, names, dtype="float64"):
-    """The computation that is asked for; the wrong mask is one of its arguments as it was given, if it has numbers."""
+def specification(call: WrongCall, names: dict[str, Any], dtype: str = "float64") -> Computation:
+    """The specified computation, in the arithmetic of `dtype`. names: as in table.Outcome.
+
+    The wrong mask is one of its arguments, with its wrong shape, unless it holds no numbers.
+    """
     case = case_of(call)
     inputs = _inputs(call)
     arrays = {name: as_held(case, name, _array(names[given], dtype)) for name, given in inputs.items()}
@@ -151,7 +159,7 @@ _IN_MODULE = {"in_proj_weight": "in_proj_weight", "out_proj_weight": "out_proj.w
 
 
 def _inputs(call):
-    """{argument of the reference: name in the call} of the sequences, and of what a view is the beginning of."""
+    """{argument of the reference: name in the call} of the sequences, and of the tensor that a view is taken from."""
     if len(call.callee.inputs) == 3:  # attention
         stored = {"stored": "stored"} if getattr(call.fault, "view", False) else {}
         return dict(zip(("query", "key", "value"), call.callee.inputs, strict=True)) | stored
@@ -159,7 +167,7 @@ def _inputs(call):
 
 
 def _masks(call, names, dtype):
-    """{argument of the reference: array} of the masks that are given and have content."""
+    """{argument of the reference: array} of the given masks that hold numbers."""
     given = {call.argument: names.get("mask")}
     if call.fault.beside:
         given[call.other] = names["other_mask"]
@@ -168,17 +176,17 @@ def _masks(call, names, dtype):
 
 
 def _has_content(mask):
-    """True if it is a tensor of numbers: one on the meta device has none, that of a CausalBias nobody has written."""
+    """True if the mask holds numbers. A meta tensor has none, and the memory of a CausalBias is uninitialised."""
     return type(mask).__name__ == "Tensor" and mask.device.type != "meta"
 
 
-def argument(call, name):
-    """The reference's name of a mask."""
+def argument(call: WrongCall, name: str) -> str:
+    """The reference's name of a mask argument."""
     return "src_mask" if (call.module, name) == ("TransformerEncoder", "mask") else name
 
 
-def as_batched(call, name, array):
-    """A padding mask of inputs without a batch, as one of a batch of one."""
+def as_batched(call: WrongCall, name: str, array: np.ndarray) -> np.ndarray:
+    """The mask as the reference takes it: a padding mask of unbatched inputs gets a batch dimension of size 1."""
     return array if call.callee.is_batched or not is_padding(name) else array[None]
 
 
@@ -188,8 +196,8 @@ def _array(tensor, dtype):
 
 
 @cache
-def case_of(call):
-    """A case of the same module, sizes and layout: its masks and numbers are not those of the call."""
+def case_of(call: WrongCall) -> Case:
+    """A case with the module, sizes and layout of the call, but without its masks and numbers."""
     callee, lengths = call.callee, {name: call.length(name) for name in call.callee.inputs}
     L, S = lengths[callee.inputs[0]], lengths.get("memory", lengths.get("src", lengths.get("key")))
     sizes = {"num_heads": HEADS, "head_dim": E // HEADS, "batched": callee.is_batched, "N": call.fault.samples, "S": S}

@@ -1,57 +1,57 @@
-"""Calls with right masks and a wrong sequence, as a table: key and value of other lengths, samples or features.
+"""A table of calls with right masks and one wrong sequence: its length, batch size or number of features is wrong.
 
-Documented are a key (N, S, E) and a value (N, S, Ev) of the same samples and length, and a memory of as many samples as
-the target has: anything else is an error (clause 9), whatever it says. Sizes of 1 are not tried: torch broadcasts them.
+torch documents key (N, S, E) and value (N, S, Ev), with equal N and S, and a memory with the batch size of the target.
+Other sizes are an error (clause 9), with any message. Sizes of 1 are left out: torch broadcasts them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .table import CALLEES, CALLS, RAISES, UNHELPFUL, Fault, WrongCall
+from .table import CALLEES, CALLS, RAISES, UNHELPFUL, Callee, Fault, WrongCall
 
 _SDPA = "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
 class SequenceFault(Fault):
-    """What is wrong with sequences beside a right mask, or none.
+    """A fault of the input sequences, without a mask or, if `beside`, with a right attention mask."""
 
-    of: names of the inputs. more: what is added to their sizes: (samples, length, features). view: the input is the
-    beginning of longer sequences, which go on behind it in memory. beside: a right attention mask is given.
-    """
-
-    of: tuple[str, ...] = ("value",)
-    more: tuple[int, int, int] = (0, 0, 0)
-    view: bool = False
+    of: tuple[str, ...] = ("value",)  # names of the wrong inputs
+    more: tuple[int, int, int] = (0, 0, 0)  # added to their sizes: (samples, length, features)
+    view: bool = False  # the wrong input is a view of longer sequences, which continue behind it in memory
 
 
 @dataclass(frozen=True, repr=False)
 class WrongSequence(WrongCall):
-    """A row of the table; argument: the first of the inputs that are wrong."""
+    """A row of the table. `argument` is the first wrong input."""
 
     @property
-    def shape(self):
-        """No mask is wrong."""
+    def shape(self) -> None:
+        """None, since no mask is wrong."""
         return None
 
     @property
-    def right_shape(self):
+    def right_shape(self) -> tuple[int, ...]:
+        """The right shape of the wrong input."""
         return super().shape_of(self.argument)
 
     @property
-    def conforming(self):
-        """The outcomes that conform: what an error says of sequences is not specified."""
+    def conforming(self) -> tuple[str, ...]:
+        """The kinds of outcome that conform: an error, with any message."""
         return (RAISES, UNHELPFUL)
 
     @property
-    def expected(self):
+    def expected(self) -> str:
+        """The specified outcome, in words."""
         return "an exception: the sequences do not fit each other (clause 9)"
 
     @property
-    def other(self):
-        """The mask that is given, if any is."""
+    def other(self) -> str:
+        """The mask that is given if fault.beside."""
         return next(iter(self.masks))
 
-    def shape_of(self, name):
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape of an input, wrong if the fault is of this input."""
         shape = super().shape_of(name)
         if name not in self.fault.of:
             return shape
@@ -63,7 +63,8 @@ class WrongSequence(WrongCall):
         wrong[-1] += features
         return tuple(wrong)
 
-    def making_of(self, name, shape, device):
+    def making_of(self, name: str, shape: tuple[int, ...], device: str) -> list[str]:
+        """Statements that make an input."""
         if not (self.fault.view and name in self.fault.of):
             return super().making_of(name, shape, device)
         *batch, length, features = shape
@@ -95,7 +96,7 @@ _MEMORY_FAULTS = (
 
 
 def _beside_masks(faults, *, hint):
-    """The faults without a mask, beside a right one, and with is_causal=True where that stands for a mask."""
+    """The faults without a mask, beside a right mask and, if `hint`, with is_causal=True instead of a mask."""
     return (
         *faults,
         *(replace(fault, name=f"{fault.name}_beside_mask", beside=True) for fault in faults),
@@ -103,8 +104,8 @@ def _beside_masks(faults, *, hint):
     )
 
 
-def _callees():
-    """(what is called, its faults), with a value of its own in each attention."""
+def _callees() -> Iterator[tuple[Callee, tuple[SequenceFault, ...]]]:
+    """(callee, its faults); attention is called with distinct query, key and value."""
     for callee in CALLEES:
         if not callee.is_batched:
             continue
@@ -122,4 +123,4 @@ SEQUENCES = tuple(
     for mode in callee.modes
 )
 
-ROWS = (*CALLS, *SEQUENCES)  # of both tables
+ROWS = (*CALLS, *SEQUENCES)  # both tables

@@ -1,7 +1,7 @@
-"""Calls with one wrong mask, as a table, and what torch does with them (clause 9).
+"""A table of calls with one wrong mask, and the observation of torch on each call (clause 9).
 
-A call is rendered as Python text, and that text is what runs: what a report shows is what was done. Each mask hides
-something, and each input is drawn from a seed, so that a result tells which mask was applied (results.py).
+Each call is rendered as Python text, and this text runs: a report shows the code that was executed. Each mask hides
+some keys, and each input is drawn from a seed, so the result tells which mask was applied (results.py).
 """
 
 import re
@@ -16,56 +16,52 @@ from torch import nn
 from torch.nn import functional
 
 from ..cases.case import is_padding
-from ..execution.release import takes
-from ..execution.setting import CPU
+from ..execution.release import Release, takes
+from ..execution.setting import CPU, Setting
 from ..releases import since
 
 RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
-UNBATCHED = "unbatched"  # so begins a variant whose inputs are no batch
+UNBATCHED = "unbatched"  # prefix of the variants with unbatched inputs
 
-# N samples; queries and targets of length L, keys and sources of length S: a transposed mask is a wrong one.
+# N samples; query and tgt have length L, key and src have length S. L != S makes a transposed mask wrong.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
 _LENGTHS = {"query": L, "tgt": L, "key": S, "value": S, "src": S, "memory": S}
 _SDPA = "scaled_dot_product_attention"
 
 
-# ---- what is called ------------------------------------------------------------------------------------------------
+# ---- modules and functions -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Callee:
-    """A module or function.
+    """A module or function, with one way to call it."""
 
-    masks: ((argument, right shape), ...). inputs: in order. made: how a module is made; empty for a function.
-    options: further arguments. variant: tells apart two ways to call the same thing. features: of the key.
-    """
-
-    module: str
-    masks: tuple[tuple[str, tuple[int, ...]], ...]
-    inputs: tuple[str, ...]
-    made: str = ""
-    options: str = ""
-    variant: str = ""
-    features: int = E
+    module: str  # its name in torch.nn or torch.nn.functional
+    masks: tuple[tuple[str, tuple[int, ...]], ...]  # ((argument, right shape), ...)
+    inputs: tuple[str, ...]  # names of the inputs, in order
+    made: str = ""  # an expression that makes the module; empty for a function
+    options: str = ""  # further arguments of the call
+    variant: str = ""  # the name of this way to call it
+    features: int = E  # of each key and value
 
     @property
-    def is_batched(self):
-        """True if inputs have samples; without them a padding mask has one dimension."""
+    def is_batched(self) -> bool:
+        """True if the inputs have a batch dimension. A padding mask of unbatched inputs is 1-D."""
         return not self.variant.startswith(UNBATCHED)
 
     @property
-    def modes(self):
-        """In inference the native paths open; a function has but one mode."""
+    def modes(self) -> tuple[str, ...]:
+        """The modes of a call: inference opens the native paths. A function has one mode, ""."""
         return ("training", "inference") if self.made else ("",)
 
-    def takes(self, argument):
-        """True if the installed release has this module or function, and it this argument."""
+    def takes(self, argument: str) -> bool:
+        """True if the installed release has this module or function, with this argument."""
         function = getattr(nn, self.module).forward if self.made else getattr(functional, self.module, None)
         if function is None:
             return False
         try:
             return takes(function, argument)
-        except ValueError:  # a built-in function, which has had all its masks and hints from the start
+        except ValueError:  # a built-in function: it has had its masks and hints from the start
             return True
 
 
@@ -92,20 +88,20 @@ _DECODER_MASKS = (
 
 
 def _ways(made):
-    """(variant, how it is made) of a transformer: of a layer with its norms last, and first; given no batch."""
+    """(variant, expression that makes it) of a transformer: norms last; norms first, if a layer; unbatched."""
     first = ("norm_first", made.replace("batch_first", "norm_first=True, batch_first"))
     return (("", made), *[first] * (made in (_ENCODER_LAYER, _DECODER_LAYER)), (UNBATCHED, made))
 
 
 def _masks(variant, masks):
-    """Those of the variant, from those for a batch."""
+    """The masks of the variant, from those for batched inputs; both are ((argument, right shape), ...)."""
     if not variant.startswith(UNBATCHED):
         return masks
     return tuple((name, shape[1:] if is_padding(name) else shape) for name, shape in masks)
 
 
 _ENCODER_MASKS = (("src_mask", (S, S)), _ENCODER_PADDING)
-# (module, masks, inputs, how it is made)
+# (module, masks, inputs, expression that makes it)
 _TRANSFORMERS = (
     ("TransformerEncoderLayer", _ENCODER_MASKS, ("src",), _ENCODER_LAYER),
     (
@@ -153,39 +149,33 @@ CALLEES = (
 )
 
 
-# ---- what is wrong with it -----------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a mask whose right shape is (rows, keys), or with what is given together with it.
-
-    shape: (rows, keys) -> shape, of a padding mask without samples (keys) -> shape, or None where no mask is given.
-    inputs: the dtype of the inputs. elsewhere: the mask is on another device than these. hint: is_causal=True is given
-    too. beside: the right other mask of the same attention is given too. bias: the function of
-    torch.nn.attention.bias that makes it, for which it has no dtype. samples: of the inputs. length: of all sequences,
-    where they are longer than in other rows.
-    """
+    """A fault of a mask, or of the arguments beside it."""
 
     name: str
-    shape: Callable = lambda *right: right
-    dtype: str = "bool"
-    inputs: str = "float32"
-    elsewhere: bool = False
-    hint: bool = False
-    beside: bool = False
-    bias: str = ""
-    samples: int = N
-    length: int | None = None
+    # The right shape as arguments, (rows, keys), or (keys,) for unbatched padding -> the wrong shape; None: no mask.
+    shape: Callable[..., tuple[int, ...] | None] = lambda *right: right
+    dtype: str = "bool"  # of the mask
+    inputs: str = "float32"  # dtype of the inputs
+    elsewhere: bool = False  # the mask is on another device than the inputs
+    hint: bool = False  # is_causal=True is given, too
+    beside: bool = False  # the other mask of the same attention is given, too, and is right
+    bias: str = ""  # the function of torch.nn.attention.bias that makes the mask; `dtype` is then unused
+    samples: int = N  # the number of samples of the inputs
+    length: int | None = None  # of all sequences, if they are longer than in other rows
 
     @property
-    def kind(self):
-        """The name, whether another mask is given beside it or not."""
+    def kind(self) -> str:
+        """The name without its ending "_beside_...", which tells that another mask is given."""
         return self.name.partition("_beside_")[0]
 
     @property
-    def precision(self):
-        """ "higher" or "lower" where a float mask has more or fewer digits than the inputs, else ""."""
+    def precision(self) -> str:
+        """ "higher" or "lower" if a float mask has more or fewer digits than the inputs, else ""."""
         return self.name.partition("_precision")[0] if "_precision" in self.name else ""
 
 
@@ -196,7 +186,7 @@ _SIZES = (
     Fault("too_few_keys", lambda rows, keys: (rows, keys - 1)),
     Fault("too_many_keys", lambda rows, keys: (rows, keys + 1)),
 )
-_VECTORS = (None, 16, 17, 33)  # lengths: keys that fill no vector of the CPU, one, one and a little, and two
+_VECTORS = (None, 16, 17, 33)  # as many keys as fill no vector of the CPU, one vector, one and a part, or two
 _PRECISIONS = tuple(
     Fault(f"{name}_precision" + f"_{length}_keys" * bool(length), dtype=dtype, inputs=inputs, length=length)
     for length in _VECTORS
@@ -220,7 +210,7 @@ _ONE_KEY = (
 
 
 def _beside(other, faults):
-    """The faults, each beside the right other mask of the same attention."""
+    """The faults, each with a right mask of the other type in the same attention."""
     return tuple(replace(fault, name=f"{fault.name}_beside_{other}", beside=True) for fault in faults)
 
 
@@ -241,7 +231,7 @@ _ATTENTION_MASK = (
     Fault("hint_without_mask", lambda rows, keys: None, hint=True),
     Fault("hint_without_mask_beside_padding", lambda rows, keys: None, hint=True, beside=True),
     Fault("hint_with_too_few_keys", lambda rows, keys: (rows, keys - 1), hint=True),
-    Fault("causal_bias", bias="causal_lower_right", samples=1),  # which is for scaled_dot_product_attention alone
+    Fault("causal_bias", bias="causal_lower_right", samples=1),  # only scaled_dot_product_attention takes it
 )
 _PADDING_SIZES = (
     *(*_SIZES, *_ONE_KEY),
@@ -266,7 +256,7 @@ _UNBATCHED_PADDING_MASK = (
     *_beside("attn_mask", _UNBATCHED_PADDING_SIZES),
     *_TYPES,
 )
-# Here every shape that broadcasts is right, and any mask beside is_causal is wrong.
+# Of scaled_dot_product_attention: any shape that broadcasts is right, and any mask beside is_causal is wrong.
 _SDPA_MASK = (
     *(*_SIZES, *_QUERIES),
     Fault("too_many_slices", lambda rows, keys: (N * HEADS + 1, rows, keys)),
@@ -281,14 +271,14 @@ _SDPA_MASK = (
 )
 
 
-def faults(callee, argument):
-    """Those that a mask of this name can have."""
+def faults(callee: Callee, argument: str) -> tuple[Fault, ...]:
+    """The faults of a mask argument of the callee."""
     if callee.module == _SDPA:
         return _SDPA_MASK
     if is_padding(argument):
         return _PADDING_MASK if callee.is_batched else _UNBATCHED_PADDING_MASK
     rows, keys = dict(callee.masks)[argument]
-    is_right = {"transposed": rows == keys, "slice_per_sample": not callee.is_batched}  # as many samples as heads
+    is_right = {"transposed": rows == keys, "slice_per_sample": not callee.is_batched}  # N == HEADS
     return tuple(fault for fault in _ATTENTION_MASK if not is_right.get(fault.kind, False))
 
 
@@ -297,47 +287,51 @@ def faults(callee, argument):
 
 @dataclass(frozen=True, repr=False)
 class WrongCall:
-    """A row of the table: a mask with a fault, given to something in a mode."""
+    """A row of the table: a call with a fault of one mask."""
 
     callee: Callee
-    argument: str
+    argument: str  # the name of the wrong mask
     fault: Fault
-    mode: str
+    mode: str  # one of callee.modes
 
     def __repr__(self):
         return f"<{self.id}>"
 
     @property
-    def way(self):
-        """What is called, and which of its masks is wrong."""
+    def way(self) -> str:
+        """The module, the variant and the wrong argument, as text."""
         return "-".join(part for part in (self.module, self.callee.variant, self.argument) if part)
 
     @property
-    def id(self):
+    def id(self) -> str:
+        """The name of the row, unique in the table."""
         return "-".join(part for part in (self.way, self.fault.name, self.mode) if part)
 
     @property
-    def module(self):
+    def module(self) -> str:
+        """The name of the module or function."""
         return self.callee.module
 
     @property
-    def right_shape(self):
+    def right_shape(self) -> tuple[int, ...]:
+        """The right shape of the mask."""
         return self.masks[self.argument]
 
     @property
-    def shape(self):
-        """The shape of the wrong mask, None if none is given."""
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of the wrong mask; None if no mask is given."""
         return self.fault.shape(*self.right_shape)
 
-    def length(self, name):
+    def length(self, name: str) -> int:
         """The length of the sequences in an input."""
         return self.fault.length or _LENGTHS[name]
 
     @property
-    def is_sequence_first(self):
+    def is_sequence_first(self) -> bool:
+        """True if the sequence is the first dimension of the inputs."""
         return not (self.callee.made and self.callee.variant != "sequence_first") and self.module != _SDPA
 
-    def shape_of(self, name):
+    def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of an input."""
         length, is_key = self.length(name), name in ("key", "value")
         if self.module == _SDPA:
@@ -349,43 +343,43 @@ class WrongCall:
         samples = self.fault.samples
         return (length, samples, features) if self.is_sequence_first else (samples, length, features)
 
-    def making_of(self, name, shape, device):
+    def making_of(self, name: str, shape: tuple[int, ...], device: str) -> list[str]:
         """Statements that make an input."""
         return [f"{name} = {_random(shape, self.fault.inputs, device)}"]
 
     @property
-    def masks(self):
-        """{argument: right shape} of the masks that can be given; sequences may be longer than usual."""
+    def masks(self) -> dict[str, tuple[int, ...]]:
+        """{argument: right shape} of all masks that the callee takes, for the sequence lengths of this row."""
         length = self.fault.length
         lengths = {L: length, S: length} if length else {}
         return {name: tuple(lengths.get(size, size) for size in shape) for name, shape in self.callee.masks}
 
     @property
-    def hides_numbers(self):
-        """True if a float mask holds other numbers than 0 and -inf.
+    def hides_numbers(self) -> bool:
+        """True if a float mask holds other numbers than 0 and -inf; False in inference.
 
-        Native paths read these as hidden, whatever their precision is (native-layer-float-mask in ledger.py).
+        Native paths hide every key with a nonzero number (native-layer-float-mask in the ledger of deviations).
         """
         return self.mode != "inference"
 
     @property
-    def conforming(self):
-        """The outcomes that conform. Which precision a float mask must have, the modules do not document."""
+    def conforming(self) -> tuple[str, ...]:
+        """The kinds of outcome that conform. The modules do not document the precision of a float mask."""
         is_open = self.fault.precision and self.module != _SDPA
         return (RAISES, ACCEPTS) if is_open else (RAISES,)
 
     @property
-    def expected(self):
-        """In words, what should happen."""
+    def expected(self) -> str:
+        """The specified outcome, in words."""
         return "an exception whose message names the mask (clause 9)"
 
     @property
-    def hint(self):
-        """The argument that says that the mask is causal."""
+    def hint(self) -> str:
+        """The name of the argument that declares the mask causal."""
         return self.argument.replace("mask", "is_causal") if len(self.callee.masks) > 2 else "is_causal"
 
     @property
-    def other(self):
+    def other(self) -> str:
         """The other mask of the same attention: the padding mask beside an attention mask, or the reverse."""
         names = list(dict(self.callee.masks))
         if len(names) == 2:
@@ -404,8 +398,8 @@ CALLS = tuple(
 )
 
 
-def not_applicable(call, release):
-    """Why the release has no such wrong call, or None."""
+def not_applicable(call: WrongCall, release: Release) -> str | None:
+    """The reason why the call cannot be made on the release; None if it can."""
     if release.adopted and not (call.module == "MultiheadAttention" and release.adopted.takes >= _asks(call)):
         return "it cannot be asked of the subject"
     if not call.callee.takes(call.argument):
@@ -424,16 +418,16 @@ def not_applicable(call, release):
 
 
 def _asks(call):
-    """The arguments that nn.MultiheadAttention and its call are given."""
+    """The names of the arguments that the row gives to nn.MultiheadAttention and to its call."""
     given = [call.argument, *[call.hint] * call.fault.hint, *[call.other] * call.fault.beside]
     return {*re.findall(r"(\w+)=", call.callee.made), *given}
 
 
-# ---- the call as one could type it ---------------------------------------------------------------------------------
+# ---- the call as text ----------------------------------------------------------------------------------------------
 
 
-def source(call, setting=CPU):
-    """The whole call."""
+def source(call: WrongCall, setting: Setting = CPU) -> str:
+    """The Python text of the call: imports, module, inputs, masks and the call itself."""
     imports = [f"import {name}" for name in setting.imports]
     return "\n".join([*imports, *_making(call, setting), *_calling(call, setting.device)])
 
@@ -451,7 +445,7 @@ _DEFAULTS = ("torch.float32", "'cpu'")
 
 
 def _seeding(seed, device):
-    """A statement: torch.manual_seed would keep a record of each call for the GPUs that are not there."""
+    """A statement that seeds one generator; torch.manual_seed on a CPU records each call for absent GPUs."""
     return f"torch.{'default_generator.' if device == 'cpu' else ''}manual_seed({seed})"
 
 
@@ -486,8 +480,11 @@ def _mask(call, place):
 
 
 def _hiding(call, shape, device):
-    """An expression: hides each fifth element. No row of two keys or more is hidden as a whole, nor by two masks."""
-    hides = "!=" if call.module == _SDPA else "=="  # scaled_dot_product_attention keeps what is True
+    """An expression for a mask that hides every fifth element.
+
+    No row of two keys or more is fully masked, not even by two masks together.
+    """
+    hides = "!=" if call.module == _SDPA else "=="  # scaled_dot_product_attention keeps where True
     return f"torch.arange({_joined(prod(shape), device=repr(device))}).reshape({shape}) % 5 {hides} 2"
 
 
@@ -500,7 +497,7 @@ def _zeros(shape, dtype, device):
 
 
 def _joined(first, **options):
-    """Arguments as text, without the defaults."""
+    """Arguments as text; options at their default are left out."""
     others = [f"{option}={value}" for option, value in options.items() if value not in _DEFAULTS]
     return ", ".join([str(first), *others])
 
@@ -515,30 +512,28 @@ def _invocation(call, given):
     return ["module.eval()", "with torch.no_grad():", f"    result = module({arguments})"]
 
 
-# ---- what happens --------------------------------------------------------------------------------------------------
+# ---- outcomes ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: RAISES, UNHELPFUL or ACCEPTS. error: the type and message of what was raised.
+    """The observed outcome of a call."""
 
-    names: what the call's names mean after it: its inputs, masks and `module`, and its `result`.
-    """
-
-    kind: str
-    error: str = ""
+    kind: str  # RAISES, UNHELPFUL or ACCEPTS
+    error: str = ""  # "type: message" of the exception
+    # {name: value} after the call: the inputs, the masks, `module` and `result`
     names: dict = field(default_factory=dict, compare=False, repr=False)
 
 
-def observe(call, setting=CPU):
-    """What the installed torch does, or what is called in the place of its nn.MultiheadAttention."""
+def observe(call: WrongCall, setting: Setting = CPU) -> Outcome:
+    """Make the call with the installed torch, or with the implementation that the setting names as its subject."""
     imports = [f"import {name}" for name in setting.imports]
     names = {"torch": torch, "module": _made("\n".join([*imports, *_making(call, setting)]))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             exec("\n".join(_calling(call, setting.device)), names)
-        except Exception as raised:  # whatever torch raises is an outcome
+        except Exception as raised:  # any exception is an outcome
             error = f"{type(raised).__name__}: {raised}"
             return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)
     return Outcome(ACCEPTS, names=names)
@@ -546,18 +541,18 @@ def observe(call, setting=CPU):
 
 @cache
 def _made(text):
-    """The module that the text makes; one serves many calls, since to make it takes longer than to call it."""
+    """The module that the text makes, shared by many calls: making it takes longer than calling it."""
     names = {"torch": torch}
     exec(text, names)
     return names.get("module")
 
 
-def names_mask(message, argument):
-    """True if a message says that this mask is the matter."""
+def names_mask(message: str, argument: str) -> bool:
+    """True if an error message names this mask."""
     return re.search(name_of_mask(argument), message, re.IGNORECASE) is not None
 
 
-def name_of_mask(argument):
-    """A pattern of what a message may call this mask: by its name or as a mask, not by the name of an operator."""
+def name_of_mask(argument: str) -> str:
+    """A regular expression for the names of a mask in a message: its argument or "mask", not part of an operator."""
     names = ("key_padd(ing|ed)_mask",) if is_padding(argument) else ("attn_mask", "CausalBias")
     return rf"(?<![\w:])({'|'.join(dict.fromkeys(['masks?', *names, argument]))})(?!\w)"
