@@ -1,4 +1,4 @@
-"""What people say about masks, as data: the page docs/claims.md is written from it."""
+"""Claims about attention masks as plain data: docs/claims.md is written from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,16 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim stands in a test file, beside its recipe and its tests.
+    """One claim, declared in a test file together with its recipe and its tests."""
 
-    says: the claim. verdict: "true", "false" or "true if ...". because: the reason, with the figures that the tests
-    assert. recipe: what to write instead; its source is printed, and the tests call it. proof: names of the tests,
-    in the same file.
-    """
-
-    id: str
-    says: str
-    verdict: str
-    because: str
-    recipe: tuple[Callable, ...]
-    proof: tuple[str, ...]
+    id: str  # anchor on the page
+    says: str  # the claim, in Markdown
+    verdict: str  # begins with "true" or "false": "true", "false", "true if ..."
+    because: str  # the reason, in Markdown, with the figures that the tests assert
+    recipe: tuple[Callable, ...]  # functions and classes that do it right; the page prints them, the tests call them
+    proof: tuple[str, ...]  # names of the tests, in the same file

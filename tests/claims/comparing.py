@@ -1,4 +1,6 @@
-"""What is compared with what: modules whose results are known by hand, and the reference with a module's parameters."""
+"""Modules whose output is known by hand, and reference modules with the parameters of torch modules."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from reference.attention import MultiHeadAttention
 
 PAD = 0
 
-# Two warnings that a right call may cause, by what the release does inside.
+# Two warnings that torch's own code may cause in a right call.
 internal_warnings = (
     pytest.mark.filterwarnings("ignore:Converting mask without torch.bool dtype:UserWarning"),
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
@@ -23,28 +25,31 @@ needs_sdpa = pytest.mark.skipif(
 )
 
 
-def since(version):
-    """True if the installed torch is of that version or a later one."""
+def since(version: str) -> bool:
+    """True if the installed torch has this version or a later one."""
     return Version(torch.__version__).release >= Version(version).release
 
 
-def tokens(*numbers, width=2):
-    """One sample (1, S, width) whose tokens are these numbers, repeated along the features."""
+def tokens(*numbers: float, width: int = 2) -> torch.Tensor:
+    """One sample (1, S, width) in float64; each token is one of the numbers, repeated along the features."""
     return torch.tensor(numbers, dtype=torch.float64)[None, :, None].repeat(1, 1, width)
 
 
-def averaging(num_heads=2):
-    """An nn.MultiheadAttention, batch first, that returns the mean of the tokens that a query sees."""
+def averaging(num_heads: int = 2) -> nn.MultiheadAttention:
+    """An nn.MultiheadAttention, batch first, that returns the mean of the tokens that a query sees.
+
+    embed_dim is num_heads: each head has one feature.
+    """
     attention = nn.MultiheadAttention(num_heads, num_heads, batch_first=True).double()
     with torch.no_grad():
-        attention.in_proj_weight.zero_()  # all scores are 0, so that all visible keys get the same weight
+        attention.in_proj_weight.zero_()  # all scores are 0, and all visible keys get the same weight
         attention.in_proj_weight[-num_heads:] = torch.eye(num_heads)
         attention.out_proj.weight.copy_(torch.eye(num_heads))
     return attention
 
 
-def filled(module):
-    """The module in double precision, with arbitrary parameters, biases and norms included."""
+def filled(module: nn.Module) -> nn.Module:
+    """The module itself, in double precision, with random parameters; biases and norms are random, too."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in module.double().parameters():
@@ -54,36 +59,36 @@ def filled(module):
     return module
 
 
-def arbitrary(*shape):
-    """A tensor of normal numbers, the same for the same shape."""
+def arbitrary(*shape: int) -> torch.Tensor:
+    """A float64 tensor of normally distributed numbers; equal shapes give equal numbers."""
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def with_another(sequence, position):
-    """A copy of the sequence (N, S, E) with another token at this position."""
+def with_another(sequence: torch.Tensor, position: int | slice) -> torch.Tensor:
+    """A copy of the sequence (N, S, E) with the sign of the token at this position changed."""
     other = sequence.clone()
     other[:, position] *= -1
     return other
 
 
-def array(tensor):
-    """The tensor in NumPy."""
+def array(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor as a NumPy array, without its gradient."""
     return tensor.detach().numpy()
 
 
-def near(actual, expected, error=1e-9):
-    """Equal but for rounding, NaN to NaN."""
+def near(actual: torch.Tensor | np.ndarray, expected: float | list | np.ndarray, error: float = 1e-9) -> None:
+    """Assert that all elements agree within `error`, relative and absolute. NaN equals NaN; `expected` is broadcast."""
     actual = array(actual) if isinstance(actual, torch.Tensor) else actual
     np.testing.assert_allclose(actual, np.broadcast_to(expected, actual.shape), rtol=error, atol=error)
 
 
-def moved(before, after):
-    """How far each position of the output (N, L, E) has moved: the largest change of a feature, (N, L)."""
+def moved(before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
+    """The largest change of a feature at each position, (N, L), between two outputs (N, L, E)."""
     return np.abs(array(after - before)).max(axis=-1)
 
 
-def reference_of(module):
-    """The module of reference/ with the same parameters: batch first, whatever the layout of this one."""
+def reference_of(module: nn.Module) -> Callable:
+    """The module of reference/ with the parameters of a torch module. The reference is always batch first."""
     return _REFERENCES[type(module)](module)
 
 

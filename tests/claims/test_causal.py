@@ -1,4 +1,4 @@
-"""Claims about causal masks, and hints of them."""
+"""Claims about causal masks and causal hints."""
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ from .comparing import (
 pytestmark = [*internal_warnings]
 
 
-def encode_causally(encoder, src):
-    """The mask does it. From 2.0 on, is_causal=True may be given beside it."""
+def encode_causally(encoder: nn.TransformerEncoder, src: torch.Tensor) -> torch.Tensor:
+    """src (N, S, E). The mask makes the attention causal; from 2.0 on, is_causal=True may be given with it."""
     return encoder(src, mask=nn.Transformer.generate_square_subsequent_mask(src.shape[1]).to(src))
 
 
@@ -37,11 +37,11 @@ IS_CAUSAL_ALONE = Claim(
     says="`is_causal=True` makes an attention causal.",
     verdict="true for `F.scaled_dot_product_attention`, false for the nn modules",
     because="""
-    In the modules it is a hint about a mask that is also given. Without one they raise in train mode ("Need
-    attn_mask if specifying the is_causal hint"), and in eval without autograd `nn.MultiheadAttention` and
-    `nn.TransformerEncoder` ignore it in silence: of the tokens 3, 5, 7 every query sees all and gets 5. 1.13 has no
-    `is_causal` in the modules. A mask from `generate_square_subsequent_mask(S)` is right on every release; the hint
-    beside it, from 2.0 on, changes no number.
+    In the nn modules `is_causal=True` is a hint about a mask that must be given as well. Without a mask they raise in
+    train mode ("Need attn_mask if specifying the is_causal hint"). In eval without autograd, `nn.MultiheadAttention`
+    and `nn.TransformerEncoder` silently ignore the hint: every query sees all tokens 3, 5, 7 and gets 5. In 1.13 the
+    modules have no `is_causal`. A mask from `generate_square_subsequent_mask(S)` is right on every release. Since
+    2.0 the hint may be added to the mask; it changes no number.
     """,
     recipe=(encode_causally,),
     proof=(
@@ -56,7 +56,7 @@ IS_CAUSAL_ALONE = Claim(
 NO_SUCH_ARGUMENT = (TypeError, "is_causal")
 
 
-def stack():
+def stack() -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True)
     return filled(nn.TransformerEncoder(layer, num_layers=2))
 
@@ -96,8 +96,8 @@ def test_a_causal_mask_needs_no_hint(training):
         near(model(src, mask=torch.tensor(masks.causal(3, 3)), is_causal=True), expected)
 
 
-def attend_with_cache(query, key, value):
-    """query (..., L, D) of the last L of S positions, whose key and value (..., S, D) are cached."""
+def attend_with_cache(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """query (..., L, D) for the last L of S positions; key and value (..., S, D) are cached for all positions."""
     L, S = query.shape[-2], key.shape[-2]
     keep = torch.ones(L, S, dtype=torch.bool).tril(diagonal=S - L)
     return F.scaled_dot_product_attention(query, key, value, keep)
@@ -105,12 +105,13 @@ def attend_with_cache(query, key, value):
 
 CAUSAL_CACHE = Claim(
     id="is-causal-with-cache",
-    says="With a cache of keys and values, `is_causal=True` lets the new query see all that came before.",
+    says="With a cache of keys and values, `is_causal=True` lets the new query see all earlier tokens.",
     verdict="false",
     because="""
-    The mask is aligned at the *first* query and the *first* key, also where L differs from S. One new query with
-    the cached tokens 3, 5, 7 sees only the first and gets 3 instead of 5; two get 3 and 4 instead of 4 and 5. Align
-    it at the last key yourself; for one query no mask is needed. (1.13 has no `F.scaled_dot_product_attention`.)
+    The causal mask of `F.scaled_dot_product_attention` is aligned at the *first* query and the *first* key, even if L
+    differs from S. One new query with the cached tokens 3, 5, 7 sees only the first token and gets 3 instead of 5;
+    two new queries get 3 and 4 instead of 4 and 5. Give a mask that is aligned at the last key; one query needs no
+    mask. (1.13 has no `F.scaled_dot_product_attention`.)
     """,
     recipe=(attend_with_cache,),
     proof=("test_the_hint_is_aligned_at_the_first_key",),
@@ -127,8 +128,10 @@ def test_the_hint_is_aligned_at_the_first_key():
         near(attend_with_cache(query, key, value)[0, 0, :, 0], right)
 
 
-def decode(decoder, tgt, memory, padding=None):
-    """tgt_mask hides the future of the target, memory_key_padding_mask the padding of the source."""
+def decode(
+    decoder: nn.TransformerDecoder, tgt: torch.Tensor, memory: torch.Tensor, padding: torch.Tensor | None = None
+) -> torch.Tensor:
+    """tgt_mask hides the future of the target, memory_key_padding_mask the padding (N, S) of the source."""
     T = tgt.shape[1]
     tgt_mask = torch.triu(torch.ones(T, T, dtype=torch.bool), diagonal=1)
     return decoder(tgt, memory, tgt_mask=tgt_mask, memory_key_padding_mask=padding)
@@ -136,12 +139,12 @@ def decode(decoder, tgt, memory, padding=None):
 
 DECODER_IS_CAUSAL = Claim(
     id="decoder-is-causal",
-    says="`nn.TransformerDecoder` and `nn.Transformer` hide the future of the target by themselves.",
+    says="`nn.TransformerDecoder` and `nn.Transformer` hide the future of the target without a mask.",
     verdict="false",
     because="""
-    Without `tgt_mask` the first position sees the last: another last token moves the output at each position before
-    it (by more than 0.005, of features of size 1); with the mask it moves none. A model that is trained so learns
-    to copy the next token.
+    Without `tgt_mask` the first position sees the last one. Another last token changes the output at each earlier
+    position (by more than 0.005; features are of size 1). With the mask it changes no earlier output. A model that is
+    trained without the mask learns to copy the next token.
     """,
     recipe=(decode,),
     proof=("test_a_decoder_without_mask_sees_the_future", "test_a_decoder_with_tgt_mask"),
@@ -171,14 +174,16 @@ def test_a_decoder_with_tgt_mask(training):
 class DecoderOnly(nn.Module):
     """A language model: a stack of *encoder* layers with a causal mask, since there is no memory to attend to."""
 
-    def __init__(self, vocabulary, E, num_heads, num_layers, longest, dropout=0.1):
+    def __init__(
+        self, vocabulary: int, E: int, num_heads: int, num_layers: int, longest: int, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(E, num_heads, 4 * E, dropout, batch_first=True)
         self.embedding, self.position = nn.Embedding(vocabulary, E), nn.Embedding(longest, E)
         self.stack = nn.TransformerEncoder(layer, num_layers)
         self.head = nn.Linear(E, vocabulary)
 
-    def forward(self, ids):
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """ids (N, S) -> logits (N, S, vocabulary) of the next token"""
         S = ids.shape[1]
         x = self.embedding(ids) + self.position(torch.arange(S, device=ids.device))
@@ -188,11 +193,11 @@ class DecoderOnly(nn.Module):
 
 DECODER_ONLY = Claim(
     id="decoder-only",
-    says="`nn.Transformer(decoder_only=True)` makes a GPT; or `nn.TransformerDecoder` does, with itself as memory.",
+    says="`nn.Transformer(decoder_only=True)` makes a GPT; or `nn.TransformerDecoder` does, with its input as memory.",
     verdict="false",
     because="""
-    There is no such argument (TypeError), and `nn.TransformerDecoder` attends to a memory in every layer: given its
-    own input as memory, it sees the future there in spite of `tgt_mask`. What is called decoder-only is a stack of
+    `nn.Transformer` has no such argument (TypeError). `nn.TransformerDecoder` attends to a memory in every layer: with
+    its own input as memory, it sees the future there in spite of `tgt_mask`. A decoder-only model is a stack of
     encoder layers with a causal mask.
     """,
     recipe=(DecoderOnly,),
@@ -223,11 +228,11 @@ def test_a_decoder_only_model_is_causal(training):
     encoded = reference_of(model.stack)(x, masks.causal(4, 4))
     near(model(ids), encoded @ array(model.head.weight).T + array(model.head.bias))
     for length in (1, 2, 3):
-        near(model(ids[:, :length]), array(model(ids))[:, :length])  # the same without the future
+        near(model(ids[:, :length]), array(model(ids))[:, :length])  # no output depends on later tokens
 
 
-def train_causally(model, src, tgt):
-    """What causal_mask=True would do: masks are arguments of the call, made for its length."""
+def train_causally(model: nn.Transformer, src: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
+    """src (N, S, E), tgt (N, T, E). Causal masks are arguments of the call, made for its lengths."""
     S, T = src.shape[1], tgt.shape[1]
     src_mask = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
     tgt_mask = torch.triu(torch.ones(T, T, dtype=torch.bool), diagonal=1)
@@ -239,8 +244,8 @@ CAUSAL_OPTION = Claim(
     says="`nn.Transformer(causal_mask=True)` makes the model causal.",
     verdict="false",
     because="""
-    TypeError: the constructor takes nothing about masks, neither `causal_mask` nor `is_causal`. Masks are arguments
-    of the call. The encoder is not causal by nature: give `src_mask` only if it must be.
+    TypeError: the constructor has no argument for masks, neither `causal_mask` nor `is_causal`. Masks are arguments
+    of the call. An encoder usually need not be causal: give `src_mask` only if it must be.
     """,
     recipe=(train_causally,),
     proof=("test_there_is_no_such_argument", "test_masks_are_arguments_of_the_call"),

@@ -1,4 +1,4 @@
-"""Claims about several masks in one, per sample and per head."""
+"""Claims about combined masks, and masks per sample and per head."""
 
 import math
 
@@ -19,8 +19,8 @@ PADDING = torch.tensor([[False, False, True], [False, False, False]])  # (N, S) 
 CAUSAL = np.triu(np.ones((3, 3), bool), 1)
 
 
-def combined_for_sdpa(padding):
-    """From padding (N, S): causal and padding in one, True keeps, (N, 1, S, S) for every head."""
+def combined_for_sdpa(padding: torch.Tensor) -> torch.Tensor:
+    """From padding (N, S): a causal mask with padding, True keeps, (N, 1, S, S) for all heads."""
     S = padding.shape[1]
     causal = torch.tril(torch.ones(S, S, dtype=torch.bool))
     return causal & ~padding[:, None, None, :]
@@ -31,9 +31,9 @@ COMBINED_SDPA = Claim(
     says="One mask can replace both: `tril & ~padding.unsqueeze(1)`, for `F.scaled_dot_product_attention`.",
     verdict="true if it gets an axis for the heads",
     because="""
-    True keeps there, so that `tril` and `~padding` are right. But `padding.unsqueeze(1)` makes (N, S, S), which
-    broadcasts against the scores (N, num_heads, S, S) as if its samples were heads: an error in general, and
-    silently wrong where N equals num_heads. (1.13 has no `F.scaled_dot_product_attention`.)
+    In this function True keeps, so `tril` and `~padding` are right. But with `padding.unsqueeze(1)` the mask is
+    (N, S, S), and broadcasts against the scores (N, num_heads, S, S) as if samples were heads: an error in general,
+    and silently wrong if N equals num_heads. (1.13 has no `F.scaled_dot_product_attention`.)
     """,
     recipe=(combined_for_sdpa,),
     proof=("test_combined_for_sdpa", "test_without_an_axis_for_heads"),
@@ -58,19 +58,19 @@ def test_without_an_axis_for_heads():
         F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, keep)
     value = value[:, :2]  # N = num_heads = 2
     output = F.scaled_dot_product_attention(torch.zeros_like(value), torch.zeros_like(value), value, keep)
-    near(output[:, :, 2, 0], [[4, 5], [4, 5]])  # by head, where [[4, 4], [5, 5]] is right
+    near(output[:, :, 2, 0], [[4, 5], [4, 5]])  # varies by head; [[4, 4], [5, 5]] is right
 
 
-def combined_bool(padding, num_heads):
-    """From padding (N, S): causal and padding in one attn_mask (N * num_heads, S, S), True hides."""
+def combined_bool(padding: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """From padding (N, S): a causal attn_mask with padding, (N * num_heads, S, S), True hides."""
     S = padding.shape[1]
     causal = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
     hidden = causal | padding[:, None, :]  # (N, S, S)
     return hidden.repeat_interleave(num_heads, dim=0)
 
 
-def combined_float(padding, num_heads, dtype=torch.float32):
-    """The same as numbers to be added to the scores."""
+def combined_float(padding: torch.Tensor, num_heads: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """From padding (N, S): a causal attn_mask with padding, (N * num_heads, S, S), 0 keeps and -inf hides."""
     hidden = combined_bool(padding, num_heads)
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -math.inf)
 
@@ -80,9 +80,9 @@ COMBINED_MODULES = Claim(
     says="One mask can replace both: `tril & ~padding.unsqueeze(1)` as `src_mask`.",
     verdict="false",
     because="""
-    It is inverted (True hides in the nn modules), and (N, S, S) is refused: a mask of three axes must be
-    (N·num_heads, S, S). What is hidden is `triu(diagonal=1) | padding`, repeated for the heads. With one sample 2-D
-    is enough. All forms agree with the two separate masks, in train and eval mode, on every release; the two
+    This mask is inverted (True hides in the nn modules), and the shape (N, S, S) raises: a mask of three axes must be
+    (N·num_heads, S, S). The right mask is `triu(diagonal=1) | padding`, repeated for the heads. For one sample a 2-D
+    mask is enough. All these forms agree with two separate masks, in train and eval mode, on every release. Two
     separate masks are simpler.
     """,
     recipe=(combined_bool, combined_float),
@@ -90,11 +90,11 @@ COMBINED_MODULES = Claim(
 )
 
 
-def layer():
+def layer() -> nn.TransformerEncoderLayer:
     return filled(nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True))
 
 
-def stack():
+def stack() -> nn.TransformerEncoder:
     return filled(nn.TransformerEncoder(layer(), num_layers=2))
 
 
@@ -117,8 +117,8 @@ def test_two_dimensions_for_one_sample(training):
     near(model(src, torch.tensor(CAUSAL) | padding), expected)
 
 
-def per_head(mask):
-    """From (N, num_heads, L, S) to what attn_mask takes: slice n * num_heads + h is of sample n and head h."""
+def per_head(mask: torch.Tensor) -> torch.Tensor:
+    """From (N, num_heads, L, S) to (N * num_heads, L, S): slice n * num_heads + h is for sample n and head h."""
     return mask.flatten(0, 1)
 
 
@@ -127,8 +127,8 @@ FOUR_AXES = Claim(
     says="A mask for each head is given as (N, num_heads, L, S).",
     verdict="false",
     because="""
-    `F.scaled_dot_product_attention` takes that (and 1.13 does not have it); the nn modules take three axes,
-    (N·num_heads, L, S), and raise for four. Slice n·num_heads + h is of sample n and head h.
+    `F.scaled_dot_product_attention` takes this shape (1.13 does not have the function). The nn modules take three
+    axes, (N·num_heads, L, S), and raise for four. Slice n·num_heads + h is for sample n and head h.
     """,
     recipe=(per_head,),
     proof=("test_four_axes_are_refused", "test_a_mask_per_head", "test_four_axes_for_sdpa"),
@@ -158,19 +158,20 @@ def test_four_axes_for_sdpa():
     near(output[..., 0], [[[3, 5], [5, 3]], [[7, 9], [7, 9]]])
 
 
-def for_all_heads(mask, num_heads):
+def for_all_heads(mask: torch.Tensor, num_heads: int) -> torch.Tensor:
     """From a mask for each sample (N, L, S) to attn_mask (N * num_heads, L, S)."""
     return mask.repeat_interleave(num_heads, dim=0)  # a, a, b, b
 
 
 REPEAT = Claim(
     id="repeat-for-heads",
-    says="A mask for each sample (N, L, S) is made one for each head with `mask.repeat(num_heads, 1, 1)`.",
+    says="`mask.repeat(num_heads, 1, 1)` repeats a mask for each sample (N, L, S) for all heads.",
     verdict="false",
     because="""
-    The order of the slices is sample by sample: a, a, b, b. `repeat` makes a, b, a, b, of the same shape, so that
-    heads get the masks of other samples and nothing complains. Two samples (3, 5) and (7, 9) whose masks show the
-    first and the second token give 3 and 9; with `repeat`, their heads give (3, 5) and (7, 9).
+    Slices are ordered sample by sample: a, a, b, b. `repeat` gives a, b, a, b in the same shape: heads get the masks
+    of other samples, without an error. Take two samples (3, 5) and (7, 9), and masks that show the first token of the
+    first sample and the second token of the second: the outputs are 3 and 9. With `repeat`, the heads give (3, 5) and
+    (7, 9).
     """,
     recipe=(for_all_heads,),
     proof=("test_repeat_mixes_the_samples",),
@@ -184,8 +185,8 @@ def test_repeat_mixes_the_samples(training):
     near(attention(x, x, x, attn_mask=hidden.repeat(2, 1, 1))[0], [[[3, 5]] * 2, [[7, 9]] * 2])
 
 
-def causal_with_padding_anywhere(padding, num_heads):
-    """attn_mask (N * num_heads, S, S), True hides. Each position sees itself, so that no row is empty."""
+def causal_with_padding_anywhere(padding: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """attn_mask (N * num_heads, S, S), True hides. Each position sees itself, so that no query is fully masked."""
     S = padding.shape[1]
     causal = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
     itself = torch.eye(S, dtype=torch.bool)
@@ -195,12 +196,12 @@ def causal_with_padding_anywhere(padding, num_heads):
 LEFT_PADDING = Claim(
     id="left-padding",
     says="With a causal mask, padding on the left works just as padding on the right does.",
-    verdict="true if no query is left without a key",
+    verdict="true if every query sees a key",
     because="""
-    With padding on the left the first queries see only what is padding: their rows are empty, and an empty row is
-    NaN where weights are computed, on the native paths, and everywhere before 2.5 (see `need-weights`). In a second
-    layer NaN times the weight 0 is NaN: in eval without autograd the whole sample is lost, on every release. If
-    each position may see itself, the real tokens get the right outputs and padded positions finite ones.
+    With padding on the left, the first queries could see only padding: they are fully masked. A fully masked query
+    gives NaN if weights are computed, on the native paths, and in all calls before 2.5 (see `need-weights`). In the
+    next layer NaN times the weight 0 is NaN: in eval without autograd all outputs of the sample are NaN, on every
+    release. If each position may see itself, real tokens get the right outputs, and padded positions finite ones.
     """,
     recipe=(causal_with_padding_anywhere,),
     proof=("test_left_padding_empties_rows", "test_an_empty_row_spreads_in_eval", "test_seeing_oneself_is_enough"),
@@ -228,5 +229,5 @@ def test_seeing_oneself_is_enough(training):
     model, src = stack().train(training), arbitrary(2, 3, 4)
     output = model(src, mask=causal_with_padding_anywhere(LEFT, num_heads=2))
     assert output.isfinite().all()
-    alone = reference_of(model)(array(src)[:1, 1:], CAUSAL[1:, 1:])  # the first sample without its padding
+    alone = reference_of(model)(array(src)[:1, 1:], CAUSAL[1:, 1:])  # the first sample, cut to its real tokens
     near(output[0, 1:], alone[0])

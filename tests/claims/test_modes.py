@@ -1,4 +1,4 @@
-"""Claims about what should not matter: need_weights, train or eval, the types of two masks."""
+"""Claims about options that should not change the result: need_weights, train or eval mode, the types of two masks."""
 
 import math
 import warnings
@@ -19,8 +19,8 @@ PADDING = torch.tensor([[False, False, True], [False, False, False]])
 CAUSAL = torch.tensor(masks.causal(3, 3))
 
 
-def attend_without_weights(attention, x, **given):
-    """The output alone; the second result is None."""
+def attend_without_weights(attention: nn.MultiheadAttention, x: torch.Tensor, **given: torch.Tensor) -> torch.Tensor:
+    """Self-attention without weights: the second result of the module is None."""
     output, _ = attention(x, x, x, need_weights=False, **given)
     return output
 
@@ -30,16 +30,16 @@ NEED_WEIGHTS = Claim(
     says="`need_weights=False` only saves time; the output is the same.",
     verdict="true if every query sees a key",
     because="""
-    With both masks `nn.MultiheadAttention` agrees with the reference either way, in train and eval mode, on every
-    release. A query that sees no key is the exception: in train mode it gives NaN with weights, and since 2.5 the
-    bias of the output projection without them.
+    With both masks `nn.MultiheadAttention` agrees with the reference, with and without weights, in train and eval
+    mode, on every release. The exception is a fully masked query in train mode: its output is NaN with weights. Without
+    weights, it is the bias of the output projection since 2.5, and NaN before.
     """,
     recipe=(attend_without_weights,),
     proof=("test_the_output_does_not_depend_on_need_weights", "test_an_empty_row_does"),
 )
 
 
-def attention():
+def attention() -> nn.MultiheadAttention:
     return filled(nn.MultiheadAttention(4, 2, batch_first=True))
 
 
@@ -60,8 +60,10 @@ def test_an_empty_row_does():
     near(without, array(model.out_proj.bias) if since("2.5") else math.nan)
 
 
-def encode_alike(encoder, src, hidden, padding):
-    """Bool masks, rows that see a key, and zeros at padded positions, which nothing should read."""
+def encode_alike(
+    encoder: nn.TransformerEncoder, src: torch.Tensor, hidden: torch.Tensor | None, padding: torch.Tensor
+) -> torch.Tensor:
+    """hidden (S, S) and padding (N, S) are bool, and every query sees a key. Padded positions of the output are 0."""
     encoded = encoder(src, mask=hidden, src_key_padding_mask=padding)
     return encoded.masked_fill(padding[..., None], 0)
 
@@ -71,17 +73,17 @@ TRAIN_AND_EVAL = Claim(
     says="Without dropout, train and eval mode compute the same.",
     verdict="true if masks are bool, every query sees a key, and outputs at padded positions are ignored",
     because="""
-    In eval without autograd native kernels take over. They give the same with bool masks, on every release. Not
-    with others: the encoder layer reads a float mask as bool, so that a padding mask of 0 and 1 hides the key of 1;
-    the encoder writes zeros at padded positions; and a query that sees no key is NaN there, though since 2.5 not in
-    training (see `left-padding`).
+    In eval without autograd, native kernels compute the result. With bool masks it is the same, on every release. There
+    are three differences. The encoder layer reads a float mask as bool: a padding mask of 0 and 1 hides the keys
+    with 1. The encoder writes zeros at padded positions. A fully masked query gives NaN, although since 2.5 it does
+    not in training (see `left-padding`).
     """,
     recipe=(encode_alike,),
     proof=("test_bool_masks_mean_the_same_in_both_modes", "test_float_padding_is_read_as_bool_in_eval"),
 )
 
 
-def stack():
+def stack() -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True)
     return filled(nn.TransformerEncoder(layer, num_layers=2))
 
@@ -100,8 +102,8 @@ def test_float_padding_is_read_as_bool_in_eval(training):
     near(layer(src, src_key_padding_mask=torch.tensor(padding)), reference_of(layer)(array(src), None, read_as))
 
 
-def two_masks_of_one_type(S, padding):
-    """Both bool. Right as well: both float, made with masked_fill(hidden, -inf), from 2.0 on."""
+def two_masks_of_one_type(S: int, padding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A causal mask and padding (N, S), both bool. From 2.0 on, two float masks of 0 and -inf are right as well."""
     return torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1), padding
 
 
@@ -110,9 +112,9 @@ MIXED_TYPES = Claim(
     says="The float mask of `generate_square_subsequent_mask` can be combined with a bool padding mask.",
     verdict="true, with a warning since 2.0",
     because="""
-    The result is right on every release, in train and eval mode, but 2.0 and later warn that mismatched masks are
-    deprecated. Two bool masks are right everywhere without a warning. Two float ones are right since 2.0; 1.13
-    ignores the padding of a float padding mask beside a float mask, in silence.
+    The result is right on every release, in train and eval mode. Since 2.0 torch warns that mismatched masks are
+    deprecated. Two bool masks are right on every release, without a warning. Two float masks are right since 2.0;
+    1.13 silently ignores a float padding mask beside a float mask.
     """,
     recipe=(two_masks_of_one_type,),
     proof=("test_mixed_types_work_and_warn", "test_two_float_masks"),
@@ -124,7 +126,7 @@ def _attend(model, x, attn_mask, key_padding_mask):
 
 
 def _warned(call):
-    """The output, and whether torch warned of masks that do not match."""
+    """(output, True if torch warned of mismatched masks)"""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         output = call()

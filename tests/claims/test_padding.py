@@ -29,16 +29,16 @@ IDS = torch.tensor([[4, 2, 6, PAD, PAD], [3, 1, 5, 2, 7]])
 PADDING = IDS == PAD
 
 
-def encoder(num_layers=2, **options):
+def encoder(num_layers: int = 2, **options: bool) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True)
     return filled(nn.TransformerEncoder(layer, num_layers, **options))
 
 
-def encode_ids(encoder, src, ids, pad=0):
-    """src (N, S, E), made from ids (N, S): causal attention among what is not padding."""
+def encode_ids(encoder: nn.TransformerEncoder, src: torch.Tensor, ids: torch.Tensor, pad: int = 0) -> torch.Tensor:
+    """src (N, S, E), the embedding of ids (N, S): causal attention among the tokens that are not padding."""
     S = ids.shape[1]
-    src_mask = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)  # (S, S): which positions see which
-    src_key_padding_mask = ids == pad  # (N, S): which tokens nobody sees
+    src_mask = torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)  # (S, S): hides keys from queries
+    src_key_padding_mask = ids == pad  # (N, S): hides tokens from all queries
     return encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask)
 
 
@@ -50,9 +50,9 @@ TWO_MASKS = Claim(
     """,
     verdict="true",
     because="""
-    A key is hidden where either mask is True. `nn.TransformerEncoder` agrees with the reference with both, in train
-    and eval mode, on every release; there `src_mask` is called `mask`. What the padding holds does not reach the
-    other outputs.
+    A key is hidden if one of the masks is True. With both masks `nn.TransformerEncoder` agrees with the reference, in
+    train and eval mode, on every release (its argument for `src_mask` is called `mask`). The contents of padding
+    do not reach the outputs at real tokens.
     """,
     recipe=(encode_ids,),
     proof=("test_both_masks_together", "test_padding_reaches_no_token"),
@@ -71,8 +71,8 @@ def test_padding_reaches_no_token(training):
     near(moved(encode_ids(model, src, IDS), encode_ids(model, other, IDS))[array(~PADDING)], 0)
 
 
-def padding_of(ids, batch_first, pad=0):
-    """The key_padding_mask (N, S) of ids (N, S), or (S, N) without batch_first."""
+def padding_of(ids: torch.Tensor, batch_first: bool, pad: int = 0) -> torch.Tensor:
+    """The key_padding_mask (N, S) of ids (N, S), or of ids (S, N) without batch_first."""
     padding = ids == pad
     return padding if batch_first else padding.T
 
@@ -82,10 +82,9 @@ PADDING_SHAPE = Claim(
     says="Without `batch_first` everything is (S, N, ...), so the padding mask is (S, N) too.",
     verdict="false",
     because="""
-    `key_padding_mask` is (N, S) in either layout. (S, N) is an error where N differs from S, and silently wrong
-    where they are equal: with N = S = 2 and the second token of the first sample as padding, the transposed mask
-    hides the first token of the second sample instead. The averages of (3, 5) and (7, 9) become 4 and 9 where 3 and
-    8 are right.
+    `key_padding_mask` is (N, S) in either layout. (S, N) is an error if N differs from S, and silently wrong if they
+    are equal: with N = S = 2 and the second token of the first sample as padding, the transposed mask hides the
+    first token of the second sample instead. The averages of (3, 5) and (7, 9) are then 4 and 9; right are 3 and 8.
     """,
     recipe=(padding_of,),
     proof=("test_a_transposed_padding_mask_is_an_error", "test_a_transposed_padding_mask_of_equal_sizes_is_wrong"),
@@ -110,8 +109,8 @@ def test_a_transposed_padding_mask_of_equal_sizes_is_wrong(training):
     near(attention(x, x, x, key_padding_mask=ids == PAD)[0][0, :, 0], [4, 9])
 
 
-def mean_of_tokens(encoded, padding):
-    """encoded (N, S, E), padding (N, S) -> (N, E), the mean over what is not padding."""
+def mean_of_tokens(encoded: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+    """encoded (N, S, E), padding (N, S) -> (N, E), the mean over the tokens that are not padding."""
     kept = encoded.masked_fill(padding[..., None], 0)  # not kept * encoded: padding may hold NaN
     return kept.sum(dim=1) / (~padding).sum(dim=1, keepdim=True)
 
@@ -121,11 +120,11 @@ PADDED_OUTPUTS = Claim(
     says="A padding mask makes the outputs at padded positions zero, so that one can average over all outputs.",
     verdict="false",
     because="""
-    The mask hides keys; a padded position is still a query, with an output like any other. Averaging 3 and 5 with 7
-    as padding gives 4 at all three positions. Only `nn.TransformerEncoder` in eval without autograd, with a padding
-    mask alone, packs the batch and writes zeros at padded positions (1.13 and 2.0 cut off those that are padding in
-    every sample); `enable_nested_tensor=False` prevents it, if no sample is padding alone. Leave them out
-    yourself.
+    The mask hides keys. A padded position is still a query, and its output is not zero: averaging 3 and 5, with 7 as
+    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` in eval without
+    autograd, with a padding mask and no other mask, packs the batch and writes zeros at padded positions (1.13 and
+    2.0 cut off positions that are padding in every sample). `enable_nested_tensor=False` prevents this, unless a
+    sample consists of padding alone. Leave padded positions out of the average yourself.
     """,
     recipe=(mean_of_tokens,),
     proof=(
@@ -165,8 +164,8 @@ def test_a_mean_over_tokens(training):
     near(mean_of_tokens(encoded, PADDING), np.stack([expected[0, :3].mean(axis=0), expected[1].mean(axis=0)]))
 
 
-def embed_and_attend(embedding, attention, ids):
-    """The embedding's padding_idx freezes a row of zeros; the mask is what hides it."""
+def embed_and_attend(embedding: nn.Embedding, attention: nn.MultiheadAttention, ids: torch.Tensor) -> torch.Tensor:
+    """padding_idx freezes a row of zeros in the embedding; the mask hides padding from the attention."""
     x = embedding(ids)
     return attention(x, x, x, key_padding_mask=ids == embedding.padding_idx, need_weights=False)[0]
 
@@ -177,8 +176,8 @@ PADDING_IDX = Claim(
     verdict="false",
     because="""
     A key of zeros has the score 0, and exp(0) is 1, not 0. An average over the tokens 3, 5 and a padding of zeros
-    gives 8/3 instead of 4: a third of the weight goes to padding. In a model the bias of the projection and the
-    positional encoding make it a key like any other.
+    gives 8/3 instead of 4: a third of the weight goes to padding. In a model, the bias of the projection and the
+    positional encoding add to the zeros, and padding becomes a key like any other.
     """,
     recipe=(embed_and_attend,),
     proof=("test_zeros_are_attended",),
@@ -194,19 +193,21 @@ def test_zeros_are_attended(training):
     near(embed_and_attend(embedding, attention, ids), 4)
 
 
-def encode_with_positions(encoder, embedded, positions, padding):
-    """Positions say where a token is; the mask says that it is none."""
+def encode_with_positions(
+    encoder: nn.TransformerEncoder, embedded: torch.Tensor, positions: torch.Tensor, padding: torch.Tensor | None
+) -> torch.Tensor:
+    """embedded (N, S, E), positions (S, E), padding (N, S). Positions hide nothing; the mask hides padding."""
     return encoder(embedded + positions, src_key_padding_mask=padding)
 
 
 POSITIONS_FOR_PADDING = Claim(
     id="positions-for-padding",
-    says="With positional encodings the model knows what is padding, and needs no padding mask.",
+    says="With positional encodings the model recognises padding, and needs no padding mask.",
     verdict="false",
     because="""
-    A positional encoding changes what a key holds, not whether it is seen. Without the mask another content of the
-    padding moves the output of every real token of that sample (by more than 0.01, where features are of size 1
-    after the norm); with it, by nothing.
+    A positional encoding changes the contents of a key; it does not hide the key. Without the mask, other contents of
+    the padding change the output of every real token of the sample (by more than 0.01; features are of size 1 after
+    the norm). With the mask they change nothing.
     """,
     recipe=(encode_with_positions,),
     proof=("test_with_positions_alone_padding_leaks", "test_with_the_mask_it_does_not"),
@@ -217,7 +218,7 @@ POSITIONS = torch.sin(torch.arange(20.0, dtype=torch.float64)).reshape(5, 4)
 
 
 def _leak(model, padding_mask):
-    """How far the first sample's tokens move if its padding holds something else."""
+    """The change of the first sample's outputs at real tokens if its padding has other contents."""
     embedded = arbitrary(2, 5, 4)
     other = torch.where(PADDING[..., None], -embedded, embedded)
     return moved(*(encode_with_positions(model, x, POSITIONS, padding_mask) for x in (embedded, other)))[0, :3]
@@ -234,8 +235,8 @@ def test_with_the_mask_it_does_not(training):
     near(array(output)[array(~PADDING)], _encoded(model, embedded + POSITIONS)[array(~PADDING)])
 
 
-def causal_without_padding_mask(encoder, src):
-    """Right for sequences that are padded on the right, at the positions before the padding."""
+def causal_without_padding_mask(encoder: nn.TransformerEncoder, src: torch.Tensor) -> torch.Tensor:
+    """src (N, S, E), padded on the right. Outputs are right at the positions before the padding."""
     S = src.shape[1]
     return encoder(src, mask=torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1))
 
@@ -245,8 +246,8 @@ CAUSAL_PADDING = Claim(
     says="A causal model needs no padding mask.",
     verdict="true if padding is on the right, and outputs at padded positions are ignored",
     because="""
-    What is on the right of a token is hidden already, so that the outputs at real tokens are those with both masks.
-    With padding on the left every token sees it.
+    The causal mask already hides everything on the right of a token. Without a padding mask, the outputs at real tokens
+    are the same as with both masks. With padding on the left, every token sees the padding.
     """,
     recipe=(causal_without_padding_mask,),
     proof=("test_right_padding_is_in_the_future", "test_left_padding_is_in_the_past"),
@@ -265,19 +266,20 @@ def test_left_padding_is_in_the_past(training):
     assert (moved(*(causal_without_padding_mask(model, x) for x in (src, other)))[0, 2:] > 0.01).all()
 
 
-def hide_padding(padding):
+def hide_padding(padding: torch.Tensor) -> torch.Tensor:
     """From padding (N, S) to SDPA's mask: (N, 1, 1, S), for all heads and all queries. Keys are the last axis."""
     return ~padding[:, None, None, :]
 
 
 QUERY_ROWS = Claim(
     id="query-rows",
-    says="A padding mask can be unsqueezed at either end; broadcasting takes care of the rest.",
+    says="A padding mask can be unsqueezed at either end: broadcasting does the rest.",
     verdict="false",
     because="""
-    Keys are the last axis. `padding[:, None, :, None]` broadcasts too, but hides all keys from the padded *queries*
-    and nothing from the others: the average of 3, 5 and the padding 7 is 5 at the real tokens, not 4, and padded
-    rows see nothing, which is NaN before 2.5 and 0 from then on. (1.13 has no `F.scaled_dot_product_attention`.)
+    Keys are the last axis. `padding[:, None, :, None]` broadcasts, too, but it hides all keys from the padded
+    *queries* and no key from the others. The average of 3, 5 and the padding 7 is then 5 at the real tokens, not 4.
+    Padded queries are fully masked: their output is NaN before 2.5, and 0 since then. (1.13 has no
+    `F.scaled_dot_product_attention`.)
     """,
     recipe=(hide_padding,),
     proof=("test_the_last_axis_is_the_keys",),

@@ -1,4 +1,4 @@
-"""Claims about what True, 1 and 0 mean in a mask."""
+"""Claims about the meaning of True, 1 and 0 in a mask."""
 
 import math
 
@@ -25,8 +25,8 @@ from .comparing import (
 pytestmark = [*internal_warnings]
 
 
-def for_modules_and_for_sdpa(padding):
-    """From padding (N, S), True where a token is padding: the mask of the nn modules, and that of SDPA."""
+def for_modules_and_for_sdpa(padding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """From padding (N, S), True at padding: the mask for the nn modules, and the mask for SDPA."""
     key_padding_mask = padding  # True hides
     attn_mask = ~padding[:, None, None, :]  # True keeps, for scores (N, num_heads, L, S)
     return key_padding_mask, attn_mask
@@ -34,13 +34,13 @@ def for_modules_and_for_sdpa(padding):
 
 ONE_POLARITY = Claim(
     id="one-polarity",
-    says="A bool mask means the same in all of PyTorch: True is what may be attended.",
+    says="A bool mask means the same in all of PyTorch: True marks keys that may be attended.",
     verdict="false",
     because="""
     In `nn.MultiheadAttention`, `nn.TransformerEncoder`, `nn.TransformerDecoder` and `nn.Transformer` True *hides*;
-    in `F.scaled_dot_product_attention` True *keeps*. An attention that averages the tokens 3, 5, 7 of which 7 is
-    padding gives 4; with the other function's mask it gives 7, the padding alone. Neither of them complains. (1.13
-    has no `F.scaled_dot_product_attention`.)
+    in `F.scaled_dot_product_attention` True *keeps*. An attention that averages the tokens 3, 5, 7, with 7 as
+    padding, gives 4. With a mask of the other meaning it gives 7, the padding alone. Neither of them raises or warns.
+    (1.13 has no `F.scaled_dot_product_attention`.)
     """,
     recipe=(for_modules_and_for_sdpa,),
     proof=("test_true_hides_in_the_modules", "test_true_keeps_in_sdpa"),
@@ -64,8 +64,8 @@ def test_true_keeps_in_sdpa():
     near(F.scaled_dot_product_attention(query, key, value, ~keeps), 7)
 
 
-def causal_mask(S):
-    """(S, S), True above the diagonal: hides from each query what comes after it."""
+def causal_mask(S: int) -> torch.Tensor:
+    """(S, S), True above the diagonal: hides later keys from each query."""
     return torch.triu(torch.ones(S, S, dtype=torch.bool), diagonal=1)
 
 
@@ -74,10 +74,10 @@ TRIL = Claim(
     says="`torch.tril(torch.ones(S, S, dtype=torch.bool))` as `src_mask` makes a model causal.",
     verdict="false",
     because="""
-    True hides in the nn modules, so this hides the past and the token itself and shows the future; the last query
-    sees nothing at all. Of three tokens the first query weighs (0, 1/2, 1/2), the second (0, 0, 1), and the weights
-    of the last are NaN. (What the output is there, `need-weights` tells.) The mask is right for
-    `F.scaled_dot_product_attention`, where True keeps.
+    True hides in the nn modules. The mask hides the past and the token itself, and shows the future; the last query
+    is fully masked. With three tokens and equal scores the weights of the first query are (0, 1/2, 1/2), those of the
+    second (0, 0, 1), and those of the last NaN. (For the output of such a query see `need-weights`.) The mask is right
+    for `F.scaled_dot_product_attention`, because True keeps there.
     """,
     recipe=(causal_mask,),
     proof=(
@@ -118,8 +118,8 @@ def test_tril_is_right_for_sdpa():
     near(output[0, :, 0], [3, 4, 5])
 
 
-def padding_from_tokenizer(attention_mask):
-    """From a tokenizer's mask (N, S), 1 for a token and 0 for padding: True where it is padding."""
+def padding_from_tokenizer(attention_mask: torch.Tensor) -> torch.Tensor:
+    """From a tokenizer's mask (N, S), 1 for a token and 0 for padding, to key_padding_mask: True at padding."""
     return attention_mask == 0
 
 
@@ -128,8 +128,8 @@ TOKENIZER_MASK = Claim(
     says="The `attention_mask` of a tokenizer (1 for a token, 0 for padding) can be given as `src_key_padding_mask`.",
     verdict="false",
     because="""
-    As integers it is refused: only bool and floating types are supported. `.bool()` silences the error and inverts
-    the meaning: of the tokens 3, 5 and the padding 7 the padding alone is seen, and the average is 7 instead of 4.
+    An integer mask raises: only bool and floating types are supported. `.bool()` avoids the error and inverts the
+    meaning: of the tokens 3, 5 and the padding 7 only the padding is seen, and the average is 7 instead of 4.
     `.float()` adds 1 to the scores of the tokens (see `ones-and-zeros`).
     """,
     recipe=(padding_from_tokenizer,),
@@ -150,8 +150,8 @@ def test_the_zeros_of_a_tokenizer_are_padding(training):
     near(attention(x, x, x, key_padding_mask=attention_mask.bool())[0], 7)
 
 
-def additive(keep, dtype=torch.float32):
-    """From a mask of 1 (keep) and 0 (hide) to one that is added to the scores: 0 and -inf."""
+def additive(keep: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """From a mask of 1 (keep) and 0 (hide) to a mask that is added to the scores: 0 and -inf."""
     return torch.zeros(keep.shape, dtype=dtype).masked_fill(keep == 0, -math.inf)
 
 
@@ -162,8 +162,8 @@ ONES_AND_ZEROS = Claim(
     because="""
     A float mask is *added* to the scores. Ones and zeros hide nothing: of two keys with equal scores, the "hidden"
     one keeps the weight 1/(1 + e) = 0.269. In eval without autograd, `nn.TransformerEncoderLayer` reads a float
-    mask as bool (on every release for padding; for `src_mask` since 2.0, see `relative-attention`), so that the
-    ones are hidden: training and inference differ.
+    mask as bool (padding on every release; `src_mask` since 2.0, see `relative-attention`) and hides the ones:
+    training and inference differ.
     """,
     recipe=(additive,),
     proof=("test_ones_are_added_to_the_scores", "test_in_eval_the_native_layer_hides_the_ones"),
@@ -190,12 +190,12 @@ def test_in_eval_the_native_layer_hides_the_ones():
 
 ZERO_TIMES_INF = Claim(
     id="zero-times-infinity",
-    says="`(1 - keep) * float('-inf')` turns a mask of ones and zeros into an additive one.",
+    says="`(1 - keep) * float('-inf')` turns a mask of ones and zeros into an additive mask.",
     verdict="false",
     because="""
-    0 · inf is NaN, so every key that is to be kept gets NaN: `(1 - tensor([1, 0])) * -inf` is [NaN, -inf]. The same
-    holds for `torch.triu(torch.ones(S, S), 1) * -inf`; `torch.triu(torch.full((S, S), -inf), 1)` is right, since it
-    sets zeros instead of multiplying, and equals `generate_square_subsequent_mask(S)`.
+    0 · inf is NaN. Every key to be kept gets NaN: `(1 - tensor([1, 0])) * -inf` is [NaN, -inf]. So does
+    `torch.triu(torch.ones(S, S), 1) * -inf`. Right is `torch.triu(torch.full((S, S), -inf), 1)`: it sets zeros
+    instead of multiplying, and equals `generate_square_subsequent_mask(S)`.
     """,
     recipe=(additive,),
     proof=("test_zero_times_infinity_is_nan", "test_a_triangle_of_infinities"),

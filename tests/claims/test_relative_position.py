@@ -1,4 +1,4 @@
-"""Claims about positions: relative biases, positional encodings, and what they cannot replace."""
+"""Claims about positions: relative biases, positional encodings, and masks that they cannot replace."""
 
 import math
 
@@ -16,15 +16,15 @@ from .comparing import arbitrary, array, filled, internal_warnings, moved, near,
 pytestmark = [*internal_warnings]
 
 
-def alibi(num_heads, L, S):
-    """(num_heads, L, S): minus the distance, times a slope for each head (for num_heads a power of 2)."""
+def alibi(num_heads: int, L: int, S: int) -> torch.Tensor:
+    """(num_heads, L, S): minus the distance, times a slope for each head; num_heads is a power of 2."""
     slopes = 2.0 ** (-8 * torch.arange(1, num_heads + 1) / num_heads)
     distance = (torch.arange(S) - torch.arange(L)[:, None]).abs()
     return -slopes[:, None, None] * distance
 
 
-def t5_buckets(L, S, num_buckets=32, max_distance=128):
-    """(L, S): small distances have a bucket each, larger ones share logarithmic ones; the future has its own half."""
+def t5_buckets(L: int, S: int, num_buckets: int = 32, max_distance: int = 128) -> torch.Tensor:
+    """(L, S): a bucket for each small distance, logarithmic buckets for larger ones; half of all are for the future."""
     distance = torch.arange(S) - torch.arange(L)[:, None]
     half = num_buckets // 2
     exact, far = half // 2, distance.abs()
@@ -34,19 +34,19 @@ def t5_buckets(L, S, num_buckets=32, max_distance=128):
 
 
 class RelativeBias(nn.Module):
-    """A learned number for each bucket and head. Start it from anything but zeros, as said above."""
+    """A learned number for each bucket and head. Do not initialise it with zeros, as said above."""
 
-    def __init__(self, num_heads, num_buckets=32):
+    def __init__(self, num_heads: int, num_buckets: int = 32) -> None:
         super().__init__()
         self.table = nn.Embedding(num_buckets, num_heads)
         nn.init.normal_(self.table.weight, std=0.02)
 
-    def forward(self, L, S):
+    def forward(self, L: int, S: int) -> torch.Tensor:
         return self.table(t5_buckets(L, S)).permute(2, 0, 1)  # (num_heads, L, S)
 
 
-def encode_relatively(encoder, src, bias):
-    """src (S, N, E), an encoder without batch_first; bias (num_heads, S, S) becomes (N * num_heads, S, S)."""
+def encode_relatively(encoder: nn.TransformerEncoder, src: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """src (S, N, E), for an encoder without batch_first; bias (num_heads, S, S) becomes (N * num_heads, S, S)."""
     return encoder(src, mask=bias.to(src).repeat(src.shape[1], 1, 1))
 
 
@@ -55,14 +55,14 @@ RELATIVE_ATTENTION = Claim(
     says="`nn.Transformer(relative_attention=True)` gives relative positions.",
     verdict="false",
     because="""
-    TypeError: there is no such argument. A relative bias is a number that is added to the score, and that is what a
-    float `attn_mask` is, one slice for each sample and head: ALiBi, the buckets of T5, a learned table. One trap:
-    in eval without autograd, `nn.TransformerEncoderLayer` with `batch_first=True` reads a float mask as bool since
-    2.0, and hides all that is not 0; with ALiBi every query then sees itself alone, silently. With
-    `batch_first=False` that path is closed, and train and eval agree on every release (from 2.3 on,
-    `torch.backends.mha.set_fastpath_enabled(False)` closes it too). Another: a bias without an axis for heads that
-    is exactly causal, a table of zeros with -inf in the future, is replaced by `is_causal=True` in a stack since
-    2.0, and gets no gradient: it never learns.
+    TypeError: there is no such argument. A relative bias is a number that is added to the score. Give it as a float
+    `attn_mask`, with one slice for each sample and head: ALiBi, the buckets of T5, a learned table. There are two
+    traps. First, since 2.0, in eval without autograd, `nn.TransformerEncoderLayer` with `batch_first=True` reads a
+    float mask as bool: every number but 0 hides. With ALiBi every query then sees only itself, and nothing warns. With
+    `batch_first=False` the layer does not take this fast path, and train and eval agree on every release (from 2.3
+    on, `torch.backends.mha.set_fastpath_enabled(False)` closes it, too). Second, since 2.0 a stack replaces an exactly
+    causal bias without an axis for heads (a table of zeros with -inf in the future) by `is_causal=True`: the table
+    gets no gradient and never learns.
     """,
     recipe=(alibi, t5_buckets, RelativeBias, encode_relatively),
     proof=(
@@ -78,7 +78,7 @@ RELATIVE_ATTENTION = Claim(
 )
 
 
-def encoder(**options):
+def encoder(**options: bool) -> nn.TransformerEncoder:
     return filled(
         nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, dropout=0, **options), 2, enable_nested_tensor=False)
     )
@@ -138,7 +138,7 @@ def test_a_table_learns():
     model, src, bias = encoder(), arbitrary(3, 2, 4), filled(RelativeBias(2))
     table, direction = array(bias.table.weight), array(arbitrary(32, 2))
     encode_relatively(model, src, bias(3, 3)).sum().backward()
-    # the derivative of the reference, by the complex step; slice n * num_heads + h of the mask is of head h
+    # Derivative of the reference by the complex step; slice n * num_heads + h of the mask is for head h.
     moving = displaced(table, direction)[array(t5_buckets(3, 3))].transpose(2, 0, 1)
     expected = derivative(reference_of(model)(array(src).swapaxes(0, 1), np.tile(moving, (2, 1, 1))).sum())
     near((array(bias.table.weight.grad) * direction).sum(), expected)
@@ -155,8 +155,8 @@ def test_zeros_with_a_causal_mask_never_learn():
     assert (table.grad[:3] != 0).any()
 
 
-def bias_and_mask(bias, hidden):
-    """bias (num_heads, L, S); hidden (L, S), True hides: what is hidden is -inf whatever the bias says."""
+def bias_and_mask(bias: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """bias (num_heads, L, S); hidden (L, S), True hides: the result is -inf at hidden positions, else the bias."""
     return bias.masked_fill(hidden, -math.inf)
 
 
@@ -165,9 +165,9 @@ BIAS_FOR_MASK = Claim(
     says="A relative bias can replace `src_mask`.",
     verdict="false",
     because="""
-    They use the same argument, but a finite bias only makes a key lighter. With ALiBi alone, another last token
-    moves the output of the first one by more than 0.01 (of features of size 1). With -inf where the mask hides it
-    does not move at all. Give their sum.
+    Both use the same argument, but a finite bias only reduces the weight of a key. With ALiBi alone, another last
+    token changes the output at the first position by more than 0.01 (features are of size 1). With -inf at hidden
+    positions it does not change at all. Give the sum of bias and mask.
     """,
     recipe=(bias_and_mask,),
     proof=("test_a_bias_hides_nothing", "test_a_bias_and_a_mask"),
@@ -189,22 +189,22 @@ def test_a_bias_and_a_mask(training):
     near(encode_relatively(model, src, both)[:, 0], reference_of(model)(array(src).swapaxes(0, 1), expected)[0])
 
 
-def sinusoidal(S, E):
+def sinusoidal(S: int, E: int) -> torch.Tensor:
     """(S, E), E even: sines at even features, cosines at odd ones, with wavelengths from 2 pi to 10000 * 2 pi."""
     angle = torch.arange(S)[:, None] / 10000 ** (torch.arange(0, E, 2) / E)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
 class Embedding(nn.Module):
-    """ids (N, S) -> (N, S, E), with positions learned or fixed."""
+    """ids (N, S) -> (N, S, E), with learned or fixed positions."""
 
-    def __init__(self, vocabulary, E, longest, learned=True):
+    def __init__(self, vocabulary: int, E: int, longest: int, learned: bool = True) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, E)
         self.register_buffer("fixed", sinusoidal(longest, E))
         self.learned = nn.Embedding(longest, E) if learned else None
 
-    def forward(self, ids):
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
         S = ids.shape[1]
         return self.tokens(ids) + (self.learned.weight if self.learned else self.fixed)[:S]
 
@@ -214,8 +214,8 @@ POSITION_ENCODING = Claim(
     says='`nn.Transformer(position_encoding="learned")` adds positions.',
     verdict="false",
     because="""
-    TypeError: there is no such argument, and the module adds no positions at all. Without them an encoder is
-    equivariant: tokens in another order give the same outputs in that order. Add them to the embedded tokens.
+    TypeError: there is no such argument, and the module adds no positions at all. Without positions an encoder is
+    equivariant: tokens in another order give the same outputs in that order. Add positions to the embedded tokens.
     """,
     recipe=(sinusoidal, Embedding),
     proof=(

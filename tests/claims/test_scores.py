@@ -1,4 +1,4 @@
-"""Claims about scores, softmax and the numbers that hide."""
+"""Claims about scores, softmax and the numbers that hide a key."""
 
 import math
 
@@ -16,7 +16,7 @@ from .comparing import arbitrary, array, internal_warnings, near, needs_sdpa, si
 pytestmark = [*internal_warnings]
 
 
-def attend(query, key, value, hidden):
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """query (..., L, D), key (..., S, D), value (..., S, Dv); hidden broadcasts to (..., L, S), True hides."""
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
     weights = torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
@@ -28,10 +28,10 @@ MATMUL = Claim(
     says="`torch.matmul(query, key, value, attention_mask=mask)` computes attention.",
     verdict="false",
     because="""
-    `torch.matmul` multiplies two tensors and raises TypeError for three, or for a mask. The formula takes three
-    lines, and they work on every release; from 2.0 on `F.scaled_dot_product_attention(query, key, value, ~hidden)`
-    is the same. A query that sees no key differs: NaN by the formula, 0 from `F.scaled_dot_product_attention` since
-    2.5.
+    `torch.matmul` multiplies two tensors, and raises TypeError for a third tensor or a mask. The formula takes three
+    lines, which work on every release. From 2.0 on, `F.scaled_dot_product_attention(query, key, value, ~hidden)`
+    gives the same, except for a fully masked query: the formula gives NaN, and `F.scaled_dot_product_attention`
+    gives 0 since 2.5.
     """,
     recipe=(attend,),
     proof=(
@@ -76,8 +76,8 @@ def test_sdpa_is_the_same():
     near(F.scaled_dot_product_attention(query, key, value, ~nothing), 0 if since("2.5") else math.nan)
 
 
-def masked_softmax(scores, hidden):
-    """Hidden keys leave before the softmax, so that the others share the whole weight."""
+def masked_softmax(scores: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """scores (..., S); hidden broadcasts to scores, True hides. The visible keys share the whole weight."""
     return torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
 
 
@@ -88,9 +88,10 @@ MULTIPLIED = Claim(
     """,
     verdict="false",
     because="""
-    A score of 0 is not hidden, since exp(0) is 1; and weights that are set to 0 after the softmax have already
-    taken their share. Of three keys with equal scores of which one is hidden, the right weights are (1/2, 1/2, 0).
-    Multiplied before, they are (1/3, 1/3, 1/3) for scores of 0; multiplied after, (1/3, 1/3, 0), which sums to 2/3.
+    A key with a score of 0 is not hidden, since exp(0) is 1. A weight that is set to 0 after the softmax is missing
+    from the sum of the weights. For three keys with equal scores, one of them hidden, the right weights are
+    (1/2, 1/2, 0). Multiplication before the softmax gives (1/3, 1/3, 1/3) for scores of 0; multiplication after it
+    gives (1/3, 1/3, 0), with the sum 2/3.
     """,
     recipe=(masked_softmax,),
     proof=("test_a_mask_cannot_be_multiplied",),
@@ -104,8 +105,8 @@ def test_a_mask_cannot_be_multiplied():
     near(masked_softmax(scores, keep == 0), [1 / 2, 1 / 2, 0])
 
 
-def largest_finite(hidden, dtype):
-    """A finite mask for any dtype. Do not add two of them: the sum is -inf."""
+def largest_finite(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A finite mask for any floating dtype, True in `hidden` hides. Do not add two of them: the sum is -inf."""
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min)
 
 
@@ -114,11 +115,11 @@ BIG_NEGATIVE = Claim(
     says="-1e9 is as good as -inf.",
     verdict="true if every query sees a key, and the dtype is not float16",
     because="""
-    Beside a key that is seen, exp(-1e9) is exactly 0 and the weights are the same to the last bit. A row of -1e9
-    alone is no hidden row: in float32 the scores vanish beside it, and all hidden keys are averaged, where -inf
-    gives NaN. -1e9 does not fit into float16 (`masked_fill` raises); `torch.finfo(dtype).min` does, but the sum of
-    two of them, one for each mask, is -inf again. As a mask for `nn.TransformerEncoderLayer` in eval any number but
-    0 hides (see `ones-and-zeros`). Prefer bool masks, and let every query see a key.
+    If the query sees another key, exp(-1e9) is exactly 0, and the weights are the same to the last bit. A query with
+    -1e9 at every key is not fully masked: in float32 the scores vanish beside -1e9, and the values of all keys are
+    averaged; -inf gives NaN. -1e9 does not fit into float16 (`masked_fill` raises). `torch.finfo(dtype).min` does,
+    but the sum of two of them, one from each mask, is -inf again. In eval, `nn.TransformerEncoderLayer` hides a key
+    for every number but 0 (see `ones-and-zeros`). Prefer bool masks, and let every query see a key.
     """,
     recipe=(largest_finite,),
     proof=(
@@ -156,20 +157,20 @@ def test_two_of_the_largest_are_infinite():
     near(mask + mask, [0, -math.inf])
 
 
-def weights_of_given_keys(weights, S):
-    """Of (..., L, S + appended) those of the S keys that were given, (..., L, S): what they lack of 1 is elsewhere."""
+def weights_of_given_keys(weights: torch.Tensor, S: int) -> torch.Tensor:
+    """From (..., L, S + appended) to (..., L, S). The sum may be less than 1: appended keys have the rest."""
     return weights[..., :S]
 
 
 WIDER_WEIGHTS = Claim(
     id="weights-of-appended-keys",
-    says="The weights that `nn.MultiheadAttention` returns are (N, L, S), or (N, num_heads, L, S) of each head.",
-    verdict="true if nothing is appended to the keys",
+    says="The weights that `nn.MultiheadAttention` returns are (N, L, S), or (N, num_heads, L, S) for each head.",
+    verdict="true if no keys are appended",
     because="""
-    `add_bias_kv` and `add_zero_attn` append a key each, which no mask hides, and whose weights are returned behind
-    those of the S keys that were given: with both the shape is (N, L, S + 2), where torch's page says (N, L, S).
-    Where all scores are 0 and one of three keys is hidden, the weights of the given keys are 1/4, 1/4 and 0, and
-    those of the two appended ones 1/4 each.
+    `add_bias_kv` and `add_zero_attn` append one key each. No mask hides an appended key, and its weights are returned
+    after those of the S given keys: with both options the shape is (N, L, S + 2), although torch's page says
+    (N, L, S). If all scores are 0 and one of three given keys is hidden, the weights of the given keys are 1/4, 1/4
+    and 0, and those of the two appended keys 1/4 each.
     """,
     recipe=(weights_of_given_keys,),
     proof=("test_weights_are_as_wide_as_the_keys_with_what_is_appended",),

@@ -1,4 +1,4 @@
-"""Claims about which mask of nn.Transformer and its stacks goes where."""
+"""Claims about the mask arguments of nn.Transformer and its stacks."""
 
 import inspect
 
@@ -31,12 +31,18 @@ SRC_PADDING = torch.tensor([[False, False, False, True, True], [False] * 5])
 TGT_PADDING = torch.tensor([[False, False, False], [False, False, True]])
 
 
-def transformer():
+def transformer() -> nn.Transformer:
     return filled(nn.Transformer(4, 2, 1, 1, 8, dropout=0, batch_first=True))
 
 
-def translate(model, src, tgt, src_padding, tgt_padding):
-    """Each mask in its place: the source's padding twice, since the decoder attends to the source too."""
+def translate(
+    model: nn.Transformer,
+    src: torch.Tensor,
+    tgt: torch.Tensor,
+    src_padding: torch.Tensor | None,
+    tgt_padding: torch.Tensor | None,
+) -> torch.Tensor:
+    """src_padding (N, S) is given twice, since the decoder attends to the source, too; tgt_padding is (N, T)."""
     T = tgt.shape[1]
     return model(
         src,
@@ -53,10 +59,10 @@ MASKS_BY_NAME = Claim(
     says="`src_mask` is the decoder's causal mask.",
     verdict="false",
     because="""
-    `src_mask` (S, S) is the encoder's self-attention, `tgt_mask` (T, T) the decoder's, `memory_mask` (T, S) the
-    decoder's attention to the encoder's output; each has a `..._key_padding_mask` beside it. A causal mask is
-    `tgt_mask`; as `src_mask` it has the wrong length where S differs from T, and otherwise makes the encoder causal
-    and leaves the decoder to see the future.
+    `src_mask` (S, S) is for the encoder's self-attention, `tgt_mask` (T, T) for the decoder's self-attention,
+    `memory_mask` (T, S) for the decoder's attention to the encoder's output. Each has its own
+    `..._key_padding_mask`. Give the decoder's causal mask as `tgt_mask`. As `src_mask` it has the wrong length if S
+    differs from T; otherwise it makes the encoder causal, and the decoder sees the future.
     """,
     recipe=(translate,),
     proof=(
@@ -71,11 +77,11 @@ MEMORY_PADDING = Claim(
     says="`src_key_padding_mask` hides the source's padding from the whole `nn.Transformer`.",
     verdict="false",
     because="""
-    Only from its encoder. The decoder attends to the encoder's output at padded positions unless
-    `memory_key_padding_mask` is given too. An attention to the memory 3, 5 and a padding 7 averages to 5 instead of
-    4; in `nn.Transformer` the output at every target position changes, in train and in eval mode. Cut off positions
-    that are padding in every sample: 1.13 and 2.0 do so to the encoder's output in eval without autograd, and then
-    refuse the memory's mask for its length.
+    The mask hides padding from the encoder alone. The decoder attends to the encoder's output at padded positions
+    unless `memory_key_padding_mask` is given, too. An attention to the memory 3, 5 and a padding 7 averages to 5
+    instead of 4. In `nn.Transformer` the output at every target position changes, in train and in eval mode. Cut off
+    positions that are padding in every sample: 1.13 and 2.0 cut them off the encoder's output in eval without
+    autograd, and then raise because of the length of the memory's mask.
     """,
     recipe=(translate,),
     proof=(
@@ -134,8 +140,13 @@ def test_padding_that_all_samples_share(training):
             translate(model, src, tgt, SRC_PADDING[:1], None)
 
 
-def encode_with_masks(encoder, src, masks_of_layers, padding=None):
-    """One mask, or None, for each layer; what nn.TransformerEncoder does otherwise."""
+def encode_with_masks(
+    encoder: nn.TransformerEncoder,
+    src: torch.Tensor,
+    masks_of_layers: list[torch.Tensor | None],
+    padding: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """nn.TransformerEncoder with one mask, or None, for each layer."""
     for layer, mask in zip(encoder.layers, masks_of_layers, strict=True):
         src = layer(src, src_mask=mask, src_key_padding_mask=padding)
     return src if encoder.norm is None else encoder.norm(src)
@@ -146,16 +157,16 @@ LAYER_MASKS = Claim(
     says="`nn.TransformerEncoder` can apply a mask in chosen layers only.",
     verdict="false",
     because="""
-    All layers get the same mask, and a list of masks is an error. Call the layers one by one: the result is the
-    reference's, in train and eval mode, on every release. (A layer on its own never packs the batch, so that padded
-    positions are not zeros either.)
+    All layers get the same mask, and a list of masks raises. Call the layers one by one: the result agrees with the
+    reference, in train and eval mode, on every release. (A single layer never packs the batch: outputs at padded
+    positions are not zeros.)
     """,
     recipe=(encode_with_masks,),
     proof=("test_all_layers_get_the_same_mask", "test_a_list_of_masks_is_an_error", "test_a_mask_for_each_layer"),
 )
 
 
-def stack():
+def stack() -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True)
     return filled(nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(4)))
 
@@ -179,9 +190,9 @@ def test_a_mask_for_each_layer(training):
 
 
 class Translator(nn.Module):
-    """Token ids in, logits out: what nn.Transformer leaves to its user."""
+    """nn.Transformer with the parts that it lacks: embeddings, positions, masks and logits."""
 
-    def __init__(self, vocabulary, d_model=512, longest=100, pad=0):
+    def __init__(self, vocabulary: int, d_model: int = 512, longest: int = 100, pad: int = 0) -> None:
         super().__init__()
         self.pad = pad
         self.embedding = nn.Embedding(vocabulary, d_model, padding_idx=pad)
@@ -189,10 +200,10 @@ class Translator(nn.Module):
         self.transformer = nn.Transformer(d_model, batch_first=True)  # 8 heads, 6 + 6 layers
         self.head = nn.Linear(d_model, vocabulary)
 
-    def embed(self, ids):
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.embedding(ids) + self.position(torch.arange(ids.shape[1], device=ids.device))
 
-    def forward(self, src, tgt):
+    def forward(self, src: torch.Tensor, tgt: torch.Tensor) -> torch.Tensor:
         """src (N, S) and tgt (N, T), integers -> (N, T, vocabulary)"""
         T = tgt.shape[1]
         future = torch.triu(torch.ones(T, T, dtype=torch.bool, device=tgt.device), diagonal=1)
@@ -213,12 +224,12 @@ FULL_EXAMPLE = Claim(
     says="`nn.Transformer(d_model=512)` runs on token ids `src` (10, 5) and `tgt` (10, 6) with a padding mask (1, 10).",
     verdict="false",
     because="""
-    Four errors, one after the other. Ids are not embedded: (10, 5) is taken for one unbatched sequence of 5
-    features (the feature number of src and tgt must be equal to d_model). Embedded, (10, 5, 512) is read as 10
-    positions of 5 samples, and `tgt` as 6 samples, since `batch_first` is False (the batch number of src and tgt
-    must be equal). With `batch_first=True` the padding mask must be (N, S) = (10, 5), not (1, 10). And it must be
-    bool, not integer. What then runs still sees the future and the padding, unless `tgt_mask` and
-    `memory_key_padding_mask` are given.
+    There are four errors, one after the other. First, the module does not embed ids: it takes (10, 5) for one
+    unbatched sequence with 5 features ("the feature number of src and tgt must be equal to d_model"). Second, it
+    reads the embedded source (10, 5, 512) as 10 positions of 5 samples, and `tgt` as 6 samples, because `batch_first`
+    is False ("the batch number of src and tgt must be equal"). Third, with `batch_first=True` the padding mask must
+    be (N, S) = (10, 5), not (1, 10). Fourth, the mask must be bool, not integer. The call then runs, but it sees the
+    future and the padding unless `tgt_mask` and `memory_key_padding_mask` are given.
     """,
     recipe=(Translator,),
     proof=("test_the_errors_in_turn", "test_the_example_that_runs"),
@@ -228,7 +239,7 @@ FULL_EXAMPLE = Claim(
 def test_the_errors_in_turn(training):
     ids = torch.ones(10, 5, dtype=torch.long), torch.ones(10, 6, dtype=torch.long)
     embedded = torch.zeros(10, 5, 4), torch.zeros(10, 6, 4)
-    model = nn.Transformer(4, 2, 1, 1, 8, batch_first=True).train(training)  # a small one fails in the same way
+    model = nn.Transformer(4, 2, 1, 1, 8, batch_first=True).train(training)  # a small model raises the same errors
     with pytest.raises(RuntimeError, match="feature number of src and tgt must be equal to d_model"):
         model(*ids)
     model.batch_first = False

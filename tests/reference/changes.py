@@ -1,4 +1,4 @@
-"""Changes to the arguments of a MultiHeadAttention, and what they mean entry by entry."""
+"""Changes of the arguments of a MultiHeadAttention: keep some keys, hide a key, expand a mask."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ def given(arguments, name):
 
 
 def with_keys(arguments, chosen):
-    """The chosen keys only, in the chosen order."""
+    """The arguments with the chosen keys only, in the chosen order; masks and static keys are cut likewise."""
     names = [name for name in _AXIS_OF_KEYS if given(arguments, name)]
     return arguments | {name: arguments[name].take(chosen, _AXIS_OF_KEYS[name]) for name in names}
 
 
 def hiding(arguments, name, j):
-    """Key j hidden by one of the masks."""
+    """The arguments with key j hidden by the mask of this name."""
     (N, L), S = arguments["query"].shape[:2], arguments["key"].shape[1]
     return arguments | {name: hiding_too(arguments[name], j, (L if name == "attn_mask" else N, S))}
 
 
 def hiding_too(mask, j, shape):
-    """The mask, or a bool one of this shape where none was given, with key j hidden as well."""
+    """The mask with key j hidden as well; a bool mask of this shape if `mask` is None."""
     mask = np.zeros(shape, bool) if mask is None else mask.copy()
     mask[..., j] = True if mask.dtype == bool else -np.inf
     return mask
@@ -34,7 +34,7 @@ def float_twin(mask):
 
 
 def bias_of_each_head(mask, shape):
-    """A float mask over (N, H, L, S), entry by entry."""
+    """The float attn_mask (L, S) or (N * H, L, S) expanded to (N, H, L, S), entry by entry."""
     bias = np.empty(shape)
     for n, h, i, j in np.ndindex(*shape):
         bias[n, h, i, j] = mask[i, j] if mask.ndim == 2 else mask[n * shape[1] + h, i, j]
@@ -42,7 +42,7 @@ def bias_of_each_head(mask, shape):
 
 
 def seen(arguments, shape):
-    """True where query i of batch n and head h sees key j, for weights of this shape."""
+    """A bool array of the weights' shape (N, H, L, S + appended): True at [n, h, i, j] if query i sees key j."""
     result = np.ones(shape, bool)
     N, H, L, S = (*shape[:3], arguments["key"].shape[1])
     attn_mask, padding = (float_twin(arguments[name]) for name in MASKS)

@@ -1,4 +1,4 @@
-"""One fixed call of every kind, as (function, arguments): float masks hide some keys, and the first query entirely."""
+"""One fixed call of every kind, as (function, arguments). Float masks hide some keys, and all from the first query."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from . import generated
 
 
 def rng_of(*names):
-    """Fixed numbers for everything that has a name, be it a function or a string."""
+    """A random generator whose seed is made of the names; functions count with their names."""
     letters = "".join(getattr(name, "__name__", str(name)) for name in names)
     return np.random.default_rng([ord(letter) for letter in letters])
 
@@ -21,7 +21,7 @@ def float_mask(rng, *shape):
 
 
 def padding(rng, N, S):
-    """The last key of every sample is padding."""
+    """A float padding mask (N, S): -inf at the last key of every sample, random numbers elsewhere."""
     return np.where(np.arange(S) == S - 1, -np.inf, rng.standard_normal((N, S)))
 
 

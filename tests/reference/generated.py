@@ -1,7 +1,7 @@
-"""Modules, inputs and masks with random contents: Hypothesis draws the structure, and one drawn seed all numbers.
+"""Modules, inputs and masks with random contents. Hypothesis draws the structure and a seed for all numbers.
 
-Epsilons are large beside torch's 1e-5, so that a layer norm neither magnifies rounding errors by more than a
-small factor nor hides what becomes of its epsilon.
+The epsilons of layer norms are larger than torch's 1e-5: a norm then magnifies rounding errors by a small factor only,
+and a wrong use of epsilon changes the result visibly.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ small = st.integers(1, 3)
 
 
 def mask(rng, kind, *shape):
-    """A mask of a kind; about half of all masks hide whole rows, as there are few keys and often most are hidden."""
+    """A mask of this kind. About half of all masks hide whole rows: there are few keys, and often most are hidden."""
     chosen = rng.random(shape) < rng.choice([0.2, 0.6, 1.0])
     if kind == "bool":
         return chosen
@@ -95,7 +95,7 @@ def decoder_layer(rng, num_heads, head_dim, activation, norm_first=False, biased
 
 @st.composite
 def dot_product_calls(draw, kinds=(None, "causal", *MASKS)):
-    """Arguments of scaled_dot_product_attention on (N, H, L, D), with a mask of any broadcastable shape."""
+    """Generates arguments of scaled_dot_product_attention on (N, H, L, D), with a mask of any broadcastable shape."""
     rng, kind, gqa = draw(generators), draw(st.sampled_from(kinds)), draw(booleans)
     N, heads, group, L, S, D, Dv = (draw(small) for _ in range(7))
     H = heads * group if gqa else heads
@@ -114,7 +114,7 @@ def dot_product_calls(draw, kinds=(None, "causal", *MASKS)):
 
 @st.composite
 def masks_over(draw, rng, N, H, L, S, kinds=(None, *MASKS)):
-    """An attn_mask, shared or per head, and a key_padding_mask; either may be None."""
+    """Generates an attn_mask, shared or per head, and a key_padding_mask; either may be None."""
     shape = draw(st.sampled_from([(L, S), (N * H, L, S)]))
     shapes = {"attn_mask": shape, "key_padding_mask": (N, S)}
     drawn = {name: draw(st.sampled_from(kinds)) for name in shapes}
@@ -123,11 +123,11 @@ def masks_over(draw, rng, N, H, L, S, kinds=(None, *MASKS)):
 
 @st.composite
 def multi_head_calls(draw, static=booleans, extra_key=booleans, add_zero_attn=booleans, kinds=(None, *MASKS)):
-    """A MultiHeadAttention and its arguments, any combination of options that torch admits."""
+    """Generates a MultiHeadAttention and its arguments, with any combination of options that torch admits."""
     rng, static, biased = draw(generators), draw(static), draw(booleans)
     N, H, L, D, kdim, vdim = (draw(small) for _ in range(6))
     S = draw(sizes)
-    extra = not static and draw(extra_key)  # torch excludes bias_k beside static_k
+    extra = not static and draw(extra_key)  # torch admits no bias_k with static_k
     module = attention(rng, H, D, kdim, vdim, biased, extra, draw(add_zero_attn))
     arguments = {
         "query": rng.standard_normal((N, L, H * D)),
@@ -142,7 +142,7 @@ def multi_head_calls(draw, static=booleans, extra_key=booleans, add_zero_attn=bo
 
 @st.composite
 def encoder_layer_calls(draw, depth=None):
-    """An EncoderLayer, or a stack of `depth` with or without a final norm, and its arguments."""
+    """Generates an EncoderLayer, or an Encoder of `depth` layers with or without a final norm, and its arguments."""
     rng, N, H, D, S = draw(generators), draw(small), draw(small), draw(small), draw(sizes)
     module = draw(encoders(rng, H, D, depth))
     given = draw(masks_over(rng, N, H, S, S))
@@ -161,7 +161,7 @@ def encoders(draw, rng, H, D, depth=None):
 
 @st.composite
 def decoder_layer_calls(draw, depth=None):
-    """A DecoderLayer, or a stack of `depth` with or without a final norm, and its arguments."""
+    """Generates a DecoderLayer, or a Decoder of `depth` layers with or without a final norm, and its arguments."""
     rng, N, H, D, T, S = draw(generators), draw(small), draw(small), draw(small), draw(sizes), draw(sizes)
     module = draw(decoders(rng, H, D, depth))
     inputs = {"tgt": rng.standard_normal((N, T, H * D)), "memory": rng.standard_normal((N, S, H * D))}
@@ -203,7 +203,7 @@ def transformer_calls(draw):
 
 
 def arrays(tree, path=()):
-    """(path, array) of every float array in dataclasses, dicts and tuples."""
+    """Yields (path, array) for every float array in nested dataclasses, dicts and tuples."""
     if isinstance(tree, np.ndarray) and tree.dtype != bool:
         yield path, tree
     for name, child in _children(tree):
@@ -215,7 +215,7 @@ def at(tree, path):
 
 
 def changed(tree, path, array):
-    """A copy of the tree with another array at the path."""
+    """A copy of the tree with this array at the path."""
     if not path:
         return array
     name, *rest = path
@@ -228,7 +228,7 @@ def changed(tree, path, array):
 
 
 def cast(tree, dtype):
-    """A copy of the tree with all its float arrays in another precision."""
+    """A copy of the tree with all float arrays in this dtype."""
     for path, array in list(arrays(tree)):
         tree = changed(tree, path, array.astype(dtype))
     return tree

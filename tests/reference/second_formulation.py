@@ -1,7 +1,7 @@
-"""Attention with masks a second time: plain numbers in nested lists, and loops over batch, head, query and key.
+"""A second formulation of attention with masks: numbers in nested lists, and loops over batch, head, query and key.
 
-A hidden key is not in the list of keys that a query looks at, and nothing is ever multiplied by zero to remove it.
-Modules are any objects with the attribute names of the reference; an activation is its name.
+Hidden keys are left out of the list of keys; they are never removed by multiplication with zero.
+A module is any object with the attribute names of the reference; an activation is given by its name.
 """
 
 import math
@@ -27,12 +27,12 @@ def power(x):
 
 
 def softmax(scores):
-    """{key: weight} of {key: score}: one over the sum of all odds against the key."""
+    """{key: score} -> {key: weight}; a weight is 1 / sum(exp(other score - own score))."""
     return {j: 1 / math.fsum(power(other - mine) for other in scores.values()) for j, mine in scores.items()}
 
 
 def look(query, keys, values, biases, scale):
-    """What one query sees: its context, and a weight for every key, 0 where the bias is -inf."""
+    """The context of one query, and its weight for every key; the weight is 0 if the bias is -inf."""
     visible = [j for j, bias in enumerate(biases) if bias != -math.inf]
     weights = softmax({j: scale * dot(query, keys[j]) + biases[j] for j in visible})
     context = [math.fsum(weight * values[j][d] for j, weight in weights.items()) for d in range(len(values[0]))]
@@ -40,7 +40,7 @@ def look(query, keys, values, biases, scale):
 
 
 def bias_at(mask, place, true_hides):
-    """What a mask adds at (batch, head, query, key): dimensions that it lacks, or has once, it has everywhere."""
+    """The bias of a mask at place (batch, head, query, key); missing dimensions and dimensions of 1 are broadcast."""
     if mask is None:
         return 0.0
     for index in place[-depth(mask) :]:
@@ -55,7 +55,7 @@ def depth(mask):
 
 
 def scaled_dot_product_attention(query, key, value, attn_mask=None, is_causal=False, scale=None, enable_gqa=False):
-    """query [N][H][L][D], key [N][H or fewer][S][D], value likewise -> [N][H][L][Dv]."""
+    """query [N][H][L][D], key [N][H or fewer][S][D], value [N][H or fewer][S][Dv] -> [N][H][L][Dv]."""
     output = [[[] for _ in heads] for heads in query]
     for n, heads in enumerate(query):
         for h, queries in enumerate(heads):
@@ -73,7 +73,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, is_causal=Fa
 def multi_head_attention(
     module, query, key, value, attn_mask=None, key_padding_mask=None, static_k=None, static_v=None
 ):
-    """query [N][L][E], key [N][S][kdim], value [N][S][vdim] -> output [N][L][E], weights [N][H][L][S']."""
+    """query [N][L][E], key [N][S][kdim], value [N][S][vdim] -> output [N][L][E], weights [N][H][L][S + appended]."""
     H = module.num_heads
     D = len(module.q_weight) // H
     output, all_weights = [], []
@@ -102,7 +102,7 @@ def slice_bias(attn_mask, which, i, j):
 
 
 def keys_of_head(module, n, h, D, key, value, static_k, static_v):
-    """The keys and values of one head, and how many of them were appended to those given."""
+    """(keys, values, number of appended keys) of head h in sample n."""
     own = slice(h * D, (h + 1) * D)
     keys = [linear(x, module.k_weight, module.k_bias)[own] for x in key[n]]
     values = [linear(x, module.v_weight, module.v_bias)[own] for x in value[n]]
@@ -141,7 +141,7 @@ def feed_forward(module, x):
 
 
 def everywhere(function, module, sequences):
-    """The function of every element of every sequence."""
+    """Apply function(module, x) to every element of every sequence."""
     return [[function(module, x) for x in sequence] for sequence in sequences]
 
 

@@ -1,4 +1,4 @@
-"""Beside a mask of a large size a score is rounded as the mask's dtype rounds (clause 1)."""
+"""A score is rounded when a large mask is added, in the dtype of the mask (clause 1)."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ def sum_of(score, bias, dtype):
 @pytest.mark.parametrize(
     "score, bias, dtype, expected",
     [
-        (3.2, -1e9, "float32", -1e9),  # neighbouring numbers of float32 differ by 64
+        (3.2, -1e9, "float32", -1e9),  # at 1e9, neighbouring float32 numbers differ by 64
         (3.2, -1e9, "float64", -999999996.8),
         (40.0, -1e9, "float32", -999999936.0),
         (3.2, -1e30, "float32", float(np.float32(-1e30))),
         (3.2, -1e30, "float64", -1e30),
         (3.2, 1e9, "float32", 1e9),
-        (3.2, -1e4, "float32", 3.2 - 1e4),  # is left to the tolerance
+        (3.2, -1e4, "float32", 3.2 - 1e4),  # not rounded: the tolerance covers this size
         (3.2, -100.0, "float32", -96.8),
     ],
 )

@@ -1,4 +1,4 @@
-"""Laws of a softmax over visible keys."""
+"""Laws of the softmax over visible keys."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_permuting_the_queries_permutes_the_output(call, rng):
 def test_hiding_a_key_is_the_same_as_leaving_it_out(name, call, data):
     module, arguments = call
     S = arguments["key"].shape[1]
-    assume(S > 1)  # test_emptiness.py is about keys that are all left out
+    assume(S > 1)  # test_emptiness.py tests attention without keys
     j = data.draw(st.integers(0, S - 1))
     output, weights = module(**changes.hiding(arguments, name, j))
     shorter, shorter_weights = module(**changes.with_keys(arguments, [k for k in range(S) if k != j]))
@@ -61,7 +61,7 @@ def test_a_constant_added_to_a_row_of_a_mask_changes_nothing(call, rng):
 
 @st.composite
 def scores(draw):
-    """The arguments of `attend`, with two visible keys or more in every row, and one of these keys."""
+    """Generates arguments of `attend` with at least two visible keys in every row, and the number of a visible key."""
     rng, S, L = draw(generators), draw(st.integers(2, 5)), draw(generated.small)
     bias = generated.mask(rng, draw(st.sampled_from(["finite", "infinite"])), L, S)
     visible = rng.choice(S, 2, replace=False)

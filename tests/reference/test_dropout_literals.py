@@ -1,6 +1,6 @@
-"""What layers drop, worked by hand: of what is dropped the first feature is kept and doubled, the second is dropped.
+"""Dropout in layers, worked out by hand: dropout doubles the first feature and drops the second.
 
-A mask shows each token only itself, projections are the identity, and norms double or do nothing.
+There is one token, which sees itself. Projections are the identity; norms double or change nothing.
 """
 
 import numpy as np
@@ -34,9 +34,9 @@ def dropout(x):
     [
         # attention adds (2, 0), the features are (6, 0), the feed-forward adds (12, 0)
         (as_it_is, False, (15, 3)),
-        # of (2, 6) attention adds (4, 0), of (10, 6) the features are (20, 0), the feed-forward adds (40, 0)
+        # from (2, 6) attention adds (4, 0); from (10, 6) the features are (20, 0), the feed-forward adds (40, 0)
         (doubled, True, (45, 3)),
-        # (3, 3) is doubled, of (6, 6) the features are (12, 0), the feed-forward adds (24, 0), (30, 6) is doubled
+        # (3, 3) is doubled; from (6, 6) the features are (12, 0), the feed-forward adds (24, 0); (30, 6) is doubled
         (doubled, False, (60, 12)),
     ],
 )

@@ -1,4 +1,4 @@
-"""No samples, no queries, no keys: shapes follow, and what there is nothing to see is zero."""
+"""Calls without samples, queries or keys: shapes are right, and a context without keys is zero."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""All forms of one mask, and all arrangements of one computation, give one answer."""
+"""All forms of a mask, and all arrangements of a computation, give equal results."""
 
 import copy
 import dataclasses
@@ -114,7 +114,7 @@ def test_the_output_is_the_sum_of_what_each_head_says_alone(call):
 
 
 def _head(module, h):
-    """A module of one head: its rows of the projections into it, and its columns of the one out of it."""
+    """The module with head h alone: its rows of the input projections, and its columns of the output projection."""
     D = len(module.q_weight) // module.num_heads
     own = slice(h * D, (h + 1) * D)
     into = ["q_weight", "k_weight", "v_weight", "q_bias", "k_bias", "v_bias", "bias_k", "bias_v"]
@@ -162,7 +162,7 @@ def test_a_computation_leaves_its_arguments_alone(call):
 @few
 @given(generated.multi_head_calls() | generated.encoder_layer_calls() | generated.decoder_layer_calls(depth=2))
 def test_single_precision_stays_single_precision(call):
-    with np.errstate(over="ignore"):  # the lowest double is -inf as a single
+    with np.errstate(over="ignore"):  # finfo.min of float64 becomes -inf in float32
         module, arguments = generated.cast(call, np.float32)
     result = module(**arguments)
     assert {array.dtype for array in (result if isinstance(result, tuple) else (result,))} == {np.dtype(np.float32)}

@@ -1,4 +1,4 @@
-"""What is hidden cannot matter, to the last bit."""
+"""The contents of hidden positions do not change a bit of the result."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from . import changes, generated
 from .comparing import same
 from .generated import few, generators
 
-ENORMOUS = 1e200  # far beyond anything visible, but no overflow in a projection
+ENORMOUS = 1e200  # far larger than visible numbers, but a projection does not overflow
 
 CONTENTS = [(name, content) for name in ("key", "value") for content in (ENORMOUS, -ENORMOUS, np.inf, np.nan)]
 

@@ -1,4 +1,4 @@
-"""Dot-product attention worked by hand: softmax of (0, ln 3) is (1/4, 3/4), which of the values 4 and 8 makes 7."""
+"""Dot-product attention worked out by hand: softmax(0, ln 3) is (1/4, 3/4), and the values 4 and 8 give 7."""
 
 from math import inf, log
 
@@ -15,12 +15,12 @@ KEYS = (0, log(3))
 
 
 def column(*numbers, dtype=float):
-    """A sequence of elements of one number each."""
+    """The sequence (S, 1) of these numbers."""
     return np.array(numbers, dtype)[:, None]
 
 
 def look(attn_mask=None, dtype=float, keys=KEYS, values=(4, 8), **options):
-    """What the query 1 sees of the keys 0 and ln 3 with the values 4 and 8."""
+    """The output for the query 1, the keys 0 and ln 3, and the values 4 and 8."""
     mask = None if attn_mask is None else np.array([attn_mask])
     mask = mask if mask is None or mask.dtype == bool else mask.astype(dtype)
     columns = column(1, dtype=dtype), column(*keys, dtype=dtype), column(*values, dtype=dtype)
@@ -56,7 +56,7 @@ def test_a_mask_is_added_to_the_score_and_true_keeps_in_scaled_dot_product_atten
 def test_single_precision_stays_single(mask, context):
     result = look(mask, np.float32)
     assert result.dtype == np.float32
-    near(result, [[context]], error=1e-4)  # 1000 + ln 3 has a rounding of 6e-5
+    near(result, [[context]], error=1e-4)  # 1000 + ln 3 is rounded by 6e-5
 
 
 @pytest.mark.parametrize("lowest, context", [([MIN, 0.0], 8), ([0.0, MIN], 4), ([MIN, MIN], 6), ([-inf, MIN], 8)])

@@ -1,4 +1,4 @@
-"""Multi-head attention worked by hand: softmax of (0, ln 3) is (1/4, 3/4), which of the values 4 and 8 makes 7."""
+"""Multi-head attention worked out by hand: softmax(0, ln 3) is (1/4, 3/4), and the values 4 and 8 give 7."""
 
 import dataclasses
 from math import inf, log
@@ -18,17 +18,17 @@ TWO_HEADS = MultiHeadAttention(2, *[np.eye(2)] * 4)
 
 
 def column(*numbers):
-    """A sequence of elements of one number each."""
+    """The sequence (S, 1) of these numbers."""
     return np.array(numbers, float)[:, None]
 
 
 def row(*numbers):
-    """One element of several numbers."""
+    """The sequence (1, E) of one element with these numbers."""
     return np.array([numbers], float)
 
 
 def multi_head(attn_mask=None, key_padding_mask=None, module=ONE_HEAD, **options):
-    """Output and weights of the query 1 on the keys 0 and ln 3 with the values 4 and 8, without the batch."""
+    """Output and weights for the query 1, the keys 0 and ln 3, and the values 4 and 8, without the batch dimension."""
     given = [None if mask is None else np.array([mask]) for mask in (attn_mask, key_padding_mask)]
     output, weights = module(column(1)[None], column(0, log(3))[None], column(4, 8)[None], *given, **options)
     return output.item(), weights.ravel().tolist()

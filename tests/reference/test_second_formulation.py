@@ -1,4 +1,4 @@
-"""The reference and the second formulation, which have no line in common, agree on every generated case."""
+"""The reference and the second formulation agree on every generated case. They share no code."""
 
 import ast
 import dataclasses
@@ -16,11 +16,11 @@ from . import generated, second_formulation
 from .comparing import close
 from .generated import few, some
 
-THROUGH_MANY_NORMS = 1e-11  # each may multiply an error by some 4, one over the root of the least epsilon
+THROUGH_MANY_NORMS = 1e-11  # a norm may multiply an error by 1 / sqrt(least epsilon), about 4
 
 
 def plain(tree):
-    """Nested lists for arrays, namespaces for dataclasses, names for functions."""
+    """The tree with arrays as nested lists, dataclasses as namespaces and functions as their names."""
     if dataclasses.is_dataclass(tree):
         names = [field.name for field in dataclasses.fields(tree)]
         return SimpleNamespace(**{name: plain(getattr(tree, name)) for name in names})

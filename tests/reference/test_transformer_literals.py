@@ -1,6 +1,6 @@
-"""Norms, activations and layers worked by hand.
+"""Norms, activations and layers, worked out by hand.
 
-In the layers a mask shows each token only itself, and projections are the identity: self-attention returns its input.
+In the layers each token sees only itself, and projections are the identity: self-attention returns its input.
 """
 
 import math
@@ -114,7 +114,7 @@ def test_an_encoder_layer_with_its_norms_after_and_before(norm_first, expected):
 @pytest.mark.parametrize("masks", [{"src_mask": ONLY_ITSELF[::-1]}, {"src_key_padding_mask": ONLY_ITSELF[:, ::-1]}])
 def test_an_encoder_layer_attends_to_the_source_itself_as_its_masks_say(masks):
     layer = EncoderLayer(ATTENTION, FeedForward(0 * I, None, I, None, relu), norm(), norm())
-    src = np.tile(pair(1, 3, 5, 1).reshape(1, 2, 2), (2, 1, 1))  # each with the other: (6, 4); twice itself: (2, 6)
+    src = np.tile(pair(1, 3, 5, 1).reshape(1, 2, 2), (2, 1, 1))  # sum of both tokens: (6, 4); twice a token: (2, 6)
     expected = [[1, -1], [1, -1]] if "src_mask" in masks else [[[1, -1], [1, -1]], [[-1, 1], [1, -1]]]
     near(layer(src, **masks), np.broadcast_to(expected, src.shape))
 

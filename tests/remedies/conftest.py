@@ -1,4 +1,4 @@
-"""Remedies are judged with the session of the installed torch."""
+"""A session of the installed torch for the tests of remedies."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.harness.measurement import session
 
 @pytest.fixture(scope="session")
 def run():
-    """The session; a test of the suite's own that began another one gets it back."""
+    """A session of the installed torch; the former session is restored at the end."""
     before = session.current
     yield session.start()
     session.current = before

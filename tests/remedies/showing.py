@@ -1,4 +1,4 @@
-"""Generated calls that show an entry of the ledger: its least case, onto which parts of other calls are grafted."""
+"""Generated calls that show an entry of the ledger: its pinned case with some fields taken from generated cases."""
 
 import random
 from dataclasses import fields, replace
@@ -21,7 +21,7 @@ from tests.harness.strategies.modules import cases_of
 
 POOL, TRIES = 150, 3000
 
-# Fields that make sense together.
+# Fields that are exchanged together, and fields that are never exchanged (_WAYS).
 _SIZES = {"batch", "mask_batch", "broadcast", "L", "S", "D", "Dv", "kv_heads", "N", "T"}
 _HEADS = {"num_heads", "head_dim", "kdim", "vdim"}
 _WAYS = {"mode", "module", "only", "static", "functional", "nan_query"}
@@ -29,7 +29,7 @@ _WAYS = {"mode", "module", "only", "static", "functional", "nan_query"}
 
 @cache
 def pool(release, module, of):
-    """Calls of the module, in eager mode. of: the seed."""
+    """Generated calls of the module in eager mode, half of them in inference. of: the seed."""
     cases = []
     for inference in (False, True):
 
@@ -50,7 +50,7 @@ def pool(release, module, of):
 
 
 def grafts(entry, release, of=0):
-    """Cases like the pinned one, always others: some of their fields are those of a generated case."""
+    """Yields, without end, copies of the pinned case with some fields of a generated case. of: the seed."""
     rng = random.Random(f"{of} {entry.id}")
     scions = pool(release, entry.pinned.module, of)
     names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
@@ -66,7 +66,7 @@ def grafts(entry, release, of=0):
 
 
 def is_sound(case, release):
-    """True if it can be called: no field contradicts another."""
+    """True if the case can be called on this release, and no field contradicts another."""
     mode = BY_ID[case.mode]
     if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case):
         return False
@@ -95,7 +95,7 @@ def _is_sound_alone(case):
 
 
 def shown(case, run):
-    """The ids of the entries that the call shows, empty if it is not as predicted."""
+    """Ids of the entries that the call shows; empty if the outcome is not as the ledger predicts."""
     observation = observe(case, run.device)
     if is_withheld(observation):
         return ()
@@ -112,12 +112,13 @@ def _judged(call, observation, deviations):
 
 
 def asked(entry, remedies, run, number, seconds, of=0):
-    """{position of a remedy: calls that show the entry}: the pinned case, and up to `number` others that it changes.
+    """{position of a remedy: calls that show the entry and that the remedy changes}.
 
-    A call that shows something that the pinned case does not show is not among them: the remedy is not for that.
+    The calls are the pinned case and up to `number` generated ones. Calls that also show an entry that the pinned case
+    does not show are left out, because the remedy is not meant for that entry.
     """
     alike, version = set(shown(entry.pinned, run)), run.release.version
-    assert entry.id in alike, f"{entry.id} is not shown by its own least case"
+    assert entry.id in alike, f"{entry.id} is not shown by its pinned case"
     found = {
         place: [entry.pinned] * (remedy.applied(entry.pinned, version) is not None)
         for place, remedy in enumerate(remedies)
@@ -141,14 +142,14 @@ def asked(entry, remedies, run, number, seconds, of=0):
 def _shown_if_possible(case, run):
     try:
         return set(shown(case, run))
-    except Exception:  # a grafted case can be none in any way
+    except Exception:  # a case with exchanged fields can fail in any way
         return set()
 
 
 def outcome(case, run):
-    """None if the call does what is specified, else what it does instead, in words."""
+    """None if the call conforms to the specification, else a description of its result."""
     if not run.release.offers(case):
-        return "this release cannot be asked"
+        return "this release cannot make the call"
     observation = observe(case, run.device)
     verdict = _judged(Call(case, run.release), observation, ())
     known = ledger.applying(Call(case, run.release, observation.served), run.entries)

@@ -1,4 +1,4 @@
-"""Every remedy, on the release that is installed: what a call that shows an entry becomes must be what is specified."""
+"""Every remedy on the installed release: a call that shows an entry must conform after the change by the remedy."""
 
 import random
 
@@ -15,17 +15,17 @@ from . import wrong_calls
 from .showing import asked, outcome
 
 ENTRIES = pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
-SECONDS = 120  # of CPU time, to look for calls: a slow machine needs more than others
+SECONDS = 120  # of CPU time for the search for calls; enough for slow machines
 
 
 def is_shown(entry, run):
-    """True if this release, on this machine, has what the entry says."""
+    """True if this release has the deviation of the entry on this machine."""
     is_there = entry.is_asked_late or run.findings[entry.id].status == PRESENT
     return entry.concerns(run.release) and run.release.offers(entry.pinned) and is_there and not entry.ends
 
 
 def failures(remedy, cases, run):
-    """(call, what comes out) of each changed call that is not as specified."""
+    """A line of text for each case that does not conform after the change by the remedy."""
     changed = [remedy.applied(case, run.release.version) for case in cases]
     outcomes = ((case, outcome(case, run)) for case in changed)
     return [f"{shortest_repr(case)}: {said}" for case, said in outcomes if said]
@@ -34,7 +34,7 @@ def failures(remedy, cases, run):
 @ENTRIES
 def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
     if not is_shown(entry, run):
-        pytest.skip("not shown here")
+        pytest.skip("this release does not show the entry on this machine")
     remedies = [remedy for remedy in remedies_of(entry) if remedy.holds_in(run.release.version) and not remedy.upgrade]
     number, _ = FEWER.get(entry.id, (ENOUGH, ""))
     found = asked(entry, remedies, run, number, SECONDS, request.config.getoption("hypothesis_seed") or 0)
@@ -48,14 +48,14 @@ def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
 @ENTRIES
 def test_a_release_that_is_a_remedy_does_what_is_specified(entry, run):
     if not any(remedy.upgrade and remedy.holds_in(run.release.version) for remedy in remedies_of(entry)):
-        pytest.skip("no such release")
+        pytest.skip("no remedy is an upgrade to this release")
     assert outcome(entry.pinned, run) is None
 
 
 @pytest.mark.parametrize("entry", wrong_masks_ledger.ENTRIES, ids=lambda entry: entry.id)
 def test_what_a_remedy_makes_of_wrong_masks_is_accepted_or_refused_by_name(entry, run):
     if not entry.concerns(run.release):
-        pytest.skip("of other releases")
+        pytest.skip("the entry is for other releases")
     rows = rows_of(entry, run.release)
     for remedy in remedies_of(entry):
         if not remedy.holds_in(run.release.version):

@@ -1,4 +1,4 @@
-"""Calls with a wrong mask and what a remedy makes of them, run as the text that a reader sees."""
+"""Apply remedies to calls with a wrong mask, and run the calls as the source text that a reader sees."""
 
 import numpy as np
 import torch
@@ -8,11 +8,11 @@ from tests.harness.wrong_masks.remedies import without_fault
 from tests.harness.wrong_masks.results import compare
 from tests.harness.wrong_masks.table import ACCEPTS, observe, source
 
-_NO_ARGUMENT = ("module", "result", "with", " ")  # so begin the lines of a call that make none of its arguments
+_NO_ARGUMENT = ("module", "result", "with", " ")  # lines that begin like this make no argument
 
 
 def outcome(remedy, call, setting):
-    """None if the remedy helps, else what comes out, in words."""
+    """None if the remedy helps, else a description of the result."""
     if remedy.check:
         return _outcome_of_check(remedy, call, setting)
     changed = remedy.applied(call)
@@ -24,7 +24,7 @@ def outcome(remedy, call, setting):
 
 
 def _as_the_bias_says(computation, call):
-    """The computation with the mask that a CausalBias of the right size stands for."""
+    """The computation with the mask that a CausalBias of the right size means."""
     if not call.fault.bias:
         return computation
     L, S = call.right_shape
@@ -40,11 +40,11 @@ def _outcome_of_check(remedy, call, setting):
 
 
 def _says(expression, call, setting):
-    """What the check says of the arguments of the call."""
+    """The value of the check, a Python expression, for the arguments of the call."""
     names = {"torch": torch}
     lines = [line for line in source(call, setting).splitlines() if not line.startswith(_NO_ARGUMENT)]
     exec("\n".join(lines), names)
     try:
         return eval(expression, names)
-    except RuntimeError:  # as expand() raises where a mask does not fit
+    except RuntimeError:  # raised by expand() if the mask does not fit
         return False

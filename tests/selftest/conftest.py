@@ -1,4 +1,4 @@
-"""The suite's own tests judge with the session of the installed torch, as a conformance run does."""
+"""The selftests judge with a session of the installed torch, as a conformance run does."""
 
 from importlib.util import find_spec
 
@@ -7,9 +7,9 @@ from torch import utils
 
 from tests.harness.measurement import session
 
-# The suite's own tests are for the newest release; an older one lacks something that a few of them stand on.
+# A few selftests need something that older releases lack.
 NEEDED = {
-    "test_catalogue.py": find_spec("jinja2"),  # which torch brings along since 2.0
+    "test_catalogue.py": find_spec("jinja2"),  # installed with torch since 2.0
     "test_devices.py": hasattr(utils, "backend_registration"),
     "test_turns.py": find_spec("torch.nn.attention"),
 }
@@ -23,6 +23,6 @@ def _session():
 
 @pytest.fixture
 def run():
-    """The session, with an empty tally."""
+    """The current session, with an empty tally."""
     session.current.tally = session.Tally()
     return session.current

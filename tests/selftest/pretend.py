@@ -1,8 +1,8 @@
-"""A device of which torch knows nothing, made in Python: its memory and its arithmetic are the CPU's.
+"""A device unknown to torch, made in Python. It uses the memory and the arithmetic of the CPU.
 
 python -m pytest tests/conformance --import tests.selftest.pretend --device pretend
 
-It has no nested tensors, which nn.TransformerEncoder finds out in eval: there the suite reports that it fails.
+The device has no nested tensors, so the suite reports failures of nn.TransformerEncoder in eval mode.
 """
 
 import torch
@@ -16,7 +16,7 @@ _DEVICE = torch.device(NAME, 0)
 
 
 class Pretended(torch.Tensor):
-    """A tensor that says it is on the device; `held` has the numbers."""
+    """A tensor on the pretended device; `held` is the CPU tensor with its numbers."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -34,14 +34,14 @@ class Pretended(torch.Tensor):
 
 
 def _held(given):
-    """An argument as the CPU takes it."""
+    """The argument for the CPU: the held tensor of a pretended one, the CPU instead of a device."""
     if isinstance(given, Pretended):
         return given.held
     return torch.device("cpu") if isinstance(given, torch.device) else given
 
 
 def _on_cpu(operator, *args, **kwargs):
-    """What the operator does, on the CPU; its results are on the device unless the CPU is asked for."""
+    """Run the operator on the CPU; its results are on the pretended device unless the call asks for the CPU."""
     results = operator(*tree_map(_held, args), **tree_map(_held, kwargs))
     if kwargs.get("device") == torch.device("cpu"):
         return results
@@ -50,9 +50,8 @@ def _on_cpu(operator, *args, **kwargs):
     def pretended(result):
         if not isinstance(result, torch.Tensor):
             return result
-        return (
-            given[id(result)] if id(result) in given else Pretended(result)
-        )  # what is changed in place stays what it is
+        # An argument that was changed in place is returned as the same tensor.
+        return given[id(result)] if id(result) in given else Pretended(result)
 
     return tree_map(pretended, results)
 
@@ -60,5 +59,5 @@ def _on_cpu(operator, *args, **kwargs):
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(_on_cpu, "PrivateUse1")
 
-# An exception that Python raises on the way back ends the process on a device made in Python: a checkpoint raises one.
+# On a device made in Python, a Python exception in the backward pass ends the process, and a checkpoint raises one.
 torch.utils.checkpoint.checkpoint = lambda function, *given, use_reentrant, **options: function(*given, **options)

@@ -1,4 +1,4 @@
-"""Scripts run in this process, and what the specification says of the cases that they are made of."""
+"""Run scripts in this process, and compare their cases with the specification."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ CANNOT_BE_ASKED = 2
 
 
 def run_script(text):
-    """(exit code, what it prints, its variables)"""
+    """(exit code, output, variables) of the script"""
     names, output = {"__name__": "__main__"}, io.StringIO()
     code = 0
     with redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings():
@@ -36,12 +36,12 @@ def run_script(text):
 
 
 def mismatches(case):
-    """What the specification alone says against the case."""
+    """The mismatches of the case with the specification, without deviations."""
     return judge(case, observe(case)).mismatches
 
 
 def kinds_of(mismatches):
-    """What a script must look at to see them."""
+    """The parts of the outcome that a script must check to find these mismatches."""
     kinds = {"warning": WARNINGS, "error": ERRORS, "gradient": GRADIENTS}
     return {
         ARGUMENTS if mismatch.what.endswith("after the call") else kinds.get(mismatch.what.split()[0], RESULTS)

@@ -1,10 +1,10 @@
-"""What strategies draw."""
+"""Reproducible samples of strategies."""
 
 from hypothesis import HealthCheck, Phase, given, settings
 
 
 def sample(strategy, number):
-    """Cases that the strategy draws, always the same ones: a reach is a fact, not a matter of luck."""
+    """`number` cases drawn from the strategy: the same in every run, so that tests do not depend on luck."""
     cases = []
 
     @settings(

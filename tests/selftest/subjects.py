@@ -1,4 +1,4 @@
-"""Implementations of nn.MultiheadAttention's interface for test_adopted.py: right ones, and wrong ones."""
+"""Right and wrong implementations of nn.MultiheadAttention's interface, for test_adopted.py."""
 
 import torch
 from torch import nn
@@ -6,11 +6,11 @@ from torch.nn import functional
 
 
 class Subclass(nn.MultiheadAttention):
-    """Does what its parent does."""
+    """Conforms: inherits everything."""
 
 
 class BlindToPadding(nn.MultiheadAttention):
-    """Forgets the padding of every sample but the first."""
+    """Wrong: ignores the padding of every sample but the first."""
 
     def forward(self, query, key, value, key_padding_mask=None, **options):
         if key_padding_mask is not None and key_padding_mask.dim() == 2:
@@ -20,7 +20,7 @@ class BlindToPadding(nn.MultiheadAttention):
 
 
 class Detached(nn.MultiheadAttention):
-    """Computes its values with a parameter of its own where `vdim` is given, beside the one that it inherits."""
+    """Uses a new parameter instead of v_proj_weight if `vdim` is given; the inherited parameter still exists."""
 
     def __init__(self, embed_dim, num_heads, kdim=None, vdim=None):
         super().__init__(embed_dim, num_heads, kdim=kdim, vdim=vdim)
@@ -35,7 +35,7 @@ class Detached(nn.MultiheadAttention):
 
 
 class WithoutOutputBias(nn.MultiheadAttention):
-    """Forgets the bias of its output projection, which no other parameter replaces."""
+    """Wrong: ignores the bias of the output projection, and no other parameter replaces it."""
 
     def forward(self, *inputs, **options):
         output, weights = super().forward(*inputs, **options)
@@ -43,7 +43,7 @@ class WithoutOutputBias(nn.MultiheadAttention):
 
 
 class Deaf(nn.Module):
-    """Takes no parameters."""
+    """Unusable: load_state_dict loads nothing."""
 
     def __init__(self, embed_dim, num_heads):
         super().__init__()
@@ -57,14 +57,14 @@ class Deaf(nn.Module):
 
 
 class Strict(Deaf):
-    """Takes its own parameters only."""
+    """Unusable: load_state_dict takes its own parameter names only."""
 
     def load_state_dict(self, state, strict=True):
         return nn.Module.load_state_dict(self, state, strict)
 
 
 class Port(nn.Module):
-    """Written anew, with linear layers of other names; takes few of the arguments, and takes them as specified."""
+    """Conforms: an independent implementation with linear layers of other names, which takes few of the arguments."""
 
     def __init__(self, embed_dim, num_heads, batch_first=False):
         super().__init__()
@@ -94,7 +94,7 @@ class Port(nn.Module):
         return (output if self.batch_first else output.transpose(0, 1)), weights.mean(1)
 
     def weights(self, scores, mask):
-        """The softmax, in which a row that sees no key is 0."""
+        """The softmax; the weights of a fully masked query are 0."""
         if mask is None:
             return functional.softmax(scores, dim=-1)
         rows, keys = scores.shape[-2:]
@@ -111,7 +111,7 @@ class Port(nn.Module):
 
 
 class TransposedPort(Port):
-    """Reads a mask of one head with its rows and columns exchanged."""
+    """Wrong: exchanges rows and columns of a 2-D mask."""
 
     def weights(self, scores, mask):
         return super().weights(scores, mask.T if mask is not None and mask.dim() == 2 else mask)
@@ -128,5 +128,5 @@ def decliner(embed_dim, num_heads):
 
 
 def refuser(embed_dim, num_heads):
-    """Cannot be made."""
+    """Raises when it is created."""
     raise RuntimeError("no heads\nat all")

@@ -1,4 +1,4 @@
-"""What stands in the place of nn.MultiheadAttention: right ones pass, wrong ones fail, unusable ones are refused."""
+"""Replacements of nn.MultiheadAttention (--subject): right ones pass, wrong ones fail, unusable ones are refused."""
 
 import json
 import re
@@ -30,14 +30,14 @@ def subject(name):
 
 @pytest.fixture
 def measuring(request):
-    """Starts a session in which the subject is measured; the former one is put back."""
+    """A function that starts a session for a subject; the former session is restored at the end."""
     former = session.current
     yield lambda name: session.start(adopted=subject(name))
     session.current = former
 
 
 def measure(name, path, tmp_path, *options):
-    """(exit code, record, output) of a run."""
+    """(exit code, record, output) of a conformance run with the subject"""
     record = tmp_path / "record.json"
     command = [sys.executable, "-m", "pytest", *path, "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
     command += [f"--subject=tests.selftest.subjects:{name}", f"--report={record}", "--hypothesis-seed=1", *options]
@@ -121,7 +121,7 @@ def test_wrong_masks_that_it_takes_are_failures(measuring):
 
 
 def calls_of(run):
-    """The calls with a wrong mask that can be asked of the subject."""
+    """The calls with a wrong mask that the subject can take."""
     return [call for call in CALLS if not not_applicable(call, run.release)]
 
 
@@ -131,7 +131,7 @@ def test_one_that_forgets_a_parameter_for_no_other_is_judged():
 
 @pytest.fixture
 def documented(tmp_path, monkeypatch):
-    """The name of the adapter that docs/adopters.md shows, in a module of its own."""
+    """The name of the adapter in docs/adopters.md, written to a module."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adopters.md").read_text(), re.DOTALL)
     (tmp_path / "adapter_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
@@ -143,7 +143,7 @@ MADE = ({}, {"bias": False}, {"kdim": 5, "vdim": 6}, {"add_bias_kv": True})
 
 @pytest.mark.parametrize("options", MADE, ids=str)
 def test_the_adapter_of_the_page_makes_the_module_conform(options, documented, monkeypatch):
-    monkeypatch.setattr(session, "current", session.current)  # which comes back after the test
+    monkeypatch.setattr(session, "current", session.current)  # restored after the test
     session.start(adopted=load(documented))
     case = MultiHead(N=2, L=3, S=4, num_heads=2, head_dim=2, batch_first=False, autograd="inputs", **options)
     for masks in ({}, {"attn_mask": Mask("float", "causal", "bias"), "key_padding_mask": Mask("bool", "trailing")}):
@@ -151,7 +151,7 @@ def test_the_adapter_of_the_page_makes_the_module_conform(options, documented, m
 
 
 def test_the_adapter_of_the_page_shows_that_heads_are_mixed_up(documented, monkeypatch):
-    monkeypatch.setattr(session, "current", session.current)  # which comes back after the test
+    monkeypatch.setattr(session, "current", session.current)  # restored after the test
     session.start(adopted=load(documented))
     assert judged(MultiHead(L=2, S=2, num_heads=2, attention="self"))[1].status == FAILS
 

@@ -1,4 +1,4 @@
-"""What a mode is asked of for certain is all that it can meet, and is met."""
+"""The aims of a mode are all combinations of path and mask that it can meet, and calls drawn for an aim meet it."""
 
 from dataclasses import replace
 
@@ -23,7 +23,8 @@ HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
 _IDS = ("deepcopy", "func_jvp", "pruned", "default_device", "sdpa_flash")
 _TORCHSCRIPT = ("scripted", "traced", "traced_hiding", "traced_causal")
 _COMPILED = ("compiled", "compiled_dynamic", "compiled_fullgraph", "exported", "exported_strict")
-DIFFERENT = [mode for mode in HERE if mode.id in (*_IDS, *_TORCHSCRIPT, *_COMPILED)]  # in which paths they take
+# Modes that differ in the paths that they take.
+DIFFERENT = [mode for mode in HERE if mode.id in (*_IDS, *_TORCHSCRIPT, *_COMPILED)]
 SEEN_AS = {
     "native_layer": "native_encoder_layer",
     "nested": "nested",
@@ -67,7 +68,7 @@ def test_what_a_call_of_the_function_meets():
 
 
 def calls(mode, path, number=1):
-    """As many of each kind that the mode can meet on the path."""
+    """{kind: `number` calls drawn for it}, for each kind of mask that the mode can meet on the path."""
     kinds = aims(RELEASE, mode)[path]
     return {kind: sample(aimed(RELEASE, mode, path, kind, places), number) for kind, places in kinds.items()}
 
@@ -92,11 +93,11 @@ def test_calls_are_served_by_the_path_that_they_are_drawn_for(path):
 
 @pytest.mark.parametrize("mode", DIFFERENT, ids=str)
 def test_nothing_that_is_drawn_is_left_out(mode):
-    """But for hints of calls that are compiled, and whose graph breaks over something else."""
+    """The exception are hints in compiled calls whose graph breaks for another reason."""
     served = (case for case in sample(cases_in(RELEASE, mode), 400) if refusal(Call(case, RELEASE)) is None)
     drawn = set().union(*(combinations_of(case, RELEASE) for case in served))
     asked = {(path, kind) for path, kinds in aims(RELEASE, mode).items() for kind in kinds}
-    if mode.id == "compiled_fullgraph":  # which a stack that looks at its mask refuses, nearly always
+    if mode.id == "compiled_fullgraph":  # a stack that reads its mask nearly always raises in this mode
         drawn = {(path, kind) for path, kind in drawn if path != "detection"}
     assert drawn - asked <= ({("native_mha", "is_causal")} if mode.compiles else set())
 

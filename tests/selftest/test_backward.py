@@ -1,4 +1,4 @@
-"""The second formulation of the derivative, in reverse, is that of the first: where nothing is NaN both agree."""
+"""The derivative in reverse mode agrees with the complex step if nothing is NaN."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The kernels of changes.py compute what their docstrings say: worked by hand, or in a second formulation."""
+"""The models of torch's kernels agree with results worked out by hand, or with a second formulation."""
 
 from math import exp, inf, log
 
@@ -9,12 +9,12 @@ from reference.attention import attend
 from tests.harness.deviations.effects import MaskingHalfOfAVector
 from tests.harness.deviations.fused_cpu import RoundingTheNormaliser
 
-STEP = 1e-30  # a derivative is carried along as an imaginary part
+STEP = 1e-30  # of the complex step: the imaginary part carries the derivative
 SIX_KEYS = (np.full((1, 1), 1.0), np.zeros((6, 1)), np.arange(6.0)[:, None])
 
 
 def factor(number, dtype="float32"):
-    """By how much a gradient is too large where six equal keys are masked by the number."""
+    """The factor by which a gradient is too large if the mask adds the number to the scores of six equal keys."""
     query, key, value = SIX_KEYS
     given = (query, key, value + 1j * STEP * value, np.full((1, 6), number, dtype), 1.0)
     return (RoundingTheNormaliser(attend, "float32")(*given)[0].imag / attend(*given)[0].imag).item()
@@ -23,9 +23,9 @@ def factor(number, dtype="float32"):
 @pytest.mark.parametrize(
     "number, times",
     [
-        (0.0, 1.0),  # log(6) is kept to 24 digits
-        (-1e7, exp(log(6) - 2)),  # neighbouring numbers differ by 1: -1e7 + 1.79 is -1e7 + 2
-        (-1e9, 6.0),  # they differ by 64: log(6) is lost
+        (0.0, 1.0),  # log(6) keeps 24 binary digits
+        (-1e7, exp(log(6) - 2)),  # neighbouring numbers differ by 1: -1e7 + 1.79 is rounded to -1e7 + 2
+        (-1e9, 6.0),  # neighbouring numbers differ by 64: log(6) is lost
         (float(np.finfo("float32").min), 6.0),
     ],
 )
@@ -47,7 +47,7 @@ def test_what_is_hidden_has_no_normaliser_to_lose():
 
 
 def half_masked(lanes, S, scale=0.5):
-    """(what the kernel gives, the scores that it should have taken, the value) for random contents under a mask."""
+    """(result of the kernel's model, scores that the kernel uses, value) for random contents and a random mask."""
     rng = np.random.default_rng(0)
     query, key, value = rng.normal(size=(3, 2)), rng.normal(size=(S, 2)), rng.normal(size=(S, 4))
     bias = np.where(rng.random((3, S)) < 0.5, -inf, rng.normal(size=(3, S)))
@@ -73,7 +73,7 @@ def test_in_the_second_half_of_a_vector_a_product_is_neither_scaled_nor_masked(l
 
 @pytest.mark.parametrize("position", range(8))
 def test_its_backward_pass_scales_them_all_but_masks_half(position):
-    """Of one query that is 2, keys of 1, a scale of 1/2: the product is 2, scaled 1. The value at `position` moves."""
+    """One query 2, keys 1 and a scale of 1/2: the product is 2, scaled 1. The value at `position` moves."""
     value = np.zeros((8, 1), complex)
     value[position] = 1j * STEP
     bias = np.full((1, 8), log(3))

@@ -1,4 +1,4 @@
-"""The search finds the turn with few questions, whatever cannot be asked; the tool tells it in words."""
+"""The search finds the turning point with few questions, even if some releases are unknown; the tool reports it."""
 
 from math import ceil, log2
 
@@ -13,7 +13,7 @@ from tests.tools.search import OTHER, SAME, UNKNOWN, turning_point
 
 @st.composite
 def lines(draw):
-    """(number of candidates, index of the first OTHER, indices that cannot be asked)"""
+    """Generates (number of candidates, index of the first OTHER, indices with the answer UNKNOWN)."""
     number = draw(st.integers(2, 200))
     first = draw(st.integers(1, number - 1))
     return number, first, draw(st.sets(st.integers(1, max(number - 2, 1)), max_size=20))

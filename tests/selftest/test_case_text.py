@@ -1,4 +1,4 @@
-"""The text of a case is parsed, never evaluated, and a text that is none is refused in one line."""
+"""The text of a case is parsed, never evaluated; any other text is refused with a message of one line."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The catalogue of edge cases is fresh, complete and a page that stands alone, and says in words what records say."""
+"""The catalogue of edge cases is up to date, complete and self-contained, and agrees with the records."""
 
 import json
 import re
@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 
 
 def test_both_pages_are_fresh(capsys):
-    """If not: python -m tests.tools.catalogue"""
+    """If this fails, run python -m tests.tools.catalogue."""
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -71,11 +71,11 @@ def test_underscores_and_code_survive_in_a_title():
     assert "of &lt;2 * N&gt; rows" in as_html(text)
 
 
-# ---- from made-up records ------------------------------------------------------------------------------------------
+# ---- made-up records -----------------------------------------------------------------------------------------------
 
 
 def _record(version, device="cpu", statuses=None):
-    """A record in which the entries have these statuses, and all others are present."""
+    """A record in which the entries named in `statuses` have these statuses, and all others are present."""
     finding = {"expected": True, "paths": ["sdpa_flash"], "cases": 3, "modules": {"MultiheadAttention": 3}}
     modules = {entry.id: _modules(entry) for entry in ENTRIES}
     return {
@@ -177,19 +177,19 @@ def test_the_ways_have_the_share_that_deviates(made):
     head, _, *lines = [line.split(" | ") for line in re.findall(r"^\| (.*) \|$", markdown, re.MULTILINE)]
     (line,) = lines
     assert line[0] == "`vmap`"
-    assert line[head.index("2.15")] == "62%"  # 5 of 8, with a variant's
+    assert line[head.index("2.15")] == "62%"  # 5 of 8, with the variant vmap_of_masks
     section = re.search(r'<section class="runs" aria-labelledby="ways".*?</section>', made[HTML], re.DOTALL)[0]
     assert re.findall(r"<td>(.*?)</td>", section) == line[1:]
 
 
-# the kernel that serves the least case of a deviation of CUDA, if it is not the efficient one
+# The kernel that serves the pinned case of a CUDA deviation, if it is not the efficient kernel.
 SERVED = {entry.id: "sdpa_cudnn" for entry in ledger.ENTRIES if entry.id.startswith("cudnn")}
 SERVED |= {"fused-scale-not-positive": "sdpa_flash"}
 
 
 @pytest.mark.parametrize("entry", ledger.ENTRIES, ids=lambda entry: entry.id)
 def test_a_group_is_what_a_user_sees(entry):
-    """The pinned case tells the group; the words of the entry must not contradict it."""
+    """The pinned case decides the group; the text of the entry must not contradict it."""
     versions = [Version("1.13"), *(Version(f"2.{minor}") for minor in range(16))]
     releases = (Release(version, entry.devices[0]) for version in versions)
     release = next(release for release in releases if entry.concerns(release))
@@ -237,13 +237,13 @@ def _refuses(folder, capsys, reason):
     assert not (folder / HTML).exists()
 
 
-# ---- the page stands alone -----------------------------------------------------------------------------------------
+# ---- the page is self-contained ------------------------------------------------------------------------------------
 
 _VOID = {"meta", "link", "input", "br", "wbr"}
 
 
 class _Page(HTMLParser):
-    """Collects ids, links and what the page would load; notes each element that is not closed in turn."""
+    """Collects ids, links and loaded addresses of the page, and elements that are not closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -292,7 +292,8 @@ def test_the_page_loads_nothing(page):
 
 
 def test_links_of_the_markdown_resolve(made):
-    text = re.sub(r"^ *```.*?^ *```", "", made[MARKDOWN], flags=re.MULTILINE | re.DOTALL)  # code calls what it indexes
+    # Code is removed, because x[i](y) looks like a link.
+    text = re.sub(r"^ *```.*?^ *```", "", made[MARKDOWN], flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)#]+)\)", text)
     assert len(links) > 100
     assert not [link for link in links if not link.startswith("https://") and not (DOCS / link).exists()]

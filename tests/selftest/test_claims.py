@@ -1,4 +1,4 @@
-"""docs/claims.md says what the claims say, and each claim stands on tests that exist."""
+"""docs/claims.md is up to date, and each claim names tests that exist."""
 
 import ast
 import inspect
@@ -12,7 +12,7 @@ CLAIMS = [(module, claim) for module in tool.modules() for claim in tool.claims_
 each_claim = pytest.mark.parametrize("module, claim", CLAIMS, ids=[claim.id for _, claim in CLAIMS])
 each_file = pytest.mark.parametrize("module", tool.modules(), ids=tool.FILES)
 
-# What the page tells its readers to import.
+# The imports that the page shows to its readers.
 IMPORTED = {"math", "torch", "F", "nn"}
 
 
@@ -47,7 +47,7 @@ def test_a_claim_is_complete(module, claim):
     assert claim.because
     assert claim.recipe
     assert claim.proof
-    assert "|" not in claim.says + claim.verdict  # they stand in a table
+    assert "|" not in claim.says + claim.verdict  # both are cells of a table
 
 
 @each_claim

@@ -1,4 +1,4 @@
-"""The comparison says no when it must."""
+"""The comparison reports every difference that exceeds its bound."""
 
 import numpy as np
 import pytest

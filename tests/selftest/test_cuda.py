@@ -1,4 +1,4 @@
-"""The model of CUDA, held against calls that were made on an H100 with torch 2.11, wherever this runs."""
+"""The model of CUDA agrees with recorded calls on an H100 with torch 2.11; these tests need no GPU."""
 
 import json
 import lzma
@@ -31,7 +31,7 @@ REFUSED = "refused"
 
 @cache
 def seen():
-    """(case, Observation) of each call."""
+    """(case, Observation) of each recorded call"""
     lines = lzma.decompress(SEEN.read_bytes()).decode().splitlines()
     return [(parse(line["case"]), _observation(line)) for line in map(json.loads, lines)]
 
@@ -66,14 +66,14 @@ def judgements():
 
 
 def is_of_another_loss(observation):
-    """True if gradients were seen beside NaN, of a loss that counted it in: then they have other values now."""
+    """True if gradients were recorded beside NaN outputs: their loss included NaN, and today's loss leaves it out."""
     return bool(observation.gradients) and any(np.isnan(array).any() for array in observation.outputs.values())
 
 
 def test_what_was_seen_is_what_the_model_says():
     wrong = [call for call, (status, _) in zip(seen(), judgements(), strict=True) if status == FAILS]
     assert [case for case, observation in wrong if not is_of_another_loss(observation)] == []
-    assert len(wrong) == 4  # to be 0 when they are recorded anew
+    assert len(wrong) == 4  # should be 0 once the calls are recorded again
     assert Counter(status for status, _ in judgements()).keys() == {CONFORMS, DEVIATES, REFUSED, FAILS}
 
 
@@ -90,11 +90,11 @@ def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
         ]
         assert FAILS in without, entry.id
     unseen = {entry.id for entry in cuda.ENTRIES if not entry.ends and not shown[entry.id]}
-    assert unseen <= {"native-mha-no-sample", "cudnn-no-sample"}  # met by the run whose record is committed
+    assert unseen <= {"native-mha-no-sample", "cudnn-no-sample"}  # shown by the committed record of a run
 
 
 def test_a_number_that_is_off_is_noticed():
-    """In calls that conform, or deviate, but where a row of garbage or of padding or an undefined number may differ."""
+    """Calls with garbage, padding or undefined numbers in their outputs are left out, since these may differ."""
     noticed = Counter()
     for (case, observation), (status, ids) in zip(seen()[::3], judgements()[::3], strict=True):
         output = observation.outputs.get("output")
@@ -112,11 +112,11 @@ def test_a_number_that_is_off_is_noticed():
 _UNDEFINED = {"efficient-lower-right", "fused-scale-not-positive"}
 
 
-# ---- what is not done ----------------------------------------------------------------------------------------------
+# ---- dangerous calls -----------------------------------------------------------------------------------------------
 
 
 def withheld(path, *shapes, mask=None, learned=False, dtype=torch.float16, device="cuda"):
-    """The id of the danger for which a call of these shapes, of tensors that are none, is not made."""
+    """The id of the danger that prevents a call with these shapes, made with fake tensors; None if there is none."""
     with FakeTensorMode():
         tensors = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
         more = {} if mask is None else {"attn_mask": torch.empty(mask, dtype=dtype, device=device)}

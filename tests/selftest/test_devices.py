@@ -1,4 +1,4 @@
-"""Other devices: nothing in the suite assumes what they can do."""
+"""The suite runs on devices with unknown abilities."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_a_device_without_float64_is_asked_in_float32(monkeypatch):
 def test_a_device_that_is_neither_cpu_nor_cuda(tmp_path):
     report = tmp_path / "record.json"
     device = ("--import=tests.selftest.pretend", "--device=pretend", f"--report={report}")
-    tests = ("-k", "as_specified and not Encoder and not Transformer]")  # those want nested tensors
+    tests = ("-k", "as_specified and not Encoder and not Transformer]")  # these modules need nested tensors
     result = run(*device, *tests, "tests/conformance/test_multihead_attention.py", path=TRANSFORMER)
     assert result.returncode == 0, result.stdout
     record = json.loads(report.read_text())

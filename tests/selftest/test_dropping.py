@@ -1,4 +1,4 @@
-"""Dropout: what torch drops is seen, and a call fails for whatever else differs, and for what dropout cannot do."""
+"""Dropped elements are observed; any other difference, or an impossible pattern of dropout, is a failure."""
 
 from dataclasses import replace
 
@@ -35,7 +35,8 @@ CASES = [
     replace(DECODER, dropout=1.0),
 ]
 IDS = [f"{number}-{case.module}" for number, case in enumerate(CASES)]
-# attention; of an encoder layer, what it adds, features, what they add; of a decoder layer, two more for the memory
+# Number of dropouts: 1 in an attention. An encoder layer has 4: its weights, the output of its attention, the features
+# and the output of the feed-forward. A decoder layer has 6: two more for its attention to the memory.
 TIMES = [1, 1, 1, 1, 4, 4, 4 * 2 + 6 * 2, 6 * 2, 6 * 2]
 SEEN = [case for case in CASES if case.dropout < 1]
 
@@ -85,7 +86,7 @@ def test_what_dropout_cannot_do_fails(case, change, told):
     observation = observe(case)
     verdict = judge(case, replace(observation, kept=change(observation.kept)))
     assert verdict.status == FAILS
-    if told != "share kept by dropout" or case.dropout == 0.5:  # of one in ten a few may be kept by chance
+    if told != "share kept by dropout" or case.dropout == 0.5:  # with 0.1, a few elements may all be kept by chance
         assert told in verdict.mismatches[0].what
 
 

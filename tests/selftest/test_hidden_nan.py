@@ -1,4 +1,4 @@
-"""NaN where nobody may look: where a case puts it, what arithmetic makes of it, and that it is generated everywhere."""
+"""NaN and inf in hidden positions: their places in the inputs, their effect on results, their share of the draws."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ needs_sdpa = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, re
 
 
 def spoiled(case):
-    """The names of the inputs that hold something that is not finite."""
+    """Names of the inputs with non-finite elements."""
     return {name for name, array in inputs(case).items() if not np.isfinite(array).all()}
 
 
@@ -143,7 +143,7 @@ def test_it_is_generated_for_every_path(path, drawn):
 
 
 def paths_of(case):
-    """The paths of the blocks that are given what is not finite."""
+    """The paths of the blocks that get non-finite elements."""
     call, paths = Call(case, RELEASE), ("explicit", "native_mha", "native_layer", "sdpa")
     found = {path for path in paths if hides_nonfinite_on(path)(call)}
     return found | ({"nested"} if takes_nested_path(case, RELEASE) else set())

@@ -1,4 +1,4 @@
-"""Two hosts share one run, as the README tells. Here both are this machine, with a folder and a port each."""
+"""Two hosts share one run, as the README describes. Both are this machine here, with a folder and a port each."""
 
 import json
 import socket
@@ -55,6 +55,6 @@ def test_two_hosts_share_one_run(hosts, tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     tests = json.loads(record.read_text())["tests"]
     done = [line for line in run.stdout.splitlines() if line.startswith(("[gw0]", "[gw1]")) and "::" in line]
-    assert len(done) == len(tests) > 30  # none twice
+    assert len(done) == len(tests) > 30  # no test ran twice
     assert {line.split("]")[0] for line in done} == {"[gw0", "[gw1"}
     assert all((folder / ROOT.name / "conftest.py").exists() for folder, _ in hosts)

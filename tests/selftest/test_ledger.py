@@ -1,4 +1,4 @@
-"""The ledger is well-formed, and each entry earns its place."""
+"""The ledger is well-formed, and each entry is needed on the installed release."""
 
 import re
 from dataclasses import replace
@@ -43,9 +43,9 @@ def test_a_pinned_case_can_be_pasted_back(entry):
 def test_an_entry_of_this_release_predicts_its_pinned_case_and_nothing_else_does(entry, run):
     finding = run.findings[entry.id]
     if not finding.expected:
-        pytest.skip("of other releases")
+        pytest.skip("the entry is for other releases")
     if not entry.every_cpu and finding.status == session.ABSENT:
-        pytest.skip("of other CPUs")  # where a CPU shows it, it is not absent, and has to be predicted
+        pytest.skip("the entry is for other CPUs")  # on a CPU that shows it, its status is not ABSENT
     observation = observe(entry.pinned)
     call = Call(entry.pinned, run.release, observation.served)
     others = tuple(other for other in run.entries if other is not entry)
@@ -60,11 +60,11 @@ def test_an_entry_of_other_releases_is_not_shown_by_this_one(entry, run):
 
 
 def test_a_range_that_lacks_a_release_is_told(run, monkeypatch):
-    """As if an entry that this release shows ended before it."""
+    """The range of an entry that this release shows is cut before this release."""
     entry = next(entry for entry in run.entries if entry.affects == ">=1.13")
     narrow = replace(entry, affects=">=1.13,<2.0")
     monkeypatch.setattr(ledger, "ENTRIES", (narrow, *(other for other in ledger.ENTRIES if other is not entry)))
-    monkeypatch.setattr(session, "current", run)  # which comes back after it
+    monkeypatch.setattr(session, "current", run)  # restored after the test
     finding = session.start().findings[entry.id]
     assert (finding.status, finding.expected) == (session.PRESENT, False)
 
@@ -90,7 +90,7 @@ def test_a_release_is_not_asked_for_what_it_lacks(monkeypatch):
 
 @ENTRIES
 def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch):
-    """A release that does what is specified, made of the specification itself."""
+    """Observations are made from the specification, as on a release without deviations."""
     from tests.harness.cases.dtypes import rounded
     from tests.harness.contents.arrays import directions
     from tests.harness.contents.results import present

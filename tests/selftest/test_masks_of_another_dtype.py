@@ -1,4 +1,4 @@
-"""What the harness makes of a float mask whose dtype is not the inputs'."""
+"""The harness's model of a float mask whose dtype differs from that of the inputs."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_the_sum_of_two_masks_has_no_more_digits_than_they(dtype):
     [
         ("-1e4", "float64", 1e4),
         ("-1e9", "float64", 1e9),
-        ("-1e30", "float64", 0.0),  # beside which scores are lost
+        ("-1e30", "float64", 0.0),  # any score is lost beside it
         ("-1e4", "float32", 1e4),
         ("-1e9", "float32", 0.0),
     ],

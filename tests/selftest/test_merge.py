@@ -1,4 +1,4 @@
-"""Records of shards or seeds become one: what adds up is added up, and nothing is counted twice."""
+"""Records of shards or seeds are merged: numbers are added, and nothing is counted twice."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def plain(seed="1"):
 
 
 def with_tests(record, keep):
-    """The record of a shard: these of its tests."""
+    """The record of a shard: the record with the tests whose number satisfies keep(number)."""
     record["tests"] = {id: test for i, (id, test) in enumerate(record["tests"].items()) if keep(i)}
     return record
 

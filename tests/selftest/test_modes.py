@@ -1,4 +1,4 @@
-"""Each mode is what its name says, is judged like any other call, and can be typed."""
+"""Each mode does what its name says, is judged like an eager call, and has a script that can be typed."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ CALLS = [
     ScaledDotProduct(S=2, autograd="grad", attn_mask=Mask()),
 ]
 OTHERS = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
-PACKING = [mode for mode in OTHERS if mode.family == NESTED]  # of modules they can be asked in eval alone
+PACKING = [mode for mode in OTHERS if mode.family == NESTED]  # modules take nested tensors in eval mode only
 RAGGED = [
     ScaledDotProduct(
         autograd="grad", batch=(2, 2), L=3, S=3, D=2, attn_mask=Mask("bool", "right"), mask_batch=(2, 1), broadcast="L"
@@ -49,7 +49,7 @@ RAGGED = [
 
 
 def prepared(id):
-    """(what is called, its parameters, the module that it was made of)"""
+    """(callable, its parameters, the original module) of an encoder layer prepared in the mode of this id"""
     module = nn.TransformerEncoderLayer(4, 2, 4, dropout=0.0, batch_first=True)
     called, parameters = BY_ID[id].prepare(module, dict(module.named_parameters()))
     return called, parameters, module
@@ -82,14 +82,15 @@ def test_modes_do_what_they_say():
 
 
 def test_what_is_built_lies_in_a_place_of_its_own():
-    """From the first call in any mode on, with which TorchDynamo is imported."""
+    """The cache folder of TorchInductor is set before the first call in a mode, which imports TorchDynamo."""
     imports = "import os; import torch; from tests.harness.modes.modes import BY_ID"
     asks = f"{imports}; BY_ID['deepcopy'].prepare(torch.nn.ReLU(), {{}})"
     environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     command = [sys.executable, "-c", f"{asks}; print(os.environ['TORCHINDUCTOR_CACHE_DIR'])"]
     place = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
     assert os.path.dirname(place) == tempfile.gettempdir()
-    assert not os.path.basename(place).startswith("torchinductor")  # where every process of the user's leaves it
+    # torchinductor_... is torch's default folder, shared by all processes of a user.
+    assert not os.path.basename(place).startswith("torchinductor")
     assert not os.path.exists(place)
 
 
@@ -103,12 +104,12 @@ def test_stacks_are_of_classes_of_which_torch_knows_nothing():
 
 
 def asked(mode, case):
-    """The case in this mode, as far as the mode can be asked of it."""
+    """The case in this mode, changed as the mode requires; skips the test if the mode does not take the module."""
     if (case.module if case.module in (FUNCTIONAL, SDPA) else MODULES) not in mode.calls:
-        pytest.skip("is asked of others")
+        pytest.skip("the mode is for other modules")
     if mode.lowers:
         case = replace(case, dtype="float32")
-    if mode.lowers and not since(installed(), "2.2"):  # before, masks raise: see the ledger
+    if mode.lowers and not since(installed(), "2.2"):  # before 2.2, masks raise (see the ledger)
         case = replace(case, **dict.fromkeys(masks_of(case)))
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
@@ -116,7 +117,7 @@ def asked(mode, case):
 
 
 def is_refused(case):
-    """True if torch has to refuse the case, which it then does as predicted: a skip hides nothing."""
+    """True if torch has to refuse the case; asserts that it refuses as predicted, so that a skip hides no failure."""
     observation, verdict = judged(case)
     refused = refusal(Call(case, installed(), observation.served)) is not None
     assert not refused or verdict.status == CONFORMS
@@ -129,7 +130,7 @@ def is_refused(case):
     ids=lambda mode: mode.id,
 )
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):
-    case = replace(asked(mode, LAYER), training=True)  # the native path has no part to replace
+    case = replace(asked(mode, LAYER), training=True)  # the native path calls no method that the test could replace
     if is_refused(case):
         pytest.skip("this release does not serve it")
     assert judged(case)[1].status in (CONFORMS, DEVIATES)
@@ -149,7 +150,7 @@ def test_a_mode_can_be_typed(case, mode):
 
 
 def assert_can_be_typed(case, mode):
-    """The script of the case says what the harness says of it, and shows the mode, as a report does."""
+    """Assert that the case's script agrees with the harness, and that script and report show the code of the mode."""
     text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
     assert code == bool(kinds_of(mismatches(case)) & {RESULTS, GRADIENTS}), output
@@ -172,7 +173,7 @@ def test_nested_tensors_are_judged_like_any_other_call(case, mode, monkeypatch):
     ends, output = lengths(case), observation.outputs["output"]
     assert min(ends) < case.S
     assert all(not sample[..., end:, :].any() for sample, end in zip(output, ends, strict=True))
-    made = mode.made.replace("(~padding).sum(-1)", "((~padding).sum(-1) - 1).clamp(1)")  # the last ones are lost
+    made = mode.made.replace("(~padding).sum(-1)", "((~padding).sum(-1) - 1).clamp(1)")  # drops the last keys
     assert made != mode.made
     monkeypatch.setitem(BY_ID, mode.id, replace(mode, made=made))
     assert judged(case)[1].status == FAILS
@@ -203,7 +204,7 @@ def test_samples_may_differ_in_how_many_sequences_they_have(monkeypatch):
 def test_a_causal_mask_is_given_as_a_bias(id, L, S, monkeypatch):
     if not BY_ID[id].is_in():
         pytest.skip("this release has no such biases")
-    from torch.nn.attention.bias import CausalBias  # which is not in every release
+    from torch.nn.attention.bias import CausalBias  # not in every release
 
     is_causal = id == "causal_upper_left" or L == S
     case = ScaledDotProduct(
@@ -264,7 +265,7 @@ PADDED = Transformer(
     ],
 )
 def test_what_raises_under_autocast_first(version, case, instead):
-    """Measured in these releases."""
+    """The expectations were measured in these releases."""
     call = Call(replace(case, dtype="float32", mode="autocast"), Release(Version(version), "cpu"))
     entries = [entry for entry in ledger.ENTRIES if entry.concerns(call.release)]
     found = [entry.id for entry in ledger.applying(call, entries) if entry.id.startswith("autocast")]
@@ -300,7 +301,7 @@ def test_what_breaks_a_graph_is_refused_where_it_has_to_be_whole():
     ],
 )
 def test_padding_breaks_a_graph(version, case, instead):
-    """Measured in these releases, each with what it raises, if anything."""
+    """The expectations were measured in these releases."""
     call = Call(replace(case, mode="compiled_fullgraph"), Release(Version(version), "cpu"))
     refused, entries = refusal(call), [entry for entry in ledger.ENTRIES if entry.concerns(call.release)]
     found = [refused.id] if refused else [entry.id for entry in ledger.applying(call, entries)]
@@ -352,7 +353,7 @@ def test_a_backend_refuses_what_it_does_not_serve():
     [({"memory_key_padding_mask": Mask()}, True), ({"tgt_key_padding_mask": Mask()}, False), ({}, True)],
 )
 def test_of_what_raises_in_a_decoder_layer_without_samples_the_first_is_met(masks, is_refused):
-    """Seen in 2.1, where vmap lacks a rule for an attention without a mask, and a mask for no sample raises, too."""
+    """In 2.1, vmap lacks a rule for an attention without a mask, and a mask for no sample raises, too."""
     case = Transformer(module="TransformerDecoderLayer", mode="vmap", N=0, head_dim=4, **masks)
     met = refusal(Call(case, Release(Version("2.1.2"), "cpu")))
     assert (met and met.id) == ("no-batching-rule" if is_refused else None)
@@ -382,7 +383,7 @@ def test_fused_and_native_kernels_refuse_tangents(case, meets_one):
 
 
 def test_graphs_break_for_nobody_but_torch():
-    """TorchDynamo knows the native operators, although others have stood in their places in this process."""
+    """TorchDynamo recognises the native operators, although the harness has replaced them in this process."""
     case = replace(LAYER, autograd="no_grad", src_mask=None, mode="exported_strict")
     if not BY_ID[case.mode].is_in():
         pytest.skip("this release does not have the mode")
@@ -392,7 +393,7 @@ def test_graphs_break_for_nobody_but_torch():
 
 
 def test_a_tangent_that_cancels_may_round():
-    """What is added to all scores of a row alike moves nothing: exactly, in the reference."""
+    """A number added to all scores of a row changes nothing; in the reference the tangent is exactly 0."""
     mask = {"attn_mask": Mask("float"), "mask_batch": (1, 3), "broadcast": "S"}
     case = ScaledDotProduct(batch=(1, 3), L=2, S=2, autograd="mask", mode="func_jvp_math", **mask)
     if not BY_ID[case.mode].is_in():

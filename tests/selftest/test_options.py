@@ -1,4 +1,4 @@
-"""The options and exit codes of a conformance run, as a person meets them."""
+"""Options and exit codes of a conformance run, on the command line."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
 
 @pytest.fixture(scope="session")
 def copy_of_the_suite(tmp_path_factory):
-    """A folder with a copy, whose conformance tests can be changed."""
+    """A folder with a copy of the suite, in which tests can be added."""
     copy = tmp_path_factory.mktemp("suite")
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(ROOT / name, copy)
@@ -88,7 +88,7 @@ def copy_of_the_suite(tmp_path_factory):
 
 @pytest.fixture
 def run_test(copy_of_the_suite):
-    """Runs a file of conformance tests, given as text."""
+    """A function that runs conformance tests from a file with the given text."""
     path = copy_of_the_suite / "tests" / "conformance" / "test_it.py"
 
     def write_and_run(body, *arguments):
@@ -112,7 +112,7 @@ def test_a_failure_is_an_ordinary_one(run_test, tmp_path):
 
 
 def test_patience_ends(run_test, tmp_path):
-    """Of tests like those of compiled calls, which ask Hypothesis when they are run."""
+    """Tests of compiled calls start Hypothesis inside the test function, like this test."""
     text = """
 import pytest
 from hypothesis import given, strategies as st
@@ -292,7 +292,7 @@ def test_a_run_that_ends_with_the_first_failure_is_not_complete(run_test, tmp_pa
 
 @pytest.mark.parametrize("arguments", [[], ["tests/selftest", "tests/conformance"]], ids=str)
 def test_every_test_is_found_from_the_root(arguments):
-    """As an editor finds them: in one run, and wherever it begins."""
+    """An editor collects all tests in one run, from the root or from folders in any order."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stdout
@@ -301,7 +301,7 @@ def test_every_test_is_found_from_the_root(arguments):
 
 
 def test_in_one_run_with_the_suites_own_tests_only_conformance_is_measured(run_test, copy_of_the_suite, tmp_path):
-    """And by its own session, although other tests begin theirs, with the whole ledger."""
+    """The conformance tests keep their session, although a selftest starts another one with the whole ledger."""
     own = copy_of_the_suite / "tests" / "selftest" / "test_own.py"
     own.write_text(
         "from tests.harness import session\n"

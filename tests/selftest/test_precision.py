@@ -1,4 +1,4 @@
-"""Low precision: numbers are rounded as torch rounds them, arithmetic errs as much, and what is wrong is still seen."""
+"""Low precision: the harness rounds like torch, models the error of arithmetic, and still detects wrong results."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def masked(case, mask, dtype):
 
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.module)
-# beside 1e4, which hides all other keys, a low precision has no digits left for scores: nearly any result is right
+# 1e4 is left out: it hides all other keys and leaves no digits for scores, so that nearly any result is right.
 @pytest.mark.parametrize("values", (None, *(values for values in VALUES if values != "1e4")))
 def test_a_right_result_conforms_and_one_of_another_mask_fails(case, values, dtype):
     mask = Mask("float", "window", values) if values else Mask("bool", "window")

@@ -1,4 +1,4 @@
-"""The releases of tests/harness/releases.py are those that every other place names, and those that have a record."""
+"""Every list of releases agrees with tests/harness/releases.py, and each release has a record."""
 
 import configparser
 import json

@@ -1,4 +1,4 @@
-"""Each entry says what to do about it, and a remedy that does not help is found out."""
+"""Each entry has a remedy, and a remedy that does not help is detected."""
 
 from dataclasses import replace
 

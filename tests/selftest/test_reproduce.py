@@ -1,4 +1,4 @@
-"""A reproduction script says what the harness says, and stands alone."""
+"""A reproduction script agrees with the harness, and needs no part of the suite."""
 
 import subprocess
 import sys
@@ -55,7 +55,7 @@ def test_script_of_a_mask_that_may_be_accepted_looks_at_the_numbers(keys):
 
 
 def test_script_stands_alone(tmp_path):
-    """In a process of its own, where nothing of the suite can be imported."""
+    """The script runs in its own process, which cannot import the suite."""
     codes = []
     for case in (MultiHead(attn_mask=Mask("bool", "all")), MultiHead(S=2, attn_mask=Mask("bool", "none"))):
         path = tmp_path / "script.py"
@@ -119,16 +119,17 @@ def test_script_in_low_precision_says_what_the_harness_says(dtype, data):
 
 
 def is_close(mismatch):
-    """True if a script may let it pass; of gradients it allows four times as much.
+    """True if a script may accept the result in spite of this mismatch.
 
-    It rounds its bound upwards to one digit, which at most doubles it, and what it expects to half a unit of that.
+    A script rounds its bound up to one digit, which at most doubles the bound, and rounds the expected numbers to half
+    a unit of this digit. It allows four times as much for gradients.
     """
     slack = 2.5 * (4 if mismatch.what.startswith("gradient") else 1)
     return bool(mismatch.bound) and mismatch.error <= slack * mismatch.bound
 
 
 def assert_agreement(case):
-    """Its mismatches."""
+    """Assert that the case's script agrees with the harness; return the mismatches that the harness finds."""
     found = mismatches(case)
     text = script(case)
     code, output, _ = run_script(text)
@@ -157,7 +158,7 @@ def assert_layouts(case):
 
 
 def _steps(tensor):
-    """Where the elements are: the strides of all axes along which there is more than one, and the offset."""
+    """(strides of all axes with more than one element, storage offset) of the tensor"""
     axes = [axis for axis, size in enumerate(tensor.shape) if size > 1 and tensor.numel()]
     return [tensor.stride(axis) for axis in axes], tensor.storage_offset()
 
@@ -212,7 +213,7 @@ CONFORMING = MultiHead(L=2, S=2, attn_mask=Mask("float", "one", "bias"), autogra
     ids=["none", "halved", "warns", "raises", "detaches"],
 )
 def test_script_of_a_conforming_case_shows_a_fault_in_torch(fault, kinds, about, monkeypatch):
-    """Whatever a script looks at, it says when that is wrong, and nothing else."""
+    """A script reports a fault in the parts of the outcome that it checks, and no other fault."""
     text = script(CONFORMING, about=about)
     monkeypatch.setattr(F, "softmax", fault(F.softmax))
     code, output, _ = run_script(text)
@@ -246,7 +247,7 @@ def test_script_shows_that_an_argument_is_changed(monkeypatch):
     ids=shortest_repr,
 )
 def test_script_says_that_a_release_lacks_something(case, monkeypatch):
-    """On a torch that knows none of what was added after 1.12."""
+    """torch is changed to lack everything that was added after 1.12."""
 
     def forward(self, query):
         raise AssertionError("is called")

@@ -1,6 +1,6 @@
-"""The scripts of all entries of both ledgers, on the release that is installed: each release's environment runs this.
+"""The scripts of all entries of both ledgers agree with the harness on the installed release.
 
-Together they run each script where its bug is and where it is not.
+The environment of each release runs these tests. Together they run each script on releases with and without the bug.
 """
 
 import json
@@ -51,7 +51,7 @@ def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
 
 @pytest.mark.parametrize("entry", (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES), ids=lambda entry: entry.id)
 def test_each_entry_has_a_release_on_both_sides_of_its_range(entry):
-    """On CUDA, where one release has been measured, it is inside."""
+    """On CUDA only one release has been measured, which is inside the range of every entry."""
     device = entry.devices[0]
     versions = {json.loads(path.read_text())["environment"]["torch"] for path in RESULTS.glob(f"*-{device}.json")}
     inside = {entry.concerns(Release(Version(version), device)) for version in versions}

@@ -1,4 +1,4 @@
-"""The log of a soak adds up, and its page tells what failed."""
+"""The totals of a soak's log are right, and the page lists its failures."""
 
 import re
 

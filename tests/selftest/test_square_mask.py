@@ -1,4 +1,4 @@
-"""A wrong mask of nn.Transformer.generate_square_subsequent_mask is noticed, whatever is wrong with it."""
+"""Every kind of wrong result of nn.Transformer.generate_square_subsequent_mask is detected."""
 
 import functools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The strategies reach what they are for, and shrink to what a reader can take in."""
+"""The strategies reach the cases that they are for, and shrink to short cases."""
 
 from collections import Counter
 from random import Random
@@ -26,13 +26,13 @@ DRAWS = 1500
 
 @pytest.fixture(scope="module")
 def drawn():
-    """A sample of cases, of all modules."""
+    """A sample of cases of all modules."""
     return sample(any_cases(RELEASE), DRAWS)
 
 
 @pytest.fixture(scope="module")
 def drawn_for_sdpa():
-    """A sample of calls of one function, which has but a small share in the other."""
+    """A sample of calls of scaled_dot_product_attention, which has a small share in `drawn`."""
     return sample(cases_of(RELEASE, "scaled_dot_product_attention"), DRAWS // 3)
 
 
@@ -231,7 +231,7 @@ def test_a_failure_shrinks_to_the_least_case(module):
     assert least.S == 1
 
 
-@pytest.mark.parametrize("seed", range(10))  # of 25, two once ended at the T = 17 that a second mask had brought
+@pytest.mark.parametrize("seed", range(10))  # two of 25 seeds once ended at T = 17, a size drawn for a second mask
 def test_a_failure_of_a_mask_shrinks_to_that_mask_alone(seed):
     def fails(case):
         return case.tgt_mask is not None and case.tgt_mask.values == "finite" and case.T > 2

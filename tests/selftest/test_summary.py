@@ -1,4 +1,4 @@
-"""What is told of the ledger at the end of a run."""
+"""The summary of a run reports changes of the ledger."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ ENTRY, OF_SOME_CPUS, ELSEWHERE = "empty-row-nan-explicit", "bfloat16-nan-spreads
 
 
 def told(id, status):
-    """The lines beyond those of the record that name the entry, were this its status."""
+    """The lines of the summary that name the entry, if the record gives it this status."""
     record = json.loads(RECORD.read_text())
     record["ledger"][id] |= {"status": status, "cases": 0}
     return [line for line in summary(record, "record.json") if id in line]

@@ -1,4 +1,4 @@
-"""Calls in turn: what a mode makes for the first serves the others, which hide otherwise, or are of other sizes."""
+"""Sequences of calls: the artifact made for the first call serves the others, which have other masks or sizes."""
 
 from dataclasses import replace
 
@@ -29,14 +29,14 @@ from .sampling import sample
 RELEASE = session.start().release
 HERE = [mode for mode in MODES if mode.is_in()]
 SERVING = [mode for mode in HERE if mode.serves and not mode.builds]
-QUICK = ("compiled_eager", "exported", "scripted")  # to make
+QUICK = ("compiled_eager", "exported", "scripted")  # modes whose artifact is made quickly
 SIZES = ("N", "L", "S", "T")
 PADDED = MultiHead(L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "one"))
 
 
 @pytest.fixture
 def made(monkeypatch):
-    """The ids of the modes that made something, in order."""
+    """A list of the ids of the modes whose artifact was made, in order."""
     ids, prepare = [], Mode.prepare
 
     def noting(mode, *given):
@@ -50,7 +50,7 @@ def made(monkeypatch):
 
 @pytest.fixture
 def exports(monkeypatch):
-    """A list that grows with each export."""
+    """A list that grows by one element with each export."""
     exports, export = [], torch.export.export
     monkeypatch.setattr(
         torch.export, "export", lambda *given, **options: exports.append(1) or export(*given, **options)
@@ -59,7 +59,7 @@ def exports(monkeypatch):
 
 
 def check(cases):
-    """check_in_turn, which tells Hypothesis of paths."""
+    """Run check_in_turn inside a Hypothesis test, since it reports paths to Hypothesis."""
 
     @settings(max_examples=1, database=None, deadline=None)
     @given(st.none())

@@ -1,4 +1,4 @@
-"""Calls are made by kernels of another vector extension, in a process that may die."""
+"""Calls are made with kernels of another vector extension, in a process that may crash."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A verdict is 'fails' for every way in which an observation can be wrong."""
+"""Every kind of wrong observation gets the verdict 'fails'."""
 
 from dataclasses import replace
 
@@ -109,7 +109,7 @@ def test_rows_that_are_garbage_themselves_are_compared_in_numbers(dtype, error, 
         assert judge(case, replace(observation, outputs={"output": wrong})).status == FAILS
 
 
-# in bfloat16 rounding decides some of its rows
+# In bfloat16, rounding decides some rows of this case.
 IN_DOUBT = MultiHead(
     dtype="bfloat16",
     N=24,
@@ -165,12 +165,12 @@ def test_a_case_that_raises_shows_only_the_deviation_that_raises():
     assert judge(case, warned, deviations[::2]).deviations == ("quiet", "late")
 
 
-# a row that sees no key is NaN in every release where weights are asked for; the loss leaves it out
+# A fully masked query gives NaN in every release if weights are requested; the loss leaves its row out.
 EMPTY = replace(CASE, attn_mask=Mask("bool", "row"), key_padding_mask=None, N=1)
 
 
 def with_gradient(name, change):
-    """The verdict on EMPTY, were this gradient another."""
+    """The verdict on EMPTY after change(gradient) in place, for the gradient of this name."""
     observation = judged(EMPTY)[0]
     array = observation.gradients[name].copy()
     change(array)
@@ -180,7 +180,7 @@ def with_gradient(name, change):
 
 
 class CALL:
-    """A call that computes explicitly."""
+    """A call of EMPTY on the explicit path."""
 
     case = EMPTY
 

@@ -1,4 +1,4 @@
-"""The table of wrong masks is complete and wrong throughout; its outcomes are told apart; its ledger is well-formed."""
+"""Wrong masks: the table is complete and each mask wrong, outcomes are distinguished, the ledger is well-formed."""
 
 import inspect
 from dataclasses import replace
@@ -135,7 +135,7 @@ def test_a_right_mask_is_accepted_so_that_what_is_refused_is_the_mask(callee, in
 
 
 def _is_right(call):
-    """True if the call is accepted, and its result is as specified."""
+    """True if the call is accepted and its result conforms."""
     outcome = observe(call)
     return outcome == Outcome(ACCEPTS) and not compare(call, outcome).mismatches
 
@@ -167,7 +167,7 @@ def test_the_mask_alone_is_elsewhere():
 
 
 def test_every_wrong_sequence_is_wrong():
-    """Its sizes are those of no right call, broadcast or not."""
+    """No right call has the sizes of a wrong sequence, with or without broadcasting."""
     for call in SEQUENCES:
         shapes = {name: call.shape_of(name) for name in call.callee.inputs}
         right = {name: WrongCall.shape_of(call, name) for name in shapes}
@@ -196,7 +196,8 @@ def test_as_many_keys_as_values_are_told_by_the_numbers(id):
     outcome = observe(call)
     judgement = judge_row(call, outcome, release, ENTRIES)
     assert judgement.status == DEVIATES
-    assert judgement.comparison.left_out == (L * E // HEADS if id.endswith("long") else 0)  # of the last head
+    # Uninitialised numbers of the last head are left out.
+    assert judgement.comparison.left_out == (L * E // HEADS if id.endswith("long") else 0)
     result = outcome.names["result"].clone()
     result[0, 0, 0, 0] += 1
     outcome = replace(outcome, names={**outcome.names, "result": result})
@@ -303,7 +304,7 @@ ACCEPTED = {FLAT: DEVIATES, HALVED: DEVIATES, PRECISE: CONFORMS}
 
 
 def _off(outcome, by=1.0):
-    """The outcome with a result one of whose elements is another."""
+    """The outcome with `by` added to the last element of its result."""
     result = outcome.names["result"].contiguous().clone()
     result.view(-1)[-1] += by
     return replace(outcome, names={**outcome.names, "result": result})
@@ -335,7 +336,7 @@ def test_an_accepted_mask_is_not_judged_by_what_another_entry_computes(id):
 
 
 def _causal(computation, call):
-    """Instead of the wrong mask, a causal one."""
+    """The computation with a causal mask instead of the wrong one."""
     hidden = meaning.causal(*call.right_shape)
     mask = ~hidden if call.module == "scaled_dot_product_attention" else hidden
     return with_masks(computation, {call.argument: mask})
@@ -373,7 +374,7 @@ def test_only_what_is_uninitialised_is_left_out():
 
     outcome = observe(call)
     assert compare(call, outcome, partly) == Comparison((), N * S)
-    assert compare(call, _off(outcome), partly).mismatches  # the last element, which is defined
+    assert compare(call, _off(outcome), partly).mismatches  # the last element is defined
 
 
 @needs_2

@@ -1,9 +1,11 @@
-"""`python -m tests.sensitivity.campaign` runs the suite once for each fault, on a torch that has it: who notices?
+"""`python -m tests.sensitivity.campaign` runs the suite on torch with one fault at a time: which test notices it?
 
-Each run is a conformance run in a process of its own, but failures are not shrunk, and it ends when a second test
-function notices: then none notices alone. All faults are tried with the quick profile, on the tests in which they can
-show themselves; those that survive it with the default one, on all, what is compiled and these tests first, until one
-notices.
+Each run is a conformance run in its own process. Failures are not shrunk. The run ends when a second test function
+fails, because then no test notices the fault alone.
+
+Every fault is tried with the quick profile first, on the tests that can reach it (see reach.py). A fault that survives
+is tried with the default profile, on all tests, until one test function fails. The default run starts with compiled
+modes, then with the tests that can reach the fault.
 """
 
 import json
@@ -36,21 +38,17 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a fault.
+    """The outcome of one run with one fault."""
 
-    killed: {test: calls that it judged until it failed}, of the first tests that did. errors: the suite's own, by test.
-    first: whether the run ended with the first test function that noticed.
-    """
-
-    fault: str
-    profile: str
-    killed: dict[str, int]
-    errors: tuple[str, ...] = ()
-    first: bool = False
+    fault: str  # id of the fault
+    profile: str  # Hypothesis profile of the run
+    killed: dict[str, int]  # {id of a test that failed: number of calls that it judged until then}
+    errors: tuple[str, ...] = ()  # ids of the tests with an error of the harness, or a message about the run
+    first: bool = False  # True if the run ended with the first test function that failed, not with the second
 
 
 class _WithoutShrinking:
-    """A plugin: what fails need not be told nicely."""
+    """A pytest plugin that keeps Hypothesis from shrinking failures."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self):
@@ -59,10 +57,12 @@ class _WithoutShrinking:
 
 
 class _UntilNoticedBy:
-    """A plugin: the run ends when so many test functions have failed. One that has is not run with other parameters.
+    """A pytest plugin that ends the run when `number` test functions have failed.
 
-    What is compiled takes longest, and is asked last. likely: tests that could have noticed in a quick run, which has
-    missed it: then what is compiled is asked first, of which such a run makes few calls, and these tests next.
+    A test function that has failed is skipped for its other parameters. Compiled modes run last, since they are slow.
+
+    likely: ids of the tests that can reach a fault that a quick run has missed. If given, compiled modes run first,
+    because a quick run makes few compiled calls, and within each group the likely tests run first.
     """
 
     def __init__(self, number, likely=()):
@@ -91,7 +91,7 @@ class _UntilNoticedBy:
 
 
 def _arguments(profile, seed, report):
-    """Of a conformance run, in a process of its own, that writes into a file beside the report."""
+    """Redirect this process's output to a file beside the report; return the arguments of pytest."""
     log = os.open(report.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -102,15 +102,15 @@ def _arguments(profile, seed, report):
         f"--hypothesis-seed={seed}",
         "--tb=no",
         "--no-issues",
-        "-Wignore::pytest.PytestAssertRewriteWarning",  # what is preloaded is not rewritten
+        "-Wignore::pytest.PytestAssertRewriteWarning",  # preloaded modules are not rewritten
         f"--report={report}",
     ]
 
 
 def _faulty_run(fault, profile, seed, report, first, tests):
-    """What `python -m pytest tests/conformance` does, on a torch with the fault.
+    """Run `python -m pytest tests/conformance` on torch with the fault, and exit with its code.
 
-    tests: in which it can show itself in a quick run, which makes these only; None where that is not known.
+    tests: ids of the tests that can reach the fault, None if unknown. A quick run runs only these tests.
     """
     only = [Only(tests)] if tests is not None and profile == PROFILES[0] else []
     until = _UntilNoticedBy(1 if first else 2, () if only else tests or ())
@@ -120,7 +120,7 @@ def _faulty_run(fault, profile, seed, report, first, tests):
 
 
 def _recorded_run(profile, seed, report, path):
-    """The same on a torch without a fault; `path` gets the signs of faults in each test."""
+    """Run the conformance tests on torch without a fault, and write {test id: signs of faults} to `path` as JSON."""
     recorder = Recorder()
     with without_translations(), recorder.watching(FAULTS.values()):
         code = pytest.main(_arguments(profile, seed, report), plugins=[recorder])
@@ -128,8 +128,11 @@ def _recorded_run(profile, seed, report, path):
     sys.exit(code)
 
 
-def tests_by_sign(profile, seed, folder):
-    """{sign of a fault: the tests that have it in a run of this profile and seed}, measured once."""
+def tests_by_sign(profile: str, seed: int, folder: Path) -> dict[str, set[str]]:
+    """{sign of a fault: ids of the tests that show this sign in a run with this profile and seed}.
+
+    The run is made once; later calls read reach.json from the folder of the profile.
+    """
     path = folder / profile / "reach.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +145,7 @@ def tests_by_sign(profile, seed, folder):
 
 
 def _in_a_process(function, *args):
-    """The exit code; None if it took too long."""
+    """The exit code of function(*args) in a forked process; None after a timeout, negative after a signal."""
     run = _FORK.Process(target=function, args=args)
     run.start()
     run.join(TIMEOUT)
@@ -152,23 +155,34 @@ def _in_a_process(function, *args):
     return run.exitcode
 
 
-def try_fault(fault, profile, seed, folder, first=False, reach=None):
-    """The Result of one run; of a former one, if the folder has its record. reach: as tests_by_sign gives it."""
+def try_fault(
+    fault: str,
+    profile: str,
+    seed: int,
+    folder: Path,
+    first: bool = False,
+    reach: dict[str, set[str]] | None = None,
+) -> Result:
+    """Run the suite with the fault of this id, or read the record of a former run from `folder`.
+
+    first: end the run with the first test function that fails, not with the second.
+    reach: the result of tests_by_sign; None runs all tests.
+    """
     report = folder / profile / f"{fault}.json"
     if not report.exists():
         report.parent.mkdir(parents=True, exist_ok=True)
         tests = reach.get(sign(FAULTS[fault]), set()) if reach else None
-        if tests is not None and not tests and profile == PROFILES[0]:  # no quick call can show it
+        if tests is not None and not tests and profile == PROFILES[0]:  # no quick call reaches the fault
             return Result(fault, profile, {}, first=first)
         code = _in_a_process(_faulty_run, fault, profile, seed, report, first, tests)
-        if code is None or code < 0:  # a fault that ends or hangs the process is noticed, too
+        if code is None or code < 0:  # a fault that crashes or hangs the process counts as noticed
             return Result(fault, profile, {CRASH: 0}, first=first)
         if not report.exists():
             return Result(fault, profile, {}, (f"no record, see {report.with_suffix('.txt')}",), first)
     record = json.loads(report.read_text())
     result = replace(_read(fault, profile, record), first=first)
     if not record["complete"] and not result.killed:
-        report.unlink()  # or it would count the next time
+        report.unlink()  # so that the next campaign does not read an incomplete record
         return replace(result, errors=(f"interrupted, see {report.with_suffix('.txt')}",))
     return result
 
@@ -180,17 +194,25 @@ def _read(fault, profile, record):
     return Result(fault, profile, killed, errors)
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
+    """Run the campaign and print one line for each fault.
+
+    Exit code: 0 if every fault was noticed, 1 if one survives, 3 after an error of the harness or if a control was
+    noticed, 4 if the arguments name an unknown fault.
+    """
     parser = Parser(prog="sensitivity", description=__doc__.splitlines()[0])
-    parser.add_argument("faults", nargs="*", help="ids of faults, or of classes (default: all)")
+    parser.add_argument("faults", nargs="*", help="ids of faults, or names of classes (default: all faults)")
     parser.add_argument(
-        "--first", action="store_true", help="end each run with the first test function that notices, not the second"
+        "--first", action="store_true", help="end each run with the first test function that fails, not the second"
     )
-    parser.add_argument("--profile", choices=PROFILES, help="only this one (default: quick, then default)")
-    parser.add_argument("--seed", type=int, default=SEED, help="of all runs (default: %(default)s)")
+    parser.add_argument("--profile", choices=PROFILES, help="run only this profile (default: quick, then default)")
+    parser.add_argument("--seed", type=int, default=SEED, help="the seed of all runs (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=int(os.environ.get("WORKERS", "2")))
     parser.add_argument(
-        "--reports", type=Path, default=ROOT / "reports" / "sensitivity", help="records; those there count"
+        "--reports",
+        type=Path,
+        default=ROOT / "reports" / "sensitivity",
+        help="folder for the records; a fault whose record is there is not run again",
     )
     options = parser.parse_args(arguments)
     unknown = set(options.faults) - set(FAULTS) - set(CLASSES)
@@ -207,11 +229,11 @@ def main(arguments=None):
     results, controls, reach = {}, [], None
     for profile in (options.profile,) if options.profile else PROFILES:
         surviving = [fault for fault in faults if not any(r.killed for r in results.get(fault, ()))]
-        if profile == PROFILES[0] and not options.faults:  # to measure it takes as long as to try a fault or two
+        if profile == PROFILES[0] and not options.faults:  # measuring takes as long as one or two faults
             reach = tests_by_sign(profile, options.seed, options.reports)
-        first = options.first or bool(results)  # of what a quick run did not notice one test is enough
+        first = options.first or bool(results)  # one failing test is enough for a fault that the quick run missed
         run = partial(try_fault, profile=profile, seed=options.seed, folder=options.reports, first=first, reach=reach)
-        with ProcessPoolExecutor(options.workers, _FORK) as pool:  # what forks must have no threads
+        with ProcessPoolExecutor(options.workers, _FORK) as pool:  # a process that forks must have no threads
             for result in pool.map(run, surviving):
                 results.setdefault(result.fault, []).append(result)
                 print(_line(result), flush=True)
@@ -236,7 +258,7 @@ def _line(result):
 
 
 def _verdict_on(controls):
-    """Of what changes nothing, nothing may be noticed."""
+    """Print the outcome of each control. Exit code 3 if a test noticed one, since controls change nothing."""
     noticed = {result.fault: [*result.killed, *result.errors] for result in controls}
     for id, tests in noticed.items():
         print(f"{id}: {'noticed by ' + ', '.join(map(_short, tests)) if tests else 'not noticed, as it should be'}")

@@ -1,4 +1,4 @@
-"""Faults are written for the newest releases: an older one lacks modules that they change."""
+"""Skip these tests on older releases, which lack modules that the faults change."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Changes that change nothing: what notices one of these notices that torch was touched, not what is wrong with it."""
+"""Controls: patches that change no result. A test that fails on a control detects the patching, not a fault."""
 
 from tests.sensitivity.injection import (
     Fault,
@@ -13,7 +13,7 @@ from tests.sensitivity.injection import (
 
 
 def _same(patching, *args):
-    """The patch that replaces a piece of source by itself."""
+    """The patch that replaces a piece of source with itself."""
     *where, piece = args
     return patching(*where, piece, piece)
 

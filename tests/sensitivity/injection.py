@@ -1,8 +1,8 @@
-"""How a fault gets into the installed torch: its own source with one change, or a wrapper around an operator."""
+"""Put a fault into the installed torch: edit the source of one function, or wrap an operator."""
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import dedent
@@ -19,37 +19,32 @@ from tests.harness.modes.modes import NOT_ASKED
 
 @dataclass(frozen=True)
 class Patch:
-    """owner.name is replaced by make(owner.name).
+    """Replaces the function `owner.name` with `make(owner.name)`."""
 
-    when: of a namespace of a call's arguments, whether it can make a difference there; None where that is not known.
-    """
-
-    owner: object
-    name: str
-    make: Callable
-    when: Callable | None = None
+    owner: object  # module or class that holds the function
+    name: str  # name of the function in its owner
+    make: Callable[[Callable], Callable]  # from the original function to the faulty one
+    # True if the patch can change a call with these arguments (a namespace, see arguments_of); None if unknown.
+    when: Callable[[SimpleNamespace], bool] | None = None
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. title: what goes wrong, in words. shows: a call, on which it can be seen, as a case or a function.
+    """One fault."""
 
-    lets_pass: whether all that goes wrong is that an error is not raised.
-    """
-
-    id: str
-    title: str
-    patch: Patch
-    shows: Case | Callable
-    lets_pass: bool = False
+    id: str  # stable name
+    title: str  # description for docs/sensitivity.md
+    patch: Patch  # the change of torch
+    shows: Case | Callable[[], torch.Tensor] | None  # a call whose outcome the fault changes; None for a control
+    lets_pass: bool = False  # True if the only effect is that an error is not raised
 
 
 _TRANSLATED = ("scripted", "exported_strict")
 
 
 @contextmanager
-def injected(fault):
-    """While this lasts, torch has the fault."""
+def injected(fault: Fault) -> Iterator[None]:
+    """Context manager: torch has the fault inside the block."""
     patch = fault.patch
     original = vars(patch.owner)[patch.name]
     with without_translations():
@@ -61,10 +56,11 @@ def injected(fault):
 
 
 @contextmanager
-def without_translations():
-    """While this lasts, nothing is scripted or exported strictly.
+def without_translations() -> Iterator[None]:
+    """Context manager: no case is scripted or exported strictly inside the block.
 
-    What stands in the place of a function of torch's, right or wrong, cannot be: see controls.py.
+    TorchScript and strict export cannot translate a function that replaces one of torch's, right or wrong (see
+    controls.py).
     """
     NOT_ASKED.update(_TRANSLATED)
     try:
@@ -73,38 +69,43 @@ def without_translations():
         NOT_ASKED.difference_update(_TRANSLATED)
 
 
-# ---- the source with one change ------------------------------------------------------------------------------------
+# ---- edited source -------------------------------------------------------------------------------------------------
 
 
-def edit(owner, name, old, new, when=None):
-    """The function with `old`, which its source has exactly once, replaced by `new`. when: see Patch."""
+def edit(owner: object, name: str, old: str, new: str, when: Callable[[SimpleNamespace], bool] | None = None) -> Patch:
+    """The patch that replaces `old` with `new` in the source of the function `owner.name`.
+
+    Applying the patch raises ValueError unless the source contains `old` exactly once. when: see Patch.
+    """
 
     def make(original):
         source = dedent(inspect.getsource(original))
         if source.count(old) != 1:
             raise ValueError(f"{name} has {source.count(old)} times: {old}")
         scope = {}
-        names = getattr(original, "__func__", original).__globals__  # of a static method, those of its function
+        names = getattr(original, "__func__", original).__globals__  # a static method has none of its own
         exec(compile(source.replace(old, new), f"<{name} with a fault>", "exec"), names, scope)
         return scope[name]
 
     return Patch(owner, name, make, when)
 
 
-def edit_attention(old, new, when=None):
+def edit_attention(old: str, new: str, when: Callable[[SimpleNamespace], bool] | None = None) -> Patch:
+    """The edit of F.multi_head_attention_forward."""
     return edit(F, "multi_head_attention_forward", old, new, when)
 
 
-def edit_module(module, old, new, method="forward"):
+def edit_module(module: str, old: str, new: str, method: str = "forward") -> Patch:
+    """The edit of a method of a class in torch.nn."""
     return edit(getattr(nn, module), method, old, new)
 
 
-def edit_helper(name, old, new):
-    """A function of torch/nn/modules/transformer.py."""
+def edit_helper(name: str, old: str, new: str) -> Patch:
+    """The edit of a function in torch/nn/modules/transformer.py."""
     return edit(transformer, name, old, new)
 
 
-# ---- a wrapper around one function ---------------------------------------------------------------------------------
+# ---- wrapped functions ---------------------------------------------------------------------------------------------
 
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _PROJECTIONS = ("qkv_weight", "qkv_bias", "proj_weight", "proj_bias")
@@ -126,10 +127,17 @@ _POSITIONAL = {
 }
 
 
-def wrap(owner, name, before=None, after=None, when=lambda call: True):
-    """The function with its arguments changed by before(call), its result by after(result, call), where when(call).
+def wrap(
+    owner: object,
+    name: str,
+    before: Callable[[SimpleNamespace], None] | None = None,
+    after: Callable[[object, SimpleNamespace], object] | None = None,
+    when: Callable[[SimpleNamespace], bool] = lambda call: True,
+) -> Patch:
+    """The patch that changes arguments and result of the function `owner.name`, in calls for which when(call) holds.
 
-    call: a namespace of the arguments, in which those that are not given are None.
+    before(call) changes the arguments in place; after(result, call) returns the changed result.
+    call: a namespace of the arguments; an argument that is not given is None.
     """
 
     def make(original):
@@ -148,10 +156,11 @@ def wrap(owner, name, before=None, after=None, when=lambda call: True):
     return Patch(owner, name, make, when)
 
 
-def standing_in(original):
-    """A decorator of what takes the place of this function of torch's.
+def standing_in(original: Callable) -> Callable[[Callable], Callable]:
+    """Decorator for the function that replaces `original`.
 
-    A CausalBias is a mask that comes before scaled_dot_product_attention itself; elsewhere it is one like any other.
+    A CausalBias overrides scaled_dot_product_attention through __torch_function__. The decorated replacement passes
+    calls with a CausalBias on to this override. The replacement of any other function is returned unchanged.
     """
 
     def decorate(function):
@@ -172,52 +181,63 @@ class _Arguments(SimpleNamespace):
         return None
 
 
-def arguments_of(function, name, args, kwargs):
-    """A namespace of the arguments of a call of the function of that name, in which those not given are None."""
+def arguments_of(function: Callable, name: str, args: tuple, kwargs: dict[str, object]) -> SimpleNamespace:
+    """The arguments of function(*args, **kwargs) by name; an argument that is not given reads as None.
+
+    name: the function's name, for operators without a Python signature.
+    """
     names = _POSITIONAL[name] if name in _POSITIONAL else inspect.signature(function).parameters
     return _Arguments(**dict(zip(names, args, strict=False)) | kwargs)
 
 
-def sdpa(**how):
+def sdpa(**how: Callable) -> Patch:
+    """The wrapper of F.scaled_dot_product_attention; how: before, after, when (see wrap)."""
     return wrap(F, "scaled_dot_product_attention", **how)
 
 
-def native_attention(**how):
+def native_attention(**how: Callable) -> Patch:
+    """The wrapper of torch._native_multi_head_attention; how: before, after, when (see wrap)."""
     return wrap(torch, "_native_multi_head_attention", **how)
 
 
-def native_layer(**how):
+def native_layer(**how: Callable) -> Patch:
+    """The wrapper of torch._transformer_encoder_layer_fwd; how: before, after, when (see wrap)."""
     return wrap(torch, "_transformer_encoder_layer_fwd", **how)
 
 
-def canonical(change, when=lambda call: True):
-    """What F._canonical_mask returns, changed by change(mask, call) where when(call)."""
+def canonical(
+    change: Callable[[torch.Tensor, SimpleNamespace], torch.Tensor],
+    when: Callable[[SimpleNamespace], bool] = lambda call: True,
+) -> Patch:
+    """The wrapper of F._canonical_mask that replaces a returned mask with change(mask, call) if when(call) holds."""
     return wrap(F, "_canonical_mask", after=lambda mask, call: None if mask is None else change(mask, call), when=when)
 
 
-# ---- how arguments are changed -------------------------------------------------------------------------------------
+# ---- conditions (when) and changes of arguments (before) -----------------------------------------------------------
 
 
-def masked(call):
-    """True if scaled_dot_product_attention is given a mask."""
+def masked(call: SimpleNamespace) -> bool:
+    """True if the call of scaled_dot_product_attention has a mask."""
     return call.attn_mask is not None
 
 
-def has_mask(call):
-    """True if a native operator is given a mask."""
+def has_mask(call: SimpleNamespace) -> bool:
+    """True if the call of a native operator has a mask."""
     return call.mask is not None
 
 
-def bool_mask(call):
+def bool_mask(call: SimpleNamespace) -> bool:
+    """True if the call of scaled_dot_product_attention has a bool mask."""
     return masked(call) and call.attn_mask.dtype == torch.bool
 
 
-def float_mask(call):
+def float_mask(call: SimpleNamespace) -> bool:
+    """True if the call of scaled_dot_product_attention has a float mask."""
     return masked(call) and call.attn_mask.is_floating_point()
 
 
-def put(name, change):
-    """before: the argument of that name becomes change(argument)."""
+def put(name: str, change: Callable[[object], object]) -> Callable[[SimpleNamespace], None]:
+    """A `before` that replaces the argument `name` with change(argument)."""
 
     def before(call):
         setattr(call, name, change(getattr(call, name)))
@@ -225,18 +245,20 @@ def put(name, change):
     return before
 
 
-def drop_mask(call):
-    """before: no mask."""
+def drop_mask(call: SimpleNamespace) -> None:
+    """A `before` that removes the mask of scaled_dot_product_attention."""
     call.attn_mask = None
 
 
-def visible(mask):
-    """A mask of the same kind that hides nothing."""
+def visible(mask: torch.Tensor) -> torch.Tensor:
+    """A mask of SDPA, of the shape and dtype of `mask`, that hides nothing: True, or 0 in a float mask."""
     return torch.ones_like(mask) if mask.dtype == torch.bool else torch.zeros_like(mask)
 
 
-def at(index, change=visible):
-    """The mask with one part of it changed."""
+def at(
+    index: object, change: Callable[[torch.Tensor], torch.Tensor] = visible
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that copies a mask and replaces mask[index] with change(mask[index])."""
 
     def changed(mask):
         mask = mask.clone()

@@ -1,11 +1,12 @@
-"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md: what the campaign on a torch found.
+"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md from the results of a campaign.
 
-Each campaign leaves a file that is named by its torch; the page tells of the newest, or of that after --torch.
+Each campaign leaves a file named after its version of torch. The page shows the newest version, or that of --torch.
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -14,37 +15,44 @@ from tests.sensitivity.faults import CLASSES
 from tests.sensitivity.reasons import REASONS
 from tests.tools.clauses import conformance_tests
 
+if TYPE_CHECKING:
+    from tests.sensitivity.campaign import Result
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results" / "sensitivity"
 PAGE = ROOT / "docs" / "sensitivity.md"
 _HEADS = ("fault", "what goes wrong", "noticed by", "after calls", "alone", "profile")
 
 
-def path_of(torch, folder=FOLDER):
-    """Where is kept what a campaign on this version of torch found."""
+def path_of(torch: str, folder: Path = FOLDER) -> Path:
+    """The file with the results of the campaign on this version of torch."""
     return folder / f"{torch}-cpu.json"
 
 
-def newest(folder=FOLDER):
-    """The newest torch of which a campaign is kept."""
+def newest(folder: Path = FOLDER) -> str:
+    """The newest version of torch with a file of results. Raises ValueError if the folder has none."""
     return max((path.stem.removesuffix("-cpu") for path in folder.glob("*-cpu.json")), key=Version)
 
 
-def read(torch=None, folder=FOLDER):
-    """What the campaign on this version of torch found, or on the newest."""
+def read(torch: str | None = None, folder: Path = FOLDER) -> dict:
+    """The results of the campaign on this version of torch (default: the newest), as `summarise` returns them."""
     return json.loads(path_of(torch or newest(folder), folder).read_text())
 
 
-def keep(found, folder=FOLDER):
-    """Keep what a campaign found, beside those on other versions of torch."""
+def keep(found: dict, folder: Path = FOLDER) -> None:
+    """Write the results of a campaign to the file of its version of torch."""
     folder.mkdir(parents=True, exist_ok=True)
     path_of(found["torch"], folder).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def summarise(results, environment):
-    """What is kept of a campaign: plain data. results: {fault: its campaign.Result by profile}.
+def summarise(results: "dict[str, list[Result]]", environment: dict) -> dict:
+    """The results of a campaign as plain data: `environment` and {"faults": {id: facts}}.
 
-    environment: {"torch", "seed", "first": whether all runs ended with the first function that noticed}.
+    The facts are the profile that noticed the fault (None if none did), the id of the test that took the fewest calls
+    ("first"), this number ("calls"), and True under "alone" if no second test function failed (None if unknown).
+
+    results: {id of a fault: its results, one for each profile that was tried}.
+    environment: {"torch": version, "seed": seed, "first": True if every run ended with the first failing function}.
     """
     deciding = {fault: next((r for r in tries if r.killed), tries[-1]) for fault, tries in results.items()}
     return {**environment, "faults": {fault: _fault(its) for fault, its in sorted(deciding.items())}}
@@ -58,13 +66,13 @@ def _fault(result):
     return {"profile": result.profile, "first": first, "calls": calls, "alone": alone}
 
 
-def function_of(test):
+def function_of(test: str) -> str:
     """The id of a test without its parameters."""
     return test.partition("[")[0]
 
 
-def noticed_alone(found, test):
-    """The faults that this test, of file::name, has noticed and no other, whatever its parameters."""
+def noticed_alone(found: dict, test: str) -> list[str]:
+    """Ids of the faults that no other test function noticed. test: "file::name", without parameters."""
     return [
         id
         for id, fault in found["faults"].items()
@@ -72,8 +80,8 @@ def noticed_alone(found, test):
     ]
 
 
-def page(found):
-    """docs/sensitivity.md"""
+def page(found: dict) -> str:
+    """The text of docs/sensitivity.md. found: see `summarise`."""
     faults = found["faults"]
     quick = sum(fault["profile"] == "quick" for fault in faults.values())
     noticed = sum(fault["profile"] is not None for fault in faults.values())
@@ -82,16 +90,17 @@ def page(found):
         "",
         "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity. -->",
         "",
-        f"{len(faults)} faults were put into torch {found['torch']}, one at a time: its source with one change, or",
-        "a wrapper around an operator that spoils one condition. For each the tests in which it can show",
-        "itself were run, without shrinking",
-        f"what fails (`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick}",
-        f"({_share(quick, faults)}), the default profile {noticed} ({_share(noticed, faults)}): what quick notices",
-        "was not tried with default, which draws four times as much from the same strategies. Each fault shows itself",
-        "on a call of its own ([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
-        f"Each quick run ended with the {'first' if found['first'] else 'second'} test function that noticed,",
-        'each of default with the first: "noticed by" is the test that took the fewest calls, "alone" where there was',
-        "no second function, as far as that is known.",
+        f"{len(faults)} faults were put into torch {found['torch']}, one at a time. A fault is one change in torch's",
+        "source, or a wrapper that changes the calls of an operator under one condition. For each fault, the tests",
+        "whose calls can reach it were run, without shrinking failures",
+        f"(`python -m tox -e sensitivity`, seed {found['seed']}). The quick profile notices {quick} faults",
+        f"({_share(quick, faults)}), both profiles together {noticed} ({_share(noticed, faults)}): only faults that",
+        "the quick profile misses were tried with the default profile, which draws four times as many examples from",
+        "the same strategies. Each fault has a call whose outcome it changes",
+        "([test_faults_are_real.py](../tests/sensitivity/test_faults_are_real.py)).",
+        f"Each quick run ended with the {'first' if found['first'] else 'second'} test function that failed, each",
+        'default run with the first. "Noticed by" names the test that needed the fewest calls. "Alone" means that no',
+        "second test function failed; this is unknown after a run that ended with the first.",
         "",
         "| class | faults | noticed by quick | by default |",
         "| --- | ---: | ---: | ---: |",
@@ -131,10 +140,11 @@ def _tests(found):
         yield f"| {_short(test)} | {names} | {REASONS.get(test, '')} |"
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
+    """Write the page. With --check, write nothing and return 1 if the page is stale."""
     parser = Parser(prog="python -m tests.sensitivity.kill_table", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    parser.add_argument("--torch", metavar="VERSION", help="of which campaign (default: the newest)")
+    parser.add_argument("--torch", metavar="VERSION", help="show the campaign on this version (default: newest)")
     options = parser.parse_args(arguments)
     if options.torch and not path_of(options.torch).exists():
         parser.error(f"--torch {options.torch}: no campaign on it is kept in {FOLDER}")

@@ -1,8 +1,8 @@
-"""Calls from which those are made on which the faults show themselves. Whatever is random is decided by the seed."""
+"""Cases from which the faults make the calls that show them. The seed of a case decides every random number."""
 
 from dataclasses import replace
 
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
 
 HIDING = Mask("bool", "random")
@@ -14,7 +14,7 @@ PADDING = Mask("bool", "right")
 SCATTERED = Mask("bool", "scattered")
 FLOAT_PADDING = Mask("float", "scattered", "finite")
 
-# In these the Python code of the modules serves the call (autograd records it) ...
+# Autograd records these calls, so that the Python code of the modules serves them, not a native operator.
 _PYTHON = {"autograd": "grad", "seed": 3}
 SDPA = ScaledDotProduct(**_PYTHON, batch=(2, 2), L=3, S=4, D=2, Dv=2)
 ATTENTION = MultiHead(**_PYTHON, N=2, L=3, S=3, num_heads=2, head_dim=2, attention="self", need_weights=False)
@@ -37,11 +37,11 @@ DECODER = Transformer(**_LAYER, module="TransformerDecoder", num_layers=2)
 TRANSFORMER = Transformer(**_LAYER, module="Transformer", num_layers=2, norm=True)
 
 
-def weighing(case, average=True):
-    """The call with weights returned."""
+def weighing(case: MultiHead, average: bool = True) -> MultiHead:
+    """The case with weights returned: their mean over heads, or those of each head."""
     return replace(case, need_weights=True, average_attn_weights=average)
 
 
-def inferring(case):
-    """... and here the native operators, where there are any."""
+def inferring(case: Case) -> Case:
+    """The case without autograd: a native operator serves the call if there is one for it."""
     return replace(case, autograd="no_grad")

@@ -1,12 +1,13 @@
-"""Which tests make calls in which a fault can show itself: where none does, a test cannot notice it."""
+"""Record which tests make calls that can reach a fault: a test without such a call cannot notice the fault."""
 
 import functools
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
 
-from tests.sensitivity.injection import arguments_of, standing_in
+from tests.sensitivity.injection import Fault, arguments_of, standing_in
 
 
 def _target(patch):
@@ -14,10 +15,11 @@ def _target(patch):
     return f"{patch.owner.__name__}.{patch.name}"
 
 
-def sign(fault):
-    """What is noted of a test in which the fault can show itself.
+def sign(fault: Fault) -> str:
+    """The text that the recorder notes for a test whose calls can reach the fault.
 
-    That the function is called in which it is; or that it raises; or that it is called as the fault wants it.
+    The id of the fault if its patch has a condition: a call met the condition. "... raises" if the fault suppresses an
+    error: the patched function raised one. Otherwise the name of the patched function: the function was called.
     """
     if fault.lets_pass:
         return f"{_target(fault.patch)} raises"
@@ -25,7 +27,7 @@ def sign(fault):
 
 
 class Recorder:
-    """A plugin: `tests` is {test id: signs of the faults that can show themselves in it}."""
+    """A pytest plugin; `tests` is {test id: signs of the faults that the test can reach}."""
 
     def __init__(self):
         self.tests, self._seen = {}, set()
@@ -37,8 +39,8 @@ class Recorder:
         self.tests[item.nodeid] = sorted(self._seen)
 
     @contextmanager
-    def watching(self, faults):
-        """While this lasts, calls of what these faults would replace are noted."""
+    def watching(self, faults: Iterable[Fault]) -> Iterator[None]:
+        """Context manager: calls of the functions that these faults patch are recorded inside the block."""
         places = {}
         for fault in faults:
             places.setdefault((fault.patch.owner, fault.patch.name), []).append(fault)
@@ -55,7 +57,7 @@ class Recorder:
         target, conditional = _target(faults[0].patch), [fault for fault in faults if fault.patch.when]
 
         @standing_in(original)
-        @torch.compiler.disable  # or what is noted would be compiled, too
+        @torch.compiler.disable  # keep the recording out of compiled graphs
         @functools.wraps(original)
         def noting(*args, **kwargs):
             self._seen.add(target)
@@ -63,7 +65,7 @@ class Recorder:
             self._seen.update(fault.id for fault in conditional if _may_show(fault, call))
             try:
                 return original(*args, **kwargs)
-            except Exception:  # is noted, and raised again
+            except Exception:
                 self._seen.add(f"{target} raises")
                 raise
 
@@ -73,12 +75,12 @@ class Recorder:
 def _may_show(fault, call):
     try:
         return fault.patch.when(call)
-    except Exception:  # of a fake tensor's values, say; the faulty function would raise the same, and be noticed
+    except Exception:  # e.g. for the values of a fake tensor; the faulty function would raise too, and be noticed
         return True
 
 
 class Only:
-    """A plugin: of all tests, only these are run."""
+    """A pytest plugin that deselects all tests but those with the ids `tests`."""
 
     def __init__(self, tests):
         self.tests = tests

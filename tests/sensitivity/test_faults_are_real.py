@@ -1,6 +1,7 @@
-"""Each fault is one: there is a call on which its outcome differs."""
+"""Each fault changes the outcome of at least one call."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,8 @@ from tests.sensitivity.injection import injected
 from tests.sensitivity.literals import ATTENTION, CAUSAL, DECODER, ENCODER, PADDING, SDPA, inferring
 
 
-def outcome(shows):
-    """What the call does, as something that can be compared."""
+def outcome(shows: Case | Callable[[], torch.Tensor]) -> tuple | list:
+    """Results, gradients, error and warnings of the call, as plain data for `differ`."""
     torch.manual_seed(0)
     torch.set_warn_always(True)
     if isinstance(shows, Case):
@@ -26,11 +27,12 @@ def outcome(shows):
         warnings.simplefilter("always")
         try:
             return shows().numpy(), [str(warning.message) for warning in caught]
-        except Exception as error:  # whatever torch raises is an outcome
+        except Exception as error:  # any error of torch's is an outcome
             return type(error).__name__, str(error)
 
 
-def differ(one, other):
+def differ(one: object, other: object) -> bool:
+    """True if two outcomes differ in type, structure or any element. NaN equals NaN."""
     if type(one) is not type(other):
         return True
     if isinstance(one, dict):
@@ -49,7 +51,7 @@ def test_there_are_no_two_of_a_name():
 @pytest.mark.parametrize("id", FAULTS)
 def test_a_call_shows_the_fault(id):
     fault = FAULTS[id]
-    outcome(fault.shows)  # the first call in a mode may warn of what it imports
+    outcome(fault.shows)  # the first call in a mode may import modules that warn
     healthy = outcome(fault.shows)
     with injected(fault):
         assert differ(healthy, outcome(fault.shows))

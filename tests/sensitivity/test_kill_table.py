@@ -1,4 +1,4 @@
-"""The kill table tells of every fault and every test, and is fresh."""
+"""The kill table covers every fault and every test, and docs/sensitivity.md is up to date."""
 
 import pytest
 

@@ -1,5 +1,6 @@
-"""What a test calls is noted, and only what is asked for is run."""
+"""The recorder notes the calls of each test, and `Only` runs the named tests alone."""
 
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,15 +14,16 @@ from tests.sensitivity.reach import Only, Recorder, sign
 from tests.sensitivity.test_faults_are_real import outcome
 
 
-def run(recorder, name, calls):
+def run(recorder: Recorder, name: str, calls: Callable[[], object]) -> None:
+    """Make the calls inside the recorder's hook, as the test of this id."""
     hook = recorder.pytest_runtest_call(SimpleNamespace(nodeid=name))
     next(hook)
     calls()
     assert next(hook, None) is None
 
 
-def watched(calls):
-    """The signs noted of the calls, by their names."""
+def watched(calls: dict[str, Callable[[], object]]) -> dict[str, set[str]]:
+    """{name of a call: signs that the recorder notes for it}."""
     recorder = Recorder()
     with recorder.watching(FAULTS.values()):
         for name, call in calls.items():

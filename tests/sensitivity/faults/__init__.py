@@ -1,4 +1,4 @@
-"""The faults, by class."""
+"""All faults: CLASSES by class, FAULTS by id."""
 
 from tests.sensitivity.faults import (
     broadcasting,

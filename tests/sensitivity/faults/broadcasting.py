@@ -1,4 +1,4 @@
-"""A mask reaches the wrong heads, samples, queries or keys."""
+"""Faults of broadcasting: a mask reaches the wrong heads, samples, queries or keys."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ FAULTS = (
     ),
     Fault(
         "padding-of-the-first-sample",
-        "the padding of the first sample is that of all",
+        "the padding of the first sample is used for all samples",
         edit_attention(
             _EXPANDED, "[:1].expand(bsz, num_heads, -1, -1)\n            .reshape(bsz * num_heads, 1, src_len)"
         ),
@@ -81,7 +81,7 @@ FAULTS = (
     ),
     Fault(
         "mask-of-the-first-head",
-        "where weights are wanted, the mask of the first head and sample is that of all",
+        "if weights are requested, the mask of the first head and sample is used for all",
         edit_attention("attn_mask, q_scaled, k.transpose(-2, -1)", "attn_mask[:1], q_scaled, k.transpose(-2, -1)"),
         weighing(replace(CROSS, attn_mask=PER_HEAD)),
     ),
@@ -96,7 +96,7 @@ FAULTS = (
     ),
     Fault(
         "mask-transposed",
-        "a square mask is transposed where weights are wanted",
+        "a square mask is transposed if weights are requested",
         edit_attention(
             "attn_mask, q_scaled, k.transpose(-2, -1)",
             "attn_mask.mT if attn_mask.shape[-2:] == (tgt_len,) * 2 else attn_mask, q_scaled, k.transpose(-2, -1)",
@@ -139,7 +139,7 @@ FAULTS = (
     ),
     Fault(
         "native-attention-last-sample-unmasked",
-        "the native attention forgets the mask of the last sample",
+        "the native attention ignores the mask of the last sample",
         native_attention(before=put("mask", at(-1)), when=has_mask),
         inferring(replace(ATTENTION, key_padding_mask=SCATTERED)),
     ),
@@ -154,7 +154,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-mask-of-the-first-sample",
-        "SDPA broadcasts the mask of the first sample where it has one head",
+        "SDPA broadcasts the mask of the first sample if the mask has one head",
         sdpa(
             before=put("attn_mask", lambda mask: mask[:1]),
             when=lambda call: masked(call) and call.attn_mask.dim() == 4 and call.attn_mask.shape[1] == 1,
@@ -200,13 +200,13 @@ FAULTS = (
     ),
     Fault(
         "sdpa-five-dimensions-unmasked",
-        "SDPA forgets the mask of inputs with five dimensions",
+        "SDPA ignores the mask of inputs with five dimensions",
         sdpa(before=drop_mask, when=lambda call: masked(call) and call.query.dim() == 5),
         replace(SDPA, batch=(2, 1, 2), attn_mask=HIDING),
     ),
     Fault(
         "sdpa-groups-interleaved",
-        "with grouped keys SDPA takes every n-th head for a group",
+        "with grouped keys, SDPA takes every n-th head for a group",
         sdpa(
             before=lambda call: [
                 setattr(call, name, getattr(call, name).repeat(1, call.query.shape[1] // call.key.shape[1], 1, 1))
@@ -218,7 +218,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-groups-unmasked",
-        "with grouped keys SDPA forgets a bool mask",
+        "with grouped keys, SDPA ignores a bool mask",
         sdpa(before=drop_mask, when=lambda call: bool(call.enable_gqa) and bool_mask(call)),
         replace(SDPA, batch=(1, 4), kv_heads=2, attn_mask=HIDING),
     ),

@@ -1,4 +1,4 @@
-"""Causal masks, their alignment, and the hints about them."""
+"""Faults of causal masks: their contents, their alignment, and causal hints."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ _CAUSAL_FLOAT = Mask("float", "causal")
 
 
 def _explicitly(diagonal):
-    """before: is_causal as a mask, aligned as diagonal(L, S) says."""
+    """A `before` that replaces is_causal with a bool mask, True up to the diagonal number diagonal(L, S)."""
 
     def before(call):
         L, S = call.query.shape[-2], call.key.shape[-2]
@@ -59,7 +59,7 @@ FAULTS = (
     ),
     Fault(
         "causal-mask-dtype-lost",
-        "generate_square_subsequent_mask makes float32 whatever it is asked for",
+        "generate_square_subsequent_mask ignores its dtype argument and returns float32",
         edit_helper("_generate_square_subsequent_mask", "dtype=dtype", "dtype=torch.float32"),
         lambda: torch.nn.Transformer.generate_square_subsequent_mask(2, dtype=torch.float64),
     ),
@@ -77,7 +77,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-causal-ignored-with-fewer-keys",
-        "SDPA ignores is_causal where there are fewer keys than queries",
+        "SDPA ignores is_causal if there are fewer keys than queries",
         sdpa(before=_ignore_hint, when=lambda call: bool(call.is_causal) and call.key.shape[-2] < call.query.shape[-2]),
         replace(SDPA, L=4, S=3, is_causal=True),
     ),
@@ -89,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-causal-ignored-with-scale",
-        "SDPA ignores is_causal where a scale is given",
+        "SDPA ignores is_causal if a scale is given",
         sdpa(before=_ignore_hint, when=lambda call: bool(call.is_causal) and call.scale is not None),
         replace(SDPA, is_causal=True, scale=0.5),
     ),
@@ -101,19 +101,19 @@ FAULTS = (
     ),
     Fault(
         "causal-found-by-its-first-row",
-        "a stack takes a mask for causal that is so in its first row",
+        "a stack takes a mask for causal if its first row is",
         edit_helper("_detect_is_causal_mask", ".all()", "[:1].all()"),
         replace(ENCODER, src_mask=Mask("bool", "block"), seed=6),
     ),
     Fault(
         "causal-found-by-its-beginning",
-        "a stack takes a mask for causal that is so in its first 64 rows and columns",
+        "a stack takes a mask for causal if its first 64 rows and columns are",
         edit_helper("_detect_is_causal_mask", ".all()", "[..., :64, :64].all()"),
         replace(ENCODER, S=129, src_mask=Mask("bool", "nearly_causal"), seed=1),
     ),
     Fault(
         "causal-found-by-its-infinities",
-        "a stack takes a mask for causal that hides the future, whatever else it holds",
+        "a stack takes a mask for causal if it hides the future, and ignores its other numbers",
         edit_helper(
             "_detect_is_causal_mask", "(mask == causal_comparison)", "(mask.isinf() == causal_comparison.isinf())"
         ),
@@ -121,7 +121,7 @@ FAULTS = (
     ),
     Fault(
         "causal-found-by-one-element",
-        "a stack takes a mask for causal that agrees in one element",
+        "a stack takes a mask for causal if one element agrees with a causal mask",
         edit_helper("_detect_is_causal_mask", ".all()", ".any()"),
         replace(ENCODER, src_mask=Mask("bool", "band")),
     ),
@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "hint-without-mask-drops-padding",
-        "where a causal mask comes with padding, the hint drops the padding",
+        "a causal hint drops padding beside a causal mask",
         edit_attention(
             _WITHOUT_MASK,
             "if is_causal and not need_weights:\n        key_padding_mask = None",
@@ -154,7 +154,7 @@ FAULTS = (
     ),
     Fault(
         "hint-with-weights-drops-mask",
-        "a causal hint drops the mask where weights are wanted",
+        "a causal hint drops the mask if weights are requested",
         edit_attention(
             _WITHOUT_MASK,
             "if is_causal and need_weights and key_padding_mask is None:\n"
@@ -165,7 +165,7 @@ FAULTS = (
     ),
     Fault(
         "hint-lost-with-mask",
-        "an encoder layer that is told is_causal forgets the mask and does not pass the hint on",
+        "an encoder layer called with is_causal ignores the mask and does not pass the hint on",
         edit_module(
             "TransformerEncoderLayer",
             "x = self.self_attn(",
@@ -176,7 +176,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-causal-mask-lost",
-        "SDPA forgets a float mask that hides the future",
+        "SDPA ignores a float mask that hides the future",
         sdpa(
             before=drop_mask,
             when=lambda call: (
@@ -191,7 +191,7 @@ FAULTS = (
     ),
     Fault(
         "lower-right-bias-at-the-start",
-        "causal_lower_right is aligned at the first key where there are fewer queries than keys",
+        "causal_lower_right is aligned at the first key if there are fewer queries than keys",
         edit(CausalBias, "_dispatch", "attn_mask.seq_len_q == attn_mask", "attn_mask.seq_len_q <= attn_mask"),
         replace(SDPA, mode="causal_lower_right", attn_mask=Mask("bool", "lower_right")),
     ),
@@ -203,7 +203,7 @@ FAULTS = (
     ),
     Fault(
         "upper-left-bias-forgets-its-scale",
-        "causal_upper_left forgets the scale",
+        "causal_upper_left ignores the scale",
         edit(
             CausalBias,
             "_dispatch",

@@ -1,4 +1,4 @@
-"""Only under circumstances: what was called before, what is trained, whose flag says what, how a mask is expanded."""
+"""Faults that depend on earlier calls, trained parameters, flags of torch, or the way a mask is expanded."""
 
 import functools
 from dataclasses import replace
@@ -37,7 +37,7 @@ _CHECK = "is_batched = _mha_shape_check("
 
 
 def _keeping(is_kept):
-    """What a function returned for its first argument is returned for it again, where is_kept(first argument)."""
+    """Cache the result of the last call, and return it again for the same first argument if is_kept(argument) holds."""
 
     def make(original):
         kept = []
@@ -76,7 +76,7 @@ def _first_of_mapped(mask):
 
 
 def _is_mapped_elsewhere(call):
-    """True if the mask is mapped over another dimension than its first, of the same size."""
+    """True if vmap maps the mask over another dimension than its first, and both have the same size."""
     if not (masked(call) and torch._C._functorch.is_batchedtensor(call.attn_mask)):
         return False
     whole, axis = torch._C._functorch.get_unwrapped(call.attn_mask), torch._C._functorch.maybe_get_bdim(call.attn_mask)
@@ -108,7 +108,9 @@ def _mask_of_the_default_dtype():
         torch.set_default_dtype(before)
 
 
-_NATIVE_WEIGHT = "    self.in_proj_weight,\n                    self.in_proj_bias,"  # not of the list of all parameters
+_NATIVE_WEIGHT = (
+    "    self.in_proj_weight,\n                    self.in_proj_bias,"  # excludes the list of all parameters
+)
 _UNPARAMETRIZED_WEIGHT = _NATIVE_WEIGHT.replace(
     "in_proj_weight,",
     "parametrizations.in_proj_weight.original if hasattr(self, 'parametrizations') else self.in_proj_weight,",
@@ -128,7 +130,7 @@ FAULTS = (
     ),
     Fault(
         "padding-lost-among-deterministic-algorithms",
-        "F.multi_head_attention_forward forgets padding where algorithms are to be deterministic",
+        "F.multi_head_attention_forward ignores padding under torch.use_deterministic_algorithms",
         edit_attention(
             _CHECK,
             f"if torch.are_deterministic_algorithms_enabled():\n        key_padding_mask = None\n    {_CHECK}",
@@ -137,13 +139,13 @@ FAULTS = (
     ),
     Fault(
         "converted-mask-kept",
-        "the float twin of a bool mask is kept, and what is written into the mask is not seen",
+        "the float form of a bool mask is cached, and later writes to the mask are not seen",
         Patch(F, "_canonical_mask", _keeping(_is_bool)),
         replace(CROSS, S=5, key_padding_mask=PADDING, mode="reused"),
     ),
     Fault(
         "hooks-unseen",
-        "TransformerEncoderLayer takes its native path whatever hooks its parts have",
+        "TransformerEncoderLayer takes its native path although its parts have hooks",
         edit_module(
             "TransformerEncoderLayer",
             'len(getattr(m, "_forward_hooks", {}))\n        + len(getattr(m, "_forward_pre_hooks", {}))',
@@ -153,13 +155,13 @@ FAULTS = (
     ),
     Fault(
         "output-bias-not-trained",
-        "MultiheadAttention takes its native path although the bias of its output is trained",
+        "MultiheadAttention takes its native path although the output bias is trained",
         edit_module("MultiheadAttention", "for x in tensor_args\n", "for x in tensor_args[:-1]\n"),
         replace(ATTENTION, autograd="one_parameter", key_padding_mask=PADDING, seed=3),
     ),
     Fault(
         "native-parametrization-passed-over",
-        "the native path of MultiheadAttention takes a parametrized weight as it was before",
+        "the native path of MultiheadAttention ignores the parametrization of a weight",
         edit_module("MultiheadAttention", _NATIVE_WEIGHT, _UNPARAMETRIZED_WEIGHT),
         inferring(replace(ATTENTION, key_padding_mask=PADDING, mode="parametrized")),
     ),
@@ -175,31 +177,31 @@ FAULTS = (
     ),
     Fault(
         "native-layer-for-any-activation",
-        "TransformerEncoderLayer takes its native path although it has another activation there",
+        "TransformerEncoderLayer takes its native path although its activation is another one",
         edit_module("TransformerEncoderLayer", "not self.activation_relu_or_gelu", "False"),
         inferring(replace(ENCODER_LAYER, activation="silu", src_key_padding_mask=PADDING)),
     ),
     Fault(
         "sdpa-unmapped-mask-lost",
-        "under vmap SDPA forgets a mask that is not mapped",
+        "under vmap, SDPA ignores a mask that is not mapped",
         sdpa(before=drop_mask, when=_is_unmapped),
         inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_sequences")),
     ),
     Fault(
         "sdpa-mapped-mask-of-the-first",
-        "under vmap over the mask alone the first mask serves all",
+        "under vmap over the mask alone, the first mask is used for all",
         sdpa(before=put("attn_mask", _first_of_mapped), when=_is_mapped_alone),
         inferring(replace(CROSS, attn_mask=HIDING, mode="vmap_of_masks")),
     ),
     Fault(
         "sdpa-mask-mapped-over-its-first",
-        "under vmap a mask that is mapped over another dimension is mapped over its first, where that is as large",
+        "under vmap, a mask is mapped over its first dimension instead of another one of the same size",
         sdpa(before=put("attn_mask", _mapped_over_its_first), when=_is_mapped_elsewhere),
         replace(SDPA, L=2, attn_mask=Mask("bool", "random"), mode="vmap_of_masks"),
     ),
     Fault(
         "sdpa-batch-dimensions-exchanged",
-        "a 5-D mask's two batch dimensions are exchanged where they are equal",
+        "the two batch dimensions of a 5-D mask are exchanged if they are equal",
         sdpa(
             before=put("attn_mask", lambda mask: mask.transpose(0, 1)),
             when=lambda call: (
@@ -210,25 +212,25 @@ FAULTS = (
     ),
     Fault(
         "sdpa-scale-zero-not-given",
-        "SDPA takes a scale of 0 for none",
+        "SDPA takes a scale of 0 for the default scale",
         sdpa(before=put("scale", lambda scale: scale or None)),
         replace(SDPA, scale=0.0),
     ),
     Fault(
         "sdpa-first-sample-over-heads",
-        "where a mask is the same for all heads, that of the first sample serves all",
+        "if a mask is the same for all heads, the mask of the first sample is used for all",
         sdpa(before=put("attn_mask", lambda mask: mask[:1].expand_as(mask)), when=_is_expanded_over_heads),
         replace(SDPA, mask_batch=(2, 2), attn_mask=Mask("bool", "random", over_heads=True)),
     ),
     Fault(
         "causality-remembered",
-        "whether a mask is causal is remembered, and what is written into it is not seen",
+        "the result of the check for a causal mask is cached, and later writes to the mask are not seen",
         Patch(transformer, "_detect_is_causal_mask", _keeping(lambda mask: mask is not None)),
         replace(ENCODER, src_mask=FINITE, mode="reused"),
     ),
     Fault(
         "causality-within-tolerance",
-        "a mask that is causal but for a hundredth is taken for causal",
+        "a mask within 0.01 of a causal mask is taken for causal",
         edit_helper(
             "_detect_is_causal_mask",
             "bool((mask == causal_comparison).all())",
@@ -238,13 +240,13 @@ FAULTS = (
     ),
     Fault(
         "causal-mask-shared",
-        "generate_square_subsequent_mask gives the tensor of the call before",
+        "generate_square_subsequent_mask returns the tensor of the previous call",
         Patch(transformer, "_generate_square_subsequent_mask", functools.cache),
         _masks_given_and_kept,
     ),
     Fault(
         "causal-mask-of-one-dtype",
-        "generate_square_subsequent_mask does not know the default dtype",
+        "generate_square_subsequent_mask ignores the default dtype",
         edit_helper("_generate_square_subsequent_mask", "dtype=dtype, dev", "dtype=dtype or torch.float32, dev"),
         _mask_of_the_default_dtype,
     ),

@@ -1,4 +1,4 @@
-"""Two masks of one attention are put together wrongly."""
+"""Faults in the combination of attention mask and padding mask."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def _instead_of_the_sum(id, title, new, shows):
 
 
 FAULTS = (
-    _instead_of_the_sum("padding-lost-beside-mask", "padding counts only where no mask is given", "pass", _BOTH),
+    _instead_of_the_sum("padding-lost-beside-mask", "padding counts only if no attention mask is given", "pass", _BOTH),
     _instead_of_the_sum(
         "mask-lost-beside-padding",
         "padding replaces the attention mask",
@@ -41,13 +41,13 @@ FAULTS = (
     ),
     _instead_of_the_sum(
         "minimum-of-masks",
-        "of two masks the smaller number counts",
+        "the smaller number of two masks counts, not their sum",
         "attn_mask = torch.minimum(attn_mask, key_padding_mask)",
         _BOTH_FLOAT,
     ),
     _instead_of_the_sum(
         "hidden-by-both",
-        "a key is hidden where both masks hide it",
+        "a key is hidden only if both masks hide it",
         "attn_mask = torch.maximum(attn_mask, key_padding_mask)",
         _BOTH,
     ),
@@ -71,7 +71,7 @@ FAULTS = (
     ),
     Fault(
         "padding-lost-with-weights",
-        "padding is forgotten where weights are wanted",
+        "padding is ignored if weights are requested",
         edit_attention(
             "if key_padding_mask is not None:\n        if not torch.jit",
             "if key_padding_mask is not None and not need_weights:\n        if not torch.jit",
@@ -106,7 +106,7 @@ FAULTS = (
     ),
     Fault(
         "native-hidden-by-both",
-        "on the native paths a key is hidden where both masks hide it",
+        "on the native paths, a key is hidden only if both masks hide it",
         edit_module(
             "MultiheadAttention",
             _NATIVE_SUM,
@@ -136,7 +136,7 @@ FAULTS = (
     ),
     Fault(
         "float-mask-lost-beside-bool-padding",
-        "of a float mask beside bool padding only -inf counts",
+        "only -inf counts in a float mask beside bool padding",
         edit_module(
             "TransformerEncoderLayer",
             "src_mask = F._canonical_mask(",

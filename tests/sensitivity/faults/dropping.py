@@ -1,4 +1,4 @@
-"""Only in training with dropout, where results are random."""
+"""Faults that show only in training with dropout."""
 
 import functools
 from dataclasses import replace
@@ -38,17 +38,17 @@ def _with_half_the_gradient(result, _):
 
 
 def _forgetting(function):
-    """torch.utils.checkpoint.checkpoint by default, and it recomputes with other random numbers."""
+    """torch.utils.checkpoint.checkpoint that does not restore the random state by default when it recomputes."""
     return functools.partial(function, preserve_rng_state=False)
 
 
 FAULTS = (
     _in_sdpa(
-        "mask-lost-under-dropout", "SDPA forgets its mask", masked, _under(SDPA, attn_mask=HIDING), before=drop_mask
+        "mask-lost-under-dropout", "SDPA ignores its mask", masked, _under(SDPA, attn_mask=HIDING), before=drop_mask
     ),
     _in_sdpa(
         "causality-lost-under-dropout",
-        "SDPA forgets is_causal",
+        "SDPA ignores is_causal",
         lambda call: bool(call.is_causal),
         _under(SDPA, is_causal=True),
         before=_uncausal,
@@ -62,21 +62,21 @@ FAULTS = (
     ),
     _in_sdpa(
         "masked-dropout-not-scaled",
-        "SDPA with a mask does not scale up what is kept",
+        "SDPA with a mask does not scale up kept weights",
         masked,
         _under(SDPA, attn_mask=HIDING),
         after=lambda result, call: result * (1 - call.dropout_p),
     ),
     _in_sdpa(
         "gradient-halved-under-dropout",
-        "the gradient of SDPA with a causal mask is half of what it is",
+        "the gradient of SDPA with a causal mask is halved",
         lambda call: bool(call.is_causal),
         _under(SDPA, is_causal=True),
         after=_with_half_the_gradient,
     ),
     Fault(
         "padding-lost-under-dropout",
-        "multi-head attention forgets padding beside an attention mask",
+        "multi-head attention ignores padding beside an attention mask",
         edit_attention(
             "is_batched = _mha_shape_check(",
             "key_padding_mask = None if training and dropout_p and attn_mask is not None else key_padding_mask\n"
@@ -86,7 +86,7 @@ FAULTS = (
     ),
     Fault(
         "dropout-only-without-padding",
-        "weights are not dropped where float padding is given",
+        "weights are not dropped if float padding is given",
         edit_attention(
             "if not training:\n        dropout_p = 0.0",
             "if not training or (key_padding_mask is not None and key_padding_mask.is_floating_point()):\n"
@@ -96,7 +96,7 @@ FAULTS = (
     ),
     Fault(
         "masked-block-not-dropped",
-        "an encoder layer with a mask does not drop what its attention adds",
+        "an encoder layer with a mask does not apply dropout to the output of its attention",
         edit_module(
             "TransformerEncoderLayer",
             "return self.dropout1(x)",
@@ -107,7 +107,7 @@ FAULTS = (
     ),
     Fault(
         "memory-mask-lost-under-dropout",
-        "a decoder layer in training with dropout forgets a float memory mask",
+        "a decoder layer in training with dropout ignores a float memory mask",
         edit_module(
             "TransformerDecoderLayer",
             "attn_mask=attn_mask,",
@@ -119,7 +119,7 @@ FAULTS = (
     ),
     Fault(
         "checkpoint-drops-anew",
-        "a checkpoint drops something else on the way back",
+        "a checkpoint drops other elements when it recomputes in the backward pass",
         Patch(torch.utils.checkpoint, "checkpoint", _forgetting),
         _under(ENCODER_LAYER, mode="checkpoint", src_mask=CAUSAL),
     ),

@@ -1,4 +1,4 @@
-"""Wrong masks are taken, right ones are refused, warned of or written to."""
+"""Faults of validation: wrong masks are accepted; right masks raise, cause warnings or are changed in place."""
 
 import warnings
 from dataclasses import replace
@@ -12,17 +12,17 @@ F = torch.nn.functional
 
 
 def _unchecked(id, title, function, condition, shows, new="False"):
-    """A fault in which the function does not ask for a condition any more."""
+    """A fault that disables a check in the function."""
     return _passing(id, title, edit(F, function, f"if {condition}:", f"if {new}:"), shows)
 
 
 def _passing(*fault):
-    """A fault that is no more than that an error is not raised."""
+    """A fault whose only effect is that an error is not raised."""
     return Fault(*fault, lets_pass=True)
 
 
 def _attend(L=3, S=4, **masks):
-    """Call nn.MultiheadAttention with ones."""
+    """The output of nn.MultiheadAttention for inputs of ones."""
     module = torch.nn.MultiheadAttention(4, 2, batch_first=True)
     query, key = torch.ones(2, L, 4), torch.ones(2, S, 4)
     with torch.no_grad():
@@ -61,7 +61,7 @@ FAULTS = (
     ),
     _unchecked(
         "queries-unchecked",
-        "a 2-D mask may have one row",
+        "a 2-D mask with one row is accepted",
         "multi_head_attention_forward",
         "attn_mask.shape != correct_2d_size",
         lambda: _attend(attn_mask=_ones(1, 4)),
@@ -120,7 +120,7 @@ FAULTS = (
     ),
     _passing(
         "hint-without-mask-taken",
-        "a causal hint without a mask is no error where weights are not wanted",
+        "a causal hint without a mask is no error if weights are not requested",
         edit_attention(
             'if is_causal and attn_mask is None:\n        raise RuntimeError(\n            "Need',
             'if is_causal and attn_mask is None and need_weights:\n        raise RuntimeError(\n            "Need',
@@ -129,7 +129,7 @@ FAULTS = (
     ),
     _passing(
         "hint-without-mask-taken-beside-padding",
-        "a causal hint without a mask is no error where padding is given",
+        "a causal hint without a mask is no error if padding is given",
         edit_attention(
             'if is_causal and attn_mask is None:\n        raise RuntimeError(\n            "Need',
             'if is_causal and attn_mask is key_padding_mask is None:\n        raise RuntimeError(\n            "Need',
@@ -138,7 +138,7 @@ FAULTS = (
     ),
     _passing(
         "padding-dimensions-unchecked",
-        "padding may have a dimension more",
+        "padding with an additional dimension is accepted",
         edit_attention(
             "is_batched = _mha_shape_check(",
             "if key_padding_mask is not None and key_padding_mask.dim() == 3:\n        key_padding_mask = key_padding_mask.squeeze(1)\n    is_batched = _mha_shape_check(",
@@ -147,7 +147,7 @@ FAULTS = (
     ),
     _passing(
         "flat-mask-taken",
-        "a flat mask with the right number of elements is taken",
+        "a flat mask with the right number of elements is accepted",
         edit_attention(
             "is_batched = _mha_shape_check(",
             "if attn_mask is not None and attn_mask.dim() == 1 and attn_mask.numel() == query.shape[0] * key.shape[0]:\n        attn_mask = attn_mask.view(query.shape[0], key.shape[0])\n    is_batched = _mha_shape_check(",
@@ -164,7 +164,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-hint-beside-mask-of-groups",
-        "SDPA ignores is_causal beside a mask where query heads share keys, instead of refusing both",
+        "SDPA ignores is_causal beside a mask if query heads share keys, instead of refusing both",
         sdpa(
             before=put("is_causal", lambda hint: False),
             when=lambda call: masked(call) and bool(call.is_causal and call.enable_gqa),
@@ -210,7 +210,7 @@ FAULTS = (
     ),
     Fault(
         "bool-mask-refused",
-        "where weights are wanted, a bool mask is refused without a batch",
+        "if weights are requested, a bool mask is refused without a batch",
         edit_attention(
             "is_batched = _mha_shape_check(",
             "if attn_mask is not None and attn_mask.dtype == torch.bool and query.dim() == 2:\n        raise RuntimeError('attn_mask must be float')\n    is_batched = _mha_shape_check(",
@@ -228,7 +228,7 @@ FAULTS = (
     ),
     Fault(
         "masks-warned-of",
-        "every mask is warned of",
+        "every mask causes a warning",
         canonical(_warn, when=lambda call: call.mask is not None),
         replace(CROSS, attn_mask=HIDING),
     ),
@@ -243,7 +243,7 @@ FAULTS = (
     ),
     Fault(
         "padding-written-to",
-        "bool padding is inverted in place and left so",
+        "bool padding is inverted in place",
         canonical(
             lambda mask, call: (mask, call.mask.logical_not_())[0],
             when=lambda call: (

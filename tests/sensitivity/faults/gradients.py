@@ -1,4 +1,4 @@
-"""The result is right, but not what autograd makes of it."""
+"""Faults of gradients: the results of the forward pass are right."""
 
 import re
 from dataclasses import replace
@@ -27,12 +27,12 @@ _ATTENDING = "attn_output = torch.bmm(attn_output_weights, v)"
 
 
 def _gradient(name, change):
-    """before: the gradient of the argument of that name becomes change(gradient)."""
+    """A `before` that replaces the gradient of the argument `name` with change(gradient)."""
 
     def before(call):
         tensor = getattr(call, name)
         if tensor is not None and tensor.requires_grad:
-            tensor = tensor.view_as(tensor)  # the hook sees this use alone
+            tensor = tensor.view_as(tensor)  # the hook sees only the gradient of this use
             tensor.register_hook(change)
             setattr(call, name, tensor)
 
@@ -54,7 +54,7 @@ def _of_sdpa(id, title, name, change, shows, when=masked):
 
 
 def _first_of_batch(gradient):
-    """What torch.autograd.grad makes of it with is_grads_batched=True: batched once, by the older vmap."""
+    """The first gradient of a batch, which torch.autograd.grad(is_grads_batched=True) makes with the older vmap."""
     if not re.search(r"\bBatched\b", str(torch._C._dispatch_keys(gradient))):
         return gradient
     return torch._remove_batch_dim(gradient, 1, 1, 0)[0]
@@ -87,7 +87,7 @@ FAULTS = (
     ),
     Fault(
         "sdpa-broadcast-mask-detached",
-        "SDPA gives a float mask no gradient where it is broadcast",
+        "SDPA gives a broadcast float mask no gradient",
         sdpa(
             before=put("attn_mask", torch.Tensor.detach),
             when=lambda call: float_mask(call) and call.attn_mask.dim() < call.query.dim(),
@@ -96,7 +96,7 @@ FAULTS = (
     ),
     _of_sdpa(
         "mask-gradient-doubled",
-        "the gradient of a mask is twice what it should be",
+        "the gradient of a mask is doubled",
         "attn_mask",
         lambda gradient: 2 * gradient,
         _LEARNED,
@@ -123,9 +123,7 @@ FAULTS = (
     _of_sdpa(
         "key-gradient-leaks", "hidden keys get a small gradient", "key", lambda gradient: gradient + 1e-3, _MASKED
     ),
-    _of_sdpa(
-        "query-gradient-lost", "queries get no gradient where a mask is given", "query", torch.zeros_like, _MASKED
-    ),
+    _of_sdpa("query-gradient-lost", "queries get no gradient if a mask is given", "query", torch.zeros_like, _MASKED),
     _of_sdpa(
         "query-gradient-of-the-first-head",
         "queries get no gradient but in the first head",
@@ -144,7 +142,7 @@ FAULTS = (
     ),
     _of_sdpa(
         "value-gradient-nan-in-empty-rows",
-        "values get NaN where a query sees no key",
+        "the gradient of values is NaN for fully masked queries",
         "value",
         lambda gradient: gradient * torch.nan,
         replace(SDPA, attn_mask=Mask("bool", "row")),
@@ -152,13 +150,13 @@ FAULTS = (
     ),
     Fault(
         "weights-not-differentiated",
-        "where weights are wanted, queries and keys get no gradient through the output",
+        "if weights are requested, queries and keys get no gradient through the output",
         edit_attention(_ATTENDING, "attn_output = torch.bmm(attn_output_weights.detach(), v)"),
         weighing(replace(CROSS, attn_mask=HIDING)),
     ),
     Fault(
         "values-not-differentiated",
-        "where weights are wanted and padding is given, values get no gradient",
+        "if weights are requested and padding is given, values get no gradient",
         edit_attention(
             _ATTENDING, "attn_output = torch.bmm(attn_output_weights, v if key_padding_mask is None else v.detach())"
         ),
@@ -176,7 +174,7 @@ FAULTS = (
     ),
     Fault(
         "memory-detached",
-        "the memory gets no gradient where it is padded",
+        "the memory gets no gradient if it is padded",
         edit_module(
             "TransformerDecoderLayer",
             "x = self.multihead_attn(",
@@ -187,7 +185,7 @@ FAULTS = (
     ),
     Fault(
         "batched-mask-gradient-of-the-first",
-        "of several cotangents at once a float mask gets the gradient of the first",
+        "with several cotangents at once, a float mask gets the gradient of the first",
         sdpa(before=_gradient("attn_mask", _first_of_batch), when=float_mask),
         replace(_LEARNED, mode="batched_gradients"),
     ),

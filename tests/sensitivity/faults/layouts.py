@@ -1,4 +1,4 @@
-"""Dtypes and memory layouts of masks and inputs."""
+"""Faults that depend on dtypes and memory layouts of masks and inputs."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ F = torch.nn.functional
 
 
 def _as_stored(mask):
-    """The mask as it would read with the strides of a contiguous one."""
+    """The mask read with the strides of a contiguous tensor."""
     strides = torch.empty(mask.shape, device="meta").stride()
     size = mask.untyped_storage().nbytes() // mask.element_size()
     span = sum((n - 1) * step for n, step in zip(mask.shape, strides, strict=True)) + 1
@@ -33,14 +33,14 @@ def _as_stored(mask):
 
 
 def _unaligned(mask):
-    """The mask as it would read from the beginning of its storage."""
+    """The mask read from the beginning of its storage."""
     return mask.as_strided(mask.shape, mask.stride(), 0) if mask.numel() else mask
 
 
 FAULTS = (
     Fault(
         "strides-ignored",
-        "SDPA reads a mask as if it were contiguous",
+        "SDPA ignores the strides of a mask",
         sdpa(
             before=put("attn_mask", _as_stored),
             when=lambda call: masked(call) and not call.attn_mask.is_contiguous() and 0 not in call.attn_mask.stride(),
@@ -49,7 +49,7 @@ FAULTS = (
     ),
     Fault(
         "offset-ignored",
-        "a module's mask is read from the beginning of its storage",
+        "a module ignores the storage offset of its mask",
         canonical(
             lambda mask, call: _unaligned(mask),
             when=lambda call: (
@@ -60,7 +60,7 @@ FAULTS = (
     ),
     Fault(
         "steps-ignored",
-        "SDPA forgets a bool mask whose last stride is not 1",
+        "SDPA ignores a bool mask whose last stride is not 1",
         sdpa(
             before=put("attn_mask", torch.ones_like),
             when=lambda call: bool_mask(call) and call.attn_mask.dim() > 1 and call.attn_mask.stride(-1) > 1,
@@ -78,7 +78,7 @@ FAULTS = (
     ),
     Fault(
         "input-strides-matter",
-        "SDPA takes the mask of the neighbouring query where the query is not contiguous",
+        "SDPA takes the mask of the neighbouring query if the query tensor is not contiguous",
         sdpa(
             before=put("attn_mask", lambda mask: mask.roll(1, -2)),
             when=lambda call: masked(call) and call.attn_mask.dim() > 1 and not call.query.is_contiguous(),
@@ -105,7 +105,7 @@ FAULTS = (
     ),
     Fault(
         "minimum-rounded-to-infinity",
-        "SDPA rounds a float64 mask to float32, where finfo.min is -inf",
+        "SDPA rounds a float64 mask to float32, so that finfo.min becomes -inf",
         sdpa(
             before=put("attn_mask", lambda mask: torch.where(mask < -1e38, mask.float().double(), mask)),
             when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float64,
@@ -120,13 +120,13 @@ FAULTS = (
     ),
     Fault(
         "result-in-float32",
-        "SDPA computes in float32 where a mask is given",
+        "SDPA computes in float32 if a mask is given",
         sdpa(after=lambda result, call: result.float().to(result.dtype), when=masked),
         replace(SDPA, attn_mask=HIDING),
     ),
     Fault(
         "float32-overflow",
-        "in float32 the mask is clamped to 1e4 below 0",
+        "in float32, the mask is clamped to at least -1e4",
         sdpa(
             before=put("attn_mask", lambda mask: mask.clamp(min=-1e4)),
             when=lambda call: float_mask(call) and call.query.dtype == torch.float32,
@@ -144,7 +144,7 @@ FAULTS = (
     ),
     Fault(
         "native-layer-mask-strides",
-        "the native encoder layer forgets a mask that is not contiguous in its last head",
+        "the native encoder layer ignores a mask that is not contiguous in its last head",
         native_layer(
             before=put("mask", at((slice(None), -1))),
             when=lambda call: call.mask is not None and call.mask.dim() == 4 and not call.mask.is_contiguous(),
@@ -153,7 +153,7 @@ FAULTS = (
     ),
     Fault(
         "native-layer-mask-3d-head",
-        "the native encoder layer forgets a contiguous mask in its last head",
+        "the native encoder layer ignores a contiguous mask in its last head",
         native_layer(
             before=put("mask", at((slice(None), -1))),
             when=lambda call: call.mask is not None and call.mask.dim() == 4 and call.mask.is_contiguous(),

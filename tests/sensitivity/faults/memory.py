@@ -1,4 +1,4 @@
-"""The masks on the memory that a decoder attends to."""
+"""Faults in the masks of a decoder's attention to its memory."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ _NORM_FIRST = "            memory_mask,\n            memory_key_padding_mask,\n 
 
 
 def _in_block(id, title, statement, shows):
-    """A fault in how the decoder layer attends to the memory."""
+    """A fault in the decoder layer's attention to the memory."""
     return Fault(
         id, title, edit_module("TransformerDecoderLayer", _BLOCK, f"{statement}\n    {_BLOCK}", "_mha_block"), shows
     )
@@ -52,13 +52,13 @@ FAULTS = (
     ),
     _in_block(
         "memory-mask-of-the-first-head",
-        "a 3-D memory_mask is that of its first head",
+        "the first head's slice of a 3-D memory_mask is used for all heads",
         "attn_mask = attn_mask[:1].expand_as(attn_mask) if attn_mask is not None and attn_mask.dim() == 3 else attn_mask",
         replace(_MEMORY, memory_mask=PER_HEAD),
     ),
     _in_block(
         "memory-mask-finite-lost",
-        "of a float memory_mask only -inf counts",
+        "only -inf counts in a float memory_mask",
         "attn_mask = attn_mask.masked_fill(attn_mask.isfinite(), 0) if attn_mask is not None and attn_mask.is_floating_point() else attn_mask",
         replace(_MEMORY, memory_mask=FINITE),
     ),
@@ -94,7 +94,7 @@ FAULTS = (
     ),
     Fault(
         "memory-padding-from-target",
-        "the memory gets the padding of the target where it fits",
+        "the memory gets the padding of the target if the shape fits",
         edit_module(
             "TransformerDecoder",
             "memory_key_padding_mask=memory_key_padding_mask",
@@ -105,7 +105,7 @@ FAULTS = (
     ),
     Fault(
         "memory-padding-from-source",
-        "nn.Transformer takes the padding of the source where none is given for the memory",
+        "nn.Transformer hides the source's padding in the memory though no memory_key_padding_mask is given",
         edit_module(
             "Transformer",
             "memory_key_padding_mask=memory_key_padding_mask",
@@ -115,7 +115,7 @@ FAULTS = (
     ),
     Fault(
         "memory-mask-from-source",
-        "nn.Transformer forgets memory_mask where a src_mask is given",
+        "nn.Transformer ignores memory_mask if a src_mask is given",
         edit_module("Transformer", "memory_mask=memory_mask", "memory_mask=memory_mask if src_mask is None else None"),
         replace(TRANSFORMER, src_mask=HIDING, memory_mask=HIDING),
     ),

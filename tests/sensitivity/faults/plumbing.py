@@ -1,4 +1,4 @@
-"""A mask gets lost, or goes astray, between a module and its parts."""
+"""Faults of plumbing: a module drops a mask or passes it to the wrong part."""
 
 from dataclasses import replace
 
@@ -81,7 +81,7 @@ FAULTS = (
     ),
     _encoder(
         "encoder-padding-lost-with-norm",
-        "TransformerEncoder with a norm forgets the padding",
+        "TransformerEncoder with a norm ignores the padding",
         "src_key_padding_mask=src_key_padding_mask_for_layers",
         "src_key_padding_mask=src_key_padding_mask_for_layers if self.norm is None else None",
         replace(_PADDED, norm=True),
@@ -95,14 +95,14 @@ FAULTS = (
     ),
     _encoder(
         "nested-padded-with-ones",
-        "what the nested path leaves out is 1 in the output",
+        "the nested path fills padded positions of the output with 1",
         "to_padded_tensor(0.0",
         "to_padded_tensor(1.0",
         inferring(_PADDED),
     ),
     _encoder(
         "nested-beside-mask",
-        "the nested path opens beside a mask, which the layers then don't get",
+        "the nested path opens beside a mask, and the layers do not get the mask",
         "elif mask is not None:",
         "elif mask is not None and mask.dim() == 3:",
         inferring(replace(_PADDED, src_mask=HIDING)),
@@ -133,28 +133,28 @@ FAULTS = (
     ),
     _encoder_layer(
         "encoder-layer-mask-lost-with-norm-first",
-        "the encoder layer forgets its mask with norm_first",
+        "the encoder layer ignores its mask with norm_first",
         _NORM_FIRST,
         _NORM_FIRST.replace("src_mask", "None"),
         replace(ENCODER_LAYER, src_mask=HIDING, norm_first=True),
     ),
     _encoder_layer(
         "encoder-layer-padding-lost-with-norm-first",
-        "the encoder layer forgets its padding with norm_first",
+        "the encoder layer ignores its padding with norm_first",
         _NORM_FIRST,
         _NORM_FIRST.replace("src_key_padding_mask", "None"),
         replace(ENCODER_LAYER, src_key_padding_mask=PADDING, norm_first=True),
     ),
     _encoder_layer(
         "encoder-layer-mask-lost-with-norm-last",
-        "the encoder layer forgets its mask unless norm_first",
+        "the encoder layer ignores its mask unless norm_first",
         _NORM_LAST,
         _NORM_LAST.replace("src_mask", "None"),
         replace(ENCODER_LAYER, src_mask=HIDING),
     ),
     _encoder_layer(
         "encoder-layer-padding-lost-in-training",
-        "the encoder layer forgets its padding in training",
+        "the encoder layer ignores its padding in training",
         _NORM_LAST,
         _NORM_LAST.replace("src_key_padding_mask", "None if self.training else src_key_padding_mask"),
         replace(ENCODER_LAYER, src_key_padding_mask=PADDING, training=True),
@@ -175,84 +175,84 @@ FAULTS = (
     ),
     _decoder(
         "target-mask-for-memory",
-        "TransformerDecoder gives the memory the target's mask where it fits and none is given",
+        "TransformerDecoder gives the memory the target's mask if the shape fits and no memory_mask is given",
         "memory_mask=memory_mask",
         "memory_mask=tgt_mask if memory_mask is None and tgt.shape == memory.shape else memory_mask",
         replace(_TARGET, T=4),
     ),
     _decoder(
         "target-masks-swapped",
-        "TransformerDecoder swaps tgt_mask and memory_mask where both fit",
+        "TransformerDecoder swaps tgt_mask and memory_mask if both shapes fit",
         "        output = mod(",
         "        if tgt_mask is not None and memory_mask is not None and tgt_mask.shape == memory_mask.shape:\n            tgt_mask, memory_mask = memory_mask, tgt_mask\n        output = mod(",
         replace(_TARGET, T=4, memory_mask=CAUSAL, num_layers=1),
     ),
     _decoder_layer(
         "target-padding-lost-with-norm-first",
-        "the decoder layer forgets the target's padding with norm_first",
+        "the decoder layer ignores the target's padding with norm_first",
         "self.norm1(x), tgt_mask, tgt_key_padding_mask",
         "self.norm1(x), tgt_mask, None",
         replace(DECODER_LAYER, norm_first=True, tgt_key_padding_mask=SCATTERED),
     ),
     _decoder_layer(
         "target-mask-lost-with-norm-last",
-        "the decoder layer forgets tgt_mask unless norm_first",
+        "the decoder layer ignores tgt_mask unless norm_first",
         "self._sa_block(x, tgt_mask, tgt_key_padding_mask",
         "self._sa_block(x, None, tgt_key_padding_mask",
         replace(DECODER_LAYER, tgt_mask=HIDING),
     ),
     _decoder_layer(
         "target-mask-lost-in-eval",
-        "the decoder layer forgets tgt_mask in eval",
+        "the decoder layer ignores tgt_mask in eval",
         "x = tgt\n",
         "x = tgt\n    tgt_mask = tgt_mask if self.training else None\n",
         replace(DECODER_LAYER, tgt_mask=HIDING),
     ),
     _transformer(
         "transformer-source-mask-lost",
-        "nn.Transformer forgets src_mask",
+        "nn.Transformer ignores src_mask",
         "\n        mask=src_mask",
         "\n        mask=None",
         replace(TRANSFORMER, src_mask=HIDING),
     ),
     _transformer(
         "transformer-foreign-encoder-padding-lost",
-        "nn.Transformer gives no padding to an encoder that is no nn.TransformerEncoder",
+        "nn.Transformer passes no padding to an encoder of another class than nn.TransformerEncoder",
         "        src_key_padding_mask=src_key_padding_mask,\n",
         "        src_key_padding_mask=src_key_padding_mask if isinstance(self.encoder, TransformerEncoder) else None,\n",
         replace(TRANSFORMER, src_key_padding_mask=PADDING, mode="own_classes"),
     ),
     _transformer(
         "transformer-source-padding-lost",
-        "nn.Transformer forgets src_key_padding_mask where one is given for the memory",
+        "nn.Transformer ignores src_key_padding_mask if memory_key_padding_mask is given",
         "src_key_padding_mask=src_key_padding_mask",
         "src_key_padding_mask=src_key_padding_mask if memory_key_padding_mask is None else None",
         replace(TRANSFORMER, src_key_padding_mask=PADDING, memory_key_padding_mask=PADDING),
     ),
     _transformer(
         "transformer-target-padding-lost",
-        "nn.Transformer forgets tgt_key_padding_mask",
+        "nn.Transformer ignores tgt_key_padding_mask",
         "tgt_key_padding_mask=tgt_key_padding_mask",
         "tgt_key_padding_mask=None",
         replace(TRANSFORMER, tgt_key_padding_mask=SCATTERED),
     ),
     _transformer(
         "transformer-target-mask-lost-without-batch",
-        "nn.Transformer forgets tgt_mask without a batch",
+        "nn.Transformer ignores tgt_mask without a batch",
         "\n        tgt_mask=tgt_mask",
         "\n        tgt_mask=tgt_mask if is_batched else None",
         replace(TRANSFORMER, N=1, batched=False, tgt_mask=HIDING),
     ),
     _transformer(
         "transformer-source-mask-for-target",
-        "nn.Transformer gives the target the source's mask where it fits",
+        "nn.Transformer gives the target the source's mask if the shape fits",
         "\n        tgt_mask=tgt_mask",
         "\n        tgt_mask=src_mask if tgt_mask is not None and src_mask is not None and src.shape == tgt.shape else tgt_mask",
         replace(TRANSFORMER, T=4, src_mask=HIDING, tgt_mask=CAUSAL),
     ),
     Fault(
         "attention-padding-lost-with-separate-projections",
-        "nn.MultiheadAttention forgets padding where kdim differs",
+        "nn.MultiheadAttention ignores padding if kdim differs from embed_dim",
         edit_module(
             "MultiheadAttention",
             "key_padding_mask=key_padding_mask,\n            need_weights=need_weights,\n            attn_mask=attn_mask,\n            use_separate_proj_weight",
@@ -262,7 +262,7 @@ FAULTS = (
     ),
     Fault(
         "attention-mask-lost-with-separate-projections",
-        "nn.MultiheadAttention forgets the mask where kdim differs and weights are averaged",
+        "nn.MultiheadAttention ignores the mask if kdim differs from embed_dim and weights are averaged",
         edit_module(
             "MultiheadAttention",
             "attn_mask=attn_mask,\n            use_separate_proj_weight",
@@ -272,7 +272,7 @@ FAULTS = (
     ),
     Fault(
         "attention-mask-lost-in-cross-attention",
-        "nn.MultiheadAttention forgets its mask where query is not key",
+        "nn.MultiheadAttention ignores its mask if query is not key",
         edit_module(
             "MultiheadAttention",
             "is_batched = query.dim() == 3",

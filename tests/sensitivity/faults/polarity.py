@@ -1,4 +1,4 @@
-"""True and False, hidden and kept, are mixed up."""
+"""Faults of polarity: hidden and kept positions are exchanged."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ F = torch.nn.functional
 FAULTS = (
     Fault(
         "bool-mask-inverted",
-        "a bool mask keeps what it should hide",
+        "a bool mask keeps the keys that it should hide",
         edit(F, "_canonical_mask", "mask, float", "~mask, float"),
         replace(ATTENTION, attn_mask=HIDING),
     ),
@@ -86,7 +86,7 @@ FAULTS = (
     ),
     Fault(
         "padding-alone-inverted",
-        "a bool padding mask is inverted where no attention mask is given",
+        "a bool padding mask is inverted if no attention mask is given",
         canonical(
             lambda mask, call: torch.where(mask == 0, -torch.inf, 0.0).to(mask),
             when=lambda call: (
@@ -110,7 +110,7 @@ FAULTS = (
     ),
     Fault(
         "native-attention-inverted",
-        "the native attention keeps what is not 0",
+        "the native attention hides zeros of its mask and keeps other numbers",
         native_attention(
             before=put("mask", lambda mask: (mask == 0).to(mask)), when=lambda call: call.mask is not None
         ),

@@ -1,4 +1,4 @@
-"""What a float mask holds is not added as it is."""
+"""Faults of values: the numbers of a float mask are changed before they are added."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ _EMPTY_ROW = replace(SDPA, attn_mask=Mask("bool", "row"))
 
 
 def _changed(id, title, change, shows, when=float_mask):
-    """A fault in the mask that SDPA gets."""
+    """A fault that replaces the mask of SDPA with change(mask)."""
     return Fault(id, title, sdpa(before=put("attn_mask", change), when=when), shows)
 
 
@@ -62,11 +62,16 @@ _PRODUCT = "attn_output = torch.bmm(attn_output_weights, v)"
 FAULTS = (
     _changed(
         "float-as-bool",
-        "what is not 0 hides",
+        "every nonzero number of a float mask hides",
         lambda mask: torch.where(mask == 0, 0, -torch.inf).to(mask),
         replace(SDPA, attn_mask=FINITE),
     ),
-    _changed("finite-lost", "only -inf counts", _finite_changed(torch.zeros_like), replace(SDPA, attn_mask=BIAS)),
+    _changed(
+        "finite-lost",
+        "only -inf counts in a float mask",
+        _finite_changed(torch.zeros_like),
+        replace(SDPA, attn_mask=BIAS),
+    ),
     _changed(
         "mask-doubled",
         "a float mask counts twice",
@@ -75,28 +80,31 @@ FAULTS = (
     ),
     _changed(
         "mask-not-past-nine",
-        "hides no further than by -9",
+        "numbers of a float mask are clamped to at least -9",
         lambda mask: mask.clamp(min=-9),
         replace(SDPA, attn_mask=Mask("float", "random", "inf")),
     ),
     _changed(
         "mask-not-past-fifty",
-        "hides no further than by -50",
+        "numbers of a float mask are clamped to at least -50",
         lambda mask: mask.clamp(min=-50),
         replace(SDPA, attn_mask=Mask("float", "random", "inf")),
     ),
     _changed(
-        "positive-lost", "positive numbers count as 0", lambda mask: mask.clamp(max=0), replace(SDPA, attn_mask=FINITE)
+        "positive-lost",
+        "positive numbers of a float mask count as 0",
+        lambda mask: mask.clamp(max=0),
+        replace(SDPA, attn_mask=FINITE),
     ),
     _changed(
         "positive-not-past-ten",
-        "favours no further than by 10",
+        "numbers of a float mask are clamped to at most 10",
         lambda mask: mask.clamp(max=10),
         replace(SDPA, attn_mask=_LARGE),
     ),
     _changed(
         "mask-rounded",
-        "finite numbers are rounded to quarters",
+        "finite numbers of a float mask are rounded to quarters",
         _finite_changed(lambda mask: (4 * mask).round() / 4),
         replace(SDPA, attn_mask=FINITE),
     ),
@@ -132,14 +140,14 @@ FAULTS = (
     ),
     _changed(
         "float32-mask-as-bool",
-        "a float32 mask beside float64 hides what is not 0",
+        "every nonzero number of a float32 mask beside float64 inputs hides",
         lambda mask: torch.where(mask == 0, 0, -torch.inf).to(mask),
         replace(SDPA, attn_mask=replace(FINITE, dtype="float32")),
         when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float32 != call.query.dtype,
     ),
     _changed(
         "other-dtype-accepted",
-        "a float mask of another dtype is converted where it is to be refused",
+        "a float mask of another dtype is converted, not refused",
         lambda mask: mask.double(),
         replace(SDPA, attn_mask=replace(FINITE, dtype="float16")),
         when=lambda call: (
@@ -148,7 +156,7 @@ FAULTS = (
     ),
     _changed(
         "float32-mask-without-gradient",
-        "a float32 mask beside float64 gets no gradient",
+        "a float32 mask beside float64 inputs gets no gradient",
         lambda mask: mask.detach(),
         replace(SDPA, attn_mask=replace(FINITE, dtype="float32")),
         when=lambda call: float_mask(call) and call.attn_mask.dtype == torch.float32 != call.query.dtype,
@@ -185,7 +193,7 @@ FAULTS = (
     ),
     Fault(
         "empty-row-nan",
-        "a query that sees no key gets NaN from SDPA",
+        "SDPA returns NaN for a fully masked query",
         sdpa(
             after=lambda result, call: result.masked_fill(
                 ~call.attn_mask.expand(*result.shape[:-2], call.query.shape[-2], call.key.shape[-2]).any(
@@ -201,7 +209,7 @@ FAULTS = (
     ),
     Fault(
         "empty-row-mean",
-        "a query that sees no key gets the mean of all values",
+        "SDPA returns the mean of all values for a fully masked query",
         sdpa(
             before=put("attn_mask", lambda mask: mask | ~mask.any(-1, keepdim=True)),
             when=lambda call: masked(call) and call.attn_mask.dtype == torch.bool,
@@ -210,25 +218,25 @@ FAULTS = (
     ),
     Fault(
         "padding-finite-lost",
-        "of a float padding mask only -inf counts",
+        "only -inf counts in a float padding mask",
         canonical(lambda mask, call: torch.where(mask == -torch.inf, mask, 0), when=_padding),
         replace(CROSS, key_padding_mask=FLOAT_PADDING),
     ),
     Fault(
         "padding-as-bool",
-        "what is not 0 in a float padding mask hides",
+        "every nonzero number of a float padding mask hides",
         canonical(lambda mask, call: torch.where(mask == 0, 0, -torch.inf).to(mask), when=_padding),
         replace(CROSS, key_padding_mask=FLOAT_PADDING),
     ),
     Fault(
         "padding-negated",
-        "finite float padding favours what it should not",
+        "finite float padding is negated",
         edit_attention(_MERGING, f"if key_padding_mask is not None:\n        {_NEGATED}\n    {_MERGING}"),
         replace(CROSS, key_padding_mask=FLOAT_PADDING),
     ),
     Fault(
         "mask-added-to-the-query",
-        "where weights are wanted the mask is scaled with the query",
+        "if weights are requested, the mask is scaled with the query",
         edit_attention(
             "attn_mask, q_scaled, k.transpose(-2, -1)", "attn_mask / math.sqrt(E), q_scaled, k.transpose(-2, -1)"
         ),
@@ -236,7 +244,7 @@ FAULTS = (
     ),
     Fault(
         "weights-leak",
-        "where weights are wanted the mask hides no further than by -30",
+        "if weights are requested, numbers of the mask are clamped to at least -30",
         edit_attention(
             "attn_mask, q_scaled, k.transpose(-2, -1)", "attn_mask.clamp(min=-30), q_scaled, k.transpose(-2, -1)"
         ),
@@ -271,7 +279,7 @@ FAULTS = (
     ),
     Fault(
         "nan-query-spreads",
-        "NaN in a query spoils all queries of its head where weights are wanted",
+        "NaN in a query spoils all queries of its head if weights are requested",
         edit_attention(_PRODUCT, _PRODUCT + " + 0 * q_scaled.sum(1, keepdim=True)"),
         replace(CROSS, need_weights=True, nan_query=True),
     ),

@@ -1,4 +1,4 @@
-"""Only in one way to run it: in a low precision, on one backend, under vmap, compiled, with nested tensors."""
+"""Faults in one way to run a call: low precision, one backend, vmap, compilation, nested tensors."""
 
 from dataclasses import replace
 
@@ -115,7 +115,7 @@ def _is_traced_without_effect(call):
 
 
 def _is_nested(layout):
-    """True if the call is given nested tensors of that layout, of which the sequences differ in length."""
+    """A condition: the call has nested tensors of this layout whose sequences are ragged, not a dimension before them."""
     return lambda call: call.query.is_nested and call.query.layout is layout and not _is_of_ragged_batch(call)
 
 
@@ -124,8 +124,9 @@ def _is_of_ragged_batch(call):
 
 
 def _without_last_key(nested):
-    """The nested tensor, each sample one shorter; where it has one key, that stays."""
-    is_turned = nested.layout is torch.jagged and nested.ndim > 3  # it is made with the lengths before the heads
+    """The nested tensor without the last key of each sample; a sample with one key keeps it."""
+    # Jagged tensors are made with the sequence before the heads.
+    is_turned = nested.layout is torch.jagged and nested.ndim > 3
     turned, axis = (nested.transpose(1, 2), -3) if is_turned else (nested, -2)
     samples = [sample.narrow(axis, 0, sample.shape[axis] - (sample.shape[axis] > 1)) for sample in turned.unbind()]
     shorter = torch.nested.as_nested_tensor(samples, layout=nested.layout)
@@ -140,7 +141,7 @@ def _lose_last_key(call):
 FAULTS = (
     _in_sdpa(
         "sdpa-lost-in-bfloat16",
-        "SDPA forgets the mask in bfloat16",
+        "SDPA ignores the mask in bfloat16",
         lambda call: call.query.dtype is torch.bfloat16,
         replace(_SDPA, dtype="bfloat16"),
     ),
@@ -160,64 +161,64 @@ FAULTS = (
     ),
     _in_attention(
         "attention-lost-in-float16",
-        "F.multi_head_attention_forward forgets attn_mask in float16",
+        "F.multi_head_attention_forward ignores attn_mask in float16",
         "query.dtype == torch.float16",
         replace(CROSS, attn_mask=HIDING, dtype="float16"),
     ),
     _in_attention(
         "padding-lost-in-low-precision",
-        "F.multi_head_attention_forward forgets key_padding_mask in two bytes",
+        "F.multi_head_attention_forward ignores key_padding_mask in float16 and bfloat16",
         "query.element_size() == 2",
         replace(CROSS, key_padding_mask=PADDING, dtype="bfloat16"),
         "key_padding_mask",
     ),
     _in_sdpa(
         "sdpa-lost-on-math-alone",
-        "SDPA forgets the mask where the fused kernel is switched off",
+        "SDPA ignores the mask if the fused kernel is switched off",
         lambda call: not torch.backends.cuda.flash_sdp_enabled(),
         replace(_SDPA, mode="sdpa_math"),
     ),
     _in_sdpa(
         "sdpa-lost-on-flash-alone",
-        "SDPA forgets the mask where the math backend is switched off",
+        "SDPA ignores the mask if the math backend is switched off",
         lambda call: not torch.backends.cuda.math_sdp_enabled(),
         replace(_SDPA, mode="sdpa_flash"),
     ),
     _in_sdpa(
         "sdpa-lost-under-vmap",
-        "SDPA forgets the mask under vmap",
+        "SDPA ignores the mask under vmap",
         _is_mapped,
         replace(_SDPA, mode="vmap", autograd="no_grad"),
     ),
     _in_attention(
         "padding-lost-under-vmap",
-        "F.multi_head_attention_forward forgets key_padding_mask under vmap",
+        "F.multi_head_attention_forward ignores key_padding_mask under vmap",
         "torch._C._functorch.is_batchedtensor(query)",
         replace(CROSS, key_padding_mask=PADDING, mode="vmap", autograd="no_grad"),
         "key_padding_mask",
     ),
     _in_sdpa(
         "sdpa-lost-under-autocast",
-        "SDPA forgets the mask under autocast",
+        "SDPA ignores the mask under autocast",
         lambda call: torch.is_autocast_enabled("cpu"),
         replace(_SDPA, dtype="float32", mode="autocast"),
     ),
     _in_attention(
         "padding-lost-under-autocast",
-        "F.multi_head_attention_forward forgets key_padding_mask under autocast",
+        "F.multi_head_attention_forward ignores key_padding_mask under autocast",
         'torch.is_autocast_enabled("cpu")',
         replace(CROSS, key_padding_mask=PADDING, dtype="float32", mode="autocast"),
         "key_padding_mask",
     ),
     _in_sdpa(
         "sdpa-lost-under-vjp",
-        "SDPA forgets the mask where torch.func differentiates",
+        "SDPA ignores the mask under torch.func differentiation",
         lambda call: torch._C._functorch.is_gradtrackingtensor(call.query),
         replace(CROSS, attn_mask=HIDING, mode="func_vjp"),
     ),
     Fault(
         "batch-first-lost-in-a-copy",
-        "A copy of MultiheadAttention takes the sequence first",
+        "a copy of MultiheadAttention takes the sequence first",
         edit_module(
             "MultiheadAttention",
             "super().__setstate__(state)",
@@ -228,7 +229,7 @@ FAULTS = (
     ),
     Fault(
         "encoder-layer-mask-lost-when-compiled",
-        "TransformerEncoderLayer forgets its mask when it is compiled",
+        "TransformerEncoderLayer ignores its mask when it is compiled",
         edit_module(
             "TransformerEncoderLayer",
             "x = src\n",
@@ -238,7 +239,7 @@ FAULTS = (
     ),
     Fault(
         "decoder-layer-memory-padding-lost-when-exported",
-        "TransformerDecoderLayer forgets the padding of the memory when it is exported",
+        "TransformerDecoderLayer ignores the padding of the memory when it is exported",
         edit_module(
             "TransformerDecoderLayer",
             "x = tgt\n",
@@ -248,7 +249,7 @@ FAULTS = (
     ),
     Fault(
         "hinted-mask-lost-when-exported",
-        "F.multi_head_attention_forward forgets a causal mask that a hint speaks of when it is exported",
+        "F.multi_head_attention_forward ignores a causal mask with a hint when it is exported",
         edit_attention(
             _CHECK,
             "attn_mask, is_causal = (None, False) if torch.compiler.is_exporting() and is_causal else"
@@ -259,7 +260,7 @@ FAULTS = (
     ),
     Fault(
         "padding-beside-weights-lost-when-compiled",
-        "F.multi_head_attention_forward forgets a float padding mask when it is compiled with weights",
+        "F.multi_head_attention_forward ignores a float padding mask when it is compiled with weights",
         edit_attention(
             _CHECK,
             "if need_weights and key_padding_mask is not None and torch.compiler.is_compiling():\n"
@@ -270,44 +271,44 @@ FAULTS = (
     ),
     _in_sdpa(
         "sdpa-lost-under-autocast-to-float16",
-        "SDPA forgets the mask under autocast to float16",
+        "SDPA ignores the mask under autocast to float16",
         lambda call: torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.float16,
         replace(_SDPA, dtype="float32", mode="autocast_float16"),
     ),
     _in_sdpa(
         "sdpa-lost-in-a-trace",
-        "SDPA forgets the mask while it is traced",
+        "SDPA ignores the mask while it is traced",
         lambda call: torch.jit.is_tracing(),
         replace(CROSS, attn_mask=HIDING, need_weights=False, mode="traced"),
     ),
     _in_sdpa(
         "sdpa-example-hides-nothing",
-        "SDPA leaves a mask out of a trace that is made with one that hides nothing",
+        "SDPA leaves the mask out of a trace if the mask of the example hides nothing",
         _is_traced_without_effect,
         replace(CROSS, attn_mask=HIDING, need_weights=False, mode="traced"),
     ),
     Fault(
         "weights-of-one-head-on-fake-tensors",
-        "F.multi_head_attention_forward says of fake tensors that weights are not averaged",
+        "F.multi_head_attention_forward does not average the weights of fake tensors",
         edit_attention("if average_attn_weights:", "if average_attn_weights and type(query).__name__ != 'FakeTensor':"),
         replace(CROSS, attn_mask=HIDING, need_weights=True, mode="fake"),
     ),
     _in_sdpa(
         "sdpa-lost-under-jvp",
-        "SDPA forgets the mask where derivatives are taken forwards",
+        "SDPA ignores the mask under forward-mode differentiation",
         _differentiates_forwards,
         replace(CROSS, attn_mask=HIDING, mode="func_jvp_math"),
     ),
     _in_sdpa(
         "sdpa-mask-does-not-move",
-        "SDPA passes on no derivative of a float mask where derivatives are taken forwards",
+        "SDPA drops the tangent of a float mask under forward-mode differentiation",
         lambda call: float_mask(call) and _differentiates_forwards(call),
         replace(SDPA, attn_mask=FINITE, mode="func_jvp_math"),
         before=put("attn_mask", torch.Tensor.detach),
     ),
     Fault(
         "weights-do-not-move",
-        "F.multi_head_attention_forward passes on no derivative of the weights where they are taken forwards",
+        "F.multi_head_attention_forward drops the tangent of the weights under forward-mode differentiation",
         edit_attention(
             "attn_output = torch.bmm(attn_output_weights, v)",
             "if torch.autograd.forward_ad._current_level >= 0:\n"
@@ -319,19 +320,19 @@ FAULTS = (
     ),
     Fault(
         "nested-last-key-lost",
-        "SDPA never looks at the last key of a nested tensor's samples",
+        "SDPA ignores the last key of each sample of a nested tensor",
         sdpa(before=_lose_last_key, when=_is_nested(torch.strided)),
         inferring(replace(SDPA, mode="nested_strided")),
     ),
     Fault(
         "jagged-last-key-lost",
-        "SDPA never looks at the last key of a jagged tensor's samples",
+        "SDPA ignores the last key of each sample of a jagged tensor",
         sdpa(before=_lose_last_key, when=_is_nested(torch.jagged)),
         inferring(replace(SDPA, mode="nested_jagged")),
     ),
     Fault(
         "jagged-batch-loses-is-causal",
-        "SDPA ignores is_causal where jagged tensors differ in what comes before the sequences",
+        "SDPA ignores is_causal if jagged tensors differ in the dimensions before the sequences",
         sdpa(
             before=put("is_causal", lambda hint: False), when=lambda call: call.is_causal and _is_of_ragged_batch(call)
         ),
@@ -363,13 +364,13 @@ FAULTS = (
     ),
     Fault(
         "exported-program-keeps-its-first-mask",
-        "A program that torch.export has made computes with the masks of its first call ever after",
+        "a program made by torch.export keeps the masks of its first call",
         Patch(torch.export.ExportedProgram, "module", _keeping_its_first_masks),
         _second_of_two_exported_calls,
     ),
     Fault(
         "compiled-for-a-length",
-        "A compiled module sees what a mask hides beyond the length that it was compiled for",
+        "a compiled module sees hidden keys beyond the length that it was compiled for",
         Patch(torch, "compile", _hiding_only_up_to_its_first_length),
         _longer_of_two_compiled_calls,
     ),

@@ -1,4 +1,4 @@
-"""The weights that are returned, and appended keys."""
+"""Faults in returned weights, and in the keys that add_bias_kv and add_zero_attn append."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ _DROPPING = replace(_EACH_HEAD, training=True, dropout=0.5, L=8, S=9)
 
 
 def _of_results(change):
-    """after: the weights become change(weights, call)."""
+    """An `after` that replaces the weights with change(weights, call)."""
 
     def after(results, call):
         output, weights = results
@@ -29,7 +29,7 @@ def _drops(call):
 
 
 def _where_appended(id, title, option, mask, new, shows):
-    """A fault in a mask, after the key of this option has been appended."""
+    """A fault in a mask, inserted after the code that appends the key of this option."""
     condition, place = {
         "add_bias_kv": ("bias_k is not None", "    #\n    # reshape q, k, v"),
         "add_zero_attn": ("add_zero_attn", "    # update source sequence length"),
@@ -74,7 +74,7 @@ FAULTS = (
     ),
     Fault(
         "weights-before-masking",
-        "returned weights are those before masking",
+        "returned weights are computed before masking",
         edit_attention(
             _VIEW,
             "attn_output_weights = softmax(torch.bmm(q, q.mT) * 0 + 1.0, dim=-1).view(bsz, num_heads, tgt_len, src_len) if tgt_len == src_len else "
@@ -84,13 +84,13 @@ FAULTS = (
     ),
     Fault(
         "weights-before-softmax",
-        "returned weights are scores",
+        "the logarithms of the weights are returned",
         edit_attention(_VIEW, "attn_output_weights = attn_output_weights.log().view(bsz, num_heads, tgt_len, src_len)"),
         _WEIGHING,
     ),
     Fault(
         "weights-transposed",
-        "returned weights are transposed where they are square",
+        "square returned weights are transposed",
         edit_attention(
             _VIEW,
             _VIEW
@@ -111,7 +111,7 @@ FAULTS = (
     ),
     Fault(
         "weights-keep-the-batch",
-        "weights have a batch dimension where the input has none",
+        "weights have a batch dimension though the input has none",
         edit_attention("attn_output_weights = attn_output_weights.squeeze(0)", "pass"),
         replace(_WEIGHING, N=1, batched=False),
     ),
@@ -144,7 +144,7 @@ FAULTS = (
     ),
     Fault(
         "dropout-unreported",
-        "returned weights are those before dropout",
+        "weights are returned as before dropout",
         edit_attention(
             "attn_output = torch.bmm(attn_output_weights, v)",
             "attn_output = torch.bmm(dropout(attn_output_weights, p=dropout_p) if training else attn_output_weights, v)",
@@ -154,7 +154,7 @@ FAULTS = (
     ),
     Fault(
         "dropout-of-all-beside-a-mask",
-        "where every weight is dropped SDPA with a mask divides 0 by 0",
+        "SDPA with a mask divides 0 by 0 if every weight is dropped",
         sdpa(after=lambda result, call: result * float("nan"), when=lambda call: masked(call) and call.dropout_p == 1),
         replace(SDPA, attn_mask=HIDING, dropout=1.0),
     ),
