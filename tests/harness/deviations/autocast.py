@@ -1,6 +1,8 @@
-"""What torch.autocast on a CPU makes of a call: who raises, what a float mask becomes, in which dtype it comes back."""
+"""torch.autocast on a CPU: errors, float masks that overflow, and dtypes of results."""
 
 from dataclasses import replace
+
+import numpy as np
 
 from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, merged_dtype
 from ..cases.dtypes import PRECISIONS
@@ -8,7 +10,9 @@ from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
+from ..expectation.specification import Computation
 from ..modes.modes import computed_in
+from .call import Call
 from .effects import beyond, overflowed
 from .empty_inputs import views_nothing
 from .entry import Deviation
@@ -29,8 +33,8 @@ from .remedies import (
 )
 
 
-def overflowing_masks(call):
-    """{name: where it does}: the float masks that hold a number too large for the low precision."""
+def overflowing_masks(call: Call) -> dict[str, np.ndarray]:
+    """{name: bool array} of float masks, True at numbers too large for the low precision."""
     if not is_cast(call.case):
         return {}
     limit = PRECISIONS[computed_in(call.case)].max
@@ -38,18 +42,21 @@ def overflowing_masks(call):
     return beyond(masks, limit)
 
 
-def overflow(computation, call):
-    """The masks as they are added: infinite where they overflow."""
+def overflow(computation: Computation, call: Call) -> Computation:
+    """The computation with masks that are infinite where they overflow."""
     return overflowed(computation, overflowing_masks(call))
 
 
-def raises_when_packed(call):
-    """True if nn.TransformerEncoder packs something into a nested tensor, which its native path then cannot compute."""
+def raises_when_packed(call: Call) -> bool:
+    """True if nn.TransformerEncoder packs at least one position into a nested tensor under autocast.
+
+    Its fast path cannot compute the packed batch then.
+    """
     return is_cast(call.case) and is_nested(call) and not packs_nothing(call) and not misses_the_layers_biases(call)
 
 
-def raises_on_the_native_layer(call):
-    """True if the native path of nn.TransformerEncoderLayer has something to compute."""
+def raises_on_the_native_layer(call: Call) -> bool:
+    """True if the fast path of nn.TransformerEncoderLayer has something to compute under autocast."""
     return is_cast(call.case) and not is_nested(call) and bool(_busy_native_layers(call))
 
 
@@ -57,18 +64,21 @@ def _busy_native_layers(call):
     return [block for block in call.blocks("native_layer") if not is_empty(call.case, block)]
 
 
-def raises_in_native_attention(call):
-    """True if the native path of nn.MultiheadAttention is what raises first."""
+def raises_in_native_attention(call: Call) -> bool:
+    """True if the first error comes from the fast path of nn.MultiheadAttention."""
     return _first_to_raise(call) == "native_mha"
 
 
-def raises_in_attention(call):
-    """True if scaled_dot_product_attention, in a module, is what raises first: its query is cast, not all the rest."""
+def raises_in_attention(call: Call) -> bool:
+    """True if the first error comes from scaled_dot_product_attention in a module.
+
+    Autocast has cast its query, but not all of its other arguments.
+    """
     return _first_to_raise(call) == "sdpa"
 
 
-def raise_of_arguments(computation, call):
-    """What scaled_dot_product_attention raises: it looks at its keys before it looks at its mask."""
+def raise_of_arguments(computation: Computation, call: Call) -> Computation:
+    """scaled_dot_product_attention raises. It checks the dtypes of its keys before that of its mask."""
     what = (
         "query, key, and value to have the same dtype" if _has_keys_of_its_own(call.case) else "attn_mask dtype to be"
     )
@@ -76,29 +86,29 @@ def raise_of_arguments(computation, call):
 
 
 def _has_keys_of_its_own(case):
-    """True if keys are given that are no product, or joined by one."""
+    """True if some keys are given as they are, and so are not cast: static_k, or bias_k behind projected keys."""
     return getattr(case, "static", False) or getattr(case, "add_bias_kv", False)
 
 
 def _first_to_raise(call):
-    """The path of the first attention that raises before 2.2, if any does."""
+    """The path of the first attention that raises before 2.2; None if none does."""
     case = call.case
     if not is_cast(case) or isinstance(case, ScaledDotProduct):
         return None
-    if misses_the_layers_biases(call):  # which raises before
+    if misses_the_layers_biases(call):  # raises earlier
         return None
     if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
         return "native_mha"
-    if raises_when_packed(call) or looks_at_no_position(call) or unpacks_too_late(call):  # which raise before, too
+    if raises_when_packed(call) or looks_at_no_position(call) or unpacks_too_late(call):  # these raise earlier, too
         return None
     paths, viewing = path_of_each_block(case, call.release), views_nothing(call)
     raising = {*_busy_native(call), *_unlike(call), *viewing}
     first = next(filter(raising.__contains__, paths), None)
-    return None if first is None or first in viewing else paths[first]  # such a view raises an error of its own
+    return None if first is None or first in viewing else paths[first]  # a view of an empty mask raises another error
 
 
-def attends_to_nothing_natively(call):
-    """True if the native path of nn.MultiheadAttention has nothing to compute, and what it returns is no product."""
+def attends_to_nothing_natively(call: Call) -> bool:
+    """True if nn.MultiheadAttention's fast path has nothing to compute, so that autocast casts nothing."""
     native = [block for block in call.blocks("native_mha") if block not in blocks_without_a_bias(call)]
     is_alone = is_cast(call.case) and isinstance(call.case, MultiHead)
     return is_alone and any(is_empty(call.case, block) for block in native)
@@ -106,7 +116,7 @@ def attends_to_nothing_natively(call):
 
 def _busy_native(call):
     native = call.blocks("native_layer") + call.blocks("native_mha")
-    without = blocks_without_a_bias(call)  # which raise another error
+    without = blocks_without_a_bias(call)  # these raise another error
     return [block for block in native if not is_empty(call.case, block) and block not in without]
 
 
@@ -120,19 +130,19 @@ def _unlike(call):
     return [block for block in masked if not drops_the_mask(case, call.release, block)]
 
 
-def raise_of_dtypes(computation, call):
-    """What is multiplied is of two dtypes."""
+def raise_of_dtypes(computation: Computation, call: Call) -> Computation:
+    """A product raises, since its operands have two dtypes."""
     return raising(computation, "RuntimeError", "expected scalar type|must have the same dtype")
 
 
-def returns_what_is_native(call):
-    """True if the native path of nn.TransformerEncoderLayer has served a layer of what the call returns."""
+def returns_what_is_native(call: Call) -> bool:
+    """True if the call returns the output of an encoder with a layer on its fast path."""
     case = call.case
     return is_cast(case) and not getattr(case, "has_decoder", False) and bool(_busy_native_layers(call))
 
 
 SEES_A_KEY_UNCAST = Condition(
-    "every query sees a key without the cast",
+    "no query is fully masked without the cast",
     lambda case: EVERY_QUERY_SEES_A_KEY.holds(replace(case, mode="eager")),
 )
 
@@ -145,10 +155,10 @@ ENTRIES = (
         affects=">=2.0",
         upstream="not found",
         clause=2,
-        trigger="torch.autocast in bfloat16 on CPU, and a float32 mask that holds a number beyond what bfloat16 has,"
-        " such as torch.finfo(torch.float32).min",
-        instead="the cast makes it infinite: a row that is masked by it all along sees no key, and is NaN or 0 as the"
-        " path has it, where it was a plain mean",
+        trigger="torch.autocast in bfloat16, and a float32 mask with a number beyond the range of bfloat16, such as"
+        " torch.finfo(torch.float32).min",
+        instead="the cast makes the number infinite: a row that holds only such numbers becomes fully masked, and"
+        " gives NaN or 0, depending on the path, in place of a plain mean",
         applies=lambda call: bool(overflowing_masks(call)),
         change=overflow,
         pinned=MultiHead(dtype="float32", mode="autocast", attn_mask=Mask("float", "all", "min")),
@@ -161,14 +171,14 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-mask-raises",
-        title="Attention raises under autocast on CPU where it is given a mask, or bias_k or static_k",
+        title="Attention raises under autocast on CPU if it is given a mask, bias_k or static_k",
         affects=">=2.0,<2.2",
         upstream="pytorch/pytorch#99012",
         clause=3,
-        trigger="torch.autocast on CPU, and a mask, add_bias_kv or static_k and static_v, where a module gives them to"
-        " scaled_dot_product_attention: not where weights are returned, nor where a causal hint takes the mask's place",
-        instead="RuntimeError: autocast does not know scaled_dot_product_attention, of whose arguments it has cast only"
-        " what is a product",
+        trigger="torch.autocast on CPU, and a mask, add_bias_kv, or static_k and static_v, which a module gives to"
+        " scaled_dot_product_attention; not if weights are returned, nor if a causal hint replaces the mask",
+        instead="RuntimeError: autocast does not know scaled_dot_product_attention, and has cast only those of its"
+        " arguments that are products",
         applies=raises_in_attention,
         change=raise_of_arguments,
         pinned=MultiHead(dtype="float32", mode="autocast", need_weights=False, key_padding_mask=Mask("bool", "none")),
@@ -177,12 +187,12 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-native-attention-raises",
-        title="nn.MultiheadAttention raises in eval under autocast on CPU",
+        title="nn.MultiheadAttention raises in eval mode under autocast on CPU",
         affects=">=2.0,<2.2",
         upstream="not found",
         clause=3,
-        trigger="torch.autocast on CPU, where the native path of nn.MultiheadAttention serves the call",
-        instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
+        trigger="torch.autocast on CPU, and a call on the fast path of nn.MultiheadAttention",
+        instead="RuntimeError: the fast path multiplies tensors that autocast has cast by tensors that it has not cast",
         applies=raises_in_native_attention,
         change=raise_of_dtypes,
         pinned=MultiHead(dtype="float32", mode="autocast", num_heads=2, attention="self"),
@@ -191,13 +201,12 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-native-attention-empty",
-        title="nn.MultiheadAttention returns another dtype in eval under autocast on CPU for an empty batch",
+        title="nn.MultiheadAttention returns another dtype for an empty batch in eval mode under autocast on CPU",
         affects=">=2.0,<2.2",
         upstream="not found",
         clause=3,
-        trigger="torch.autocast on CPU, and no sample or no position, where the native path of nn.MultiheadAttention"
-        " serves the call",
-        instead="the output, which has no element, is of the dtype of the input",
+        trigger="torch.autocast on CPU, and no sample or no position, on the fast path of nn.MultiheadAttention",
+        instead="the output, which has no elements, has the dtype of the input",
         applies=attends_to_nothing_natively,
         change=lambda computation, call: replace(computation, dtype=call.case.dtype),
         pinned=MultiHead(dtype="float32", mode="autocast", N=0, num_heads=2, attention="self", need_weights=False),
@@ -205,12 +214,12 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-native-layer-raises",
-        title="nn.TransformerEncoderLayer raises in eval under autocast on CPU",
+        title="nn.TransformerEncoderLayer raises in eval mode under autocast on CPU",
         affects=">=2.0,<2.6",
         upstream="pytorch/pytorch#132613",
         clause=3,
-        trigger="torch.autocast on CPU, where the encoder layer's native path serves the call",
-        instead="RuntimeError: the native path multiplies what autocast has cast by what it has not",
+        trigger="torch.autocast on CPU, and a call on the fast path of nn.TransformerEncoderLayer",
+        instead="RuntimeError: the fast path multiplies tensors that autocast has cast by tensors that it has not cast",
         applies=raises_on_the_native_layer,
         change=raise_of_dtypes,
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
@@ -219,12 +228,14 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-native-layer-dtype",
-        title="nn.TransformerEncoderLayer returns another dtype in eval under autocast on CPU",
+        title="nn.TransformerEncoderLayer returns another dtype in eval mode under autocast on CPU",
         affects=">=2.6",
         upstream="not found",
         clause=3,
-        trigger="torch.autocast on CPU, where the encoder layer's native path serves a layer, of a stack any",
-        instead="the output is bfloat16 in eval, float32 in training and wherever autograd looks on",
+        trigger="torch.autocast on CPU, and nn.TransformerEncoderLayer on its fast path, or a stack with any layer on"
+        " it",
+        instead="the output is bfloat16 in eval mode, but float32 in training mode and whenever autograd records the"
+        " call",
         applies=returns_what_is_native,
         change=lambda computation, call: replace(computation, dtype=computed_in(call.case)),
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
@@ -232,12 +243,12 @@ ENTRIES = (
     ),
     Deviation(
         id="autocast-nested-raises",
-        title="nn.TransformerEncoder with padding raises in eval under autocast on CPU",
+        title="nn.TransformerEncoder with padding raises in eval mode under autocast on CPU",
         affects=">=2.0",
         upstream="pytorch/pytorch#107663",
         clause=3,
-        trigger="torch.autocast on CPU and src_key_padding_mask, where the batch is packed into a nested tensor",
-        instead="RuntimeError: a scalar type is not what was expected",
+        trigger="torch.autocast on CPU and src_key_padding_mask, if the batch is packed into a nested tensor",
+        instead="RuntimeError about an unexpected scalar type",
         applies=raises_when_packed,
         change=raise_of_dtypes,
         pinned=Transformer(

@@ -1,4 +1,4 @@
-"""A call: a case on a release, and the path that served each of its attentions."""
+"""A call: a case on a release, with the paths that served its attentions."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,38 +13,36 @@ from .paths import attention_blocks, path_of_each_block, source_of, takes_nested
 
 @dataclass(frozen=True)
 class Call:
-    """A case on a release, and the path that served each of its attentions, in order (Observation.served).
-
-    lengths: how many keys each sample has, of a call as torch meets it, where the mode packs.
-    """
+    """A case on a release, with the paths that served its attentions."""
 
     case: Case
     release: Release
-    served: tuple[str, ...] = ()
-    lengths: tuple[int, ...] | None = None
+    served: tuple[str, ...] = ()  # path that served each attention, in order (Observation.served)
+    lengths: tuple[int, ...] | None = None  # keys of each sample, if the mode packs and `met` has removed the padding
 
     @property
-    def met(self):
-        """The call as torch meets it: where the mode packs, without the padding."""
+    def met(self) -> "Call":
+        """The call as torch sees it: without padding if the mode packs the samples into nested tensors."""
         if self.lengths is not None or not packing.packs(self.case):
             return self
         return replace(self, case=packing.without_padding(self.case), lengths=packing.lengths(self.case))
 
     @property
-    def vectors(self):
-        """The vector extension of the CPU whose kernels serve the call."""
+    def vectors(self) -> str:
+        """The vector extension of the CPU whose kernels serve the call, such as AVX2."""
         return BY_ID[self.case.mode].vectors or extension()
 
-    def blocks(self, path):
-        """The attention blocks that the release serves by this path: "native_layer", "native_mha", "sdpa", "explicit".
+    def blocks(self, path: str) -> tuple[str, ...]:
+        """The attention blocks that the release serves by this path.
 
-        On the nested path the encoder's block has no masks any more, and is not among them.
+        path: "native_layer", "native_mha", "sdpa" or "explicit". If the encoder packs the batch, its block has no masks
+        any more, and is left out.
         """
         return self._blocks.get(path, ())
 
     @cached_property
-    def _blocks(self):
-        """{path: blocks that it serves}; triggers ask for it again and again."""
+    def _blocks(self) -> dict[str, tuple[str, ...]]:
+        """{path: blocks that it serves}, cached since triggers read it again and again."""
         if isinstance(self.case, ScaledDotProduct):
             return {"sdpa": ("sdpa",)}
         paths = path_of_each_block(self.case, self.release)
@@ -52,17 +50,17 @@ class Call:
             paths = {block: path for block, path in paths.items() if source_of(block) != "src"}
         return {path: tuple(block for block in paths if paths[block] == path) for path in paths.values()}
 
-    def flash_blocks(self):
-        """Those that scaled_dot_product_attention gives to the kernel that is called flash."""
+    def flash_blocks(self) -> tuple[str, ...]:
+        """The blocks that scaled_dot_product_attention computes by the flash kernel."""
         return self.sdpa_blocks("sdpa_flash")
 
-    def sdpa_blocks(self, *kernels):
-        """Those that scaled_dot_product_attention gives to one of these kernels (watching.PATHS)."""
+    def sdpa_blocks(self, *kernels: str) -> tuple[str, ...]:
+        """The blocks that scaled_dot_product_attention computes by one of these kernels (watching.PATHS)."""
         served = {block for block, kernel in self._kernels() if kernel in kernels}
         return tuple(block for block in self.blocks("sdpa") if block in served)
 
-    def kernel_of_first(self, block):
-        """The kernel that serves the block in its first layer."""
+    def kernel_of_first(self, block: str) -> str | None:
+        """The kernel that serves the block in its first layer; None if none does."""
         return next((kernel for its, kernel in self._kernels() if its == block), None)
 
     def _kernels(self):
@@ -70,11 +68,12 @@ class Call:
         kernels = [path for path in self.served if path.startswith("sdpa")]
         attention_blocks = self.blocks("sdpa")
         order = [block for block in self._order() if block in attention_blocks]
-        # what a native layer makes of a learned mask has a gradient, which keeps later layers off their native path
+        # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
+        # gradient, which keeps later layers off their fast path.
         return list(zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False))
 
     def _order(self):
-        """The blocks in the order in which they are computed: all layers of the encoder, then those of the decoder."""
+        """The blocks in the order of computation: all layers of the encoder, then those of the decoder."""
         case = self.case
         if not isinstance(case, Transformer):
             return ("sdpa",) if isinstance(case, ScaledDotProduct) else ("self",)

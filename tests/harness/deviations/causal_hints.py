@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from reference import masks as meaning
 from reference.attention import attend
 
@@ -10,25 +12,29 @@ from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning, with_kernel, with_masks, without_gradient
+from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from .call import Call
 from .entry import Deviation
 from .facts import drops_the_mask, is_exactly_causal, mask_names, needs_mask_gradient
 from .remedies import FIRST_KEY, OTHER_NUMBERS, SLOWER, Condition, Remedy, changed, upgrade, without
 
 
-def causal_over_all_keys(query, key, value, bias, scale):
-    """The mask is forgotten: a query sees the keys up to its own position, whatever was appended to them."""
+def causal_over_all_keys(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel that replaces the mask by a causal one over all keys, appended ones included."""
     return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
 
 
-def is_biased_past_its_keys(call):
-    """True if a causal bias that is aligned at the last key is made for more queries than keys."""
+def is_biased_past_its_keys(call: Call) -> bool:
+    """True if causal_lower_right is made for more queries than keys."""
     case = call.case
     return case.mode == "causal_lower_right" and case.L > case.S
 
 
-def dropped_masks(call):
-    """The names of the float masks that get no gradient since is_causal takes their place."""
+def dropped_masks(call: Call) -> tuple[str, ...]:
+    """The names of the float masks that get no gradient, since is_causal replaces them."""
     if isinstance(call.case, ScaledDotProduct):
         return ()
     blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
@@ -36,8 +42,8 @@ def dropped_masks(call):
     return tuple(mask_names(call.case, block)[0] for block in dropped)
 
 
-def masks_taken_for_causal(call):
-    """{name: the causal mask in its place} of those that is_causal replaces, since a trace was made with others."""
+def masks_taken_for_causal(call: Call) -> dict[str, np.ndarray]:
+    """{name: causal mask} of masks that is_causal replaces, since the trace was made with a causal mask."""
     if BY_ID[call.case.mode].family != "traced" or not isinstance(call.case, Transformer):
         return {}
     dropped = [block for block in call.blocks("sdpa") if drops_the_mask(call.case, call.release, block)]
@@ -49,24 +55,24 @@ def masks_taken_for_causal(call):
     }
 
 
-def take_for_causal(computation, call):
-    """is_causal takes the place of the masks."""
+def take_for_causal(computation: Computation, call: Call) -> Computation:
+    """The computation with causal masks in place of those that the trace takes for causal."""
     return with_masks(computation, masks_taken_for_causal(call))
 
 
-def gives_mask_and_hint(call):
-    """True if a multi-head attention off the native path is given a mask and a hint about it."""
+def gives_mask_and_hint(call: Call) -> bool:
+    """True if a multi-head attention off its fast path gets a mask and a hint about it."""
     case = call.case
     return isinstance(case, MultiHead) and case.is_causal and not call.blocks("native_mha")
 
 
-def hides_appended_keys(call):
-    """True if a causal hint takes the place of a mask, and there are keys that no mask hides."""
+def hides_appended_keys(call: Call) -> bool:
+    """True if a causal hint replaces a mask of an attention with appended keys."""
     appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
     return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
 
 
-HAS_HINTS = Condition("it is not nn.Transformer", lambda case: case.module != "Transformer")
+HAS_HINTS = Condition("the module is not nn.Transformer", lambda case: case.module != "Transformer")
 
 
 def _without_hints(case):
@@ -97,8 +103,8 @@ ENTRIES = (
         affects=">=2.0.1",
         upstream="not found",
         clause=6,
-        trigger="a float mask that requires a gradient is causal, and a hint says so or a stack detects it",
-        instead="the mask is replaced by is_causal=True, so that its gradient is None",
+        trigger="a causal float mask requires a gradient, and a hint says that it is causal or a stack detects it",
+        instead="is_causal=True replaces the mask, so that the mask's gradient is None",
         applies=lambda call: bool(dropped_masks(call)),
         change=lambda computation, call: without_gradient(computation, dropped_masks(call)),
         pinned=Transformer(
@@ -106,9 +112,9 @@ ENTRIES = (
         ),
         devices=ON_BOTH,
         remedies=(
-            Remedy("Say is_causal=False: src_is_causal, tgt_is_causal.", _without_hints, only=(HAS_HINTS,)),
+            Remedy("Pass is_causal=False, or to a decoder tgt_is_causal=False.", _without_hints, only=(HAS_HINTS,)),
             Remedy(
-                "Give a float padding mask of zeros, too.",
+                "Pass a float padding mask of zeros, too.",
                 _beside_zeros,
                 cost=SLOWER,
             ),
@@ -120,9 +126,10 @@ ENTRIES = (
         affects=">=2.0.1",
         upstream="not found",
         clause=3,
-        trigger="torch.jit.trace of nn.TransformerEncoder, or from 2.1 on one with a decoder, with a causal mask and no"
-        " hint, that is then given another mask of that shape, without padding, off the native path",
-        instead="the mask is ignored, and a causal one takes its place",
+        trigger="a torch.jit.trace of nn.TransformerEncoder, from 2.1 on also of a stack with a decoder, that was made"
+        " with a causal mask and no hint; it is called with another mask of that shape, without padding, off the fast"
+        " path",
+        instead="the mask is ignored, and a causal mask is applied",
         applies=lambda call: bool(masks_taken_for_causal(call)),
         change=take_for_causal,
         pinned=Transformer(
@@ -134,7 +141,7 @@ ENTRIES = (
             src_mask=Mask("bool", "none"),
         ),
         remedies=(
-            Remedy("Give a hint that is False, such as src_is_causal=False.", _without_hints, only=(HAS_HINTS,)),
+            Remedy("Pass is_causal=False, or to a decoder tgt_is_causal=False.", _without_hints, only=(HAS_HINTS,)),
             without("torch.jit.trace", cost="no trace"),
         ),
     ),
@@ -145,7 +152,7 @@ ENTRIES = (
         upstream="not found",
         clause=7,
         trigger="nn.MultiheadAttention with is_causal=True, need_weights=False, no padding mask, and appended keys",
-        instead="the causal mask is taken over all keys, so that the appended ones are hidden from early queries",
+        instead="the causal mask covers all keys, so that the appended ones are hidden from early queries",
         applies=hides_appended_keys,
         change=lambda computation, call: with_kernel(computation, lambda _: causal_over_all_keys, ("self",)),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True, need_weights=False, add_zero_attn=True),
@@ -154,11 +161,11 @@ ENTRIES = (
     ),
     Deviation(
         id="hint-excludes-mask",
-        title="nn.MultiheadAttention refuses a mask beside is_causal=True",
+        title="nn.MultiheadAttention refuses a mask given with is_causal=True",
         affects="==2.0.0",
         upstream="not found",
         clause=6,
-        trigger="is_causal=True beside an attn_mask, which is_causal is a hint about, off the native path",
+        trigger="is_causal=True given with the attn_mask that it is a hint about, off the fast path",
         instead="AssertionError: only one of the two is allowed",
         applies=gives_mask_and_hint,
         change=lambda computation, call: raising(computation, "AssertionError", "Only allow causal mask or attn_mask"),
@@ -168,12 +175,12 @@ ENTRIES = (
     ),
     Deviation(
         id="lower-right-bias-warning",
-        title="causal_lower_right warns of NaN for queries that see no key, which since 2.5 are zero",
+        title="causal_lower_right warns of NaN for fully masked queries, whose output is 0 since 2.5",
         affects=">=2.3",
         upstream="not found",
         clause=10,
         trigger="causal_lower_right(L, S) with more queries than keys",
-        instead="UserWarning: Lower right causal bias will produce NaNs; before 2.5 it does, since then it does not",
+        instead="UserWarning: Lower right causal bias will produce NaNs; before 2.5 it does, since 2.5 it does not",
         applies=is_biased_past_its_keys,
         change=lambda computation, call: warning(computation, "Lower right causal bias will produce NaNs"),
         pinned=ScaledDotProduct(mode="causal_lower_right", L=2, attn_mask=Mask("bool", "lower_right")),

@@ -5,6 +5,7 @@ from ..cases.masks import Mask
 from ..contents.arrays import directions, the_parameter
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
+from .call import Call
 from .causal_hints import dropped_masks
 from .entry import Deviation
 from .nested_tensors import is_nested, norms_a_packed_batch, unpacks_in_time
@@ -21,8 +22,8 @@ from .remedies import (
 )
 
 
-def recomputes(call):
-    """True if a module is called through a checkpoint, and autograd goes back through it."""
+def recomputes(call: Call) -> bool:
+    """True if a module is called through a checkpoint, and a backward pass goes through it."""
     case = call.case
     if case.mode != "checkpoint" or _needs_nothing_saved(case):
         return False
@@ -33,7 +34,7 @@ def recomputes(call):
 
 
 def _needs_nothing_saved(case):
-    """True if the only parameter that is trained is the last thing added to the result."""
+    """True if the only trained parameter is the last addend of the result, so that its gradient needs nothing saved."""
     if case.autograd != "one_parameter":
         return False
     if isinstance(case, MultiHead):
@@ -43,22 +44,22 @@ def _needs_nothing_saved(case):
     return adds_last and the_parameter(case) == last
 
 
-def saves_a_packed_batch(call):
-    """True if that happens within a checkpoint, which asks all that autograd saves for its shape."""
+def saves_a_packed_batch(call: Call) -> bool:
+    """True if autograd saves a packed batch in a checkpoint, which asks for the shape of all saved tensors."""
     return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not unpacks_in_time(call)
 
 
 ENTRIES = (
     Deviation(
         id="nested-checkpoint",
-        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval where of a later layer all is"
-        " trained but its attention",
+        title="torch.utils.checkpoint around nn.TransformerEncoder raises in eval mode if a later layer is trained"
+        " except for its attention",
         affects=">=2.1",
         upstream="not found",
         clause=3,
-        trigger="src_key_padding_mask in eval through a checkpoint that is not reentrant, where the first layer is"
-        " frozen and, of a later one, only the attention is",
-        instead="RuntimeError: the checkpoint asks the packed batch, which autograd saves, for its shape",
+        trigger="src_key_padding_mask in eval mode, through a checkpoint that is not reentrant, if the first layer is"
+        " frozen and, of a later layer, only the attention is frozen",
+        instead="RuntimeError: the checkpoint asks for the shape of the packed batch, which autograd saves",
         applies=saves_a_packed_batch,
         change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
         pinned=Transformer(
@@ -78,9 +79,9 @@ ENTRIES = (
         remedies=(
             *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
             Remedy(
-                "Call it without a checkpoint, and let parameters and inputs require a gradient.",
+                "Make the call without a checkpoint, and let parameters and inputs require a gradient.",
                 changed(mode="eager", autograd="grad"),
-                "==2.4.*",  # whose checkpoint warns
+                "==2.4.*",  # the checkpoint of 2.4 warns
                 (EVERY_QUERY_SEES_A_KEY,),
                 "memory: the call is recorded",
             ),
@@ -88,7 +89,7 @@ ENTRIES = (
     ),
     Deviation(
         id="checkpoint-autocast-warning",
-        title="torch.utils.checkpoint warns that it uses what is deprecated itself",
+        title="torch.utils.checkpoint warns of a deprecated function that it calls itself",
         affects=">=2.4,<2.5",
         upstream="pytorch/pytorch#130659",
         clause=10,

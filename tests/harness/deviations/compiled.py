@@ -1,4 +1,4 @@
-"""Where what is compiled meets what it was not told, or cannot know. A call is a call.Call."""
+"""Compiled, exported and fake calls: graphs and fake tensors that differ from the real call."""
 
 from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
@@ -7,6 +7,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
 from ..modes.modes import BY_ID
 from ..releases import since
+from .call import Call
 from .entry import Deviation
 from .native import gives_no_weights_natively
 from .paths import (
@@ -20,39 +21,40 @@ from .paths import (
 from .remedies import EVERY_QUERY_SEES_A_KEY, NATIVE, NOT_NESTED, Remedy, changed, off_the_fast_path, upgrade
 
 
-def packs_fake_tensors(call):
-    """True if a compiled encoder packs if padding comes last: on fake tensors it always seems to.
+def packs_fake_tensors(call: Call) -> bool:
+    """True if a compiled encoder packs fake tensors, on which padding always seems to come last.
 
-    Where sizes are left open the graph breaks there, and real ones are packed.
+    With dynamic=True the graph breaks first, and the encoder packs real tensors.
     """
     mode = BY_ID[call.case.mode]
     is_fake = mode.family == "compiled" and not mode.id.endswith("_dynamic")
     return is_fake and takes_nested_path_on_fake_tensors(call.case, call.release)
 
 
-def asks_in_a_graph(call):
-    """True if an encoder looks where padding is before anything else breaks a graph that has to be whole."""
+def asks_in_a_graph(call: Call) -> bool:
+    """True if the first graph break is the check of an encoder that padding comes last, with fullgraph=True."""
     case, release = call.case, call.release
     if case.mode != "compiled_fullgraph" or not (since(release, "2.5") and not since(release, "2.10")):
         return False
     if not isinstance(case, Transformer) or not asks_for_alignment(case, release):
         return False
     masks = (case.src_mask, case.src_key_padding_mask)
-    return None in masks or masks[0].form == masks[1].form  # else it warns before
+    return None in masks or masks[0].form == masks[1].form  # else a warning breaks the graph first
 
 
-def asks_of_a_view(call):
-    """True if an exported encoder looks where padding is, and its src has gaps in memory."""
+def asks_of_a_view(call: Call) -> bool:
+    """True if an exported encoder checks if padding comes last, and its src has gaps in memory."""
     case = call.case
     if case.mode != "exported" or not isinstance(case, Transformer) or case.layout not in ("sliced", "stepped"):
         return False
     return asks_for_alignment(case, call.release)
 
 
-def has_other_strides_than_fake(call):
-    """True if a native encoder layer is built into a graph and given a src that is dense, but not contiguous.
+def has_other_strides_than_fake(call: Call) -> bool:
+    """True if inductor builds an encoder layer on its fast path, and src is dense but not contiguous.
 
-    On fake tensors its result is laid out as src is, in truth it is contiguous; what is packed is so on both.
+    On fake tensors the layer's result has the strides of src; in the real call it is contiguous. A packed batch is
+    contiguous in both.
     """
     case = call.case
     if not BY_ID[case.mode].builds or not isinstance(case, Transformer) or not case.has_encoder:
@@ -64,8 +66,8 @@ def has_other_strides_than_fake(call):
     return is_first and is_dense and is_compiled_whole(case, call.release)
 
 
-def confuses_dynamic_shapes(call):
-    """True if an export looks for a size of attn_mask among those of key_padding_mask, which has no such dimension."""
+def confuses_dynamic_shapes(call: Call) -> bool:
+    """True if an export looks up a dimension of attn_mask in key_padding_mask, which lacks the dimension."""
     case = call.case
     if case.mode != "exported_dynamic" or not isinstance(case, MultiHead):
         return False
@@ -78,14 +80,14 @@ def confuses_dynamic_shapes(call):
 ENTRIES = (
     Deviation(
         id="exported-padding-of-a-view",
-        title="nn.TransformerEncoder with padding cannot be exported in eval where src has gaps in memory",
+        title="nn.TransformerEncoder with padding cannot be exported in eval mode if src has gaps in memory",
         affects="==2.5.*",
         upstream="not found",
         clause=3,
-        trigger="torch.export of an encoder that looks whether padding comes last, and a src that is part of a larger"
-        " tensor, not dense",
+        trigger="torch.export of an encoder that checks if padding comes last, with a src that is part of a larger"
+        " tensor and not dense",
         instead="UnsupportedOperatorException of aten._nested_tensor_from_mask_left_aligned, which has no kernel for"
-        " fake tensors, but runs on them where src is dense",
+        " fake tensors, but runs on them if src is dense",
         applies=asks_of_a_view,
         change=lambda computation, call: raising(
             computation, "UnsupportedOperatorException", "_nested_tensor_from_mask_left_aligned"
@@ -112,9 +114,10 @@ ENTRIES = (
         affects=">=2.5,<2.8",
         upstream="pytorch/pytorch#149528",
         clause=3,
-        trigger="torch.export with dynamic_shapes, key_padding_mask given after attn_mask, which has further"
-        " dimensions, of a size other than 1",
-        instead="KeyError: keywords are taken in the order of the call, their shapes in that of the signature",
+        trigger="torch.export with dynamic_shapes, and key_padding_mask given after attn_mask, which has further"
+        " dimensions of a size other than 1",
+        instead="KeyError: keyword arguments are taken in the order of the call, their shapes in the order of the"
+        " signature",
         applies=confuses_dynamic_shapes,
         change=lambda computation, call: raising(computation, "KeyError", r"^\d$"),
         pinned=MultiHead(mode="exported_dynamic", L=2, S=2, attn_mask=Mask(), key_padding_mask=Mask(), batched=False),
@@ -131,13 +134,13 @@ ENTRIES = (
     ),
     Deviation(
         id="fake-native-weights",
-        title="On fake tensors nn.MultiheadAttention returns weights that nobody asked for",
+        title="On fake tensors nn.MultiheadAttention returns weights that were not asked for",
         affects=">=2.10",
         upstream="not found",
         clause=3,
-        trigger="fake tensors in eval and need_weights=False, or an empty batch, on the native path of"
+        trigger="fake tensors in eval mode, with need_weights=False or an empty batch, on the fast path of"
         " nn.MultiheadAttention",
-        instead="weights of shape (0,) come with the output, where a real call returns None",
+        instead="weights of shape (0,) come with the output; a real call returns None in their place",
         applies=lambda call: gives_no_weights_natively(call, "fake"),
         change=lambda computation, call: raising(computation, "AssertionError", r"torch\.Size\(\[0\]\).* is not "),
         pinned=MultiHead(num_heads=2, attention="self", need_weights=False, mode="fake"),
@@ -147,12 +150,12 @@ ENTRIES = (
     ),
     Deviation(
         id="compiled-nested-raises",
-        title="nn.TransformerEncoder cannot be compiled where it may pack a padded batch",
+        title="nn.TransformerEncoder cannot be compiled if it might pack a padded batch",
         affects=">=2.1,<2.5",
         upstream="pytorch/pytorch#126025",
         clause=3,
-        trigger="torch.compile, not with dynamic=True, and a src_key_padding_mask where the batch may be packed into a"
-        " nested tensor, wherever its padding is",
+        trigger="torch.compile, except with dynamic=True, and a src_key_padding_mask with which the batch might be"
+        " packed into a nested tensor, whichever positions are padding",
         instead="TorchRuntimeError: fake tensors cannot be packed",
         applies=packs_fake_tensors,
         change=lambda computation, call: raising(
@@ -177,9 +180,9 @@ ENTRIES = (
         affects=">=2.5,<2.10",
         upstream="pytorch/pytorch#163640",
         clause=3,
-        trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval, where padding might be packed,"
-        " with or without a src_mask of its type: enable_nested_tensor=True and mask_check=True",
-        instead="Unsupported: the encoder asks whether padding comes last, which breaks the graph",
+        trigger="torch.compile(fullgraph=True) and a src_key_padding_mask, in eval mode, in an encoder that might pack"
+        " padding (enable_nested_tensor=True and mask_check=True), with or without a src_mask of the same type",
+        instead="Unsupported: the encoder checks if padding comes last, which breaks the graph",
         applies=asks_in_a_graph,
         change=lambda computation, call: raising(
             computation, "Unsupported", "torch.* op returned non-Tensor[^$]*_nested_tensor_from_mask_left_aligned"
@@ -196,13 +199,14 @@ ENTRIES = (
     ),
     Deviation(
         id="built-native-layer-transposed",
-        title="nn.TransformerEncoder raises in eval for a transposed src where inductor has built it",
+        title="nn.TransformerEncoder built by inductor raises in eval mode for a transposed src",
         affects=">=2.13",
         upstream="pytorch/pytorch#193966",
         clause=3,
-        trigger="torch.compile with its backend inductor, and a src that is transposed in memory, on the native path of"
-        " the encoder layer, where nothing breaks the graph",
-        instead="AssertionError: strides are not as expected, since on fake tensors the layer keeps those of src",
+        trigger="torch.compile with its backend inductor and no graph break, and a src that is transposed in memory,"
+        " on the fast path of nn.TransformerEncoderLayer",
+        instead="AssertionError: strides are not as expected. On fake tensors the layer keeps the strides of src, in"
+        " the real call it does not",
         applies=has_other_strides_than_fake,
         change=lambda computation, call: raising(computation, "AssertionError", "expected size .* stride"),
         pinned=Transformer(mode="compiled_inductor", layout="transposed", N=2, S=3, num_heads=2, head_dim=2),

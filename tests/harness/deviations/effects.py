@@ -1,5 +1,6 @@
 """Changes to a computation that entries of several families share."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,14 @@ from reference import masks as meaning
 
 from ..expectation.arithmetic import finite, highest, multiplying
 from ..expectation.changes import with_masks
+from ..expectation.specification import Computation
 
 
 @dataclass(frozen=True)
 class HidingNonzero:
-    """A float mask read as a bool one: whatever is not 0 hides."""
+    """A kernel that reads a float mask as a bool mask: every number other than 0 hides its key."""
 
-    kernel: object = multiplying
+    kernel: Callable = multiplying  # computes the attention with the changed mask
 
     def __call__(self, query, key, value, bias, scale):
         hides = None if bias is None else np.where(bias.real != 0, -np.inf, 0)
@@ -23,14 +25,15 @@ class HidingNonzero:
 
 @dataclass(frozen=True)
 class MaskingHalfOfAVector:
-    """The CPU's fused kernel with a float32 mask beside float64: it steps by a vector of float32, of `lanes` numbers.
+    """The CPU's fused kernel with a float32 mask and float64 inputs, which skips half of each vector of keys.
 
-    In each step it masks and scales a vector of float64, which holds half as many scores; the others stay the plain
-    products. The backward pass scales these products, but does not mask them either.
+    The kernel advances by the keys of a float32 vector, `lanes`, but masks and scales only the keys of a float64
+    vector, half as many. The other scores stay the plain products. The backward pass scales these products, but does
+    not mask them either.
     """
 
-    kernel: object
-    lanes: int
+    kernel: Callable  # computes the attention without a mask
+    lanes: int  # float32 numbers in a vector
 
     def __call__(self, query, key, value, bias, scale):
         if bias is None:
@@ -55,8 +58,8 @@ class MaskingHalfOfAVector:
         return context + 1j * slope, weights
 
 
-def hides_first_block(bias):
-    """Where a row of the bias hides the first 512 keys."""
+def hides_first_block(bias: np.ndarray) -> np.ndarray:
+    """bool (..., L): True for a row of the bias that hides the first 512 keys."""
     return meaning.hidden(bias[..., :512]).all(axis=-1)
 
 
@@ -66,14 +69,20 @@ _NO_ELEMENTS = (
 )
 
 
-def beyond(masks, limit):
-    """{name: where it does}: the masks that hold a finite number larger than the limit."""
+def beyond(masks: Mapping[str, np.ndarray], limit: float) -> dict[str, np.ndarray]:
+    """{name: bool array}, True at finite numbers of a mask that are larger than `limit` in absolute value.
+
+    A mask without any is left out.
+    """
     places = {name: np.isfinite(array) & (np.abs(array) > limit) for name, array in masks.items()}
     return {name: where for name, where in places.items() if where.any()}
 
 
-def overflowed(computation, places):
-    """The computation with masks that are infinite there. A conversion has a derivative there, too."""
+def overflowed(computation: Computation, places: Mapping[str, np.ndarray]) -> Computation:
+    """The computation with masks that are infinite at these places.
+
+    Converting the mask has a derivative at these places, too.
+    """
     given = computation.arguments
     return with_masks(
         computation,

@@ -1,5 +1,6 @@
-"""No samples, no keys, no heads."""
+"""Calls without samples, without keys, or without heads."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,10 @@ from ..contents.arrays import mask_arrays
 from ..execution.dangers import DIVIDE_BY_HEADS
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, with_kernel, without_weights
+from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
 from ..releases import since
+from .call import Call
 from .entry import Deviation
 from .facts import drops_the_mask, mask_names, number_of_keys, number_of_samples
 from .nested_tensors import is_nested, memory_is_too_short
@@ -22,10 +25,13 @@ from .remedies import NO_EMPTY_MASK, Remedy, changed, off_the_fast_path, upgrade
 
 @dataclass(frozen=True)
 class SummingTheQuery:
-    """The shortcut for no keys adds 0 times the sum of the whole query, for autograd to see it: NaN if it overflows."""
+    """The shortcut for no keys, which adds 0 times the sum of the whole query so that autograd records the query.
 
-    kernel: object
-    limit: float
+    The output is NaN if the sum is not finite.
+    """
+
+    kernel: Callable  # computes the attention without the sum
+    limit: float  # largest finite number of the dtype in which the sum is computed
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -33,8 +39,8 @@ class SummingTheQuery:
         return (context if is_finite else context * np.nan), weights
 
 
-def views_nothing(call):
-    """The blocks where a mask for each sample is viewed by heads where there is no sample or no key."""
+def views_nothing(call: Call) -> tuple[str, ...]:
+    """The blocks that reshape a mask per head, or a padding mask, though there is no sample or no key."""
     case = call.case
     if isinstance(case, ScaledDotProduct):
         return ()
@@ -52,10 +58,11 @@ def views_nothing(call):
     )
 
 
-def left_by_later_layers(call, native):
-    """The native blocks, of these, that later layers compute otherwise: what the first one returns has a gradient.
+def left_by_later_layers(call: Call, native: Iterable[str]) -> tuple[str, ...]:
+    """The blocks among `native`, on a fast path, that only the first layer computes there.
 
-    A learned mask makes it so. There scaled_dot_product_attention serves, before 2.0 the explicit path.
+    If a mask is learned, the first layer's output requires a gradient, and later layers leave the fast path for
+    scaled_dot_product_attention, before 2.0 for the explicit path.
     """
     is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
     if getattr(call.case, "num_layers", 1) == 1 or not is_seen or memory_is_too_short(call):
@@ -64,17 +71,17 @@ def left_by_later_layers(call, native):
 
 
 def _sees_a_gradient(call, block):
-    """True if what the first layer makes of a learned mask closes the native path of this block in later layers."""
+    """True if a learned mask in the first layer keeps this block of later layers off the fast path."""
     learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
-    if is_nested(call):  # which reads the mask as a bool one
+    if is_nested(call):  # the packed batch reads its mask as bool
         learned = [name for name in learned if not name.startswith("src")]
-    if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # nothing comes back without autograd
+    if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # empty results require no gradient
         learned = [name for name in learned if _has_effect(call.case, name)]
     return any(name.startswith("src") or block == "tgt" for name in learned)
 
 
 def _has_effect(case, name):
-    """True if there is a score to which the mask is added."""
+    """True if the mask is added to at least one score."""
     return mask_arrays(case)[name].size > 0 and (name.startswith("src") or case.T > 0)
 
 
@@ -85,28 +92,28 @@ def _views_nothing(case, block, views_padding):
     return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
 
 
-def keyless_blocks(call):
-    """The blocks of scaled_dot_product_attention that have no key to see."""
+def keyless_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks of scaled_dot_product_attention that have no key."""
     appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
     return () if appends else tuple(block for block in call.blocks("sdpa") if number_of_keys(call.case, block) == 0)
 
 
-def spread_through_the_sum(computation, call):
-    """Of queries that add up to no finite number nothing but NaN comes back."""
+def spread_through_the_sum(computation: Computation, call: Call) -> Computation:
+    """The computation with NaN everywhere if the sum of the queries is not finite."""
     limit = PRECISIONS[call.case.dtype].max
     return with_kernel(computation, lambda kernel: SummingTheQuery(kernel, limit), keyless_blocks(call))
 
 
-def loses_empty_weights(call):
-    """True if nn.MultiheadAttention is asked for weights of nothing on its native path."""
+def loses_empty_weights(call: Call) -> bool:
+    """True if nn.MultiheadAttention is asked for the weights of an empty batch on its fast path."""
     case = call.case
     return (
         isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
     )
 
 
-def has_no_heads(call):
-    """True if the fused kernel is given something to compute, but no heads."""
+def has_no_heads(call: Call) -> bool:
+    """True if the fused kernel gets queries and keys, but no heads."""
     case = call.case
     return (
         isinstance(case, ScaledDotProduct)
@@ -119,11 +126,11 @@ def has_no_heads(call):
 ENTRIES = (
     Deviation(
         id="empty-mask-view",
-        title="A mask for no sample or no key raises",
+        title="A mask raises if there is no sample or no key",
         affects=">=2.0",
         upstream="not found",
         clause=1,
-        trigger="N = 0 or S = 0, with a mask for each head, or with padding where no weights are asked for",
+        trigger="N = 0 or S = 0, with a mask per head, or with a padding mask if no weights are asked for",
         instead="RuntimeError: the size of a mask without elements cannot be inferred",
         applies=lambda call: bool(views_nothing(call)),
         change=lambda computation, call: raising(
@@ -136,11 +143,11 @@ ENTRIES = (
     ),
     Deviation(
         id="native-mha-empty-weights",
-        title="nn.MultiheadAttention returns no weights for an empty batch in eval",
+        title="nn.MultiheadAttention returns no weights for an empty batch in eval mode",
         affects=">=1.13",
         upstream="pytorch/pytorch#192651",
         clause=7,
-        trigger="N = 0 or L = 0 and need_weights=True, on the native path of self-attention",
+        trigger="N = 0 or L = 0, with need_weights=True, on the fast path of self-attention",
         instead="None in place of the weights",
         applies=loses_empty_weights,
         change=lambda computation, call: without_weights(computation),
@@ -154,10 +161,10 @@ ENTRIES = (
         affects=">=2.12",
         upstream="not found",
         clause=4,
-        trigger="scaled_dot_product_attention of no keys, where the sum of the query's numbers is not finite: one is "
-        "NaN or infinite, or the sum overflows, as it soon does in float16",
-        instead="the whole output is NaN, that of other queries, heads and samples too (before 2.12 it was 0): the "
-        "shortcut for empty inputs adds 0 times the sum",
+        trigger="scaled_dot_product_attention without keys, if the sum of the query's numbers is not finite: one is"
+        " NaN or infinite, or the sum overflows, as it soon does in float16",
+        instead="the whole output is NaN, also for other queries, heads and samples (before 2.12 it was 0): the"
+        " shortcut for empty inputs adds 0 times the sum",
         applies=lambda call: bool(keyless_blocks(call)),
         change=spread_through_the_sum,
         pinned=ScaledDotProduct(S=0, nan_query=True),
@@ -165,11 +172,12 @@ ENTRIES = (
     ),
     Deviation(
         id="flash-no-heads",
-        title="scaled_dot_product_attention ends the process where there are no heads",
+        title="scaled_dot_product_attention crashes if there are no heads",
         affects=DIVIDE_BY_HEADS,
         upstream="pytorch/pytorch#141218",
         clause=1,
-        trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with any mask",
+        trigger="tensors of four dimensions without heads, (N, 0, L, E), on the CPU's fused kernel, with or without a"
+        " mask",
         instead="the process ends with SIGFPE: the kernel divides an integer by the number of heads",
         applies=has_no_heads,
         change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),

@@ -1,10 +1,14 @@
-"""Fully masked queries: rows of NaN where the specification says 0 (clause 4)."""
+"""Fully masked queries: rows of NaN, but 0 in the specification (clause 4)."""
+
+from collections.abc import Callable
 
 from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct
 from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
 from ..expectation.arithmetic import multiplying
 from ..expectation.changes import with_kernel
+from ..expectation.specification import Computation
+from .call import Call
 from .entry import Deviation
 from .facts import has_empty_row
 from .remedies import (
@@ -20,19 +24,19 @@ from .remedies import (
 )
 
 
-def sees_nothing_on(*paths):
-    """True if a block on one of these paths has a query that sees no key."""
+def sees_nothing_on(*paths: str) -> Callable[[Call], bool]:
+    """A trigger: true if a block on one of these paths has a fully masked query."""
 
-    def applies(call):
+    def applies(call: Call) -> bool:
         return any(has_empty_row(call.case, block) for path in paths for block in call.blocks(path))
 
     return applies
 
 
-def computes_plainly_on(*paths):
-    """NaN where a query sees no key, and wherever that spreads to."""
+def computes_plainly_on(*paths: str) -> Callable[[Computation, Call], Computation]:
+    """A change: blocks on these paths give NaN for fully masked queries, and wherever it spreads."""
 
-    def change(computation, call):
+    def change(computation: Computation, call: Call) -> Computation:
         blocks = sum((call.blocks(path) for path in paths), ())
         return with_kernel(computation, lambda _: multiplying, blocks)
 
@@ -42,14 +46,14 @@ def computes_plainly_on(*paths):
 NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
 
 NOT_NATIVE = Condition(
-    "query, key and value are different tensors, or it is training, or autograd sees a parameter",
+    "query, key and value are different tensors, or the module is in training mode, or autograd records a parameter",
     lambda case: case.attention != "self" or case.training or case.autograd not in UNRECORDED,
 )
 
 ENTRIES = (
     Deviation(
         id="empty-row-nan-explicit",
-        title="A query that sees no key gives NaN where weights are computed explicitly",
+        title="A fully masked query gives NaN if weights are computed explicitly",
         affects=">=1.13",
         upstream="pytorch/pytorch#41508",
         clause=4,
@@ -78,12 +82,12 @@ ENTRIES = (
     ),
     Deviation(
         id="empty-row-nan-native",
-        title="A query that sees no key gives NaN on the native paths",
+        title="A fully masked query gives NaN on the fast paths",
         affects=">=1.13",
         upstream="pytorch/pytorch#41508",
         clause=4,
-        trigger="a row of the merged mask is all -inf, in eval without autograd, where the native path serves the call",
-        instead="the row's output is NaN, and through it all that later layers compute from it",
+        trigger="a row of the merged mask is all -inf, in eval mode without autograd, on a fast path",
+        instead="the row's output is NaN, and so is all that later layers compute from it",
         applies=sees_nothing_on("native_mha", "native_layer"),
         change=computes_plainly_on("native_mha", "native_layer"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("bool", "all"), need_weights=False),
@@ -95,7 +99,7 @@ ENTRIES = (
     ),
     Deviation(
         id="empty-row-nan-sdpa",
-        title="A query that sees no key gives NaN in scaled_dot_product_attention",
+        title="A fully masked query gives NaN in scaled_dot_product_attention",
         affects=">=2.0,<2.5",
         upstream="pytorch/pytorch#41508",
         clause=4,

@@ -1,54 +1,50 @@
-"""What an entry of the ledger of deviations says."""
+"""An entry of the ledger of deviations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..cases.case import Case
+from ..execution.release import Release
 from ..execution.setting import ON_CPU
+from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from .call import Call
 from .remedies import NoRemedy, Remedy
 
-# Where in a call a deviation shows. Deviations are applied in this order, so that of two errors the one that comes
-# earlier in the program is raised: a backward pass never begins after an error of the forward pass.
+# The stages of a call at which deviations show, in the order in which they are applied. An error that is applied later
+# replaces an earlier one. Backward errors come early: after an error in the forward pass there is no backward pass.
 STAGES = ("result", "backward", "attention", "layer", "stack", "call")
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """One entry.
+    """A known difference between some releases and the specification."""
 
-    affects: the releases, as a version specifier. trigger, instead: in words. applies: Call -> bool, for a release
-    that is affected. change: (computation, call) -> computation. pinned: a least case that shows it. upstream:
-    "pytorch/pytorch#N" or of another repository, or "not found". devices: the types of devices that show it.
-    every_cpu: whether each CPU does. ends: whether the process, or its use of the device, may end with it, so that no
-    such call is made but the pinned one, in a process of its own. stage: one of STAGES. remedies: the cheapest first.
-    """
-
-    id: str
+    id: str  # public and stable
     title: str
-    affects: str
-    upstream: str
-    clause: int
-    trigger: str
-    instead: str
-    applies: Callable
-    change: Callable
-    pinned: Case
-    devices: tuple[str, ...] = ON_CPU
-    every_cpu: bool = True
-    ends: bool = False
-    stage: str = "result"
-    remedies: tuple[Remedy, ...] | NoRemedy = ()
+    affects: str  # releases, as a version specifier
+    upstream: str  # "pytorch/pytorch#N", an issue of another repository, or "not found"
+    clause: int  # number of the clause that the deviation breaks (reference/README.md)
+    trigger: str  # the calls that show the deviation, in words
+    instead: str  # the result, error or warning of these calls, in words
+    applies: Callable[[Call], object]  # truthy if the call shows the deviation on an affected release
+    change: Callable[[Computation, Call], Computation]  # makes the specified computation that of an affected release
+    pinned: Case  # minimal case that shows the deviation
+    devices: tuple[str, ...] = ON_CPU  # types of devices that show the deviation
+    every_cpu: bool = True  # False if only some CPUs show the deviation
+    ends: bool = False  # True if calls may crash the process or lose the device: only `pinned` runs, in its own process
+    stage: str = "result"  # one of STAGES
+    remedies: tuple[Remedy, ...] | NoRemedy = ()  # the cheapest first
 
     def __post_init__(self):
         if self.stage not in STAGES:
             raise ValueError(f"{self.id}: stage={self.stage!r}: not one of {', '.join(STAGES)}")
 
     @property
-    def is_asked_late(self):
-        """True if its least case is not tried before the tests, for what may come of it, or how long it takes."""
+    def is_asked_late(self) -> bool:
+        """True if the pinned case runs after the tests, since it may end the process or takes long."""
         return self.ends or BY_ID[self.pinned.mode].builds
 
-    def concerns(self, release):
+    def concerns(self, release: Release) -> bool:
         """True if this release and device are affected."""
         return release.is_among(self.affects, self.devices)

@@ -1,29 +1,30 @@
-"""Facts about a case that the conditions of several entries ask for: sizes, merged masks, who sees nothing."""
+"""Facts about a case that the triggers of several entries read: sizes, merged masks, fully masked queries."""
 
 import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer, merged_dtype
+from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, merged_dtype
 from ..cases.dtypes import held, rounded
 from ..contents.arrays import mask_arrays, merged_bias
+from ..execution.release import Release
 from ..modes.modes import BY_ID, computed_in
 from ..releases import since
 from .paths import detects_causality, source_of
 
 
-def fills_padding(release):
-    """True if a bool padding mask is filled into a float mask, rather than added to it (see backward.traced)."""
+def fills_padding(release: Release) -> bool:
+    """True if a bool padding mask is filled into a float mask, not added to it (see backward.traced)."""
     return not since(release, "2.0")
 
 
-def is_cast(case):
-    """True if what is multiplied is cast to a lower precision first, the masks included."""
+def is_cast(case: Case) -> bool:
+    """True if the mode casts the operands of products, masks included, to a lower precision."""
     return computed_in(case) != case.dtype
 
 
-def bias_of(case, block):
-    """The merged bias of a block as it is added, broadcastable to its scores; None without masks."""
+def bias_of(case: Case, block: str) -> np.ndarray | None:
+    """The merged mask of a block as floats to add to its scores, broadcastable to them; None without masks."""
     bias = _bias_of(case, block)
     return rounded(bias, computed_in(case)) if bias is not None and is_cast(case) else bias
 
@@ -37,36 +38,39 @@ def _bias_of(case, block):
     return merged_bias(case, *mask_names(case, block))
 
 
-def mask_dtype(case, block):
-    """The dtype in torch of a block's merged mask, to which a bool one gives that of the inputs; None without masks."""
+def mask_dtype(case: Case, block: str) -> str | None:
+    """The torch dtype of the merged mask of a block; None without masks.
+
+    A bool mask counts as one of the inputs' dtype.
+    """
     dtype = merged_dtype(case, *mask_names(case, block))
     return computed_in(case) if is_cast(case) and dtype not in (None, "float64") else dtype
 
 
-def number_of_samples(case):
-    """How many samples the call has."""
+def number_of_samples(case: Case) -> int:
+    """The number of samples in the call."""
     return case.N if case.only is None else 1
 
 
-def number_of_keys(case, block):
-    """How many keys the block has, without appended ones."""
+def number_of_keys(case: Case, block: str) -> int:
+    """The number of keys in the block, without appended ones."""
     return case.T if source_of(block) == "tgt" else case.S
 
 
-def number_of_queries(case, block):
-    """How many queries the block has."""
+def number_of_queries(case: Case, block: str) -> int:
+    """The number of queries in the block."""
     if isinstance(case, MultiHead):
         return case.L
     return case.S if source_of(block) == "src" else case.T
 
 
-def is_empty(case, block):
-    """True if a block has nothing to do."""
+def is_empty(case: Case, block: str) -> bool:
+    """True if the block has no sample, no query or no key."""
     return case.N * number_of_queries(case, block) * number_of_keys(case, block) == 0
 
 
-def mask_names(case, block):
-    """The names of the attention mask and the padding mask of a block."""
+def mask_names(case: Case, block: str) -> tuple[str, ...]:
+    """The names of the masks of a block: the attention mask and, in a module, the padding mask."""
     if isinstance(case, ScaledDotProduct):
         return ("attn_mask",)
     if isinstance(case, MultiHead):
@@ -74,22 +78,25 @@ def mask_names(case, block):
     return f"{source_of(block)}_mask", f"{source_of(block)}_key_padding_mask"
 
 
-def has_empty_row(case, block):
-    """True if a query of the block sees no key at all."""
+def has_empty_row(case: Case, block: str) -> bool:
+    """True if the block has a fully masked query."""
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = bias_of(case, block)
     return bias is not None and bool(meaning.hidden(bias).all(axis=-1).any())
 
 
-def has_nonzero_finite(case, block):
-    """True if the block's merged mask holds a finite number that is not 0."""
+def has_nonzero_finite(case: Case, block: str) -> bool:
+    """True if the merged mask of the block holds a finite number other than 0."""
     bias = bias_of(case, block)
     return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
 
 
-def absorbs_everything(case, block, least):
-    """True if all that some query sees is masked by numbers of at least this size, beside which scores are little."""
+def absorbs_everything(case: Case, block: str, least: float) -> bool:
+    """True if all visible keys of some query are masked by numbers above `least` in absolute value.
+
+    Scores are lost beside such numbers, since they are small.
+    """
     if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
         return False
     bias = bias_of(case, block)
@@ -99,15 +106,15 @@ def absorbs_everything(case, block, least):
     return bool((np.isfinite(top) & (np.abs(top) > least)).any())
 
 
-def needs_mask_gradient(case, block):
-    """True if autograd asks for the gradient of a float mask of the block."""
+def needs_mask_gradient(case: Case, block: str) -> bool:
+    """True if a float mask of the block requires a gradient."""
     return case.autograd in ("grad", "mask") and gives_float(case, block)
 
 
-def drops_the_mask(case, release, block):
-    """True if the mask of this block, served by scaled_dot_product_attention, is replaced by its is_causal.
+def drops_the_mask(case: Case, release: Release, block: str) -> bool:
+    """True if scaled_dot_product_attention gets is_causal=True in place of the mask of this block.
 
-    That is so for a causal mask without padding, of which a hint says so or a stack finds out by itself.
+    This happens to a causal mask without padding if a hint says that the mask is causal, or if a stack detects it.
     """
     if isinstance(case, ScaledDotProduct):
         return False
@@ -122,15 +129,15 @@ def drops_the_mask(case, release, block):
 
 
 def _seems_causal(case, mask):
-    """True if a stack takes the mask for causal; of a trace, whether it took the one that it is traced with."""
+    """True if a stack takes the mask for causal. In a trace, the example mask decides."""
     if BY_ID[case.mode].family == "traced":
         is_square = mask.ndim == 2 and mask.shape[0] == mask.shape[1]
         return is_square and (case.mode == "traced_causal" or mask.size == 1)
     return is_exactly_causal(mask)
 
 
-def is_exactly_causal(mask):
-    """True if a mask (L, S) hides all that comes later, and changes nothing else."""
+def is_exactly_causal(mask: np.ndarray) -> bool:
+    """True if a mask (L, S) hides all keys after each query's position, and changes nothing else."""
     L, S = mask.shape[-2:]
     return (
         mask.ndim == 2
@@ -139,11 +146,11 @@ def is_exactly_causal(mask):
     )
 
 
-def gives_float(case, block):
+def gives_float(case: Case, block: str) -> bool:
     """True if a mask of the block is float."""
     return any(getattr(case, name) is not None and getattr(case, name).is_float for name in mask_names(case, block))
 
 
-def number_of_appended_keys(case):
-    """How many keys are appended."""
+def number_of_appended_keys(case: Case) -> int:
+    """The number of keys that add_bias_kv and add_zero_attn append."""
     return getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)

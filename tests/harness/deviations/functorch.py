@@ -1,5 +1,6 @@
-"""Where a tangent, in forward-mode differentiation, meets what takes none. A call is a call.Call."""
+"""Derivatives by torch.func: operators that take no tangent, or no transform."""
 
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..expectation.changes import raising, with_kernel, without_gradient
 from ..expectation.specification import specification
 from ..modes.modes import BY_ID
 from ..releases import since
+from .call import Call
 from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
@@ -30,8 +32,8 @@ from .remedies import (
 )
 
 
-def moves_an_expanded_tensor(call):
-    """True if an argument that has a tangent holds the same memory in several elements, not on CUDA."""
+def moves_an_expanded_tensor(call: Call) -> bool:
+    """True if an argument with a tangent shares memory among its elements, and is not on CUDA."""
     case = call.case
     if not BY_ID[case.mode].is_forward or not directions(case) or call.release.device_type == "cuda":
         return False
@@ -43,16 +45,20 @@ def _shares_memory(tensor):
     return is_shared and tensor.numel() > 0
 
 
-def meets_what_takes_no_tangent(call):
-    """True if a fused or a native kernel is given one, or the conversion to a nested tensor, and nothing raises before.
+def meets_what_takes_no_tangent(call: Call) -> bool:
+    """True if an operator without a forward-mode derivative gets a tangent, and nothing raises earlier.
 
-    The ledger has what may raise before.
+    Fused kernels, fast paths and the conversion to a nested tensor lack this derivative. The ledger has the earlier
+    errors.
     """
     return block_without_tangent(call) is not None
 
 
-def block_without_tangent(call, ending=()):
-    """The block at which such a kernel, or the conversion, is met, before any of `ending`; None if none is."""
+def block_without_tangent(call: Call, ending: Container[str] = ()) -> str | None:
+    """The first block in which an operator without a forward-mode derivative gets a tangent; None if there is none.
+
+    ending: blocks that raise. Blocks after them are never computed.
+    """
     case = call.case
     if not BY_ID[case.mode].is_forward or moves_an_expanded_tensor(call) or looks_at_no_position(call):
         return None
@@ -72,7 +78,7 @@ def block_without_tangent(call, ending=()):
 def _taking_none(call):
     """The blocks that are served by a kernel without a forward-mode derivative."""
     fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
-    if since(call.release, "2.12"):  # where there is nothing to be done, none is called
+    if since(call.release, "2.12"):  # empty inputs need no kernel
         fused = tuple(block for block in fused if not _is_empty(call.case, block))
     return {*fused, *call.blocks("native_layer"), *call.blocks("native_mha")}
 
@@ -84,21 +90,21 @@ def _is_empty(case, block):
 
 
 def _has_tangent_within(call, block):
-    """True if a parameter has one that a native path is given together with the block's query, keys and values."""
+    """True if the block's fast path gets a parameter with a tangent together with query, key and value."""
     parts = {"native_layer": "layer", "native_mha": "attention"}
     return any(block in call.blocks(path) and is_given_what_moves(call.case, block, parts[path]) for path in parts)
 
 
 def _computed(call):
-    """(block, whether its query, a key, a value or a mask has a tangent) of each attention, in order.
+    """(block, True if its query, a key, a value or a mask has a tangent) of each attention, in order.
 
-    What has one is complex in the reference.
+    In the reference a tangent is the imaginary part of an array.
     """
     case, computed = call.case, []
     computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
 
-    def noting(block, kernel):
-        def noting_kernel(*given):
+    def noting(block: str, kernel: Callable) -> Callable:
+        def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             computed.append((block, any(map(np.iscomplexobj, given))))
             return kernel(*given)
 
@@ -110,27 +116,27 @@ def _computed(call):
     return computed
 
 
-def packs_under_a_transform(call):
-    """True if the encoder packs something where torch.func differentiates."""
+def packs_under_a_transform(call: Call) -> bool:
+    """True if the encoder packs at least one position under a transform of torch.func that differentiates."""
     case = call.case
     is_transformed = BY_ID[case.mode].family in ("func_vjp", "func_jvp") and bool(directions(case))
     return is_transformed and is_nested(call) and case.N * case.S > 0
 
 
 WEIGHTS = Condition(
-    "weights are asked for, since the fused kernel has no forward mode",
+    "weights are asked for, since the fused kernel has no forward-mode derivative",
     lambda case: getattr(case, "need_weights", False),
 )
 
 ENTRIES = (
     Deviation(
         id="func-nested-raises",
-        title="nn.TransformerEncoder with padding raises in eval under torch.func.vjp and jvp",
+        title="nn.TransformerEncoder with padding raises in eval mode under torch.func.vjp and jvp",
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.func.vjp, grad or jvp, and src_key_padding_mask, where the batch is packed into a nested"
-        " tensor: what is differentiated for is a mask, or the parameters of later layers",
+        trigger="torch.func.vjp, grad or jvp with respect to a mask or to parameters of later layers, and a"
+        " src_key_padding_mask with which the batch is packed into a nested tensor",
         instead="RuntimeError: an internal error, NestedTensorImpl doesn't support strides",
         applies=packs_under_a_transform,
         change=lambda computation, call: raising(
@@ -152,13 +158,13 @@ ENTRIES = (
     ),
     Deviation(
         id="func-jvp-expanded",
-        title="torch.func.jvp raises where a mask that moves is expanded",
+        title="torch.func.jvp raises if a mask that has a tangent is expanded",
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="forward-mode differentiation for a float mask that was made by expand: several of its elements share"
-        " memory",
-        instead="RuntimeError: the tangent, whose elements differ, is laid out in memory as the mask is",
+        trigger="forward-mode differentiation with respect to a float mask that was made by expand, so that several of"
+        " its elements share memory",
+        instead="RuntimeError: the tangent gets the memory layout of the mask, but its elements differ",
         applies=moves_an_expanded_tensor,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "more than one element of the written-to tensor refers to a single memory"

@@ -1,5 +1,6 @@
-"""The CPU's fused kernel of scaled_dot_product_attention, which torch calls flash, and the choice of it."""
+"""The CPU's fused kernel of scaled_dot_product_attention, which torch calls flash, and the choice of kernel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,15 +9,17 @@ import numpy as np
 from reference import masks as meaning
 from reference.attention import added
 
-from ..cases.case import MultiHead, ScaledDotProduct, drops
+from ..cases.case import Case, MultiHead, ScaledDotProduct, drops
 from ..cases.dtypes import LOW, PRECISIONS
 from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
 from ..expectation.arithmetic import computed_keys, highest, last_block
 from ..expectation.changes import raising, undefined, with_kernel
+from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import BY_ID, MATH, computed_in
 from ..releases import since
+from .call import Call
 from .effects import MaskingHalfOfAVector, hides_first_block
 from .entry import Deviation
 from .facts import (
@@ -44,13 +47,13 @@ from .remedies import (
 
 @dataclass(frozen=True)
 class RoundingTheNormaliser:
-    """A backward pass that recovers softmax as exp(score - lse) from lse, a row's log-sum-exp, rounded to `dtype`.
+    """A backward pass that recovers the softmax as exp(score - lse) from the rounded log-sum-exp of a row.
 
     Beside a score like finfo.min the logarithm is rounded away, and each weight counts as exp(0).
     """
 
-    kernel: object
-    dtype: str
+    kernel: Callable  # computes the attention without the deviation
+    dtype: str  # of the log-sum-exp
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -66,17 +69,16 @@ class RoundingTheNormaliser:
 
 @dataclass(frozen=True)
 class MaskingBeforeScaling:
-    """The CPU's fused kernel under is_causal=True: hidden scores are -inf before they are scaled.
+    """The CPU's fused kernel under is_causal=True, which masks scores with -inf before it scales them.
 
-    By a negative scale -inf becomes inf, and the row NaN. Keys are computed in blocks of 512, up to the block that
-    holds the last key that any query of a block of queries may see; further ones are never looked at. Where keys fill
-    whole vectors of `lanes`, of float32, the largest score is inf and no NaN, so that on the way back weights are 0;
-    never, if None. forgets: whether such a row of NaN is then taken for one that sees no key.
+    A negative scale turns -inf into inf, and the row becomes NaN. Keys are computed in blocks of 512, up to the block
+    with the last key that some query of a block of queries may see; keys behind it are never read. If the keys fill
+    whole vectors of `lanes`, the largest score is inf, not NaN, so that the weights of the backward pass are 0.
     """
 
-    kernel: object
-    lanes: int | None = None
-    forgets: bool = False
+    kernel: Callable  # computes the attention without the deviation
+    lanes: int | None = None  # float32 numbers in a vector; None if the largest score is always NaN
+    forgets: bool = False  # True if a row of NaN that fills whole vectors then counts as fully masked
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -91,9 +93,9 @@ class MaskingBeforeScaling:
 
 @dataclass(frozen=True)
 class LostInTheFirstBlock:
-    """A softmax over blocks of 512 keys that is NaN for good where a row sees nothing in the first."""
+    """A softmax over blocks of 512 keys that stays NaN if a row sees no key of the first block."""
 
-    kernel: object
+    kernel: Callable  # computes the attention without the deviation
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -103,15 +105,18 @@ class LostInTheFirstBlock:
 
 @dataclass(frozen=True)
 class ForgettingNaN:
-    """A softmax that takes a row of NaN for one that sees no key; beside inf where whole vectors of `lanes` hold it."""
+    """A softmax that takes a row of NaN for a fully masked one.
 
-    kernel: object
-    lanes: int
+    Beside scores of inf it does so only if the keys fill whole vectors of `lanes`.
+    """
+
+    kernel: Callable  # computes the attention without the deviation
+    lanes: int  # numbers in a vector, of the dtype in which products are computed
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
         lost = np.isnan(query).any(axis=-1)
-        if scale < 0 and bias is not None:  # what a causal mask hides is inf then
+        if scale < 0 and bias is not None:  # scores of hidden keys are inf
             is_beside_inf = meaning.hidden(bias).any(axis=-1)
             lost &= ~is_beside_inf | (last_block(query.shape[-2], key.shape[-2]) % self.lanes == 0)
         return np.where(lost[..., None], 0.0, context), weights
@@ -119,31 +124,34 @@ class ForgettingNaN:
 
 @dataclass(frozen=True)
 class IgnoringTheQuery:
-    """Scores of 0, whatever the query holds."""
+    """A kernel whose scores are 0, even for a query of NaN."""
 
-    kernel: object
+    kernel: Callable  # computes the attention without the deviation
 
     def __call__(self, query, key, value, bias, scale):
         return self.kernel(np.zeros_like(query), key, value, bias, scale)
 
 
-def rounding_flash_blocks(call):
-    """The blocks on the fused kernel that are differentiated, where a row's log-sum-exp is too large for its digits."""
-    # a float mask that requires a gradient is not for the fused kernel
+def rounding_flash_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks on the fused kernel with a row whose log-sum-exp is too large for its digits.
+
+    Only blocks in a call that is differentiated count, since the log-sum-exp is for the backward pass.
+    """
+    # the fused kernel takes no float mask that requires a gradient
     if call.case.autograd not in ("inputs", "one_input", "one_parameter", "last_layer"):
         return ()
-    least = 0.02 / PRECISIONS[summed_in(call.case)].eps  # beside which 0.01 is lost
+    least = 0.02 / PRECISIONS[summed_in(call.case)].eps  # beside such a number, 0.01 is lost
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block, least))
 
 
-def round_the_normaliser(computation, call):
-    """Weights are recovered from what is left of the log-sum-exp."""
+def round_the_normaliser(computation: Computation, call: Call) -> Computation:
+    """The computation whose backward pass recovers the weights from a rounded log-sum-exp."""
     dtype = summed_in(call.case)
     return with_kernel(computation, lambda kernel: RoundingTheNormaliser(kernel, dtype), rounding_flash_blocks(call))
 
 
-def half_masked_blocks(call):
-    """The blocks on the fused kernel that have a float32 mask beside float64, and a vector of float32 full of keys."""
+def half_masked_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks on the fused kernel with a float32 mask, float64 inputs and a float32 vector full of keys."""
     if computed_in(call.case) != "float64":
         return ()
     return tuple(
@@ -156,30 +164,32 @@ def half_masked_blocks(call):
     )
 
 
-def mask_half_of_a_vector(computation, call):
-    """Half of the keys of each vector are not masked."""
+def mask_half_of_a_vector(computation: Computation, call: Call) -> Computation:
+    """The computation in which half of the keys of each vector are not masked."""
     lanes = lanes_of(call, "float32")
     return with_kernel(computation, lambda kernel: MaskingHalfOfAVector(kernel, lanes), half_masked_blocks(call))
 
 
-def summed_in(case):
+def summed_in(case: Case) -> str:
     """The dtype in which the fused kernel keeps its sums."""
     dtype = computed_in(case)
     return "float32" if dtype in LOW else dtype
 
 
-def scales_the_causal_mask(call):
-    """True if the fused kernel is given a causal mask and a scale that turns it around, or makes it NaN."""
+def scales_the_causal_mask(call: Call) -> bool:
+    """True if the fused kernel gets is_causal=True and a scale that turns -inf into inf or NaN."""
     case = call.case
     if not (isinstance(case, ScaledDotProduct) and case.is_causal and case.scale is not None):
         return False
     return case.scale <= 0 and case.S > 1 and bool(call.flash_blocks())
 
 
-def mask_before_scaling(computation, call):
-    """Since 2.9 a low precision forgets NaN where keys fill whole vectors of float32, in which scores are.
+def mask_before_scaling(computation: Computation, call: Call) -> Computation:
+    """The computation in which scores are masked with -inf before they are scaled.
 
-    A scale of 0 makes NaN of single scores. Where these lie in a vector decides which are forgotten, then and in 2.5.
+    Since 2.9 bfloat16 and float16 lose the NaN if the keys fill whole float32 vectors, the type of the scores. With a
+    scale of 0 only single scores are NaN. In these dtypes since 2.9, and in 2.5, their place in the vector then decides
+    if the NaN is lost, so that the row is undefined.
     """
     lanes = None if computed_in(call.case) == "float64" else {"AVX512": 16, "AVX2": 8}.get(call.vectors)
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
@@ -190,8 +200,8 @@ def mask_before_scaling(computation, call):
     return with_kernel(computation, partial(MaskingBeforeScaling, lanes=lanes, forgets=is_low), ("sdpa",))
 
 
-def hides_the_first_keys(call):
-    """The blocks on the fused kernel where a query sees none of the first 512 keys, which are computed together."""
+def hides_the_first_keys(call: Call) -> tuple[str, ...]:
+    """The blocks on the fused kernel with a query that sees none of the first 512 keys, the first block."""
     return tuple(block for block in call.flash_blocks() if _hides_the_first_keys(call.case, block))
 
 
@@ -205,13 +215,16 @@ def _hides_the_first_keys(case, block):
     )
 
 
-def forgets_nan(call):
-    """The blocks on the fused kernel whose NaN is lost."""
+def forgets_nan(call: Call) -> tuple[str, ...]:
+    """The blocks on the fused kernel that lose the NaN of a query."""
     return forgetful_blocks(call) if call.case.nan_query else ()
 
 
-def forgetful_blocks(call):
-    """Those that take NaN for a row without a key: without a mask, and since 2.6 with fewer keys than a vector."""
+def forgetful_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks on the fused kernel that take a row of NaN for a fully masked one.
+
+    They have no mask, or one that is_causal replaces, and since 2.6 fewer keys than a vector register holds.
+    """
     case = call.case
     return tuple(
         block
@@ -225,37 +238,40 @@ def _has_no_mask(case, block):
     return not any(getattr(case, name) for name in mask_names(case, block))
 
 
-def scales_nan_by_zero(call):
-    """True if the fused kernel is given a query that is not finite, and is to scale its scores by 0."""
+def scales_nan_by_zero(call: Call) -> bool:
+    """True if the fused kernel gets a query that is not finite, and a scale of 0."""
     case = call.case
     return case.nan_query and getattr(case, "scale", None) == 0 and bool(call.flash_blocks())
 
 
 def _vectors(call, block):
-    """(how many vector registers the keys fill, how many keys are left)"""
+    """(vector registers that the keys fill, keys that are left)"""
     return divmod(number_of_keys(call.case, block) + number_of_appended_keys(call.case), lanes_of(call))
 
 
-def lanes_of(call, dtype=None):
-    """How many numbers a vector register holds: those in which products are computed, or of this dtype."""
+def lanes_of(call: Call, dtype: str | None = None) -> int:
+    """How many numbers of this dtype, by default that of products, a vector register holds."""
     return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[dtype or computed_in(call.case)].size
 
 
-def forget_nan(computation, call):
-    """The NaN of a query is lost."""
+def forget_nan(computation: Computation, call: Call) -> Computation:
+    """The computation that loses the NaN of a query."""
     for block in forgets_nan(call):
         computation = with_kernel(computation, partial(ForgettingNaN, lanes=lanes_of(call)), (block,))
     return computation
 
 
-def is_broadcast_over_keys(call):
-    """True if the fused kernel is given a mask of size 1 over several keys."""
+def is_broadcast_over_keys(call: Call) -> bool:
+    """True if the fused kernel gets a mask of size 1 over several keys."""
     case = call.case
     return isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.flash_blocks())
 
 
-def is_short_of_dimensions(call):
-    """True if scaled_dot_product_attention is given four dimensions, and a mask of less than two."""
+def is_short_of_dimensions(call: Call) -> bool:
+    """True if the choice of the kernel reads a dimension that the mask lacks.
+
+    The query has four dimensions, the mask fewer than two.
+    """
     case = call.case
     mode = BY_ID[case.mode]
     if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or mode.within == MATH:
@@ -263,16 +279,16 @@ def is_short_of_dimensions(call):
     if call.release.device_type == "cuda":
         return _is_looked_at_by_cuda(call)
     if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
-        return False  # nothing is to be done
+        return False  # empty inputs need no kernel
     if drops(case):
-        return False  # which the fused kernel does not do
+        return False  # the fused kernel has no dropout
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
-        return False  # groups of heads are not for the fused kernel
+        return False  # the fused kernel takes no groups of heads
     return len(case.batch) == 2 and (mode.is_forward or not needs_mask_gradient(case, "sdpa"))
 
 
 def _is_looked_at_by_cuda(call):
-    """True if a kernel of CUDA that might serve looks for a dimension that the mask lacks: cuDNN's is asked first."""
+    """True if a kernel of CUDA reads a dimension that the mask lacks; cuDNN's is asked first."""
     case, is_low = call.case, computed_in(call.case) in LOW
     if len(case.batch) != 2 or case.mode == "sdpa_flash":
         return False
@@ -297,15 +313,15 @@ def _masked(case):
 ENTRIES = (
     Deviation(
         id="flash-gradient-finfo-min",
-        title="Gradients are too large by the number of keys where all are masked with -1e9 or finfo.min",
+        title="Gradients are too large by the number of keys if all keys are masked with -1e9 or finfo.min",
         affects=">=2.3",
         upstream="not found",
         clause=1,
-        trigger="a row whose visible keys all have a mask of large size, on the CPU's fused kernel: from 2e5 on, in"
-        " float64 from 1e14 on",
-        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded: in float32 the"
-        " gradients that pass through the row are off by up to 1 % at 2e5, by a third at 1e7, and multiplied by the"
-        " number of keys that share the maximum from 1e8 on",
+        trigger="a query whose visible keys all have a large mask, on the CPU's fused kernel: 2e5 or more in size, in"
+        " float64 1e14 or more",
+        instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded. In float32 the"
+        " gradients that pass through the row are off by up to 1 % at 2e5 and by a third at 1e7; from 1e8 on they are"
+        " multiplied by the number of keys that share the maximum",
         applies=lambda call: bool(rounding_flash_blocks(call)),
         change=round_the_normaliser,
         pinned=ScaledDotProduct(autograd="inputs", S=2, attn_mask=Mask("float", "all", "min")),
@@ -313,14 +329,14 @@ ENTRIES = (
     ),
     Deviation(
         id="flash-float32-mask",
-        title="Of a float32 mask beside a float64 query every second half of a vector is not applied",
+        title="A float32 mask with a float64 query skips the second half of each vector of keys",
         affects=">=2.4",
         upstream="not found",
         clause=2,
-        trigger="a float32 mask beside float64 inputs, and at least as many keys as a vector of float32 holds (16 with"
+        trigger="a float32 mask with float64 inputs, and at least as many keys as a vector of float32 holds (16 with"
         " AVX512, else 8), on the CPU's fused kernel",
-        instead="of the keys of each whole vector the second half is neither masked nor scaled: hidden keys are seen."
-        " The backward pass scales them, but does not mask them",
+        instead="in each whole vector of keys, the second half is neither masked nor scaled: hidden keys are seen. The"
+        " backward pass scales these keys, but does not mask them",
         applies=lambda call: bool(half_masked_blocks(call)),
         change=mask_half_of_a_vector,
         pinned=ScaledDotProduct(S=16, attn_mask=Mask("float", "random", dtype="float32")),
@@ -333,8 +349,8 @@ ENTRIES = (
         upstream="not found",
         clause=6,
         trigger="scaled_dot_product_attention with is_causal=True and scale <= 0, on the CPU's fused kernel",
-        instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN; in bfloat16 and"
-        " float16 since 2.9 it is 0 where keys fill whole vectors of 16 (AVX2: 8), with scale=0 NaN or 0",
+        instead="the mask is scaled too, -inf becomes inf, and every row that hides a key is NaN. In bfloat16 and"
+        " float16 since 2.9 the row is 0 if the keys fill whole vectors of 16 (AVX2: 8); with scale=0 it is NaN or 0",
         applies=scales_the_causal_mask,
         change=mask_before_scaling,
         pinned=ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
@@ -349,7 +365,7 @@ ENTRIES = (
         affects=">=2.3,<2.4.1",
         upstream="pytorch/pytorch#127055",
         clause=1,
-        trigger="a row of the mask hides the first 512 keys but not all, on the CPU's fused kernel",
+        trigger="a row of the mask hides the first 512 keys, but not all keys, on the CPU's fused kernel",
         instead="the row is NaN",
         applies=lambda call: bool(hides_the_first_keys(call)),
         change=lambda computation, call: with_kernel(computation, LostInTheFirstBlock, hides_the_first_keys(call)),
@@ -362,8 +378,9 @@ ENTRIES = (
         affects=">=2.3,<2.5",
         upstream="pytorch/pytorch#128816",
         clause=1,
-        trigger="attn_mask (..., L, 1) broadcasts over keys, in scaled_dot_product_attention on the CPU's fused kernel",
-        instead="the kernel reads the memory behind the mask: the numbers are undefined",
+        trigger="attn_mask (..., L, 1), which broadcasts over keys, in scaled_dot_product_attention on the CPU's fused"
+        " kernel",
+        instead="the kernel reads the memory behind the mask: the output is undefined",
         applies=is_broadcast_over_keys,
         change=lambda computation, call: undefined(computation, left_out.MEMORY),
         pinned=ScaledDotProduct(L=3, S=5, D=4, Dv=4, attn_mask=Mask("float", "all", "finite"), broadcast="S"),
@@ -375,13 +392,13 @@ ENTRIES = (
     ),
     Deviation(
         id="sdpa-mask-of-few-dimensions",
-        title="scaled_dot_product_attention raises for a mask of one dimension",
+        title="scaled_dot_product_attention raises for a mask of one dimension or none",
         affects=">=2.3",
         upstream="not found",
         clause=1,
-        trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, beside a query of four dimensions; on"
-        " CUDA in bfloat16 and float16, of shape () also where head_dim is a multiple of 4",
-        instead="IndexError: the choice of the kernel asks for the mask's second last dimension",
+        trigger="attn_mask of shape (S,) or (), which broadcasts to the scores, with a query of four dimensions; on"
+        " CUDA in bfloat16 and float16, and for shape () also if head_dim is a multiple of 4",
+        instead="IndexError: the choice of the kernel asks for the mask's second-last dimension",
         applies=is_short_of_dimensions,
         change=lambda computation, call: raising(
             computation, "IndexError", "Dimension (out of range|specified as -[12])"
@@ -404,9 +421,9 @@ ENTRIES = (
         affects=">=2.5",
         upstream="pytorch/pytorch#141128",
         clause=1,
-        trigger="a NaN or inf in the query, no mask or a causal one, on the CPU's fused kernel; since 2.6 only with"
-        " fewer keys than a vector register holds (8 of float64, 16 of float32 with AVX512, else half of that)",
-        instead="the context of that query is 0, as if it saw no key: the NaN is lost without a trace",
+        trigger="a NaN or inf in the query, with no mask or a causal one, on the CPU's fused kernel; since 2.6 only"
+        " with fewer keys than a vector register holds (8 of float64, 16 of float32 with AVX512, else half of that)",
+        instead="the context of the query is 0, as if the query were fully masked: the NaN is lost silently",
         applies=lambda call: bool(forgets_nan(call)),
         change=forget_nan,
         pinned=ScaledDotProduct(nan_query=True),
@@ -417,12 +434,13 @@ ENTRIES = (
     ),
     Deviation(
         id="flash-scale-zero-forgets-nan",
-        title="A query that is NaN is lost where scale is 0",
+        title="A query that is NaN is lost if scale is 0",
         affects=">=2.1,<2.3",
         upstream="not found",
         clause=1,
-        trigger="a NaN or inf in the query and scale=0, no mask or a causal one, on the CPU's fused kernel",
-        instead="the plain mean of the values that the query sees: a product that is scaled by 0 is not computed",
+        trigger="a NaN or inf in the query and scale=0, with no mask or a causal one, on the CPU's fused kernel",
+        instead="the output is the plain mean of the values that the query sees: the kernel does not compute a product"
+        " that it would scale by 0",
         applies=scales_nan_by_zero,
         change=lambda computation, call: with_kernel(computation, IgnoringTheQuery, ("sdpa",)),
         pinned=ScaledDotProduct(nan_query=True, scale=0.0),

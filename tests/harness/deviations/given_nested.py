@@ -1,4 +1,4 @@
-"""Where nested tensors that the caller gives meet what does not take them, or not so. A call is a call.Call."""
+"""Nested tensors that the caller gives: operators that refuse them, or fail on them."""
 
 from dataclasses import replace
 
@@ -8,7 +8,9 @@ from ..contents.arrays import directions, the_parameter
 from ..contents.packing import BESIDE
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
+from ..expectation.specification import Computation
 from ..releases import since
+from .call import Call
 from .effects import _NO_ELEMENTS
 from .entry import Deviation
 from .native import misses_the_layers_biases
@@ -16,8 +18,8 @@ from .paths import asks_for_alignment, is_left_aligned, nested_lengths, path_of_
 from .remedies import EXACT_ACTIVATION, FIRST_KEY, GLOBAL, NO_FAST_PATH, SLOWER, Condition, Remedy, changed
 
 
-def meets_no_native_path(call):
-    """True if a module is given a nested tensor in a block that takes no native path, or masks besides."""
+def meets_no_native_path(call: Call) -> bool:
+    """True if a module gets a nested tensor, and a block is off its fast path or there are masks."""
     case = call.case
     if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
         return False
@@ -27,14 +29,14 @@ def meets_no_native_path(call):
     return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
 
 
-def is_asked_for_padding(call):
-    """True if nn.TransformerEncoder is given one, and padding besides, and asks whether that comes last."""
+def is_asked_for_padding(call: Call) -> bool:
+    """True if nn.TransformerEncoder gets a nested tensor and padding, and checks if the padding comes last."""
     case = call.case
     return case.mode == BESIDE and isinstance(case, Transformer) and asks_for_alignment(case, call.release)
 
 
-def norms_a_nested_tensor(call):
-    """True if LayerNorm itself is given a nested tensor, in 2.0 one that autograd goes back through."""
+def norms_a_nested_tensor(call: Call) -> bool:
+    """True if LayerNorm itself gets a nested tensor, in 2.0 one in a backward pass."""
     case = call.case
     if call.lengths is None or not isinstance(case, Transformer):
         return False
@@ -45,18 +47,21 @@ def norms_a_nested_tensor(call):
     )
 
 
-def has_only_empty_sequences(call):
-    """True if nn.MultiheadAttention is given, on its native path, a nested tensor of empty sequences."""
+def has_only_empty_sequences(call: Call) -> bool:
+    """True if nn.MultiheadAttention gets a nested tensor of empty sequences on its fast path."""
     return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
 
 
-def is_nested_sdpa(call, *modes):
-    """True if scaled_dot_product_attention is given nested tensors, in one of these modes."""
+def is_nested_sdpa(call: Call, *modes: str) -> bool:
+    """True if scaled_dot_product_attention gets nested tensors, in one of these modes."""
     return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
 
 
-def has_no_backend(call):
-    """True if it is given jagged ones, and is_causal or no dimension of heads, for which no backend is left."""
+def has_no_backend(call: Call) -> bool:
+    """True if scaled_dot_product_attention gets jagged tensors for which no backend is left.
+
+    These have no dimension of heads, or come with is_causal=True.
+    """
     case = call.case
     if not is_nested_sdpa(call, "nested_jagged"):
         return False
@@ -64,8 +69,8 @@ def has_no_backend(call):
     return len(case.batch) == 1 or (case.is_causal and not is_fit)
 
 
-def raise_without_backend(computation, call):
-    """The error, and on CUDA the reasons of each kernel, which come as warnings."""
+def raise_without_backend(computation: Computation, call: Call) -> Computation:
+    """The call raises; on CUDA it also warns, with the reasons of each kernel."""
     reasons = "Flash attention requires|requires last dimension|requires query, key and|Expected query, key and value"
     return raising(
         warning(computation, reasons),
@@ -74,22 +79,25 @@ def raise_without_backend(computation, call):
     )
 
 
-def has_only_empty_keys(call):
-    """True if it is given nested tensors in which no sample has a key."""
+def has_only_empty_keys(call: Call) -> bool:
+    """True if scaled_dot_product_attention gets nested tensors in which no sample has a key."""
     return (
         is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
     )
 
 
-def has_fewer_scores_than_queries(call):
-    """True if it is given nested tensors with fewer scores than queries, of which a sample has L, if not S == L."""
+def has_fewer_scores_than_queries(call: Call) -> bool:
+    """True if scaled_dot_product_attention gets nested tensors with fewer scores than queries in total.
+
+    Each sample has L queries if L and S differ.
+    """
     if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
         return False
     return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
 
 
 PADDING_ALONE = Condition(
-    "padding comes last, autograd sees nothing, and there is no other mask and no final norm",
+    "padding comes last, autograd records nothing, and there is no other mask and no final norm",
     lambda case: (
         len(masks_of(case)) == 1
         and is_left_aligned(nested_lengths(case)[1])
@@ -114,7 +122,8 @@ ENTRIES = (
         upstream="not found",
         clause=4,
         trigger="nested tensors, strided or jagged, in which all sequences of keys are empty",
-        instead="RuntimeError from the conversion to a padded tensor, since 2.12 of a strided one an internal error",
+        instead="RuntimeError from the conversion to a padded tensor, since 2.12 an internal error if the tensor is"
+        " strided",
         applies=has_only_empty_keys,
         change=lambda computation, call: raising(
             computation,
@@ -132,9 +141,9 @@ ENTRIES = (
         affects=">=2.5",
         upstream="not found",
         clause=4,
-        trigger="nested tensors in which so many sequences of keys are empty that the samples have fewer scores than"
+        trigger="nested tensors with so many empty sequences of keys that all samples together have fewer scores than"
         " queries, on the math backend",
-        instead="RuntimeError: what says which rows are hidden is given the memory of the scores, and needs more",
+        instead="RuntimeError: the tensor that marks hidden rows is laid over the memory of the scores, and needs more",
         applies=has_fewer_scores_than_queries,
         change=lambda computation, call: raising(computation, "RuntimeError", "setStorage: sizes .* are out of bounds"),
         pinned=ScaledDotProduct(
@@ -155,7 +164,7 @@ ENTRIES = (
         affects=">=2.2",
         upstream="pytorch/pytorch#178677",
         clause=4,
-        trigger="a nested tensor in which all sequences are empty, in eval, on the native path",
+        trigger="a nested tensor in which all sequences are empty, in eval mode, on the fast path",
         instead="RuntimeError from to_padded_tensor, on CUDA AcceleratorError: an invalid argument",
         applies=has_only_empty_sequences,
         change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
@@ -165,7 +174,7 @@ ENTRIES = (
         remedies=(
             FIRST_KEY,
             Remedy(
-                f"Give a padded batch, {NO_FAST_PATH.lower()}, and call with need_weights=False.",
+                f"{NO_FAST_PATH}, then give a padded batch and need_weights=False.",
                 changed(mode="eager", fast_path=False, need_weights=False),
                 ">=2.5",
                 cost=f"no weights are returned; {GLOBAL}",
@@ -174,14 +183,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-beside-padding",
-        title="nn.TransformerEncoder asks a nested tensor where its padding is, which has none",
+        title="nn.TransformerEncoder raises NotImplementedError for a nested src given with src_key_padding_mask",
         affects=">=1.13",
         upstream="not found",
         clause=9,
-        trigger="a nested src beside a src_key_padding_mask, in eval, where padding might be packed: norm_first=False,"
-        " enable_nested_tensor=True and mask_check=True",
-        instead="NotImplementedError from a function that is none of the documented ones, where the layer alone says"
-        " that it takes no masks beside nested tensors",
+        trigger="a nested src given with a src_key_padding_mask, in eval mode, in an encoder that might pack padding:"
+        " norm_first=False, enable_nested_tensor=True and mask_check=True",
+        instead="NotImplementedError from an undocumented function; the layer alone says that it takes no masks with"
+        " nested tensors",
         applies=is_asked_for_padding,
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "_nested_tensor_from_mask_left_aligned"
@@ -205,10 +214,10 @@ ENTRIES = (
         affects=">=2.3",
         upstream="pytorch/pytorch#156660",
         clause=6,
-        trigger="jagged nested tensors, and is_causal=True, on CUDA if no fused kernel takes them, or tensors of three"
+        trigger="jagged nested tensors with is_causal=True (on CUDA only if no fused kernel takes them), or of three"
         " dimensions",
-        instead="RuntimeError: there is no backend; a build for CUDA, without a GPU, says that its driver is too old"
-        " (since 2.8 as AcceleratorError); of one feature the sizes do not fit",
+        instead="RuntimeError: there is no backend. A build for CUDA without a GPU says that its driver is too old"
+        " (since 2.8 as AcceleratorError); tensors of one feature give an error about sizes that do not fit",
         applies=has_no_backend,
         change=raise_without_backend,
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),

@@ -1,20 +1,24 @@
-"""NaN and inf in hidden positions, which clause 5 leaves open: what each path makes of them."""
+"""NaN and inf in hidden positions, which clause 5 leaves open: the result on each path."""
+
+from collections.abc import Callable
 
 from ..cases.case import MultiHead, ScaledDotProduct, attentions
 from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
 from ..expectation.changes import with_arithmetic
+from ..expectation.specification import Computation
 from ..releases import since
+from .call import Call
 from .entry import Deviation
 from .facts import drops_the_mask, mask_names
 from .remedies import Remedy, changed
 
 
-def hides_nonfinite_on(*paths):
-    """True if a block on one of these paths has a key that no query may see, and that is not finite."""
+def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
+    """A trigger: true if a block on one of these paths has a key that is hidden from all queries and not finite."""
 
-    def applies(call):
+    def applies(call: Call) -> bool:
         return any(_holds_nonfinite(call.case, block) for path in paths for block in call.blocks(path))
 
     return applies
@@ -27,18 +31,21 @@ def _holds_nonfinite(case, block):
     return sources[mask_names(case, block)[0]] in nonfinite_positions(case)
 
 
-def add_to_nonfinite(computation, call):
-    """Where weights are computed explicitly, -inf is added to the scores of hidden keys."""
+def add_to_nonfinite(computation: Computation, call: Call) -> Computation:
+    """The explicit path adds -inf to the scores of hidden keys, and leaves NaN as it is."""
     return with_arithmetic(computation, Arithmetic(), call.blocks("explicit"))
 
 
-def fill_nonfinite(computation, call):
-    """On the native paths scores of hidden keys are -inf, whatever they were."""
+def fill_nonfinite(computation: Computation, call: Call) -> Computation:
+    """The fast paths replace the scores of hidden keys by -inf, NaN included."""
     return with_arithmetic(computation, Arithmetic(fills=True), call.blocks("native_mha") + call.blocks("native_layer"))
 
 
-def multiply_nonfinite(computation, call):
-    """scaled_dot_product_attention adds -inf, but its fused kernel fills in what is_causal=True hides."""
+def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
+    """scaled_dot_product_attention adds -inf to the scores of hidden keys.
+
+    Its fused kernel replaces the scores that is_causal=True hides.
+    """
     is_safe = since(call.release, "2.5")
     filling = tuple(block for block in call.flash_blocks() if _is_hidden_by_causality(call, block))
     adding = tuple(block for block in call.blocks("sdpa") if block not in filling)
@@ -56,13 +63,13 @@ FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.
 ENTRIES = (
     Deviation(
         id="hidden-nan-explicit",
-        title="NaN in a hidden position makes every query NaN where weights are computed explicitly",
+        title="NaN in a hidden position makes every query NaN if weights are computed explicitly",
         affects=">=1.13",
         upstream="pytorch/pytorch#57721",
         clause=5,
-        trigger="a key that every query is told to ignore holds NaN or inf, and the call returns weights (or the"
-        " release is 1.13)",
-        instead="its score is NaN, and -inf added to that is NaN: weights and outputs of its sample are NaN",
+        trigger="a key that is hidden from every query holds NaN or inf, and the call returns weights (or the release"
+        " is 1.13)",
+        instead="the key's score is NaN, and stays NaN if -inf is added: weights and outputs of its sample are NaN",
         applies=hides_nonfinite_on("explicit"),
         change=add_to_nonfinite,
         pinned=MultiHead(S=2, nonfinite="nan", key_padding_mask=Mask("bool", "one")),
@@ -70,13 +77,13 @@ ENTRIES = (
     ),
     Deviation(
         id="hidden-nan-native",
-        title="NaN in a hidden position makes every query NaN on the native paths",
+        title="NaN in a hidden position makes every query NaN on the fast paths",
         affects=">=1.13",
         upstream="pytorch/pytorch#57721",
         clause=5,
-        trigger="a key that every query is told to ignore holds NaN or inf, in eval without autograd, where the native"
-        " path serves the call; not where nn.TransformerEncoder packs the batch, which leaves the position out",
-        instead="the weights are right, but 0 * NaN is NaN: the outputs of its sample are NaN",
+        trigger="a key that is hidden from every query holds NaN or inf, in eval mode without autograd, on a fast"
+        " path; not if nn.TransformerEncoder packs the batch, which leaves the position out",
+        instead="the weights are right, but 0 * NaN is NaN: the outputs of the key's sample are NaN",
         applies=hides_nonfinite_on("native_mha", "native_layer"),
         change=fill_nonfinite,
         pinned=MultiHead(
@@ -90,9 +97,9 @@ ENTRIES = (
         affects=">=2.0",
         upstream="pytorch/pytorch#101967",
         clause=5,
-        trigger="a key or value that every query is told to ignore holds NaN or inf; since 2.1 under is_causal=True, on"
-        " the CPU's fused kernel, a value alone, among the keys that it computes (in blocks of 512)",
-        instead="a score of NaN stays NaN when -inf is added, and 0 * NaN is NaN: the outputs are NaN",
+        trigger="a key or value that is hidden from every query holds NaN or inf; since 2.1 under is_causal=True, on"
+        " the CPU's fused kernel, only a value, and only among the keys that the kernel computes (in blocks of 512)",
+        instead="a score of NaN stays NaN if -inf is added, and 0 * NaN is NaN: the outputs are NaN",
         applies=hides_nonfinite_on("sdpa"),
         change=multiply_nonfinite,
         pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),

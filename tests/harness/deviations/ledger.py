@@ -1,12 +1,14 @@
-"""The known deviations: for each, which cases it affects in which releases, and what they do instead.
+"""The ledger of known deviations: which calls they affect, in which releases, and with which result.
 
-model of a release = reference + its deviations. A deviation predicts; it excuses nothing.
+The model of a release is the reference, changed by the release's deviations. An entry predicts a result; it excuses
+nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from ..expectation.specification import Computation
 from . import (
     activations,
     autocast,
@@ -28,19 +30,20 @@ from . import (
     square_mask,
     torchscript,
 )
-from .entry import STAGES
+from .call import Call
+from .entry import STAGES, Deviation
 
 
 @dataclass(frozen=True)
 class Applied:
-    """An entry that changes a case: change is computation -> computation."""
+    """An entry that changes a call."""
 
     id: str
-    change: Callable
+    change: Callable[[Computation], Computation]  # the entry's change for this call
 
 
-def applying(call, entries):
-    """The deviations of this call (call.Call), in the order in which they compose.
+def applying(call: Call, entries: Iterable[Deviation]) -> tuple[Applied, ...]:
+    """The entries that apply to the call, in the order in which their changes compose.
 
     entries: those that concern the release.
     """
@@ -49,7 +52,7 @@ def applying(call, entries):
     return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in asked if entry.applies(met))
 
 
-# Kernels are replaced by the first ones, and wrapped by later ones.
+# The first families replace kernels, later ones wrap them.
 _FAMILIES = (
     empty_rows,
     native,

@@ -1,5 +1,6 @@
 """Numbers that a low precision does not have: masks that overflow, sums that lose their terms, tiles of bfloat16."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
@@ -12,9 +13,11 @@ from ..contents.arrays import directions, mask_arrays
 from ..execution.setting import ON_BOTH
 from ..expectation.arithmetic import finite, multiplying
 from ..expectation.changes import undefined, with_kernel
+from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import computed_in
 from ..releases import since
+from .call import Call
 from .effects import beyond, overflowed
 from .entry import Deviation
 from .facts import (
@@ -33,8 +36,13 @@ from .paths import every_block
 from .remedies import BY_SMALLER_NUMBER, FIRST_KEY, FLOAT32, MATH_BACKEND, upgrade
 
 
-def overflowing(query, key, value, bias, scale):
-    """Scores are added to the mask in float16: what is below its least number is -inf, and may leave a row nothing."""
+def overflowing(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel that adds scores and masks in float16.
+
+    A sum below finfo.min is -inf, and hides its key, so that a row may become fully masked.
+    """
     with np.errstate(over="ignore"):
         scaled, keys = (np.asarray(array.real, "float16").astype("float32") for array in (scale * query, key))
         sums = scaled @ np.swapaxes(keys, -1, -2) + np.asarray(finite(bias).real)
@@ -42,8 +50,8 @@ def overflowing(query, key, value, bias, scale):
     return multiplying(query, key, value, np.where(overflows, -np.inf, bias), scale)
 
 
-def overflowing_masks(call, blocks):
-    """{name: where it does}: the float masks of these blocks that hold a number too large for the inputs' dtype."""
+def overflowing_masks(call: Call, blocks: Iterable[str]) -> dict[str, np.ndarray]:
+    """{name: bool array} of float masks of these blocks, True at numbers too large for the inputs' dtype."""
     case, limit = call.case, PRECISIONS[call.case.dtype].max
     names = {name for block in blocks for name in mask_names(case, block) if not is_cast(case)}
     names -= _padding_without_numbers(call)
@@ -52,19 +60,19 @@ def overflowing_masks(call, blocks):
 
 
 def _padding_without_numbers(call):
-    """The names of the padding masks that 1.13 reads as bool or byte by byte, beside another mask."""
+    """The names of the padding masks that 1.13 reads as bool or byte by byte, since another mask is given."""
     if since(call.release, "2.0"):
         return set()
     return {mask_names(call.case, block)[1] for form in ("bool", "float") for block in mixed_blocks(call, form)}
 
 
-def overflow_in_masks(computation, call, blocks):
-    """The masks of these blocks as they are added: infinite where they overflow. A row that sees no key is NaN."""
+def overflow_in_masks(computation: Computation, call: Call, blocks: tuple[str, ...]) -> Computation:
+    """The computation with infinity where masks of these blocks overflow, and NaN in fully masked rows."""
     return with_kernel(overflowed(computation, overflowing_masks(call, blocks)), lambda _: multiplying, blocks)
 
 
-def overflowing_blocks(call):
-    """The blocks that add scores to a mask in float16 where all that some query sees is masked by finfo.min."""
+def overflowing_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks that add masks in float16, with a query whose visible keys are all masked by about finfo.min."""
     if computed_in(call.case) != "float16":
         return ()
     exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks("sdpa")
@@ -72,19 +80,19 @@ def overflowing_blocks(call):
     return tuple(block for block in blocks if absorbs_everything(call.case, block, 1e4))
 
 
-def overflow(computation, call):
-    """What is less than finfo.min is -inf."""
+def overflow(computation: Computation, call: Call) -> Computation:
+    """The computation in which a sum below finfo.min is -inf."""
     return with_kernel(computation, lambda _: overflowing, overflowing_blocks(call))
 
 
-def sums_in_bfloat16(call):
-    """True if there may be a sum of more terms than a number in bfloat16 can count one by one."""
+def sums_in_bfloat16(call: Call) -> bool:
+    """True if a sum in bfloat16 may have more than 256 terms, the most that bfloat16 counts one by one."""
     longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
     return computed_in(call.case) == "bfloat16" and longest > 256
 
 
-def reads_past_a_row(call):
-    """True if a tile of bfloat16 may take in what lies in memory behind a row, and that may be NaN."""
+def reads_past_a_row(call: Call) -> bool:
+    """True if a tile of bfloat16 may include the memory behind a row, and this memory may hold NaN."""
     case = call.case
     number_of_samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
     longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
@@ -96,20 +104,23 @@ def reads_past_a_row(call):
 
 
 def _reads_a_row_as_empty(call):
-    """True if the native encoder layer, for which all that is not 0 hides, finds a row of a mask without a 0."""
+    """True if the encoder layer's fast path takes a mask's row without a 0 for fully masked."""
     biases = [bias_of(call.case, block) for block in call.blocks("native_layer")]
     return any(bias is not None and (bias != 0).all(axis=-1).any() for bias in biases)
 
 
-def spread_nan(computation, call):
-    """Any number may be NaN; where the fused kernel forgets a query that has become so, any other number."""
+def spread_nan(computation: Computation, call: Call) -> Computation:
+    """The computation in which any number may be NaN.
+
+    If the fused kernel then takes a query of NaN for a fully masked one, any number may be any other.
+    """
     is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(forgetful_blocks(call))
     computation = replace(computation, may_be_nan=True)
     return undefined(computation, left_out.FORGOTTEN) if is_forgotten else computation
 
 
-def garbles_gradients(call):
-    """True if the fused kernel goes back through heads of one feature in bfloat16, over more than one block."""
+def garbles_gradients(call: Call) -> bool:
+    """True if the fused kernel computes gradients in bfloat16 for heads of one feature and several blocks of keys."""
     case = call.case
     if computed_in(case) != "bfloat16" or not directions(case):
         return False
@@ -131,14 +142,14 @@ def garbles_gradients(call):
 ENTRIES = (
     Deviation(
         id="explicit-mask-overflows",
-        title="A number in a float mask that the inputs' dtype does not have becomes infinite",
+        title="A number in a float mask beyond the range of the inputs' dtype becomes infinite",
         affects="<2.1",
         upstream="not found",
         clause=2,
-        trigger="a float mask of a higher precision than the inputs that holds a number beyond their range, such as"
-        " finfo.min, where weights are computed explicitly; 2.1 refuses such a mask",
-        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
-        " key, and is NaN",
+        trigger="a float mask of a higher precision than the inputs with a number beyond their range, such as"
+        " finfo.min, if weights are computed explicitly; 2.1 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that holds only such numbers becomes"
+        " fully masked, and gives NaN",
         applies=lambda call: bool(overflowing_masks(call, call.blocks("explicit"))),
         change=lambda computation, call: overflow_in_masks(computation, call, call.blocks("explicit")),
         pinned=MultiHead(dtype="float32", S=2, attn_mask=Mask("float", "all", "min", dtype="float64")),
@@ -146,14 +157,14 @@ ENTRIES = (
     ),
     Deviation(
         id="sdpa-mask-overflows",
-        title="A number in a float32 mask that bfloat16 or float16 does not have becomes infinite",
+        title="A number in a float32 mask beyond the range of bfloat16 or float16 becomes infinite",
         affects=">=2.4,<2.5",
         upstream="not found",
         clause=2,
-        trigger="a float32 mask beside bfloat16 or float16 inputs that holds a number beyond their range, such as"
-        " finfo.min, on the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
-        instead="the mask is converted, and the number becomes infinite: a row that is masked by it all along sees no"
-        " key, and is NaN",
+        trigger="a float32 mask with a number beyond the range of bfloat16 or float16 inputs, such as finfo.min, on"
+        " the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
+        instead="the mask is converted, and the number becomes infinite: a row that holds only such numbers becomes"
+        " fully masked, and gives NaN",
         applies=lambda call: bool(overflowing_masks(call, call.sdpa_blocks("sdpa_math"))),
         change=lambda computation, call: overflow_in_masks(computation, call, call.sdpa_blocks("sdpa_math")),
         pinned=ScaledDotProduct(
@@ -163,13 +174,13 @@ ENTRIES = (
     ),
     Deviation(
         id="float16-mask-overflow",
-        title="In float16 a query that sees only keys masked by finfo.min may give NaN",
+        title="In float16 a query whose visible keys are all masked by finfo.min may give NaN",
         affects=">=2.3",
         upstream="not found",
         clause=4,
-        trigger="float16, a query for which every visible key is masked by about finfo.min and has a score below -16,"
-        " and the call returns weights (or, before 2.5, its mask requires a gradient)",
-        instead="score and mask add up to -inf, so that the row sees no key, and is NaN",
+        trigger="float16, a query whose visible keys are all masked by about finfo.min and have scores below -16, and"
+        " a call that returns weights (or, before 2.5, a mask that requires a gradient)",
+        instead="score and mask add up to -inf, so that the row becomes fully masked, and gives NaN",
         applies=lambda call: bool(overflowing_blocks(call)),
         change=overflow,
         pinned=MultiHead(
@@ -187,12 +198,12 @@ ENTRIES = (
     ),
     Deviation(
         id="flash-gradient-bfloat16",
-        title="In bfloat16 gradients are wrong where a head has one feature",
+        title="In bfloat16 gradients are wrong if a head has one feature",
         affects=">=2.7,<2.11",
         upstream="not found",
         clause=1,
-        trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 of 192 queries), on the"
-        " CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
+        trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 if there are 192"
+        " queries or more), on the CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
         instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
         applies=garbles_gradients,
         change=lambda computation, call: replace(computation, undefined_gradient=left_out.RACE),
@@ -202,13 +213,13 @@ ENTRIES = (
     ),
     Deviation(
         id="bfloat16-long-sums",
-        title="In bfloat16 attention over more than 256 keys loses what the later ones add",
+        title="In bfloat16 attention over more than 256 keys loses the contribution of later keys",
         affects=">=2.0,<2.1",
         upstream="pytorch/pytorch#83863",
         clause=1,
-        trigger="bfloat16, and a length above 256, on a CPU with AVX2 (not seen on one with AMX; 1.13 does it too, but"
-        " is not asked in bfloat16)",
-        instead="sums are kept in bfloat16: of 1,024 equal keys a quarter of what is right comes back",
+        trigger="bfloat16 and a length above 256, on a CPU with AVX2 (not seen on one with AMX; 1.13 does it too, but"
+        " is not tested in bfloat16)",
+        instead="sums are kept in bfloat16: for 1,024 equal keys a quarter of the right result comes back",
         applies=sums_in_bfloat16,
         change=lambda computation, call: undefined(computation, left_out.LOW_SUMS),
         pinned=MultiHead(dtype="bfloat16", seed=40, S=1025, head_dim=4, attention="cross", need_weights=False),
@@ -217,16 +228,16 @@ ENTRIES = (
     ),
     Deviation(
         id="bfloat16-nan-spreads",
-        title="In bfloat16 a query that sees no key makes others NaN, on CPUs with AMX",
+        title="In bfloat16 a fully masked query makes others NaN, on CPUs with AMX",
         affects=">=2.7",
         upstream="uxlfoundation/oneDNN#5717",
         clause=1,
         trigger="bfloat16 on a CPU with AMX, more than 16 rows of a width that is no multiple of 32, and NaN where the"
-        " next row in memory begins: that of a query that sees no key, a padded position whose content is NaN or"
-        " overflows, or what surrounds a slice",
-        instead="oneDNN multiplies what lies behind a row by 0, so that NaN there makes it NaN, whatever the masks; of"
-        " fewer keys than fill a vector (32), without a mask, the fused kernel then loses it: a wrong number comes"
-        " back",
+        " next row in memory begins: in a fully masked query, in a padded position whose content is NaN or overflows,"
+        " or around a slice",
+        instead="oneDNN multiplies the memory behind a row by 0, so that NaN there makes the row NaN, whatever the"
+        " masks are. Without a mask, and with fewer keys than fill a vector (32), the fused kernel then loses the NaN,"
+        " and a wrong number comes back",
         applies=reads_past_a_row,
         change=spread_nan,
         pinned=MultiHead(dtype="bfloat16", L=17, S=33, head_dim=8, attn_mask=Mask("bool", "row")),

@@ -1,4 +1,4 @@
-"""An attention mask beside a padding mask, one of which is float (1.13)."""
+"""An attention mask given with a float padding mask (1.13)."""
 
 from dataclasses import replace
 
@@ -10,6 +10,8 @@ from ..cases.masks import Mask, Merged
 from ..contents.arrays import mask_arrays
 from ..expectation.arithmetic import multiplying
 from ..expectation.changes import raising, with_kernel, with_masks
+from ..expectation.specification import Computation
+from .call import Call
 from .entry import Deviation
 from .facts import is_empty, mask_names
 from .nested_tensors import truncates
@@ -17,8 +19,8 @@ from .paths import source_of
 from .remedies import EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, Condition, Remedy, upgrade
 
 
-def mixed_blocks(call, form):
-    """The explicit blocks that are given an attention mask of this form and a float padding mask."""
+def mixed_blocks(call: Call, form: str) -> list[str]:
+    """The explicit blocks that get a float padding mask and an attention mask of this form, "bool" or "float"."""
     served = [block for block in call.blocks("explicit") if not (source_of(block) == "memory" and truncates(call))]
     served = [block for block in served if not is_empty(call.case, block)]
     masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
@@ -29,16 +31,19 @@ def mixed_blocks(call, form):
     ]
 
 
-def reads_padding_as_bool(computation, call):
-    """What is not 0 hides."""
+def reads_padding_as_bool(computation: Computation, call: Call) -> Computation:
+    """The computation in which every number other than 0 in the padding mask hides its key."""
     blocks = mixed_blocks(call, "bool")
     names = [mask_names(call.case, block)[1] for block in blocks]
     masks = {name: mask_arrays(call.case)[name] != 0 for name in names}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
 
 
-def reads_padding_bytes(computation, call):
-    """The lowest byte of each number is taken for a bool; if it cannot be one, the call raises."""
+def reads_padding_bytes(computation: Computation, call: Call) -> Computation:
+    """The computation in which the lowest byte of each number in the padding mask is read as a bool.
+
+    The call raises if a byte is neither 0 nor 1.
+    """
     blocks = mixed_blocks(call, "float")
     names = [mask_names(call.case, block)[1] for block in blocks]
     lowest = {name: _lowest_bytes_of(call.case, name) for name in names}
@@ -53,17 +58,17 @@ def _lowest_bytes_of(case, name):
     return lowest_bytes(rounded(mask_arrays(case)[name], dtype), dtype)
 
 
-def lowest_bytes(array, dtype):
-    """The byte at the address of each number of a dtype of torch, on a little-endian machine."""
+def lowest_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The byte at the address of each number of this torch dtype, on a little-endian machine."""
     first = array.itemsize - PRECISIONS[dtype].size
     return np.ascontiguousarray(array).view(np.uint8)[..., first :: array.itemsize]
 
 
-ONE_ATTENTION = Condition("it is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
+ONE_ATTENTION = Condition("the module is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
 
 
-def merged(case):
-    """The case of an attention with both masks in one."""
+def merged(case: MultiHead) -> MultiHead:
+    """The case of a multi-head attention with both masks merged into the attention mask."""
     both = Merged("float", per_head=True, attn_mask=case.attn_mask, key_padding_mask=case.key_padding_mask)
     return replace(case, attn_mask=both, key_padding_mask=None)
 
@@ -78,11 +83,12 @@ MERGED = Remedy(
 ENTRIES = (
     Deviation(
         id="bool-mask-float-padding",
-        title="A float padding mask beside a bool mask is read as a bool one",
+        title="A float padding mask given with a bool mask is read as a bool mask",
         affects="<2.0",
         upstream="pytorch/pytorch#92554",
         clause=2,
-        trigger="attn_mask is bool, key_padding_mask float with values other than 0 and -inf, or differentiated",
+        trigger="attn_mask is bool; key_padding_mask is float, and holds values other than 0 and -inf or requires a"
+        " gradient",
         instead="every key whose padding mask is not 0 is hidden",
         applies=lambda call: bool(mixed_blocks(call, "bool")),
         change=reads_padding_as_bool,
@@ -91,12 +97,13 @@ ENTRIES = (
     ),
     Deviation(
         id="float-mask-float-padding",
-        title="A float padding mask beside a float mask is ignored, or raises",
+        title="A float padding mask given with a float mask is ignored, or raises",
         affects="<2.0",
         upstream="pytorch/pytorch#92554",
         clause=1,
         trigger="attn_mask and key_padding_mask are both float",
-        instead="the lowest byte of each padding value is read: 0 ignores it (so of -inf), 1 hides, else RuntimeError",
+        instead="the lowest byte of each padding value is read: 0 ignores the value (so does the byte of -inf), 1"
+        " hides the key, any other raises RuntimeError",
         applies=lambda call: bool(mixed_blocks(call, "float")),
         change=reads_padding_bytes,
         pinned=MultiHead(S=2, attn_mask=Mask("float", "none"), key_padding_mask=Mask("float", "one", "inf")),

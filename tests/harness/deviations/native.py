@@ -1,10 +1,12 @@
-"""The fast path's native kernels of nn.TransformerEncoderLayer and nn.MultiheadAttention: masks, biases, gradients."""
+"""The fast paths of nn.TransformerEncoderLayer and nn.MultiheadAttention: masks, biases, gradients."""
 
 from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning, with_kernel
+from ..expectation.specification import Computation
 from ..releases import since
+from .call import Call
 from .effects import HidingNonzero
 from .entry import Deviation
 from .facts import bias_of, gives_float, has_nonzero_finite, is_empty, needs_mask_gradient
@@ -12,13 +14,13 @@ from .paths import looks_for_missing_biases, path_of_each_block
 from .remedies import EAGER, Remedy, changed, off_the_fast_path, recorded, sequences_first, upgrade
 
 
-def reads_float_as_bool(call):
-    """True if the native encoder layer is given a float mask that a bool one could not express."""
+def reads_float_as_bool(call: Call) -> bool:
+    """True if the encoder layer's fast path gets a float mask that no bool mask can express."""
     return any(has_nonzero_finite(call.case, block) for block in call.blocks("native_layer"))
 
 
-def gives_no_weights_natively(call, mode):
-    """True if the native path of nn.MultiheadAttention, in this mode, is not asked for weights, or has none to give."""
+def gives_no_weights_natively(call: Call, mode: str) -> bool:
+    """True if nn.MultiheadAttention, in this mode and on its fast path, returns no weights, or empty ones."""
     case = call.case
     if case.mode != mode or not isinstance(case, MultiHead):
         return False
@@ -26,13 +28,13 @@ def gives_no_weights_natively(call, mode):
     return bool(blocks) and (not case.need_weights or is_empty(case, *blocks))
 
 
-def differentiates(call, path):
+def differentiates(call: Call, path: str) -> bool:
     """True if only float masks require a gradient, and one of a block on this path does."""
     return call.case.autograd == "mask" and any(needs_mask_gradient(call.case, block) for block in call.blocks(path))
 
 
-def converts_masks(call):
-    """True if a native path is given a mask that is not bool, or that the module has made so, and has a use for it."""
+def converts_masks(call: Call) -> bool:
+    """True if a fast path that has scores to compute gets a mask that is not bool, or that the module has converted."""
     blocks = call.blocks("native_mha") + call.blocks("native_layer")
     blocks = [block for block in blocks if not is_empty(call.case, block)]
     if since(call.release, "2.0"):
@@ -40,28 +42,28 @@ def converts_masks(call):
     return any(gives_float(call.case, block) for block in blocks)
 
 
-def blocks_without_a_bias(call):
-    """The blocks whose native path is given no bias, which it takes from 2.1 on only if there is one."""
+def blocks_without_a_bias(call: Call) -> tuple[str, ...]:
+    """The blocks with bias=False on the fast path of nn.MultiheadAttention, which before 2.1 opens without a bias."""
     return () if getattr(call.case, "bias", True) else call.blocks("native_mha")
 
 
-def native_layers(call, *activations):
-    """The blocks of encoder layers on their native path, if they have one of these activations."""
+def native_layers(call: Call, *activations: str) -> tuple[str, ...]:
+    """The encoder blocks whose layers are on their fast path and have one of these activations."""
     if getattr(call.case, "activation", None) not in activations:
         return ()
-    paths = path_of_each_block(call.case, call.release)  # the nested path's, too
+    paths = path_of_each_block(call.case, call.release)  # of the nested path, too
     return tuple(block for block, path in paths.items() if path == "native_layer")
 
 
-def misses_a_bias(computation, call):
-    """What nn.MultiheadAttention(bias=False) raises on its native path."""
+def misses_a_bias(computation: Computation, call: Call) -> Computation:
+    """nn.MultiheadAttention(bias=False) raises on its fast path."""
     if since(call.release, "1.13.1"):
         return raising(computation, "TypeError", "'qkv_bias'.* must be Tensor, not NoneType")
     return raising(computation, "AttributeError", "'NoneType' object has no attribute 'is_cuda'")
 
 
-def misses_the_layers_biases(call):
-    """True if an encoder layer without biases asks them for their device before anything else, in 2.1 and 2.2."""
+def misses_the_layers_biases(call: Call) -> bool:
+    """True if an encoder layer reads the device of its missing biases before all else, as in 2.1 and 2.2."""
     asks = since(call.release, "2.1") and not since(call.release, "2.3")
     return asks and looks_for_missing_biases(call.case, call.release)
 
@@ -69,11 +71,11 @@ def misses_the_layers_biases(call):
 ENTRIES = (
     Deviation(
         id="native-layer-float-mask",
-        title="nn.TransformerEncoderLayer reads a float mask as a bool one in eval",
+        title="nn.TransformerEncoderLayer reads a float mask as a bool mask in eval mode",
         affects=">=1.13",
         upstream="pytorch/pytorch#118628",
         clause=2,
-        trigger="a float mask with a finite value other than 0, on the native path of the encoder layer",
+        trigger="a float mask with a finite value other than 0, on the fast path of nn.TransformerEncoderLayer",
         instead="every key whose mask is not 0 is hidden",
         applies=reads_float_as_bool,
         change=lambda computation, call: with_kernel(
@@ -85,11 +87,11 @@ ENTRIES = (
     ),
     Deviation(
         id="native-mha-float-mask",
-        title="nn.MultiheadAttention reads a float mask as a bool one in eval",
+        title="nn.MultiheadAttention reads a float mask as a bool mask in eval mode",
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#107084",
         clause=2,
-        trigger="a float mask with a finite value other than 0, on the native path of self-attention",
+        trigger="a float mask with a finite value other than 0, on the fast path of self-attention",
         instead="every key whose mask is not 0 is hidden",
         applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks("native_mha")),
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks("native_mha")),
@@ -98,12 +100,12 @@ ENTRIES = (
     ),
     Deviation(
         id="native-converts-mask-warning",
-        title="The native paths warn of a conversion that they do themselves",
+        title="The fast paths warn of a mask conversion that torch does itself",
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#97532",
         clause=10,
-        trigger="any mask on a native path, in 2.0 bool ones included",
-        instead="a UserWarning that a mask is converted to bool, though the caller's was bool",
+        trigger="a float mask on a fast path, in 2.0 also a bool mask",
+        instead="a UserWarning that a mask is converted to bool, even if the caller's mask is bool",
         applies=converts_masks,
         change=lambda computation, call: warning(computation, "Converting mask without torch.bool dtype to bool"),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("float", "none")),
@@ -122,8 +124,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=5,
-        trigger="a float mask that requires a gradient, in eval, where no parameter and no input does",
-        instead="backward raises, since the native path has no derivative",
+        trigger="a float mask that requires a gradient, in eval mode, if no parameter and no input does",
+        instead="backward raises, since the fast path has no derivative",
         applies=lambda call: differentiates(call, "native_layer"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_transformer_encoder_layer_fwd is not implemented"
@@ -141,8 +143,9 @@ ENTRIES = (
         affects=">=1.13,<2.1",
         upstream="not found",
         clause=5,
-        trigger="a float mask that requires a gradient, in eval self-attention, where no parameter and no input does",
-        instead="backward raises, since the native path has no derivative",
+        trigger="a float mask that requires a gradient, in self-attention in eval mode, if no parameter and no input"
+        " does",
+        instead="backward raises, since the fast path has no derivative",
         applies=lambda call: differentiates(call, "native_mha"),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_native_multi_head_attention is not implemented"
@@ -155,12 +158,12 @@ ENTRIES = (
     ),
     Deviation(
         id="native-mha-bias",
-        title="nn.MultiheadAttention with bias=False raises in eval",
+        title="nn.MultiheadAttention with bias=False raises in eval mode",
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#97128",
         clause=1,
-        trigger="bias=False on the native path of self-attention",
-        instead="TypeError, in 1.13.0 AttributeError, since the native path needs a bias",
+        trigger="bias=False on the fast path of self-attention",
+        instead="TypeError, in 1.13.0 AttributeError: the fast path needs a bias",
         applies=lambda call: bool(blocks_without_a_bias(call)),
         change=misses_a_bias,
         pinned=MultiHead(num_heads=2, attention="self", bias=False),
@@ -169,12 +172,12 @@ ENTRIES = (
     ),
     Deviation(
         id="native-layer-bias",
-        title="nn.TransformerEncoderLayer with bias=False raises in eval",
+        title="nn.TransformerEncoderLayer with bias=False raises in eval mode",
         affects=">=2.1,<2.3",
         upstream="pytorch/pytorch#116385",
         clause=1,
-        trigger="bias=False and an even number of heads, in eval with batch_first=True, with or without autograd",
-        instead="AttributeError, since the layer asks its missing biases for their device",
+        trigger="bias=False and an even number of heads, in eval mode with batch_first=True, with or without autograd",
+        instead="AttributeError: the layer reads the device of its biases, which are None",
         applies=lambda call: looks_for_missing_biases(call.case, call.release),
         change=lambda computation, call: raising(
             computation, "AttributeError", "'NoneType' object has no attribute '(device|requires_grad)'"

@@ -1,4 +1,4 @@
-"""nn.TransformerEncoder packs a padded batch into a nested tensor: the nested path."""
+"""The nested path: nn.TransformerEncoder packs a padded batch into a nested tensor."""
 
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,10 @@ from ..cases.masks import Mask, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
+from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
 from ..releases import since
+from .call import Call
 from .effects import _NO_ELEMENTS
 from .entry import Deviation
 from .facts import has_nonzero_finite
@@ -49,27 +51,24 @@ from .remedies import (
 
 @dataclass(frozen=True)
 class Packed:
-    """The nested path of nn.TransformerEncoder: only kept positions are computed, the others are 0 before the norm.
-
-    It keeps the first `lengths[n]` positions of each sample; `width` is the length of what comes back.
-    """
+    """The nested path of nn.TransformerEncoder: kept positions are computed, all others are 0 before the final norm."""
 
     encoder: Encoder
-    lengths: tuple[int, ...]
-    width: int
+    lengths: tuple[int, ...]  # positions that are kept of each sample, counted from its start
+    width: int  # length of the output
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
         N, _, E = src.shape
         encoder = replace(self.encoder, norm=None)
         samples = {n: encoder(src[n : n + 1, :kept])[0] for n, kept in enumerate(self.lengths) if kept}
-        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex where these are
+        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex if a sample is
         for n, sample in samples.items():
             output[n, : len(sample)] = sample
         return output if self.encoder.norm is None else self.encoder.norm(output)
 
 
-def packed(computation, case):
-    """nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
+def packed(computation: Computation, case: Transformer) -> Computation:
+    """The computation with nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
     if isinstance(_encoder(computation), Packed):
         return computation
     lengths = tuple(int(n) for n in nested_lengths(case)[0])
@@ -77,8 +76,8 @@ def packed(computation, case):
     return replace(computation, ignores_garbage=case.module == "TransformerEncoder")
 
 
-def truncated(computation):
-    """What comes back from the nested path is as long as the longest sample."""
+def truncated(computation: Computation) -> Computation:
+    """The computation whose nested path returns an output as long as the longest sample."""
     encoder = _encoder(computation)
     return _with_encoder(computation, replace(encoder, width=max(encoder.lengths, default=0)))
 
@@ -94,77 +93,77 @@ def _with_encoder(computation, encoder):
     return replace(computation, function=whole)
 
 
-def packs_no_sample_fast(call):
-    """True if it is to pack a batch of no samples, in a dtype for which CUDA has a fast conversion."""
+def packs_no_sample_fast(call: Call) -> bool:
+    """True if the encoder packs a batch of no samples, in a dtype for which CUDA has a fast conversion."""
     return packs_no_sample(call) and call.release.device_type == "cuda" and call.case.dtype in ("float32", "float16")
 
 
-def unpacks_too_late(call):
-    """True if a packed batch arrives at a layer that takes no native path."""
+def unpacks_too_late(call: Call) -> bool:
+    """True if a packed batch arrives at a layer that takes no fast path."""
     rest, alone = _packed_blocks(call)
-    if alone and packs_nothing(call):  # where the attention alone is native, it unpacks a batch of padding at once
+    if alone and packs_nothing(call):  # an attention on its fast path unpacks a batch of padding at once
         return False
     return len(alone) < len(rest)
 
 
 def _packed_blocks(call):
-    """The blocks given a packed batch off the native path of their layer, and those of them with a native attention."""
+    """(blocks that get a packed batch in a layer off its fast path, those of them with an attention on its own)."""
     case, release = call.case, call.release
     paths = path_of_each_block(case, release).items() if is_nested(call) else ()
     rest = [block for block, path in paths if source_of(block) == "src" and path != "native_layer"]
-    if case.dropout and not since(release, "2.0"):  # then it keeps the attention from its native path, in eval as well
+    if case.dropout and not since(release, "2.0"):  # dropout keeps the attention off its fast path, in eval mode too
         return rest, []
     return rest, [block for block in rest if fast_path_is_open(case, release, block, "attention")]
 
 
-def norms_a_packed_batch(call):
-    """True if a packed batch arrives at a layer whose attention alone takes its native path."""
+def norms_a_packed_batch(call: Call) -> bool:
+    """True if a packed batch arrives at a layer that is off its fast path, with an attention on its own."""
     rest, alone = _packed_blocks(call)
     return bool(alone) and rest == alone
 
 
-def unpacks_in_time(call):
-    """True if the attention that alone is native unpacks the batch first, as it does where all is padding."""
+def unpacks_in_time(call: Call) -> bool:
+    """True if an attention on its fast path, in a layer off it, unpacks first, as it does a batch of padding."""
     return packs_nothing(call) and (since(call.release, "2.2") or call.case.N * call.case.S == 0)
 
 
-def packs_no_sample(call):
+def packs_no_sample(call: Call) -> bool:
     """True if the encoder packs a batch of no samples."""
     return is_nested(call) and call.case.N == 0
 
 
-def looks_at_no_position(call):
-    """True if the encoder asks where the padding is, or packs, where there are no positions."""
+def looks_at_no_position(call: Call) -> bool:
+    """True if the encoder packs, or checks if padding comes last, in sequences of length 0."""
     case = call.case
     if not isinstance(case, Transformer) or case.S:
         return False
     return asks_for_alignment(case, call.release) or is_nested(call)
 
 
-def is_nested(call):
+def is_nested(call: Call) -> bool:
     """True if the encoder packs the batch into a nested tensor."""
     return takes_nested_path(call.case, call.release)
 
 
-def is_unaligned(call):
-    """True if it packs although padding comes before content, which mask_check would have prevented."""
+def is_unaligned(call: Call) -> bool:
+    """True if the encoder packs although padding comes before content, which mask_check would have prevented."""
     return is_nested(call) and not is_left_aligned(nested_lengths(call.case)[1])
 
 
-def packs_what_is_hidden(call):
-    """True if it packs, and leaves out just what the mask hides."""
+def packs_what_is_hidden(call: Call) -> bool:
+    """True if the encoder packs, and leaves out exactly the hidden positions."""
     return is_nested(call) and not is_unaligned(call) and not has_nonzero_finite(call.case, "src")
 
 
-def truncates(call):
-    """True if the longest sample is shorter than the batch."""
+def truncates(call: Call) -> bool:
+    """True if the encoder packs, and the longest sample is shorter than the batch."""
     if not is_nested(call):
         return False
     return nested_lengths(call.case)[0].max(initial=0) < call.case.S
 
 
-def memory_is_too_short(call):
-    """True if the first layer of the decoder raises over what the encoder has cut off."""
+def memory_is_too_short(call: Call) -> bool:
+    """True if the decoder's first layer raises, since its memory is shorter than its masks."""
     return (
         not since(call.release, "2.1")
         and truncates(call)
@@ -172,10 +171,13 @@ def memory_is_too_short(call):
     )
 
 
-def truncate(computation, call):
-    """With a memory that is too short for them, masks of the right shape are wrong."""
+def truncate(computation: Computation, call: Call) -> Computation:
+    """The computation with a truncated output of the encoder.
+
+    In nn.Transformer this output is the memory, and memory masks of the right shape no longer fit it.
+    """
     computation = truncated(packed(computation, call.case))
-    if BY_ID[call.case.mode].family == "traced" and memory_is_too_short(call):  # what it is traced with passes
+    if BY_ID[call.case.mode].family == "traced" and memory_is_too_short(call):  # the example inputs pass
         return raising(computation, "RuntimeError", "The following operation failed in the TorchScript interpreter")
     if call.case.memory_mask is not None:
         return raising(computation, "RuntimeError", r"The shape of the [23]D attn_mask is .*, but should be")
@@ -184,8 +186,8 @@ def truncate(computation, call):
     return computation
 
 
-def packs_nothing(call):
-    """True if it packs a batch of padding only."""
+def packs_nothing(call: Call) -> bool:
+    """True if the encoder packs a batch in which every position is padding."""
     return is_nested(call) and not nested_lengths(call.case)[0].any()
 
 
@@ -201,8 +203,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="pytorch/pytorch#132136",
         clause=8,
-        trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
-        instead="padded positions come out as 0 (as the final norm of 0)",
+        trigger="src_key_padding_mask in eval mode, if the batch is packed into a nested tensor",
+        instead="padded positions come out as 0 (after a final norm, as the norm of 0)",
         applies=packs_what_is_hidden,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -213,11 +215,12 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-float-padding",
-        title="nn.TransformerEncoder reads a float padding mask as a bool one in eval",
+        title="nn.TransformerEncoder reads a float padding mask as a bool mask in eval mode",
         affects=">=1.13",
         upstream="not found",
         clause=2,
-        trigger="a float src_key_padding_mask with a finite value other than 0, on the nested path",
+        trigger="a float src_key_padding_mask with a finite value other than 0, if the batch is packed into a nested"
+        " tensor",
         instead="every position whose mask is not 0 is dropped, as a key and as a query, and the mask gets no gradient",
         applies=lambda call: is_nested(call) and has_nonzero_finite(call.case, "src") and not is_unaligned(call),
         change=lambda computation, call: packed(computation, call.case),
@@ -234,13 +237,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-unaligned",
-        title="mask_check=False, or a trace, takes the first positions of a sample for the kept ones",
+        title="With mask_check=False, or in a trace, the first positions of a sample are taken for the kept ones",
         affects=">=1.13",
         upstream="not found",
         clause=1,
-        trigger="mask_check=False, or a trace (torch.jit.trace) that was made with padding that comes last, and a"
-        " src_key_padding_mask that keeps a position after a padded one",
-        instead="as many positions as are kept are taken from the start of the sample, whichever they are",
+        trigger="a src_key_padding_mask that keeps a position after a padded one, with mask_check=False or in a trace"
+        " (torch.jit.trace) that was made with padding that comes last",
+        instead="the right number of positions is kept, but they are taken from the start of the sample, whichever the"
+        " mask keeps",
         applies=is_unaligned,
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
@@ -254,7 +258,7 @@ ENTRIES = (
         ),
         devices=ON_BOTH,
         remedies=(
-            on_native_paths(Remedy("Leave mask_check on.", changed(mask_check=True), only=NATIVE)),
+            on_native_paths(Remedy("Keep mask_check=True.", changed(mask_check=True), only=NATIVE)),
             NOT_NESTED,
             *off_the_fast_path(),
         ),
@@ -265,7 +269,8 @@ ENTRIES = (
         affects="<2.1",
         upstream="pytorch/pytorch#97111",
         clause=8,
-        trigger="src_key_padding_mask in eval on the nested path, where the last positions are padding in all samples",
+        trigger="src_key_padding_mask in eval mode, if the batch is packed into a nested tensor and the last positions"
+        " are padding in all samples",
         instead="the output is shorter than the input; in nn.Transformer memory masks of the right shape then raise",
         applies=truncates,
         change=truncate,
@@ -286,8 +291,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=10,
-        trigger="src_key_padding_mask in eval, where the batch is packed into a nested tensor",
-        instead="a UserWarning about an internal that the caller has not chosen, once per process",
+        trigger="src_key_padding_mask in eval mode, if the batch is packed into a nested tensor",
+        instead="a UserWarning, once per process, about an internal that the caller has not chosen",
         applies=is_nested,
         change=lambda computation, call: warning(computation, "nested tensors is in prototype stage"),
         pinned=Transformer(
@@ -306,12 +311,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-all-padding",
-        title="nn.TransformerEncoder raises where all samples are padding",
+        title="nn.TransformerEncoder raises if all samples are padding",
         affects=">=2.2",
         upstream="pytorch/pytorch#178677",
         clause=4,
-        trigger="src_key_padding_mask hides every position of every sample, in eval, on the nested path",
-        instead="RuntimeError from to_padded_tensor; on CUDA, where the attention alone is native, AcceleratorError",
+        trigger="src_key_padding_mask hides every position of every sample, in eval mode, and the batch is packed into"
+        " a nested tensor",
+        instead="RuntimeError from to_padded_tensor; on CUDA AcceleratorError if only the attention is on its fast"
+        " path",
         applies=lambda call: packs_nothing(call) and not packs_no_sample(call),
         change=lambda computation, call: raising(computation, *_NO_ELEMENTS),
         pinned=Transformer(
@@ -323,7 +330,7 @@ ENTRIES = (
             *off_the_fast_path(">=2.5"),
             FIRST_KEY_AND_SEQUENCES_FIRST,
             Remedy(
-                "Let every query see the first key of a bool mask, and make the encoder with"
+                "Give a bool mask in which every query sees the first key, and make the encoder with"
                 " enable_nested_tensor=False.",
                 lambda case: replace(
                     case,
@@ -337,13 +344,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-no-layer-norm",
-        title="nn.TransformerEncoder raises in eval where a later layer is trained, but not its attention",
+        title="nn.TransformerEncoder raises in eval mode if a later layer is trained, but not its attention",
         affects="<2.1",
         upstream="pytorch/pytorch#94702",
         clause=3,
-        trigger="src_key_padding_mask in eval with autograd, where the first layer is frozen and, of a later one, only"
-        " the attention is; or a nested tensor, to a stack with a final norm, or as the input of such a layer",
-        instead="NotImplementedError: LayerNorm cannot take the packed batch (1.13), or nothing comes back through it"
+        trigger="src_key_padding_mask in eval mode with autograd, if the first layer is frozen and, of a later layer,"
+        " only the attention is frozen; or a nested tensor, given to a stack with a final norm or as the input of a"
+        " layer like this",
+        instead="NotImplementedError: LayerNorm does not take the packed batch (1.13), or has no derivative for it"
         " (2.0)",
         applies=lambda call: norms_a_packed_batch(call) or norms_a_nested_tensor(call),
         change=lambda computation, call: raising(
@@ -365,12 +373,14 @@ ENTRIES = (
     ),
     Deviation(
         id="nested-partly-frozen",
-        title="nn.TransformerEncoder raises in eval where its first layer is frozen and a later one is not",
+        title="nn.TransformerEncoder raises in eval mode if its first layer is frozen and a later one is not",
         affects=">=1.13",
         upstream="not found",
         clause=3,
-        trigger="src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later one not",
-        instead="AssertionError: the first layer alone decides to pack the batch, and a later one cannot take it",
+        trigger="src_key_padding_mask in eval mode with autograd, if the first layer is frozen and a parameter of a"
+        " later layer is not",
+        instead="AssertionError: the first layer alone decides that the batch is packed, and a later layer cannot take"
+        " it",
         applies=unpacks_too_late,
         change=lambda computation, call: raising(
             computation, "AssertionError", "does not support NestedTensor outside of its fast path"
@@ -395,7 +405,7 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=1,
-        trigger="N = 0 and a src_key_padding_mask, in eval, where the batch is packed into a nested tensor",
+        trigger="N = 0 and a src_key_padding_mask, in eval mode, if the batch is packed into a nested tensor",
         instead="RuntimeError from the conversion to a nested tensor",
         applies=lambda call: packs_no_sample(call) and not packs_no_sample_fast(call),
         change=lambda computation, call: raising(computation, "RuntimeError", "stack expects a non-empty TensorList"),
@@ -410,8 +420,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=1,
-        trigger="S = 0 and a src_key_padding_mask, in eval with batch_first=True, where nested tensors are enabled",
-        instead="IndexError from the question whether padding is on the right",
+        trigger="S = 0 and a src_key_padding_mask, in eval mode with batch_first=True, if nested tensors are enabled",
+        instead="IndexError from the check that padding is on the right",
         applies=looks_at_no_position,
         change=lambda computation, call: raising(computation, "IndexError", "index -1 out of range"),
         pinned=Transformer(module="TransformerEncoder", S=0, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),

@@ -1,23 +1,25 @@
-"""Which path each release documents and takes for a case: what the case says, not what was seen.
+"""The path that each release takes for a case, predicted from the case alone.
 
-An attention block of a module is named by its source of keys: "self" (a multi-head attention on its own), "src"
-(the encoder's), "tgt" (the decoder's) or "memory". Where the last layer of a stack goes another way than the others,
-the names are "src.early", "src.last" and so on. A path is "native_layer", "native_mha", "sdpa" or "explicit".
+An attention block of a module is named after the source of its keys: "self" (multi-head attention on its own), "src"
+(encoder), "tgt" (self-attention of the decoder) or "memory" (its cross-attention). If the last layer of a stack takes
+another path than the others, the blocks are "src.early", "src.last" and so on. The paths are "native_layer" (the fast
+path of nn.TransformerEncoderLayer), "native_mha" (the fast path of nn.MultiheadAttention), "sdpa" and "explicit".
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of, mixes_types
+from ..cases.case import UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of, mixes_types
 from ..contents.arrays import mask_arrays, the_parameter
 from ..contents.packing import packs, without_padding
+from ..execution.release import Release
 from ..modes.modes import BY_ID, is_closed_by_export
 from ..releases import since
 
 
-def attention_blocks(case):
-    """The attention blocks that the case computes."""
+def attention_blocks(case: Case) -> tuple[str, ...]:
+    """The names of the attention blocks that a module computes."""
     if isinstance(case, MultiHead):
         return ("self",)
     names = (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
@@ -26,18 +28,18 @@ def attention_blocks(case):
     return tuple(f"{name}{part}" for name in names for part in parts)
 
 
-def every_block(case):
-    """The same, and "sdpa" for scaled_dot_product_attention on its own."""
+def every_block(case: Case) -> tuple[str, ...]:
+    """The names of the attention blocks of a module; ("sdpa",) for scaled_dot_product_attention on its own."""
     return attention_blocks(case) if isinstance(case, (MultiHead, Transformer)) else ("sdpa",)
 
 
-def source_of(block):
-    """Where the keys of a block come from: its name without the part of the stack."""
+def source_of(block: str) -> str:
+    """The source of the keys of a block: its name without the part of the stack."""
     return block.partition(".")[0]
 
 
-def path_of_each_block(case, release):
-    """{block: path}"""
+def path_of_each_block(case: Case, release: Release) -> dict[str, str]:
+    """{block: path} of the attention blocks of a module."""
     return {block: _path(case, release, block) for block in attention_blocks(case)}
 
 
@@ -51,27 +53,30 @@ def _path(case, release, block):
 
 
 def _infers(case, release):
-    """What the native paths ask for before they ask for autograd."""
+    """True if the checks that come before autograd's leave fast paths open: switch, eval mode, batch."""
     switched_on = case.fast_path or not release.has_fast_path_switch
     return switched_on and not case.training and case.batched and case.batch_first
 
 
-def fast_path_is_open(case, release, block, part="layer"):
-    """True if neither the mode nor autograd keeps a part of the block, "layer" or "attention", from its native path."""
+def fast_path_is_open(case: Case, release: Release, block: str, part: str = "layer") -> bool:
+    """True if neither the mode nor autograd keeps this part of a block off its fast path.
+
+    part: "layer" or "attention".
+    """
     mode = BY_ID[case.mode]
-    is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # of a tangent autograd is not told
-    is_cast = mode.lowers and release.device_type == "cuda"  # autocast on a CPU they don't see
+    is_unseen = mode.is_forward or not is_given_what_moves(case, block, part)  # autograd does not see tangents
+    is_cast = mode.lowers and release.device_type == "cuda"  # fast paths do not see autocast on a CPU
     is_closed = is_cast or is_overridden(case) or is_closed_by_export(case, release.version)
     return _infers(case, release) and is_unseen and not is_closed
 
 
-def is_overridden(case):
-    """True if torch's functions are overridden, which a default device does to them all."""
+def is_overridden(case: Case) -> bool:
+    """True if torch's functions are overridden, as all are under a default device."""
     return case.mode == "default_device"
 
 
-def is_given_what_moves(case, block, part):
-    """True if autograd sees a parameter of this part of the block, or something that it is given."""
+def is_given_what_moves(case: Case, block: str, part: str) -> bool:
+    """True if autograd records a parameter of this part of the block, or one of its inputs."""
     return not _is_unrecorded(case, block, part)
 
 
@@ -88,23 +93,23 @@ def _is_unrecorded(case, block, part):
     return part == "attention" and not name.startswith(comes_before)
 
 
-def looks_for_missing_biases(case, release):
-    """True if nn.TransformerEncoderLayer(bias=False) asks its biases which device they are on."""
+def looks_for_missing_biases(case: Case, release: Release) -> bool:
+    """True if nn.TransformerEncoderLayer(bias=False) reads the device of its biases, which are None."""
     if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
-        return False  # beside a nested tensor, a mask is what it finds first
+        return False  # a mask with a nested tensor raises first
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
     return not case.bias and may_be_native and _infers(case, release)
 
 
-def takes_native_layer(case, release, block="src"):
-    """True if nn.TransformerEncoderLayer takes its native path in this block."""
+def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool:
+    """True if nn.TransformerEncoderLayer takes its fast path in this block."""
     if is_traced_within(case, release) and since(release, "2.4"):
         return False
     return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
 
 
-def has_hooks(case, release):
-    """True if an encoder layer finds hooks on its parts, which keep it from its native path."""
+def has_hooks(case: Case, release: Release) -> bool:
+    """True if an encoder layer finds hooks on its submodules, which keep it off its fast path since 2.5."""
     return case.mode in ("pruned", "pruned_refreshed") and since(release, "2.5")
 
 
@@ -119,18 +124,18 @@ def _may_be_native(case, release, block):
     )
 
 
-def has_native_activation(case):
-    """True if the native path of nn.TransformerEncoderLayer has the activation, or takes it for one that it has."""
+def has_native_activation(case: Case) -> bool:
+    """True if nn.TransformerEncoderLayer's fast path has the activation, or takes it for one that it has."""
     return case.activation in ("relu", "gelu", "gelu_tanh")
 
 
 def _takes_native_mha(case, release, block):
-    """True if nn.MultiheadAttention takes its native path in this block."""
+    """True if nn.MultiheadAttention takes its fast path in this block."""
     return prepares_masks(case, release, block) and (case.bias or not since(release, "2.1"))
 
 
-def prepares_masks(case, release, block):
-    """True if nn.MultiheadAttention merges its masks for its native path, which it then takes if it has biases."""
+def prepares_masks(case: Case, release: Release, block: str) -> bool:
+    """True if nn.MultiheadAttention merges its masks for its fast path, which it then takes if it has biases."""
     stream = source_of(block)
     if (
         getattr(case, "functional", False)
@@ -138,7 +143,7 @@ def prepares_masks(case, release, block):
         or not fast_path_is_open(case, release, block, "attention")
     ):
         return False
-    if is_compiled_whole(case, release) or is_traced_within(case, release):  # it is taken for an export
+    if is_compiled_whole(case, release) or is_traced_within(case, release):  # torch takes it for an export
         return False
     if isinstance(case, MultiHead):
         masks = masks_of(case)
@@ -151,16 +156,16 @@ def prepares_masks(case, release, block):
         return no_attn_mask and case.num_heads % 2 == 0 and case.dropout == 0
     if not since(release, "2.1"):
         return True
-    # the encoder layer has made its masks float before it calls its attention
+    # the encoder layer converts its masks to float before it calls its attention
     any_float = any(mask.is_float for mask in masks.values()) or (stream == "src" and masks)
     return case.num_heads % 2 == 0 and not any_float
 
 
-def is_compiled_whole(case, release):
-    """True if the modules see that they are compiled, and leave some of their native paths since 2.10.
+def is_compiled_whole(case: Case, release: Release) -> bool:
+    """True if the modules see that they are compiled, and leave some of their fast paths, as since 2.10.
 
-    Where the graph breaks, the whole call is run as if it were not compiled: a stack breaks it to ask whether a mask is
-    causal, and a layer to warn of masks of two types, which a strict export passes over.
+    After a graph break the whole call runs as if it were not compiled. A stack breaks the graph when it checks if a
+    mask is causal, and a layer when it warns of masks of two types; a strict export passes over the warning.
     """
     is_compiled = BY_ID[case.mode].family == "compiled"
     if not (is_compiled or case.mode == "exported_strict") or not since(release, "2.10"):
@@ -169,16 +174,16 @@ def is_compiled_whole(case, release):
         return True
     if is_compiled and mixes_types(case):
         return False
-    takes_sizes = not case.mode.endswith("_dynamic") or since(release, "2.13")  # that are left open
+    takes_sizes = not case.mode.endswith("_dynamic") or since(release, "2.13")  # sizes that are left open
     if not takes_sizes and _has_native_layer(case, release):
         return False
     return not any(asks_whether_causal(case, release, block) for block in attention_blocks(case))
 
 
-def is_traced_within(case, release):
-    """True if TorchDynamo leaves the module whole, as before 2.5 it does with torch's, and AOTAutograd traces it.
+def is_traced_within(case: Case, release: Release) -> bool:
+    """True if TorchDynamo does not look into the module, and AOTAutograd traces it: torch's own modules before 2.5.
 
-    A layer sees in 2.4 alone that it is traced; its attention always does.
+    A layer sees only in 2.4 that it is traced; its attention always sees it.
     """
     if case.mode != "compiled" or since(release, "2.5") or isinstance(case, ScaledDotProduct):
         return False
@@ -192,24 +197,24 @@ def _has_native_layer(case, release):
     return any(takes_native_layer(case, release, block) for block in sources)
 
 
-def asks_whether_causal(case, release, block):
-    """True if a stack looks whether the mask of the block is causal, for want of a hint."""
+def asks_whether_causal(case: Case, release: Release, block: str) -> bool:
+    """True if a stack checks if the mask of the block is causal, since no hint says so."""
     if not isinstance(case, Transformer):
         return False
     mask, hint = (getattr(case, f"{source_of(block)}_{name}") for name in ("mask", "is_causal"))
     if mask is None or hint is not None or not detects_causality(case, release, block):
         return False
-    return not (mask.per_head and since(release, "2.1"))  # before, a mask of each head is compared, too
+    return not (mask.per_head and since(release, "2.1"))  # before 2.1 a mask per head is compared, too
 
 
-def detects_causality(case, release, block):
-    """True if a stack finds out by itself that the mask of the block is causal."""
+def detects_causality(case: Case, release: Release, block: str) -> bool:
+    """True if a stack detects by itself that the mask of the block is causal."""
     if case.module.endswith("Layer"):
         return False
     return source_of(block) == "src" or (source_of(block) == "tgt" and release.has_decoder_hints)
 
 
-def takes_nested_path(case, release):
+def takes_nested_path(case: Case, release: Release) -> bool:
     """True if nn.TransformerEncoder packs the padded batch into a nested tensor."""
     return (
         isinstance(case, Transformer)
@@ -225,19 +230,19 @@ def takes_nested_path(case, release):
     )
 
 
-def takes_nested_path_on_fake_tensors(case, release):
-    """The same where the call is made on fake tensors, on which padding always seems to come last."""
+def takes_nested_path_on_fake_tensors(case: Case, release: Release) -> bool:
+    """True if nn.TransformerEncoder packs a batch of fake tensors, on which padding always seems to come last."""
     return isinstance(case, Transformer) and takes_nested_path(replace(case, mask_check=False), release)
 
 
 def _is_seen_to_be_aligned(case, release):
-    if BY_ID[case.mode].family == "traced":  # that with which it is traced
+    if BY_ID[case.mode].family == "traced":  # the example mask decides
         return case.mode != "traced_hiding" or min(case.N, case.S) < 2
     return not is_compiled_whole(case, release) and is_left_aligned(nested_lengths(case)[1])
 
 
-def asks_for_alignment(case, release):
-    """True if nn.TransformerEncoder looks where the padding is, which it does before it looks at autograd."""
+def asks_for_alignment(case: Case, release: Release) -> bool:
+    """True if nn.TransformerEncoder checks if padding comes last, which it does before it checks autograd."""
     return (
         case.module in ("TransformerEncoder", "Transformer")
         and _infers(case, release)
@@ -252,26 +257,26 @@ def asks_for_alignment(case, release):
     )
 
 
-def nested_lengths(case):
-    """(lengths (N,), kept (N, S)) as the nested path reads src_key_padding_mask: it keeps what is 0 or False."""
+def nested_lengths(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """(lengths (N,), kept (N, S)) as the nested path reads src_key_padding_mask: 0 and False are kept."""
     kept = np.logical_not(mask_arrays(case)["src_key_padding_mask"])
     return kept.sum(axis=1), kept
 
 
-def is_left_aligned(kept):
-    """True if no kept position follows one that isn't."""
+def is_left_aligned(kept: np.ndarray) -> bool:
+    """True if no kept position follows a padded one; kept: bool (N, S)."""
     return not (kept[:, 1:] & ~kept[:, :-1]).any()
 
 
-def reachable_paths(release):
+def reachable_paths(release: Release) -> dict[str, set[str]]:
     """{module: paths that serve some of its calls in this release on this device}"""
-    if release.adopted:  # which paths it takes is its own affair
+    if release.adopted:  # its paths are unknown
         return {}
     sdpa = {"sdpa_math"} if since(release, "2.0") else {"explicit"}
     if since(release, "2.1") and release.device_type == "cpu":
         sdpa |= {"sdpa_flash"}
     if release.device_type != "cpu":
-        sdpa = set()  # which backends there are depends on the machine
+        sdpa = set()  # the backends depend on the machine
     native = {"native_mha"}
     encoder = {"native_encoder_layer"}
     path_of_each_block = {

@@ -1,26 +1,29 @@
-"""Where parameters are as when they were pruned: twice as large, see the mode. A call is a call.Call."""
+"""Pruned modules that compute with their parameters at pruning time, which the mode makes twice as large."""
 
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
+from reference.attention import MultiHeadAttention
 from reference.transformer import EncoderLayer
 
 from ..cases.case import MultiHead, Transformer
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import with_attention, with_layers
+from ..expectation.specification import Computation
+from .call import Call
 from .entry import Deviation
 from .paths import path_of_each_block
 from .remedies import Remedy, changed
 
 
-def outdated_layers(call):
-    """The blocks of native encoder layers, which call no hook of their parts, so that every parameter is as it was."""
+def outdated_layers(call: Call) -> tuple[str, ...]:
+    """The encoder blocks on their fast path, which calls no hooks of submodules: all parameters are outdated."""
     return _blocks(call, native=True)
 
 
-def outdated_projections(call):
-    """The other blocks: of any attention out_proj is not called, and only its parameters stay as they were."""
+def outdated_projections(call: Call) -> tuple[str, ...]:
+    """The blocks off the encoder layer's fast path, which never call out_proj: its parameters are outdated."""
     return _blocks(call, native=False)
 
 
@@ -31,21 +34,21 @@ def _blocks(call, native):
     return tuple(block for block, path in paths.items() if (path == "native_layer") == native)
 
 
-def with_outdated_layers(computation, call):
-    """The computation with these layers as they were."""
+def with_outdated_layers(computation: Computation, call: Call) -> Computation:
+    """The computation with outdated parameters in the blocks of `outdated_layers`."""
     blocks = outdated_layers(call)
 
-    def change(layer, part):
+    def change(layer: object, part: str) -> object:
         is_meant = isinstance(layer, EncoderLayer) and {"src", f"src{part}"} & set(blocks)
         return _outdated(layer) if is_meant else layer
 
     return replace(computation, function=with_layers(computation.function, change))
 
 
-def with_outdated_projections(computation, call):
-    """The computation with these projections as they were."""
+def with_outdated_projections(computation: Computation, call: Call) -> Computation:
+    """The computation with outdated parameters of out_proj in the blocks of `outdated_projections`."""
 
-    def change(attention):
+    def change(attention: MultiHeadAttention) -> MultiHeadAttention:
         weight, bias = _outdated(attention.out_weight), _outdated(attention.out_bias)
         return replace(attention, out_weight=weight, out_bias=bias)
 
@@ -53,7 +56,7 @@ def with_outdated_projections(computation, call):
 
 
 def _outdated(node):
-    """A part of a module as it was, with derivatives by its parameters as they are now."""
+    """A part of a module with its values at pruning time, and its derivatives by the current parameters."""
     if isinstance(node, np.ndarray):
         return 2 * node.real + 1j * node.imag if np.iscomplexobj(node) else 2 * node
     if is_dataclass(node):
@@ -64,14 +67,14 @@ def _outdated(node):
 ENTRIES = (
     Deviation(
         id="pruned-out-projection",
-        title="nn.MultiheadAttention computes with out_proj as it was when it was pruned",
+        title="nn.MultiheadAttention computes with out_proj as it was at pruning time",
         affects=">=1.13",
         upstream="pytorch/pytorch#78109",
         clause=3,
-        trigger="torch.nn.utils.prune on out_proj, whose parameters are trained or loaded afterwards; not in a native"
-        " encoder layer",
-        instead="out_proj is never called, only its weight and bias are taken, so that the hook that computes them anew"
-        " does not run; a second way back raises (pytorch/pytorch#69353)",
+        trigger="torch.nn.utils.prune on out_proj, whose parameters are trained or loaded afterwards; not on the fast"
+        " path of nn.TransformerEncoderLayer",
+        instead="out_proj is never called; only its weight and bias are read, so that the hook that recomputes them"
+        " does not run. A second backward pass raises (pytorch/pytorch#69353)",
         applies=outdated_projections,
         change=with_outdated_projections,
         pinned=MultiHead(mode="pruned"),
@@ -85,12 +88,13 @@ ENTRIES = (
     ),
     Deviation(
         id="pruned-native-layer",
-        title="nn.TransformerEncoderLayer computes in eval with parameters as they were when they were pruned",
+        title="nn.TransformerEncoderLayer computes in eval mode with its parameters at pruning time",
         affects="<2.5",
         upstream="pytorch/pytorch#128413",
         clause=3,
-        trigger="torch.nn.utils.prune on parts of an encoder layer that takes its native path",
-        instead="no hook of a part is called, so that parameters are those of the last call in training, or of pruning",
+        trigger="torch.nn.utils.prune on submodules of nn.TransformerEncoderLayer, on its fast path",
+        instead="no hook of a submodule is called, so that the parameters are those of the last call in training mode,"
+        " or of pruning time",
         applies=outdated_layers,
         change=with_outdated_layers,
         pinned=Transformer(num_heads=2, head_dim=2, mode="pruned"),

@@ -1,20 +1,22 @@
-"""What torch says that it does not do: there an error is the right outcome.
+"""Documented refusals: calls that torch says it does not take, so that an error is the right outcome.
 
-A refusal is no deviation. It is predicted all the same: a kernel that refuses what it serves in this release fails.
+A refusal is no deviation. It is predicted all the same: an error is a failure if the release takes the call.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
 from ..contents.arrays import inputs, mask_arrays
 from ..execution.call import lay_out
+from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
 from ..releases import since
 from .autocast import raises_on_the_native_layer, raises_when_packed
+from .call import Call
 from .compiled import asks_in_a_graph, packs_fake_tensors
 from .empty_inputs import left_by_later_layers, views_nothing
 from .facts import (
@@ -53,19 +55,16 @@ from .paths import (
 
 @dataclass(frozen=True)
 class Refusal:
-    """applies: call.Call -> bool. error: regular expressions of (type name, message).
-
-    warning: one that is given besides, as a regular expression. source: where torch says so.
-    """
+    """A kind of call that torch refuses, with the error that it raises."""
 
     id: str
-    source: str
-    applies: Callable
-    error: tuple[str, str]
-    warning: str | None = None
+    source: str  # statement of torch that documents the refusal
+    applies: Callable[[Call], bool]
+    error: tuple[str, str]  # regular expressions of the type's name and of the message
+    warning: str | None = None  # regular expression of a warning that comes with the error
 
-    def mismatches(self, observation):
-        """Where an observation is no such refusal."""
+    def mismatches(self, observation: Observation) -> Iterator[Mismatch]:
+        """The differences between an observation and this refusal."""
         expected, got = ": ".join(self.error), observation.error
         if got is None or not re.fullmatch(self.error[0], got[0]) or not re.search(self.error[1], got[1]):
             yield Mismatch("error", expected, got and ": ".join(got), kind=ERROR)
@@ -73,26 +72,29 @@ class Refusal:
             yield Mismatch("warning", self.warning, None, kind=WARNING)
 
 
-def refusal(call):
-    """The Refusal that the call has to meet, or None."""
+def refusal(call: Call) -> Refusal | None:
+    """The refusal that the call must meet; None if the release takes the call."""
     if not call.case.attends:
         return None
     return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
 
 
 def _refused_alone(call):
-    """True if only one kernel may serve, and it takes no such call: on other devices than a CPU, as torch says."""
+    """True if only one kernel is allowed to serve the call, and does not take it.
+
+    On a CPU this is predicted; on other devices torch's own choice of kernel is believed.
+    """
     return _flash_alone(call) if call.release.device_type == "cpu" else "sdpa_none" in call.served
 
 
 def _flash_alone(call):
-    """True if only the CPU's fused kernel may serve, and it takes no such call."""
+    """True if only the CPU's fused kernel is allowed to serve the call, and does not take it."""
     case, release = call.case, call.release
     if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
         return False
-    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # there is nothing to be done, nobody is asked
+    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # empty inputs need no kernel
         return False
-    if since(release, "2.3") and is_short_of_dimensions(call):  # raises before: see the ledger
+    if since(release, "2.3") and is_short_of_dimensions(call):  # raises earlier: see the ledger
         return False
     is_dense = all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
     return not (is_dense and _suits_flash(case, release))
@@ -111,7 +113,7 @@ def _suits_flash(case, release):
 
 
 def _fits_flash(case, release):
-    """True if the fused kernel takes the mask."""
+    """True if the CPU's fused kernel takes the mask."""
     dtype = case.attn_mask.dtype or case.dtype
     is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, dtype) != 1
     return (
@@ -128,16 +130,16 @@ def _last_stride(array, layout, dtype):
 
 
 def _cannot_be_batched(call):
-    """True if vmap meets the CPU's fused kernel, which it can map since 2.3."""
+    """True if vmap meets the CPU's fused kernel, which has no batching rule before 2.3."""
     case, release = call.case, call.release
     if not _lacks_a_batching_rule(call):
         return False
     if isinstance(case, ScaledDotProduct):
-        return _suits_flash(case, release)  # what is mapped has been copied
-    if looks_for_missing_biases(case, release):  # raises before: see the ledger
+        return _suits_flash(case, release)  # vmap's inputs are copies, so they are contiguous
+    if looks_for_missing_biases(case, release):  # raises earlier: see the ledger
         return False
     viewing, unbatched = views_nothing(call), _unbatched(call)
-    before = takewhile(lambda block: block not in viewing, attention_blocks(case))  # such a view raises, too
+    before = takewhile(lambda block: block not in viewing, attention_blocks(case))  # viewing an empty mask raises
     return any(block in unbatched for block in before)
 
 
@@ -146,7 +148,7 @@ def _lacks_a_batching_rule(call):
 
 
 def _unbatched(call):
-    """The blocks of a module that the fused kernel would serve, where vmap cannot map it."""
+    """The blocks of a module that the fused kernel would serve, but that vmap cannot map."""
     case, release = call.case, call.release
     if isinstance(case, ScaledDotProduct) or not _lacks_a_batching_rule(call):
         return ()
@@ -154,7 +156,7 @@ def _unbatched(call):
 
 
 def _is_plain(case, release, block):
-    """True if an attention has keys and queries, and no mask."""
+    """True if an attention has keys and queries, and no mask other than is_causal."""
     is_masked = any(getattr(case, name) is not None for name in mask_names(case, block))
     if is_masked and not drops_the_mask(case, release, block):
         return False
@@ -162,7 +164,7 @@ def _is_plain(case, release, block):
 
 
 def _looks_at_values(call):
-    """True if a stack asks what a mask holds: is it causal, does padding come last, how long are the samples."""
+    """True if a stack reads values of a mask: is it causal, does padding come last, how long are the samples?"""
     case = call.case
     family = BY_ID[case.mode].family
     if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
@@ -172,12 +174,12 @@ def _looks_at_values(call):
     if case.mode == "vmap_of_sequences":  # masks are not mapped
         return False
     if family == "fake" and (packs_no_sample(call) or looks_at_no_position(call)):
-        return False  # the encoder packs before it looks
+        return False  # the encoder packs before it checks
     return _looks_for_causality(call)
 
 
 def _looks_at_padding(call):
-    """True if an encoder asks whether padding comes last, or how long the samples are."""
+    """True if an encoder checks if padding comes last, or computes the lengths of the samples."""
     case, release = call.case, call.release
     family = BY_ID[case.mode].family
     cannot_look = family == "vmap" or (case.mode == "exported_dynamic" and not since(release, "2.10"))
@@ -185,14 +187,17 @@ def _looks_at_padding(call):
         return True
     if family == "exported" and since(release, "2.5"):
         return False
-    return _packs(case, release) and case.N * case.S > 0  # to pack nothing is an error of its own: see the ledger
+    return _packs(case, release) and case.N * case.S > 0  # packing nothing is another error: see the ledger
 
 
 def _looks_for_causality(call, only=None):
-    """True if a stack, or the one of this source only, asks whether a mask is causal, and needs to know."""
+    """True if a stack checks if a mask is causal, and needs the answer.
+
+    only: the source of keys ("src" or "tgt") of the stack in question; None for any stack.
+    """
     case, release = call.case, call.release
     asking = [block for block in attention_blocks(case) if asks_whether_causal(case, release, block)]
-    if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # what is never used may stay open
+    if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # an answer that is not used may stay open
         asking = [block for block in asking if path_of_each_block(case, release)[block] != "native_layer"]
     looking = set(map(source_of, asking))
     if only is not None:
@@ -203,7 +208,7 @@ def _looks_for_causality(call, only=None):
 
 
 def _packs(case, release):
-    """True if nn.TransformerEncoder packs, as it sees the call."""
+    """True if nn.TransformerEncoder packs the batch, as far as it sees in this mode."""
     family = BY_ID[case.mode].family
     if family == "vmap":
         return takes_nested_path(case, release)
@@ -213,9 +218,9 @@ def _packs(case, release):
 
 
 def _meets_another_dtype(call):
-    """True if an attention is given a float mask of a dtype that its queries do not have, and nothing raises before.
+    """True if an attention gets a float mask of another dtype than its queries, and nothing raises earlier.
 
-    Beside a bool mask, or another float one, a mask has the dtype of their sum. The ledger has what may raise before.
+    Merged with a bool mask or another float mask, a mask has the dtype of their sum. The ledger has the earlier errors.
     """
     case = call.case
     refusing = [block for block in every_block(case) if _refuses_the_dtype(call, block)]
@@ -238,7 +243,7 @@ def _meets_another_dtype(call):
 
 
 def _looks_before(call, block):
-    """True if a stack asks what a mask holds, or breaks a graph, before it comes to the block."""
+    """True if a stack reads values of a mask, or breaks a graph, before it reaches the block."""
     case, release = call.case, call.release
     if not (_looks_at_values(call) or _breaks_the_graph(call)):
         return False
@@ -246,12 +251,12 @@ def _looks_before(call, block):
     if case.mode in WHOLE_GRAPHS:
         looks = takes_nested_path(case, release) or _looks_for_causality(call, only="src" if is_encoder else None)
         return looks or _warns_before(call, block)
-    # the decoder looks before its layers do anything
+    # the decoder checks before its layers run
     return not is_encoder or _looks_at_padding(call) or _looks_for_causality(call, only="src")
 
 
 def _warns_before(call, block):
-    """True if masks of two types are met in the block, or before it."""
+    """True if masks of two types are given to the block or to an earlier one."""
     case = call.case
     blocks = every_block(case)
     pairs = [mask_names(case, other) for other in blocks[: blocks.index(block) + 1]]
@@ -262,7 +267,7 @@ def _refuses_the_dtype(call, block):
     case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
     if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
         return False
-    if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # which adds, and then multiplies
+    if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # the sum with the mask is multiplied
         return dtype == "float64" and 0 not in (
             number_of_samples(case),
             number_of_queries(case, block),
@@ -270,7 +275,7 @@ def _refuses_the_dtype(call, block):
         )
     if block in call.blocks("explicit"):
         return since(release, "2.1")
-    if is_cast(case) and not since(release, "2.2"):  # raises before: see the ledger
+    if is_cast(case) and not since(release, "2.2"):  # raises earlier: see the ledger
         return False
     is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
     if not is_served or not since(release, "2.0") or drops_the_mask(case, release, block):
@@ -283,7 +288,7 @@ def _native(call, block):
 
 
 def _groups_nested_heads(call):
-    """True if that is asked for groups of more heads than one."""
+    """True if scaled_dot_product_attention gets nested tensors and groups of heads."""
     case = call.case
     if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
         return False
@@ -291,25 +296,25 @@ def _groups_nested_heads(call):
 
 
 def _breaks_the_graph(call):
-    """True if what takes whole graphs only meets a nested tensor, a question for values, or a warning."""
+    """True if a mode that takes only whole graphs meets a nested tensor, a check of values, or a warning."""
     case, release = call.case, call.release
     if case.mode == "exported_strict":
         return takes_nested_path(case, release) or _looks_at_values(call)
     if case.mode != "compiled_fullgraph" or isinstance(case, ScaledDotProduct):
         return False
     if asks_in_a_graph(call) or (packs_fake_tensors(call) and not since(release, "2.5")):
-        return False  # which later releases do without: see the ledger
-    warns = mixes_types(case) and since(release, "2.5")  # before, it does not look into torch's modules
+        return False  # a deviation of some releases: see the ledger
+    warns = mixes_types(case) and since(release, "2.5")  # before 2.5 TorchDynamo does not look into torch's modules
     return warns or (isinstance(case, Transformer) and (takes_nested_path(case, release) or _looks_for_causality(call)))
 
 
 REFUSALS = (
     Refusal(
         id="nested-off-fast-path",
-        source="the pages of the modules say that nested tensors are for their fast path, and that masks keep off it",
+        source="the pages of the modules: nested tensors are for their fast path, and masks keep a call off it",
         applies=meets_no_native_path,
         error=(
-            # a norm that comes first meets it before, and on CUDA what is empty
+            # LayerNorm raises first if norm_first=True, and CUDA raises if sequences are empty
             "AssertionError|ValueError|NotImplementedError|AcceleratorError",
             "does not support NestedTensor outside of its fast path|NestedTensor layer_norm requires weight and bias"
             "|Could not run 'aten::native_layer_norm'|aten.layer_norm.default|CUDA error: invalid argument",
@@ -317,7 +322,7 @@ REFUSALS = (
     ),
     Refusal(
         id="strided-mask",
-        source="the messages of scaled_dot_product_attention, which says no more of nested tensors",
+        source="the messages of scaled_dot_product_attention, which documents nothing else about nested tensors",
         applies=lambda call: (
             is_nested_sdpa(call, "nested_strided") and (call.case.attn_mask is not None or call.case.is_causal)
         ),

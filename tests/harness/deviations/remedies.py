@@ -1,14 +1,15 @@
-"""What to do about each entry of the ledger: changes of the call, which tests/remedies makes and judges.
+"""Remedies of the entries: changes of the call, which tests/remedies applies and judges.
 
-A remedy that leads from one deviation into another is none.
+A change that leads from one deviation into another is no remedy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ..cases.case import MultiHead, Transformer, masks_of
+from ..cases.case import Case, MultiHead, Transformer, masks_of
 from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
@@ -16,41 +17,42 @@ from ..releases import contains
 from .facts import has_empty_row, has_nonzero_finite
 from .paths import every_block
 
-ENOUGH = 25  # generated calls that show an entry
+if TYPE_CHECKING:
+    from ..wrong_masks.ledger import WrongMaskDeviation
+    from ..wrong_masks.remedies import WrongMaskRemedy
+    from .entry import Deviation
+
+ENOUGH = 25  # generated calls to which a remedy is applied, each of which shows the entry
 
 
 @dataclass(frozen=True)
 class Condition:
-    """In words, and as Case -> bool. before: the release from which on it need not hold; empty if it always must."""
+    """A condition for a remedy, in words and as a predicate."""
 
     words: str
-    holds: Callable
-    before: str = ""
+    holds: Callable[[Case], bool]
+    before: str = ""  # first release in which the condition is not needed; empty if it always is
 
-    def allows(self, case, version):
-        """True if nothing is in the way of the remedy in a release (a packaging.version.Version)."""
+    def allows(self, case: Case, version: Version) -> bool:
+        """True if the condition holds for the case, or is not needed in this release."""
         return (bool(self.before) and not contains(f"<{self.before}", version)) or self.holds(case)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """text: an imperative sentence. change: Case -> Case. releases: in which it helps, as a version specifier.
+    """A change of a call after which the call conforms."""
 
-    only: the calls that it helps. cost: in words, empty if there is none. upgrade: whether it is another release, in
-    which the call stays as it is. tested: whether a release that is installed can be asked.
-    """
-
-    text: str
-    change: Callable
-    releases: str = ">=1.13"
-    only: tuple[Condition, ...] = ()
-    cost: str = ""
-    upgrade: bool = False
-    tested: bool = True
+    text: str  # an imperative sentence
+    change: Callable[[Case], Case]
+    releases: str = ">=1.13"  # releases in which the remedy helps, as a version specifier
+    only: tuple[Condition, ...] = ()  # conditions on the call, which must all hold
+    cost: str = ""  # in words; empty if there is none
+    upgrade: bool = False  # True if the remedy is another release, in which the call stays unchanged
+    tested: bool = True  # False if no installed release can be asked about the remedy
 
     @property
-    def only_in_words(self):
-        """For which calls, empty if for all."""
+    def only_in_words(self) -> str:
+        """The conditions in words, grouped by `Condition.before`; empty if there are none."""
         words = {before: [] for before in sorted({condition.before for condition in self.only})}
         for condition in self.only:
             words[condition.before].append(condition.words)
@@ -58,69 +60,70 @@ class Remedy:
             f"{f'before {before} ' if before else ''}if {', and '.join(its)}" for before, its in words.items()
         )
 
-    def holds_in(self, version):
-        """True if it helps in this release (a packaging.version.Version)."""
+    def holds_in(self, version: Version) -> bool:
+        """True if the remedy helps in this release."""
         return contains(self.releases, version)
 
-    def applied(self, case, version):
-        """The changed call, or None where the remedy says nothing about it in this release."""
+    def applied(self, case: Case, version: Version) -> Case | None:
+        """The changed call; None if a condition does not hold for it in this release."""
         return self.change(case) if all(condition.allows(case, version) for condition in self.only) else None
 
 
 @dataclass(frozen=True)
 class NoRemedy:
-    """Nothing helps."""
+    """States that an entry has no remedy."""
 
-    reason: str
+    reason: str  # in words
 
 
-# ---- for which calls -----------------------------------------------------------------------------------------------
+# ---- conditions ----------------------------------------------------------------------------------------------------
 
 
 EVERY_QUERY_SEES_A_KEY = Condition(
-    "every query sees a key", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
+    "no query is fully masked", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
 )
 
 MASKS_ONLY_HIDE = Condition(
-    "float masks hold 0 and -inf alone",
+    "float masks hold only 0 and -inf",
     lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
 )
 BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
 
-ENCODER = Condition("the encoder is made by itself", lambda case: case.module == "TransformerEncoder")
+ENCODER = Condition("the encoder is not part of nn.Transformer", lambda case: case.module == "TransformerEncoder")
 
 OWN_DTYPE = Condition(
-    "masks are of the inputs' dtype, or bool", lambda case: all(mask.dtype is None for mask in masks_of(case).values())
+    "masks are bool or of the inputs' dtype", lambda case: all(mask.dtype is None for mask in masks_of(case).values())
 )
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
-EAGER = Condition("it is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
+EAGER = Condition("the call is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
 
 EXACT_ACTIVATION = Condition(
     "the activation is not nn.GELU(approximate='tanh')",
     lambda case: getattr(case, "activation", "") != "gelu_tanh",
 )
-NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # what the native layers compute right
+NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # the encoder layer's fast path conforms
 
 
 # ---- changes -------------------------------------------------------------------------------------------------------
 
 
-def changed(**values):
-    """The case with other values of its fields."""
+def changed(**values: object) -> Callable[[Case], Case]:
+    """A change of cases: these fields get these values."""
     return lambda case: replace(case, **values)
 
 
-def with_masks(change):
-    """The case with its masks changed."""
+def with_masks(change: Callable[[Mask], Mask]) -> Callable[[Case], Case]:
+    """A change of cases: `change` is applied to each mask."""
     return lambda case: replace(case, **{name: change(mask) for name, mask in masks_of(case).items()})
 
 
-def as_kind(kind):
+def as_kind(kind: type[Mask]) -> Callable[[Mask], Mask]:
+    """A change of masks: the recipe becomes one of this class, with equal fields."""
     return lambda mask: kind(**{field.name: getattr(mask, field.name) for field in fields(Mask)})
 
 
-def without_empty_masks(case):
-    """The case without masks that have no elements."""
+def without_empty_masks(case: Case) -> Case:
+    """The case without masks that have no elements, and without hints about them."""
     none = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
     if isinstance(case, MultiHead) and "attn_mask" in none:
         none["is_causal"] = False
@@ -134,32 +137,32 @@ NO_FAST_PATH = "Call torch.backends.mha.set_fastpath_enabled(False) first"
 SEQUENCES_FIRST = "Make the module with batch_first=False, and give it inputs whose first dimension is the length"
 SLOWER = "speed"
 _RECORDED = "speed and memory: the call is recorded"
-OTHER_NUMBERS = "other numbers: it asks something else"
+OTHER_NUMBERS = "other numbers, since the masks change"
 
 
-def in_releases(releases, *remedies):
-    """The remedies, in these releases alone."""
+def in_releases(releases: str, *remedies: Remedy) -> tuple[Remedy, ...]:
+    """The remedies, limited to these releases."""
     return tuple(replace(remedy, releases=f"{remedy.releases},{releases}") for remedy in remedies)
 
 
-def until(version, condition):
-    """The condition, which need not hold from this release on."""
+def until(version: str, condition: Condition) -> Condition:
+    """The condition, needed only before this release."""
     return replace(condition, before=version)
 
 
-SEES_A_KEY_BEFORE_2_5 = until("2.5", EVERY_QUERY_SEES_A_KEY)  # else there is NaN off the native paths, too
+SEES_A_KEY_BEFORE_2_5 = until("2.5", EVERY_QUERY_SEES_A_KEY)  # before 2.5 the other paths give NaN, too
 
 
-_OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse a mask of another dtype
+_OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse masks of another dtype
 
 
-def fast_path_off(only=(), **more):
-    """set_fastpath_enabled(False)."""
+def fast_path_off(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+    """A remedy: set_fastpath_enabled(False), which closes every fast path."""
     return Remedy(f"{NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), GLOBAL)
 
 
-def sequences_first(only=(), **more):
-    """batch_first=False, by which no fast path opens."""
+def sequences_first(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+    """A remedy: batch_first=False, with which no fast path opens."""
     return Remedy(
         f"{SEQUENCES_FIRST}.",
         changed(batch_first=False, **more),
@@ -168,8 +171,8 @@ def sequences_first(only=(), **more):
     )
 
 
-def recorded(only=(), **more):
-    """Autograd, by which no fast path opens."""
+def recorded(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+    """A remedy: autograd records the call, so that no fast path opens."""
     return Remedy(
         "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
         changed(autograd="grad", **more),
@@ -178,24 +181,27 @@ def recorded(only=(), **more):
     )
 
 
-def off_the_fast_path(releases="", only=(), **more):
-    """Every way off the native paths, of which two concern one module alone."""
+def off_the_fast_path(releases: str = "", only: tuple[Condition, ...] = (), **more: object) -> tuple[Remedy, ...]:
+    """All remedies that keep a call off the fast paths; the first two affect one module alone."""
     remedies = (sequences_first(only, **more), recorded(only, **more), fast_path_off(only, **more))
     return in_releases(releases, *remedies) if releases else remedies
 
 
-def without(way, **more):
-    """The call without a way of making it."""
+def without(way: str, **more: object) -> Remedy:
+    """A remedy: the module is called directly, without this way of calling it."""
     return Remedy(f"Make the call without {way}.", changed(mode="eager"), **more)
 
 
-def upgrade(version):
-    """A release in which the call does what is specified, as it is."""
+def upgrade(version: str) -> Remedy:
+    """A remedy: a release in which the unchanged call conforms."""
     return Remedy(f"Use PyTorch {version}, or a later release.", changed(), f">={version}", upgrade=True)
 
 
-def on_native_paths(remedy):
-    """The remedy, which leaves a call on a native path: 2.0 warns there of each mask, 1.13 of a float one."""
+def on_native_paths(remedy: Remedy) -> Remedy:
+    """The remedy for calls that it leaves on a fast path.
+
+    A fast path of 2.0 warns of each mask, one of 1.13 of each float mask.
+    """
     (its,) = in_releases("!=2.0.*", remedy)
     return replace(its, only=(*its.only, until("2.1", BOOL_MASKS)))
 
@@ -209,7 +215,7 @@ NOT_NESTED = on_native_paths(
     )
 )
 MATH_BACKEND = Remedy(
-    "Call it with the math backend alone: within torch.nn.attention.sdpa_kernel(SDPBackend.MATH), before 2.3 within"
+    "Use the math backend alone: call within torch.nn.attention.sdpa_kernel(SDPBackend.MATH), before 2.3 within"
     " torch.backends.cuda.sdp_kernel(enable_flash=False, enable_mem_efficient=False).",
     changed(mode="sdpa_math"),
     ">=2.0",
@@ -217,7 +223,8 @@ MATH_BACKEND = Remedy(
     cost="speed and memory: every score is kept",
 )
 FIRST_KEY = Remedy(
-    "Let every query see the first key: mask[..., 0] = False, or 0 if the mask is float.",
+    "Let every query see the first key: mask[..., 0] = False (in scaled_dot_product_attention True), or 0 if the mask"
+    " is float.",
     with_masks(as_kind(SeeingFirst)),
     cost=OTHER_NUMBERS,
 )
@@ -236,8 +243,8 @@ _smaller = with_masks(lambda mask: replace(mask, values="negative") if mask.valu
 BY_SMALLER_NUMBER = Remedy(
     "Mask with -100 in place of -1e9 or finfo.min.",
     _smaller,
-    only=(Condition("every query then sees a key", lambda case: EVERY_QUERY_SEES_A_KEY.holds(_smaller(case))),),
-    cost="other numbers where every key is masked: scores count",
+    only=(Condition("no query is fully masked then", lambda case: EVERY_QUERY_SEES_A_KEY.holds(_smaller(case))),),
+    cost="other numbers if every key is masked, since scores then count",
 )
 
 
@@ -247,7 +254,7 @@ def _expanded(case):
 
 EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
 
-# Fewer generated calls than ENOUGH, and why.
+# Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {
     "built-native-layer-transposed": (2, "a call takes four seconds"),
     "torchscript-nested-sum": (8, "a call takes a third of a second, as it is traced"),
@@ -258,27 +265,27 @@ FEWER = {
     "traced-causal-mask": (12, "a call takes a tenth of a second, as it is traced"),
 }
 
-# Those in which a range can begin or end, the newest first.
+# The releases at which a range of affected releases can begin or end, the newest first.
 RELEASES = [Version(f"{release}.{patch}") for release in reversed(MINORS) for patch in (1, 0)]
 
 
-def untested(remedies):
-    """The remedies, which no release that is installed here can be asked about."""
+def untested(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """The remedies, marked as untested: no installed release can be asked about them."""
     return tuple(replace(remedy, tested=False) for remedy in remedies)
 
 
-def remedies_of(entry):
-    """The remedies of an entry of either ledger, the cheapest first; none where nothing helps."""
+def remedies_of(entry: "Deviation | WrongMaskDeviation") -> tuple:
+    """The remedies of an entry of either ledger, the cheapest first; empty if nothing helps."""
     return () if isinstance(entry.remedies, NoRemedy) else entry.remedies
 
 
-def meeting(entry, remedy):
-    """The releases that have the entry's deviation and the remedy for it, the newest first."""
+def meeting(entry: "Deviation | WrongMaskDeviation", remedy: "Remedy | WrongMaskRemedy") -> list[Version]:
+    """The releases that have the deviation and in which the remedy helps, the newest first."""
     return [version for version in RELEASES if contains(entry.affects, version) and remedy.holds_in(version)]
 
 
-def mistakes(entry):
-    """What is wrong with the remedies of an entry of either ledger, in words."""
+def mistakes(entry: "Deviation | WrongMaskDeviation") -> Iterator[str]:
+    """The mistakes in the remedies of an entry of either ledger, in words."""
     if entry.remedies == ():
         yield f"{entry.id}: neither a remedy nor the reason why there is none"
     for remedy in remedies_of(entry):

@@ -1,4 +1,4 @@
-"""nn.Transformer.generate_square_subsequent_mask under other defaults."""
+"""nn.Transformer.generate_square_subsequent_mask under another default dtype or device."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from .remedies import Remedy, upgrade
 ENTRIES = (
     Deviation(
         id="square-mask-default-dtype",
-        title="nn.Transformer.generate_square_subsequent_mask does not know the default dtype",
+        title="nn.Transformer.generate_square_subsequent_mask ignores the default dtype",
         affects=">=2.1,<2.6",
         upstream="pytorch/pytorch#137186",
         clause=6,
@@ -25,7 +25,7 @@ ENTRIES = (
     ),
     Deviation(
         id="square-mask-default-device",
-        title="nn.Transformer.generate_square_subsequent_mask does not know the default device",
+        title="nn.Transformer.generate_square_subsequent_mask ignores the default device",
         affects=">=2.0,<2.6",
         upstream="pytorch/pytorch#137186",
         clause=6,

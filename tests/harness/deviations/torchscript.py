@@ -1,4 +1,4 @@
-"""torch.jit.script and torch.jit.trace."""
+"""Scripted and traced modules: torch.jit.script and torch.jit.trace."""
 
 from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
@@ -6,16 +6,17 @@ from ..contents.arrays import the_parameter
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
 from ..modes.modes import BY_ID
+from .call import Call
 from .entry import Deviation
 from .native import gives_no_weights_natively
 from .nested_tensors import norms_a_packed_batch, unpacks_in_time
 from .remedies import EVERY_QUERY_SEES_A_KEY, NOT_NESTED, SLOWER, Remedy, changed, recorded, sequences_first, without
 
 
-def adds_packed_batches(call):
-    """True if TorchScript is to go back through a sum of packed batches, for which it asks for their sizes.
+def adds_packed_batches(call: Call) -> bool:
+    """True if TorchScript differentiates a sum of packed batches, for which it asks for their sizes.
 
-    Nothing that comes before the last norm is to be gone back through where only that is trained.
+    The backward pass does not reach the sum if only the last norm is trained.
     """
     case = call.case
     is_last = case.autograd == "one_parameter" and ".norm2." in the_parameter(case)
@@ -28,15 +29,15 @@ TRACED = Remedy("Trace the module: torch.jit.trace.", changed(mode="traced"), on
 ENTRIES = (
     Deviation(
         id="torchscript-nested-sum",
-        title="nn.TransformerEncoder, scripted or traced, raises in eval from its second call on where of a later layer"
-        " something is trained, but not its attention",
+        title="nn.TransformerEncoder, scripted or traced, raises in eval mode from its second call on if a later layer"
+        " is partly trained, but not its attention",
         affects=">=2.0",
         upstream="not found",
         clause=3,
-        trigger="torch.jit, src_key_padding_mask in eval with autograd, the first layer frozen, a parameter of a later"
-        " one not that comes after its attention and before its last norm",
-        instead="RuntimeError: NestedTensorImpl doesn't support sizes: what TorchScript optimises after its first call"
-        " asks a packed batch for its sizes, to go back through the sum",
+        trigger="torch.jit, and src_key_padding_mask in eval mode with autograd, if the first layer is frozen, and in"
+        " a later layer a parameter is trained that comes after the attention and before the last norm",
+        instead="RuntimeError: NestedTensorImpl doesn't support sizes. After its first call TorchScript optimises the"
+        " code, which then asks for the sizes of a packed batch in the backward pass of a sum",
         applies=adds_packed_batches,
         change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
         pinned=Transformer(
@@ -61,7 +62,8 @@ ENTRIES = (
         upstream="pytorch/pytorch#149391",
         clause=3,
         trigger="torch.jit.script, and bias=False",
-        instead="RuntimeError: the compiler finds that None has no dtype, and the next time that it has met the class",
+        instead="RuntimeError: the compiler says that None has no dtype, and in the next attempt that it already knows"
+        " the class",
         applies=lambda call: call.case.mode == "scripted" and not call.case.bias,
         change=lambda computation, call: raising(
             computation, "RuntimeError", "'NoneType' object has no attribute or method 'dtype'|Can't redefine method"
@@ -82,11 +84,11 @@ ENTRIES = (
     ),
     Deviation(
         id="scripted-native-no-weights",
-        title="nn.MultiheadAttention raises in eval where it is scripted and no weights are asked for",
+        title="nn.MultiheadAttention raises in eval mode if it is scripted and no weights are asked for",
         affects=">=2.1",
         upstream="not found",
         clause=3,
-        trigger="torch.jit.script and need_weights=False, on the native path of nn.MultiheadAttention",
+        trigger="torch.jit.script and need_weights=False, on the fast path of nn.MultiheadAttention",
         instead="RuntimeError: strides() called on an undefined Tensor",
         applies=lambda call: gives_no_weights_natively(call, "scripted"),
         change=lambda computation, call: raising(
