@@ -12,6 +12,7 @@ from tests.harness.cases.masks import VALUES, Mask
 from tests.harness.execution.call import lay_out
 from tests.harness.execution.release import Release, installed
 from tests.harness.execution.runner import observe
+from tests.harness.expectation.specification import specification
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
 from tests.harness.releases import since
 
@@ -31,6 +32,13 @@ def test_limits_are_those_of_torch(dtype):
     ours, theirs = PRECISIONS[dtype], torch.finfo(getattr(torch, dtype))
     assert (ours.eps, ours.tiny, ours.max, ours.min) == (theirs.eps, theirs.tiny, theirs.max, theirs.min)
     assert ours.size == theirs.bits // 8
+
+
+def test_autocast_casts_the_sum_of_two_masks():
+    """-65504 and -65404 round to different numbers of bfloat16, but 100 is lost if it is added to -65536."""
+    masks = {"attn_mask": Mask("float", "all", "float16_min"), "key_padding_mask": Mask("float", "trailing", "large")}
+    case = MultiHead(dtype="float32", mode="autocast", S=2, **masks)
+    assert specification(case, "bfloat16")()["weights"].tolist() == [[[[0, 1]]]]
 
 
 @pytest.mark.parametrize("dtype", LOW)

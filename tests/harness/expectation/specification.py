@@ -1,7 +1,8 @@
 """From a case to a computation of the reference, which can be changed, run, rounded and differentiated."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from reference.transformer import (
     silu,
 )
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct
+from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, masks_of
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
 from ..modes.modes import computed_in
@@ -66,6 +67,8 @@ def specification(
 ) -> Computation:
     """The computation that the clauses specify, in the arithmetic of `dtype`; masks are merged in the case's dtype.
 
+    Under autocast, torch adds both masks of an attention and casts the sum; so does the arithmetic of the low dtype.
+
     displace: names of arrays to differentiate for; each is displaced in the case's direction (reference/derivative.py).
     move: (name, array, direction) -> the displaced array, if not by `displaced`.
     """
@@ -73,8 +76,10 @@ def specification(
         return _square_mask(case)
     move = move or _displaced
 
+    added_first = _masks_added_before_the_cast(case, dtype)
+
     def convert(name, array, is_mask=False):
-        if not (is_mask and dtype == "float64"):
+        if not (is_mask and (dtype == "float64" or name in added_first)):
             array = _cast(array, dtype)
         return move(name, array, direction[name]) if name in direction else array
 
@@ -88,8 +93,31 @@ def specification(
     if isinstance(case, MultiHead):
         key = arrays.get("key", arrays["query"])
         arrays |= {"key": key, "value": arrays.get("value", key)}
-        return Computation(_multi_head(case, weights), arrays | masks, computed_in(case))
-    return Computation(_transformer(case, weights), arrays | masks, case.dtype)  # a transformer ends in a sum or a norm
+        module, result_dtype = _multi_head(case, weights), computed_in(case)
+    else:
+        module, result_dtype = _transformer(case, weights), case.dtype  # a transformer ends in a sum or a norm
+    if added_first:
+        module = _casting_sums(module, dtype)
+    return Computation(module, arrays | masks, result_dtype)
+
+
+def _masks_added_before_the_cast(case, dtype):
+    """The names of the masks that are given in pairs to an attention under autocast; none in the case's own dtype."""
+    if dtype not in LOW or dtype == case.dtype or isinstance(case, ScaledDotProduct):
+        return frozenset()
+    pairs = [{attn_mask, padding} for attn_mask, padding, _ in attentions(case)]
+    return frozenset().union(*(pair for pair in pairs if pair <= masks_of(case).keys()))
+
+
+def _casting_sums(node, dtype):
+    """The module, or a tuple of modules, with attentions that cast the sum of both masks to a low dtype."""
+    if isinstance(node, MultiHeadAttention):
+        return replace(node, rounded=partial(_cast, dtype=dtype))
+    if isinstance(node, tuple):
+        return tuple(_casting_sums(part, dtype) for part in node)
+    parts = {field.name: getattr(node, field.name) for field in fields(node)} if is_dataclass(node) else {}
+    modules = {name: part for name, part in parts.items() if isinstance(part, tuple) or is_dataclass(part)}
+    return replace(node, **{name: _casting_sums(part, dtype) for name, part in modules.items()}) if modules else node
 
 
 def _square_mask(case):
