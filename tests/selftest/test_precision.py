@@ -82,7 +82,7 @@ NAMES = {"scaled_dot_product_attention": "attn_mask", "MultiheadAttention": "att
 
 
 def masked(case, mask, dtype):
-    name = NAMES.get(case.module, "tgt_mask" if getattr(case, "has_decoder", False) else "src_mask")
+    name = NAMES.get(case.module, "tgt_mask" if case.has_decoder else "src_mask")
     case = replace(case, dtype=dtype, **{name: mask})
     if dtype not in installed().low_dtypes or not installed().offers(case):
         pytest.skip("this release cannot")

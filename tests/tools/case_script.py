@@ -268,7 +268,7 @@ class _CaseScript:
         """A key that no query may see has a gradient of exactly 0."""
         for source, positions in ignored(self.case).items():
             for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
-                if name in self.leaves and not getattr(self.case, "static", False):
+                if name in self.leaves and not self.case.static:
                     yield self.typed.literal("hidden = ", as_given(self.case, name, positions))
                     yield f'gradient = dict(zip(leaves, gradients))["{name}"]'
                     yield "wrong = wrong or (gradient is not None and gradient[hidden].any())  # nobody sees these"

@@ -33,7 +33,7 @@ class TypedCall:
 
     @property
     def is_functional(self):
-        return getattr(self.case, "functional", False)
+        return self.case.functional
 
     @property
     def called(self):
@@ -46,7 +46,7 @@ class TypedCall:
         """What not every release has."""
         if self.called == SCALED_DOT_PRODUCT:
             yield needs("torch.nn.functional", self.case.module)
-        if not getattr(self.case, "fast_path", True):
+        if not self.case.fast_path:
             yield needs("torch.backends", "mha")
         if self.mode.needs:
             owner, _, name = f"torch.{self.mode.needs}".rpartition(".")
@@ -119,7 +119,7 @@ class TypedCall:
 
     def inputs(self):
         for name, array in inputs(self.case).items():
-            is_copy = getattr(self.case, "attention", "") == "copies" and name in ("key", "value")
+            is_copy = self.case.attention == "copies" and name in ("key", "value")
             if is_copy and self.case.layout == "contiguous":
                 yield f"{name} = query.clone()"
             else:
@@ -135,7 +135,7 @@ class TypedCall:
     def switches(self):
         numbers = {float(x) for array in mask_arrays(self.case).values() for x in np.unique(array)}
         return (
-            *["torch.backends.mha.set_fastpath_enabled(False)"] * (not getattr(self.case, "fast_path", True)),
+            *["torch.backends.mha.set_fastpath_enabled(False)"] * (not self.case.fast_path),
             *(f"{dtype}_min = torch.finfo(torch.{dtype}).min" for x, dtype in LOWEST.items() if x in numbers),
         )
 
@@ -192,7 +192,7 @@ class TypedCall:
                 "module.requires_grad_(False)",
                 f'module.get_parameter("{the_parameter(self.case)}").requires_grad_()',
             ]
-        if self.case.autograd != "last_layer" or getattr(self.case, "num_layers", 1) == 1:
+        if self.case.autograd != "last_layer" or self.case.num_layers == 1:
             return []
         stacks = dict.fromkeys(name.partition("layers.")[0] for name in parameters(self.case) if "layers." in name)
         return [f"module.{stack}layers[:-1].requires_grad_(False)" for stack in stacks]

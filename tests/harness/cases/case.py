@@ -39,7 +39,15 @@ class Case(Spelled):
     nan_query: bool = False  # one row of `query` is NaN; queries and keys are separate tensors
     nonfinite: str = ""  # "nan" or "inf" (of either sign): held by positions hidden from every query
 
-    attends = True  # class attribute; False if the call only makes a mask and computes no attention
+    # Class attributes: the values that calls have which lack the field.
+    attends = True  # False if the call only makes a mask and computes no attention
+    has_fast_path = False  # True if the call can be made with `fast_path` off
+    functional = static = add_bias_kv = add_zero_attn = separate_projections = need_weights = is_causal = False
+    norm = norm_first = has_encoder = has_decoder = False
+    batched = batch_first = bias = enable_nested_tensor = mask_check = fast_path = True
+    only = scale = kdim = key_padding_mask = None
+    attention = activation = broadcast = ""
+    num_layers, dropout = 1, 0.0
 
     @property
     def holds_nan(self) -> bool:
@@ -100,6 +108,8 @@ class MultiHead(Case):
     static: bool = False  # F.multi_head_attention_forward gets static_k and static_v
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
+    has_fast_path = True
+
     @property
     def module(self) -> str:
         """The name of the class or function in torch that is called."""
@@ -156,6 +166,8 @@ class Transformer(Case):
     fast_path: bool = True  # False: disabled by torch.backends.mha.set_fastpath_enabled
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
+    has_fast_path = True
+
     @property
     def E(self) -> int:
         """The embedding size: d_model in torch."""
@@ -188,7 +200,6 @@ class SquareSubsequentMask(Case):
     after_writing: bool = False  # the mask of an identical earlier call has been overwritten
 
     attends = False
-    dropout = 0.0
     module = "generate_square_subsequent_mask"
 
 

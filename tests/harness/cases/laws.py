@@ -48,9 +48,9 @@ def _differing(**fields):
 def _masked(case):
     """The case; with a random bool attention mask if it has no mask and is not causal."""
     names = {"attn_mask", "src_mask", "tgt_mask"} & set(vars(case))
-    if masks_of(case) or getattr(case, "is_causal", False):
+    if masks_of(case) or case.is_causal:
         return case
-    name = "tgt_mask" if getattr(case, "has_decoder", False) else (names - {"tgt_mask"}).pop()
+    name = "tgt_mask" if case.has_decoder else (names - {"tgt_mask"}).pop()
     return replace(case, **{name: Mask("bool", "random")})
 
 

@@ -37,7 +37,7 @@ def mask_arrays(case: Case) -> dict[str, np.ndarray]:
             array = mask.array(_mask_shape(case, name), dtype, _mask_seed(case, name), is_padding(name))
             if mask.is_float:  # in a NumPy dtype that holds the dtypes of the mask and of the inputs
                 array = array.astype(np.result_type(held(dtype), held(case.dtype)))
-            array = array.reshape({"1-D": (-1,), "0-D": ()}.get(getattr(case, "broadcast", ""), array.shape))
+            array = array.reshape({"1-D": (-1,), "0-D": ()}.get(case.broadcast, array.shape))
         inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
         arrays[name] = _sample(case, name, ~array if inverted else array)
     return arrays
@@ -49,7 +49,7 @@ def _scores(case):
 
 def _sample(case, name, array):
     """The part of the array that belongs to the sample `case.only`; the whole array if `only` is None."""
-    if getattr(case, "only", None) is None or (array.ndim == 2 and not is_padding(name)):
+    if case.only is None or (array.ndim == 2 and not is_padding(name)):
         return array
     per_sample = case.num_heads if (name.endswith("mask") and array.ndim == 3) or name.startswith("static") else 1
     return array[case.only * per_sample : (case.only + 1) * per_sample]
@@ -190,7 +190,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
-    if getattr(case, "attention", None) == "copies":
+    if case.attention == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
     if case.nan_query and len(rows := np.argwhere(_sees_something(case, arrays["query"].shape[:-1]))):
         arrays["query"][tuple(np.random.default_rng([case.seed, 5]).choice(rows))] = np.nan
@@ -202,7 +202,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
         for name, positions in nonfinite_positions(case).items():
             if name in arrays:
                 arrays[name][positions] = np.copysign(float(case.nonfinite), arrays[name][positions])
-    if getattr(case, "attention", None) == "copies":
+    if case.attention == "copies":
         arrays["query"] = arrays["key"]
     return arrays
 
@@ -326,7 +326,7 @@ def _decoder_layer_shapes(case):
 def _attention_shapes(case):
     E = case.E
     shapes = {"in_proj_weight": (3 * E, E)}
-    if getattr(case, "separate_projections", False):
+    if case.separate_projections:
         shapes = {
             "q_proj_weight": (E, E),
             "k_proj_weight": (E, case.kdim or E),
@@ -335,7 +335,7 @@ def _attention_shapes(case):
     shapes["out_proj.weight"] = (E, E)
     if case.bias:
         shapes |= {"in_proj_bias": (3 * E,), "out_proj.bias": (E,)}
-    if getattr(case, "add_bias_kv", False):
+    if case.add_bias_kv:
         shapes |= {"bias_k": (1, 1, E), "bias_v": (1, 1, E)}
     return shapes
 

@@ -21,7 +21,7 @@ def present(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]
         output = output[0]
     elif is_sequence_first(case):
         output = output.swapaxes(0, 1)
-    if not getattr(case, "need_weights", False):
+    if not case.need_weights:
         return {"output": output}
     weights = results["weights"]
     weights = weights.mean(axis=1) if case.average_attn_weights else weights
@@ -42,7 +42,7 @@ def garbage_rows(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.nda
     if query == "query" and not isinstance(case, MultiHead):
         query = "tgt" if case.has_decoder else "src"
     counts_not = case.garbage or packs(case)
-    rows = ignored(case).get(query if getattr(case, "attention", "") != "copies" else "key") if counts_not else None
+    rows = ignored(case).get(query if case.attention != "copies" else "key") if counts_not else None
     if rows is None:
         return dict.fromkeys(results)
     if not case.batched:
@@ -75,7 +75,7 @@ def cotangents(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.n
 def as_given(case: Case, name: str, array: np.ndarray) -> np.ndarray:
     """An input, mask or parameter in the layout of the call: unbatched, sequence-first or unchanged."""
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
-    if not getattr(case, "batched", True):
+    if not case.batched:
         return array[0] if is_sequence or is_padding(name) else array
     return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
@@ -83,10 +83,10 @@ def as_given(case: Case, name: str, array: np.ndarray) -> np.ndarray:
 def as_held(case: Case, name: str, array: np.ndarray) -> np.ndarray:
     """The array in the batch-first layout of arrays.py: the inverse of `as_given`."""
     is_sequence = name in ("query", "key", "value", "src", "tgt", "memory")
-    if not getattr(case, "batched", True):
+    if not case.batched:
         return array[None] if is_sequence or is_padding(name) else array
     return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
 def is_sequence_first(case):
-    return not getattr(case, "batch_first", True) or getattr(case, "functional", False)
+    return not case.batch_first or case.functional

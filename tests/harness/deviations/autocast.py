@@ -87,7 +87,7 @@ def raise_of_arguments(computation: Computation, call: Call) -> Computation:
 
 def _has_keys_of_its_own(case):
     """True if some keys are given as they are, and so are not cast: static_k, or bias_k behind projected keys."""
-    return getattr(case, "static", False) or getattr(case, "add_bias_kv", False)
+    return case.static or case.add_bias_kv
 
 
 def _first_to_raise(call):
@@ -138,7 +138,7 @@ def raise_of_dtypes(computation: Computation, call: Call) -> Computation:
 def returns_what_is_native(call: Call) -> bool:
     """True if the call returns the output of an encoder with a layer on its fast path."""
     case = call.case
-    return is_cast(case) and not getattr(case, "has_decoder", False) and bool(_busy_native_layers(call))
+    return is_cast(case) and not case.has_decoder and bool(_busy_native_layers(call))
 
 
 SEES_A_KEY_UNCAST = Condition(

@@ -68,7 +68,7 @@ def gives_mask_and_hint(call: Call) -> bool:
 
 def hides_appended_keys(call: Call) -> bool:
     """True if a causal hint replaces a mask of an attention with appended keys."""
-    appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
+    appends = call.case.add_bias_kv or call.case.add_zero_attn
     return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
 
 

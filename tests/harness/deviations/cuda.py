@@ -256,7 +256,7 @@ def unpacks_slowly(call: Call) -> bool:
 def views_no_sample(call: Call) -> bool:
     """True if the fast path of an attention without weights looks for a fused kernel for no samples."""
     case = call.case
-    if isinstance(case, ScaledDotProduct) or case.N > 0 or getattr(case, "need_weights", False):
+    if isinstance(case, ScaledDotProduct) or case.N > 0 or case.need_weights:
         return False
     return case.head_dim % 8 == 0 and bool(call.blocks("native_mha"))
 

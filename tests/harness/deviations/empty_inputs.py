@@ -65,7 +65,7 @@ def left_by_later_layers(call: Call, native: Iterable[str]) -> tuple[str, ...]:
     scaled_dot_product_attention, before 2.0 for the explicit path.
     """
     is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
-    if getattr(call.case, "num_layers", 1) == 1 or not is_seen or memory_is_too_short(call):
+    if call.case.num_layers == 1 or not is_seen or memory_is_too_short(call):
         return ()
     return tuple(block for block in native if _sees_a_gradient(call, block))
 
@@ -87,14 +87,14 @@ def _has_effect(case, name):
 
 def _views_nothing(case, block, views_padding):
     attn_mask, padding = (masks_of(case).get(name) for name in mask_names(case, block))
-    appends = getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+    appends = case.add_bias_kv or case.add_zero_attn
     has_nothing = case.N == 0 or (number_of_keys(case, block) == 0 and not appends)
     return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
 
 
 def keyless_blocks(call: Call) -> tuple[str, ...]:
     """The blocks of scaled_dot_product_attention that have no key."""
-    appends = getattr(call.case, "add_bias_kv", False) or getattr(call.case, "add_zero_attn", False)
+    appends = call.case.add_bias_kv or call.case.add_zero_attn
     return () if appends else tuple(block for block in call.blocks("sdpa") if number_of_keys(call.case, block) == 0)
 
 

@@ -43,7 +43,7 @@ def computes_plainly_on(*paths: str) -> Callable[[Computation, Call], Computatio
     return change
 
 
-NO_WEIGHTS = Condition("no weights are asked for", lambda case: not getattr(case, "need_weights", False))
+NO_WEIGHTS = Condition("no weights are asked for", lambda case: not case.need_weights)
 
 NOT_NATIVE = Condition(
     "query, key and value are different tensors, or the module is in training mode, or autograd records a parameter",

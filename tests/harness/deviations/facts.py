@@ -80,7 +80,7 @@ def mask_names(case: Case, block: str) -> tuple[str, ...]:
 
 def has_empty_row(case: Case, block: str) -> bool:
     """True if the block has a fully masked query."""
-    if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
+    if case.add_zero_attn or case.add_bias_kv:
         return False
     bias = bias_of(case, block)
     return bias is not None and bool(meaning.hidden(bias).all(axis=-1).any())
@@ -97,7 +97,7 @@ def absorbs_everything(case: Case, block: str, least: float) -> bool:
 
     Scores are lost beside such numbers, since they are small.
     """
-    if getattr(case, "add_zero_attn", False) or getattr(case, "add_bias_kv", False):
+    if case.add_zero_attn or case.add_bias_kv:
         return False
     bias = bias_of(case, block)
     if bias is None:
@@ -153,4 +153,4 @@ def gives_float(case: Case, block: str) -> bool:
 
 def number_of_appended_keys(case: Case) -> int:
     """The number of keys that add_bias_kv and add_zero_attn append."""
-    return getattr(case, "add_bias_kv", False) + getattr(case, "add_zero_attn", False)
+    return case.add_bias_kv + case.add_zero_attn

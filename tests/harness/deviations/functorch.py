@@ -125,7 +125,7 @@ def packs_under_a_transform(call: Call) -> bool:
 
 WEIGHTS = Condition(
     "weights are asked for, since the fused kernel has no forward-mode derivative",
-    lambda case: getattr(case, "need_weights", False),
+    lambda case: case.need_weights,
 )
 
 ENTRIES = (

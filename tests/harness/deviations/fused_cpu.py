@@ -241,7 +241,7 @@ def _has_no_mask(case, block):
 def scales_nan_by_zero(call: Call) -> bool:
     """True if the fused kernel gets a query that is not finite, and a scale of 0."""
     case = call.case
-    return case.nan_query and getattr(case, "scale", None) == 0 and bool(call.flash_blocks())
+    return case.nan_query and case.scale == 0 and bool(call.flash_blocks())
 
 
 def _vectors(call, block):

@@ -44,12 +44,12 @@ def converts_masks(call: Call) -> bool:
 
 def blocks_without_a_bias(call: Call) -> tuple[str, ...]:
     """The blocks with bias=False on the fast path of nn.MultiheadAttention, which before 2.1 opens without a bias."""
-    return () if getattr(call.case, "bias", True) else call.blocks("native_mha")
+    return () if call.case.bias else call.blocks("native_mha")
 
 
 def native_layers(call: Call, *activations: str) -> tuple[str, ...]:
     """The encoder blocks whose layers are on their fast path and have one of these activations."""
-    if getattr(call.case, "activation", None) not in activations:
+    if call.case.activation not in activations:
         return ()
     paths = path_of_each_block(call.case, call.release)  # of the nested path, too
     return tuple(block for block, path in paths.items() if path == "native_layer")

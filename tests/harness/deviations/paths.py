@@ -137,11 +137,7 @@ def _takes_native_mha(case, release, block):
 def prepares_masks(case: Case, release: Release, block: str) -> bool:
     """True if nn.MultiheadAttention merges its masks for its fast path, which it then takes if it has biases."""
     stream = source_of(block)
-    if (
-        getattr(case, "functional", False)
-        or stream == "memory"
-        or not fast_path_is_open(case, release, block, "attention")
-    ):
+    if case.functional or stream == "memory" or not fast_path_is_open(case, release, block, "attention"):
         return False
     if is_compiled_whole(case, release) or is_traced_within(case, release):  # torch takes it for an export
         return False

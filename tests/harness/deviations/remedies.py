@@ -99,7 +99,7 @@ EAGER = Condition("the call is not compiled, exported, cast or transformed", lam
 
 EXACT_ACTIVATION = Condition(
     "the activation is not nn.GELU(approximate='tanh')",
-    lambda case: getattr(case, "activation", "") != "gelu_tanh",
+    lambda case: case.activation != "gelu_tanh",
 )
 NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # the encoder layer's fast path conforms
 

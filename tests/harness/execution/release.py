@@ -162,7 +162,7 @@ class Release:
         if isinstance(case, ScaledDotProduct):
             grouped, scaled = case.kv_heads is not None, case.scale is not None
             return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled
-        if not getattr(case, "fast_path", True) and not self.has_fast_path_switch:
+        if not case.fast_path and not self.has_fast_path_switch:
             return False
         if isinstance(case, MultiHead):
             return self.has_causal_hints >= case.is_causal

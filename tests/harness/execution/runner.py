@@ -164,7 +164,7 @@ def _decomposed(path):
 
 def _as_eager(case):
     """The eager case with the memory layouts and the paths that the mode of the case leads to."""
-    if hasattr(case, "fast_path") and is_closed_by_export(case, Version(torch.__version__)):
+    if case.has_fast_path and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
     layouts = {"layout": "contiguous"} if copied else {}
@@ -189,7 +189,7 @@ def _prepare(case, weights, _=None):
     if isinstance(case, ScaledDotProduct):
         function, _ = _made(mode, _scaled_dot_product_attention, {})
         return partial(_call_scaled_dot_product, case, function), weights
-    if getattr(case, "functional", False):
+    if case.functional:
         function, _ = _made(mode, F.multi_head_attention_forward, {})
         function = partial(function, **_functional_weights(case, weights))
         return partial(_call_multi_head, case, function), weights
@@ -318,7 +318,7 @@ def _module(case, weights):
         stack = {"num_layers": case.num_layers}
     if case.module == "TransformerEncoder":
         stack |= {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
-    module = _skeleton(case.module, _hashable(constructor(case)), _hashable(stack), getattr(case, "norm", False))
+    module = _skeleton(case.module, _hashable(constructor(case)), _hashable(stack), case.norm)
     for name, parameter in weights.items():
         path, _, leaf = name.rpartition(".")
         module.get_submodule(path)._parameters[leaf] = parameter
@@ -332,7 +332,7 @@ def _hashable(arguments):
 @contextmanager
 def _fast_path(case):
     switch = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", None)
-    if switch is None or getattr(case, "fast_path", True):
+    if switch is None or case.fast_path:
         yield
         return
     switch(False)

@@ -286,7 +286,7 @@ def _attending(kernel, case, paths, filled):
 
 def _is_causal_alone(case):
     """True if the kernel is called with is_causal=True: beside a padding mask it gets a merged mask instead."""
-    return getattr(case, "is_causal", False) and getattr(case, "key_padding_mask", None) is None
+    return case.is_causal and case.key_padding_mask is None
 
 
 def _in_blocks(weights):

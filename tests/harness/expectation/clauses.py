@@ -41,7 +41,7 @@ def of(call: object) -> frozenset[int]:
 
 
 def _appends(case):
-    return getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+    return case.add_bias_kv or case.add_zero_attn
 
 
 def _given(case):
@@ -73,7 +73,7 @@ def _has_another_form(case):
     if not case.attends:
         return False
     trains = getattr(case, "training", False) and not case.dropout
-    copies = getattr(case, "attention", None) == "copies"
+    copies = case.attention == "copies"
     masks = masks_of(case)
     return (
         any(getattr(case, name, plain) != plain for name, plain in _PLAIN.items())
@@ -109,14 +109,14 @@ def _hides_a_position(case):
 
 def _is_causal(case):
     """True if a mask is causal, or is said to be."""
-    if isinstance(case, SquareSubsequentMask) or getattr(case, "is_causal", False) or _is_hinted(case):
+    if isinstance(case, SquareSubsequentMask) or case.is_causal or _is_hinted(case):
         return True
     hiding = (mask for mask in masks_of(case).values() if not mask.is_float or mask.values in ("inf", "bias", "slight"))
     return any(mask.pattern == "causal" for mask in hiding)
 
 
 def _appends_or_drops_or_returns_weights(case):
-    return _appends(case) or getattr(case, "need_weights", False) or case.dropout > 0
+    return _appends(case) or case.need_weights or case.dropout > 0
 
 
 def _pads(case):

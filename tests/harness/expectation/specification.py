@@ -174,7 +174,7 @@ def _multi_head(case, weights, attn_mask="attn_mask", key_padding_mask="key_padd
         weights.get("out_proj.bias"),
         bias_k=weights["bias_k"][0, 0] if "bias_k" in weights else None,
         bias_v=weights["bias_v"][0, 0] if "bias_v" in weights else None,
-        add_zero_attn=getattr(case, "add_zero_attn", False),
+        add_zero_attn=case.add_zero_attn,
         rounded=rounding_of_sum(case, attn_mask, key_padding_mask),
     )
 

@@ -168,7 +168,7 @@ def terms(case):
     """
     widths = [getattr(case, name, 1) for name in ("S", "T", "L", "D", "E", "dim_feedforward")]
     size = largest_score(case) if computed_in(case) in FULL else 0.0
-    return sum(widths) * getattr(case, "num_layers", 1) * (1 + size / 8) ** 2
+    return sum(widths) * case.num_layers * (1 + size / 8) ** 2
 
 
 def contraction(gradients, directions):

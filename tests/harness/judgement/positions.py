@@ -149,7 +149,7 @@ def _source(case):
 
 def _appends(case):
     """True if there are keys that no mask hides."""
-    return getattr(case, "add_bias_kv", False) or getattr(case, "add_zero_attn", False)
+    return case.add_bias_kv or case.add_zero_attn
 
 
 def _role_of_query(case, place):

@@ -196,7 +196,7 @@ def _callee(case, setting):
     """(statements that make what is called, its name)"""
     mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
     becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
-    if not isinstance(case, ScaledDotProduct) and not getattr(case, "functional", False):
+    if not isinstance(case, ScaledDotProduct) and not case.functional:
         factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
         return f"module = {_made(case, factory)}\n{becomes}", "module"
     return (f"module = {function}\n{becomes}", "module") if mode.made else ("", function)

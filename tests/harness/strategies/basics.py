@@ -92,7 +92,7 @@ DROPOUTS = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
 
 def small_if_long(case: MultiHead | Transformer) -> MultiHead | Transformer:
     """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds."""
-    queries = case.T if getattr(case, "has_decoder", False) else getattr(case, "L", case.S)
+    queries = case.T if case.has_decoder else getattr(case, "L", case.S)
     return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
 

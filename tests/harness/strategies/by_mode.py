@@ -46,11 +46,11 @@ def adapted(case: Case, mode: Mode) -> Case:
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(case)  # empty weights take the mask's dtype
     if not mode.converts_masks or is_empty_under_vmap:
         case = replace(case, **{name: replace(mask, dtype=None) for name, mask in masks_of(case).items()})
-    if mode.id == "scripted" and hasattr(case, "fast_path"):  # TorchScript ignores the switch
+    if mode.id == "scripted" and case.has_fast_path:  # TorchScript ignores the switch
         case = replace(case, fast_path=True)
-    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and hasattr(case, "num_layers"):
+    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and isinstance(case, Transformer):
         case = replace(case, autograd="grad")  # the nested tensors between layers cannot be batched
-    if mode.compiles and getattr(case, "num_layers", 1) > 2:
+    if mode.compiles and case.num_layers > 2:
         case = replace(case, num_layers=2)
     return _lowered(case, "float32") if mode.lowers else case
 
@@ -61,7 +61,7 @@ def suits(case: Case, mode: Mode) -> bool:
         return False
     if not (mode.compiles or mode.is_for_small):
         return True
-    return _has_something(case) and bool(not mode.compiles or masks_of(case) or getattr(case, "is_causal", False))
+    return _has_something(case) and bool(not mode.compiles or masks_of(case) or case.is_causal)
 
 
 def _modules_in(release, mode):
@@ -160,5 +160,5 @@ def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
 
 def _lowered(case, dtype):
     """The case in this dtype, without relu and gelu_tanh in a backward pass: rounding can cross a kink."""
-    has_kink = getattr(case, "activation", "") in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
+    has_kink = case.activation in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
     return replace(case, dtype=dtype, **{"activation": "gelu"} if has_kink else {})

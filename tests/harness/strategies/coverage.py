@@ -70,7 +70,7 @@ def _detected(case, blocks, release):
 def _kinds(case, block):
     masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # SDPA has no padding mask
     kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
-    tells = getattr(case, "need_weights", False) and not case.average_attn_weights
+    tells = case.need_weights and not case.average_attn_weights
     return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
 
 
