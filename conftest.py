@@ -123,7 +123,7 @@ def _part(config):
     paths = [] if any(map(_has_all, _places(config))) else list(config.args)
     given = {option: config.getoption(name, None) for name, option in _LIMITS.items()}
     given = {option: value for option, value in given.items() if value and value != "1/1"}
-    clauses = [f"--clause {number}" for number in sorted(set(config.getoption("clause") or ()), key=int)]
+    clauses = [f"--clause {number}" for number in sorted(set(config.getoption("clause") or ()))]
     return (
         paths + [option if value is True else f"{option} {_typed(value)}" for option, value in given.items()] + clauses
     )

@@ -223,7 +223,10 @@ class Measurement:
     def _last_call(self, report):
         """The Failure of the call that the worker was making, in a list; empty if it was making none."""
         case = taken(path_of(self.config.option.report, report.node.gateway.id))
-        return [crash(case, self.run.setting)] if case else []
+        try:
+            return [crash(case, self.run.setting)] if case else []
+        except BadInput:  # the worker ended while it wrote the case
+            return []
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):

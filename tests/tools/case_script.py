@@ -190,7 +190,7 @@ class _CaseScript:
     @property
     def may_return_one(self):
         """True if what is called leaves out weights that are None."""
-        return self.typed.mode.called != "module" and not getattr(self.case, "need_weights", True)
+        return self.typed.mode.called != "module" and isinstance(self.case, MultiHead) and not self.case.need_weights
 
     # ---- gradients
 

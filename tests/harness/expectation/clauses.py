@@ -76,7 +76,7 @@ def _has_another_form(case):
     copies = case.attention == "copies"
     masks = masks_of(case)
     return (
-        any(getattr(case, name, plain) != plain for name, plain in _PLAIN.items())
+        any(vars(case).get(name, plain) != plain for name, plain in _PLAIN.items())
         or (trains or copies or _is_hinted(case))
         or any(map(_is_another_form, masks.values()))
         or (not isinstance(case, ScaledDotProduct) and any({a, p} <= set(masks) for a, p, _ in attentions(case)))

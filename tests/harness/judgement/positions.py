@@ -184,7 +184,7 @@ def _index(case, place):
 def _is_padded(case, place):
     """True if the query is a key of the same attention, and padding there."""
     name = {"query": "key_padding_mask"}.get(_source(case), f"{_source(case)}_key_padding_mask")
-    if name not in masks_of(case) or getattr(case, "attention", "self") not in ("self", "copies"):
+    if name not in masks_of(case) or case.attention not in ("", "self", "copies"):
         return False
     hidden = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))
     return bool(hidden[place.get(SAMPLE, 0), place[QUERY]])

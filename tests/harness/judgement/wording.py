@@ -29,12 +29,12 @@ RULES = {
     ),
     "bool mask": (2, "A bool mask hides where `True` in the nn modules, and keeps where `True` in SDPA"),
     "float mask": (2, "A float mask is added to the score, whatever its values"),
-    "law": (3, "What must not matter does not"),
-    "path": (3, "What must not matter does not: ... with or without autograd; the fast path"),
+    "law": (3, "The result does not depend on the form of the call"),
+    "path": (3, "The result does not depend on the form of the call: ... with or without autograd; the fast path"),
     "mode": (
         3,
-        "What must not matter does not: ... the backend of SDPA; the vectors of the CPU; whether the call is copied,"
-        " loaded, used before, compiled, exported or mapped",
+        "The result does not depend on the form of the call: ... the backend of SDPA; the vectors of the CPU; whether"
+        " the call is copied, loaded, used before, compiled, exported or mapped",
     ),
     "dtype": (3, "`torch.autocast` changes the digits alone, and the dtype of what ends in a product"),
     "no key": (
