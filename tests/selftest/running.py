@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import torch
 
 from tests.harness.execution.runner import observe
+from tests.harness.judgement.comparison import ERROR, GRADIENT, LEAK, MUTATED, WARNING
 from tests.harness.judgement.verdict import judge
 from tests.tools.case_script import ARGUMENTS, ERRORS, GRADIENTS, RESULTS, WARNINGS
 
@@ -42,8 +43,5 @@ def mismatches(case):
 
 def kinds_of(mismatches):
     """The parts of the outcome that a script must check to find these mismatches."""
-    kinds = {"warning": WARNINGS, "error": ERRORS, "gradient": GRADIENTS}
-    return {
-        ARGUMENTS if mismatch.what.endswith("after the call") else kinds.get(mismatch.what.split()[0], RESULTS)
-        for mismatch in mismatches
-    }
+    kinds = {MUTATED: ARGUMENTS, WARNING: WARNINGS, ERROR: ERRORS, GRADIENT: GRADIENTS, LEAK: GRADIENTS}
+    return {kinds.get(mismatch.kind, RESULTS) for mismatch in mismatches}

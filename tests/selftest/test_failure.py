@@ -30,6 +30,7 @@ from tests.tools.edge_cases import read_clauses
 RELEASE = session.start().release
 SPECIFICATION = Path(__file__).parents[2] / "reference" / "README.md"
 CODED = Mismatch("output", 0.0, 1.0, (0, 0), 1.0, 0.1)
+SHAPE = Mismatch("output shape", (1, 0), (0, 1), kind=comparison.SHAPE, of=("output",))
 
 
 def failure(case, *mismatches, served=(), deviations=()):
@@ -45,7 +46,7 @@ def through_json(told):
 
 def assert_can_be_told(case):
     is_empty = 0 in [getattr(case, name, 1) for name in ("N", "L", "S", "T")]
-    told = failure(case, replace(CODED, where=None) if is_empty else CODED)
+    told = failure(case, SHAPE if is_empty else CODED)
     assert parse(told.again.split('"')[1]) == case
     assert told.again in report(told)
     assert through_json(told) == told

@@ -1,6 +1,7 @@
 """Wrong masks: the table is complete and each mask wrong, outcomes are distinguished, the ledger is well-formed."""
 
 import inspect
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,20 @@ from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release, installed
 from tests.harness.execution.setting import Setting
 from tests.harness.expectation.changes import with_masks
-from tests.harness.judgement.report import Nonconformance
+from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.measurement import record, session
 from tests.harness.releases import RELEASES, since
 from tests.harness.wrong_masks import judge
-from tests.harness.wrong_masks.judge import check_row, failure_of, is_shown, judge_row, predicted_entry, report
+from tests.harness.wrong_masks.judge import (
+    Judgement,
+    check_row,
+    failure_of,
+    is_shown,
+    judge_row,
+    predicted_entry,
+    report,
+)
 from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.results import Comparison, Unwritten, compare
 from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
@@ -409,6 +418,40 @@ def test_a_failing_row_shows_the_call_and_what_was_expected(run, monkeypatch):
     assert run.tally.statuses[FAILS] == 1
     judgement = judge_row(BY_ID[REFUSED], Outcome(ACCEPTS), run.release, ENTRIES)
     assert failure_of(BY_ID[REFUSED], Outcome(ACCEPTS), judgement).clauses == (9,)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome(ACCEPTS), OTHER, HELPFUL], ids=lambda outcome: outcome.kind.replace(" ", "_")
+)
+def test_every_row_can_be_told(outcome):
+    """In a line of its own, which is read back from the data of a record."""
+    failures = [failure_of(call, outcome, Judgement(FAILS)) for call in ROWS]
+    assert all(Failure.from_plain(json.loads(json.dumps(failure.as_plain()))) == failure for failure in failures)
+    assert all(f"\nRow: {failure.row}\n" in report(failure) for failure in failures[::40])
+    assert {failure.clauses for failure in failures} == {(9,)}
+
+
+@pytest.mark.parametrize(
+    ("id", "title"),
+    [
+        (
+            "MultiheadAttention-self-attn_mask-flat-inference",
+            "MultiheadAttention, eval: attn_mask of shape (36,) (flat; right is (6, 6)) is accepted;"
+            " expected an error that names it",
+        ),
+        (
+            "Transformer-tgt_mask-int64-training",
+            "Transformer, train: tgt_mask of dtype int64 beside float32 (int64) is accepted;"
+            " expected an error that names it",
+        ),
+        (
+            "scaled_dot_product_attention-4d-attn_mask-mask_with_hint",
+            "scaled_dot_product_attention: attn_mask (mask with hint) is accepted; expected an error that names it",
+        ),
+    ],
+)
+def test_the_first_line_of_a_row_stands_alone(id, title):
+    assert failure_of(BY_ID[id], Outcome(ACCEPTS), Judgement(FAILS)).title == title
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------

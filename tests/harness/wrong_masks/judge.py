@@ -14,7 +14,7 @@ from ..judgement.wording import differences
 from .ledger import ENTRIES, WrongMaskDeviation
 from .results import NOTHING_COMPARED, Comparison, compare
 from .sequences import ROWS
-from .table import ACCEPTS, RAISES, UNHELPFUL, Outcome, WrongCall, not_applicable, observe, source
+from .table import ACCEPTS, UNHELPFUL, Outcome, WrongCall, not_applicable, observe, source
 
 if TYPE_CHECKING:
     from ..measurement.session import Session
@@ -95,8 +95,9 @@ def check_rows(calls: Iterable[WrongCall], run: "Session") -> None:
 def failure_of(call: WrongCall, outcome: Outcome, judgement: Judgement, setting: Setting = CPU) -> Failure:
     """The failure of a row, from its judgement."""
     entry, module = judgement.entry, setting.subject or call.module
-    who = ", ".join([module, *[{"training": "train", "inference": "eval"}[call.mode]] * bool(call.mode)])
-    expects = "an error that names it" if RAISES in call.conforming else "an error"
+    who = ", ".join(filter(None, (module, {"training": "train", "inference": "eval"}.get(call.mode))))
+    need_not_name = UNHELPFUL in call.conforming
+    expects = "an error" if need_not_name else "an error that names it"
     if ACCEPTS in call.conforming:
         expects += ", or the result of the mask in the precision of the inputs"
     expects = f"the ledger expects: {entry.instead}" if entry else f"expected {expects}"
@@ -107,7 +108,7 @@ def failure_of(call: WrongCall, outcome: Outcome, judgement: Judgement, setting:
         module=module,
         row=call.id,
         mismatches=found,
-        rules=("wrong mask", *("silent" for _ in found[:1])),
+        rules=("silent",) if need_not_name else ("wrong mask",),
         deviations=ids,
         setting=setting,
     )
