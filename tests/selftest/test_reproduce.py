@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
 from tests.harness.cases.masks import LAYOUTS, Mask
 from tests.harness.cases.spelling import shortest_repr
-from tests.harness.contents.arrays import directions, inputs, mask_arrays
+from tests.harness.contents.arrays import directions, ignored, inputs, mask_arrays
 from tests.harness.contents.results import as_given
 from tests.harness.deviations import ledger
 from tests.harness.execution.call import lay_out
@@ -218,6 +218,27 @@ def test_script_of_a_conforming_case_shows_a_fault_in_torch(fault, kinds, about,
     monkeypatch.setattr(F, "softmax", fault(F.softmax))
     code, output, _ = run_script(text)
     assert code == bool(kinds & set(about)), output
+
+
+GARBAGE = MultiHead(
+    N=2, L=3, S=3, attention="self", key_padding_mask=Mask("bool", "one"), garbage=True, need_weights=False
+)
+
+
+@pytest.mark.parametrize("factor, ends", [(1.0, 0), (1.5, 1), (np.nan, 1)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_script_shows_a_fault_in_rows_of_garbage_queries_alone(dtype, factor, ends, monkeypatch):
+    case = replace(GARBAGE, dtype=dtype)
+    rows = torch.tensor(ignored(case)["query"])
+    original = torch.nn.MultiheadAttention.forward
+
+    def scaling(*args, **kwargs):
+        output, weights = original(*args, **kwargs)
+        return torch.where(rows[..., None], factor * output, output), weights
+
+    monkeypatch.setattr(torch.nn.MultiheadAttention, "forward", scaling)
+    code, output, _ = run_script(script(case))
+    assert code == ends == bool(mismatches(case)), output
 
 
 def test_script_shows_that_an_argument_is_changed(monkeypatch):

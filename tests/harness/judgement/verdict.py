@@ -212,6 +212,30 @@ class _Prediction:
         yield moved + bound(exact, exact)
         yield moved + np.max([bound(exact, part(its[name])) for its in self.rough], axis=0)
 
+    def is_zero(self, name, part=np.real):
+        """Where it is exactly 0, of a derivative where the result is, too: a sum may be 0 by chance.
+
+        Such a sum is so no more if the inputs move.
+        """
+        zeros = [part(its[name]) == 0 for its in (self.exact, *self.rough)]
+        return np.all([np.real(self.exact[name]) == 0, *zeros], axis=0)
+
+    def bounds_of_garbage(self, name):
+        """(kind, error to allow in each row (..., 1), where only classes count, where 0 is exact), the cheap one first.
+
+        Of rows whose own query is garbage. Only classes count in other rows, in all that the mode drops, and where the
+        bound says nothing about the numbers, since rounding decides them.
+        """
+        expected = self.exact[name].real
+        ignore = ~np.broadcast_to(self.garbage[name], expected.shape) | packs(self.case)
+        for kind, allowed in zip(BOUNDS, self.bounds(name, by_row=True), strict=True):
+            is_zero = expected == 0
+            if kind == BOUNDS[1]:
+                is_zero = self.is_zero(name)
+                undetermined = comparison.is_undetermined(expected, allowed) & ~is_zero.all(axis=-1, keepdims=True)
+                ignore = ignore | undetermined
+            yield kind, allowed, ignore, is_zero
+
 
 def bounds(case, name, part=np.real, kept=()):
     """The errors that a result may have by the specification, or its tangent, the cheap bound first.
@@ -219,6 +243,20 @@ def bounds(case, name, part=np.real, kept=()):
     kept: see `predict`.
     """
     return _Prediction(case, kept=kept).bounds(name, part)
+
+
+def is_zero(case, name, part=np.real, kept=()):
+    """bool: where a result is exactly 0 by the specification, or its tangent. kept: see `predict`."""
+    return _Prediction(case, kept=kept).is_zero(name, part)
+
+
+def bounds_of_garbage(case, name, kept=()):
+    """(error to allow in each row (..., 1), where only classes count) of the rows whose own query is garbage.
+
+    By the specification, as `bounds`.
+    """
+    *_, (_, allowed, ignore, _) = _Prediction(case, kept=kept).bounds_of_garbage(name)
+    return allowed, ignore
 
 
 def _against(case, observation, prediction, counts):
@@ -314,20 +352,13 @@ def _rows_of_garbage(name, got, prediction, is_left, counts):
 
     Those that rounding decides count as left out, though their classes are compared, and all that the mode drops.
     """
-    expected, is_garbage = prediction.exact[name].real, np.broadcast_to(prediction.garbage[name], got.shape)
-    found, margins, ignore = [], [], ~is_garbage
-    if packs(prediction.case):
-        ignore = np.ones(got.shape, bool)
-    for kind, allowed in zip(BOUNDS, prediction.bounds(name, by_row=True), strict=True):
-        is_zero = expected == 0
-        if kind == BOUNDS[1]:
-            is_zero &= np.all([np.real(its[name]) == 0 for its in prediction.rough], axis=0)
-            ignore |= comparison.is_undetermined(expected, allowed) & ~is_zero.all(axis=-1, keepdims=True)
+    expected, found, margins = prediction.exact[name].real, [], []
+    for kind, allowed, ignore, is_zero in prediction.bounds_of_garbage(name):
         mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
         found, margins = ([mismatch], []) if mismatch else ([], [(kind, ratio)])
         if not found:
             break
-    number = int(np.sum(is_garbage & ignore & ~is_left))
+    number = int(np.sum(prediction.garbage[name] & ignore & ~is_left))
     counts[left_out.GARBAGE, "elements"] += number
     counts[left_out.COMPARED, "elements"] -= number
     return found, margins
@@ -336,8 +367,7 @@ def _rows_of_garbage(name, got, prediction, is_left, counts):
 def _compared(name, got, prediction, part=np.real):
     for kind, allowed in zip(BOUNDS, prediction.bounds(name, part), strict=True):
         expected, ignore = part(prediction.exact[name]), prediction.garbage[name]
-        # what sums up to 0 by chance does so no more if the inputs move
-        is_zero = kind == BOUNDS[0] or np.all([part(its[name]) == 0 for its in prediction.rough], axis=0)
+        is_zero = kind == BOUNDS[0] or prediction.is_zero(name, part)
         is_zero &= part is np.real or np.real(prediction.exact[name]) == 0
         mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
         if mismatch is None:
