@@ -5,6 +5,7 @@ A case holds sizes, options, mask recipes and a seed. contents/arrays.py turns t
 
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from .masks import Mask
 from .spelling import Spelled
@@ -48,6 +49,10 @@ class Case(Spelled):
     only = scale = kdim = key_padding_mask = None
     attention = activation = broadcast = ""
     num_layers, dropout = 1, 0.0
+
+    if TYPE_CHECKING:  # the other fields depend on the kind of case
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def holds_nan(self) -> bool:
