@@ -38,9 +38,8 @@ def position(case, name, where):
     role = _role_of_query(case, place)
     if name == "weights" and not role:
         return _of_weight(case, place)
-    if name == "weights":
-        return Position(role, f"for {_named(role, QUERY, place)} and key {place[KEY]}{_of(place)}")
-    return Position(role, f"for {_named(role, QUERY, place)}{_of(place)}")
+    key = f" and key {place[KEY]}" if name == "weights" else ""
+    return Position(role, f"for {_named(role, QUERY, place)}{key}{_of(place)}{_BEHIND.get(role, '')}")
 
 
 def position_in_argument(case, name, where):
@@ -55,7 +54,7 @@ def position_in_argument(case, name, where):
         return Position(HIDDEN_KEY, f"for the hidden {_noun(name)} {place[kind]}{_of(place)}")
     role = _role_of_query(case, place) if kind == QUERY and name in ("query", "tgt", "src") else ""
     noun = QUERY if name == "query" else _noun(name)
-    return Position(role, f"for {_named(role, kind, place, noun)}{_of(place)}")
+    return Position(role, f"for {_named(role, kind, place, noun)}{_of(place)}{_BEHIND.get(role, '')}")
 
 
 def fully_masked_query(case):
@@ -206,12 +205,13 @@ def _of_weight(case, place):
 def _named(role, axis, place, noun=None):
     """As in "the hidden key 3", "query 0"."""
     noun = noun or axis
-    if role == MASKED_IN_A_HEAD:
-        return f"{noun} {place[axis]}, fully masked in a head,"
-    if role == WITHOUT_KEYS:
-        return f"{noun} {place[axis]}, which has no keys,"
-    adjective = role.removesuffix(f" {axis}")
-    return f"the {adjective} {noun} {place[axis]}" if role else f"{noun} {place[axis]}"
+    if not role or role in _BEHIND:
+        return f"{noun} {place[axis]}"
+    return f"the {role.removesuffix(f' {axis}')} {noun} {place[axis]}"
+
+
+# The roles that stand behind the whole position.
+_BEHIND = {MASKED_IN_A_HEAD: ", fully masked in a head", WITHOUT_KEYS: ", which has no keys"}
 
 
 def _noun(name):
