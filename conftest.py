@@ -1,4 +1,4 @@
-"""Options, Hypothesis profiles and usage errors. The hooks that measure are in tests/plugin.py, which imports torch."""
+"""Options, profiles of Hypothesis, and usage errors. The other hooks are in tests/plugin.py, which imports torch."""
 
 import gc
 import importlib
@@ -15,16 +15,17 @@ from packaging.version import InvalidVersion, Version
 from tests.harness.releases import NEWEST, OLDEST, is_modelled
 from tests.harness.strategies.provider import INDEPENDENT
 
-_STARTED = time.monotonic()  # before torch is imported and the ledger's pinned cases are tried, which takes a while
+_STARTED = time.monotonic()  # before torch is imported and the pinned cases run, both of which take seconds
 
-# Workers share the machine, and what each computes is small: threads in each would wait for one another.
+# Tensors are small and workers share the CPU cores, so more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What torch consists of lives as long as the run: to look through it less often saves 6 % of its time.
+# torch allocates many objects that live as long as the process. Collecting the old generations less often saves 6 % of
+# the time of a run.
 gc.set_threshold(700, 10, 100)
 
 _CONFORMANCE = Path(__file__).parent / "tests" / "conformance"
 
-# A slow machine is no error of a test, so the health check for slowness is off.
+# On a slow machine tests may be slow, so the health check for slowness is off.
 _COMMON = {
     "backend": INDEPENDENT,
     "deadline": None,
@@ -40,33 +41,34 @@ settings.register_profile("ci", settings.get_profile("default"))
 settings.load_profile("default")
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the suite."""
     group = parser.getgroup("attention masks")
-    group.addoption("--device", default="cpu", help="any torch device string (default: cpu)")
-    group.addoption("--import", dest="imported", metavar="MODULE", help="import it first: it brings the device along")
-    group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
-    group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
+    group.addoption("--device", default="cpu", help="device string of torch (default: cpu)")
+    group.addoption("--import", dest="imported", metavar="MODULE", help="import this module first, such as a backend")
+    group.addoption("--report", metavar="PATH", help="path of the record (default: reports/<torch>-<device>.json)")
+    group.addoption("--baseline", metavar="PATH", help="fail only if a result is worse than in this record")
     group.addoption(
-        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` puts them together"
+        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` merges their records"
     )
     group.addoption(
-        "--subject", metavar="MODULE:FACTORY", help="measure what this makes, in the place of nn.MultiheadAttention"
+        "--subject", metavar="MODULE:FACTORY", help="measure this factory's module, not nn.MultiheadAttention"
     )
     group.addoption(
         "--patience",
         metavar="SECONDS",
         type=float,
         default=600.0,
-        help="once failures have taken so long, those of compiled calls are told as they are found (default: 600)",
+        help="after failed tests have taken this long, failures of compiled calls are no longer shrunk (default: 600)",
     )
     group.addoption(
         "--clause",
         metavar="N",
         action="append",
-        help="make only calls that exercise this clause of reference/README.md; can be given again",
+        help="make only calls that exercise this clause of reference/README.md; may be repeated",
     )
-    group.addoption("--no-issues", action="store_true", help="leave no scripts and issues for what fails")
-    group.addoption("--model", metavar="VERSION", help="judge by the model of this release, not of the installed one")
+    group.addoption("--no-issues", action="store_true", help="write no scripts and issues for failures")
+    group.addoption("--model", metavar="VERSION", help="judge by the ledger of this release, not of the installed one")
     group.addoption(
         "--no-ledger",
         action="store_true",
@@ -75,8 +77,11 @@ def pytest_addoption(parser):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_configure(config):
-    """Refuse options that cannot be met, and hand a measurement over to tests/plugin.py."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options and register the hooks of tests/plugin.py, if conformance tests are selected.
+
+    Raises pytest.UsageError for invalid options.
+    """
     if not _measures(config):
         return
     if config.getoption("no_ledger") and config.getini("strict"):
@@ -113,13 +118,13 @@ def _has_all(place):
     return place == _CONFORMANCE or place in _CONFORMANCE.parents
 
 
-# Options that leave out tests, by the name of their value.
+# Options that deselect tests: {name in the configuration: option}.
 _LIMITS = {"keyword": "-k", "markexpr": "-m", "shard": "--shard", "deselect": "--deselect", "lf": "--lf"}
 _LIMITS |= {"ignore": "--ignore", "ignore_glob": "--ignore-glob", "stepwise": "--stepwise"}
 
 
 def _part(config):
-    """What limits the run to a part of the conformance tests, as it was typed; nothing if it has all of them."""
+    """The options and paths that limit the run to a part of the conformance tests, as typed; empty for a whole run."""
     paths = [] if any(map(_has_all, _places(config))) else list(config.args)
     given = {option: config.getoption(name, None) for name, option in _LIMITS.items()}
     given = {option: value for option, value in given.items() if value and value != "1/1"}
@@ -153,7 +158,7 @@ def _import_backend(module):
 
 
 def _shard(text):
-    """(which part, of how many) that --shard names; the whole without it."""
+    """(number of the shard, number of shards) of --shard; (1, 1) without the option."""
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text or "1/1")
     if not match or int(match[1]) > int(match[2]):
         raise pytest.UsageError(f"--shard {text}: not a part like 1/2 or 2/2")

@@ -1,4 +1,4 @@
-"""The hooks that make the conformance tests a measurement: a session, a record, a summary, issues for failures."""
+"""The pytest hooks that measure conformance: they start a session and write a record, a summary and issues."""
 
 import os
 import time
@@ -23,19 +23,22 @@ from tests.tools.records import Record, as_record, read_record
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask for."""
+    """The values of options that the hooks use."""
 
-    conformance: Path  # the folder of the tests that are measured
-    part: list[str]  # what limits the run to a part of these tests, as it was typed
-    shard: tuple[int, int]  # which part, of how many
-    baseline: Record | None
-    started: float  # time.monotonic() before torch was imported
+    conformance: Path  # the folder of the conformance tests
+    part: list[str]  # options and paths that limit the run to a part of these tests, as typed; empty for a whole run
+    shard: tuple[int, int]  # (number of this shard from 1, number of shards)
+    baseline: Record | None  # the record that --baseline names
+    started: float  # time.monotonic() before the import of torch
 
 
 def register(
     config: pytest.Config, conformance: Path, part: list[str], shard: tuple[int, int], model: str | None, started: float
 ) -> None:
-    """Begin the session of a measurement, and register its hooks. Options that cannot be met are usage errors."""
+    """Begin the session and register the hooks. Raises pytest.UsageError for invalid options.
+
+    conformance, part, shard, started: see Asked. model: the version that --model names.
+    """
     adopted = _adopted(config.getoption("subject"), config.getoption("device"))
     clauses = _clauses(config.getoption("clause"))
     asked = Asked(conformance, part, shard, _baseline(config.getoption("baseline")), started)
@@ -50,7 +53,7 @@ def register(
 
 
 def _adopted(name, device):
-    """The Adopted that --subject names, or None."""
+    """The implementation that --subject names, as an Adopted; or None."""
     try:
         return load(name, device) if name else None
     except Unusable as error:
@@ -58,7 +61,7 @@ def _adopted(name, device):
 
 
 def _clauses(numbers):
-    """The numbers that --clause gives, as a set."""
+    """The set of the numbers given by --clause."""
     for number in numbers or ():
         if number not in map(str, BY_NUMBER):
             raise pytest.UsageError(f"--clause {number}: reference/README.md has clauses 1 to {max(BY_NUMBER)}")
@@ -74,12 +77,12 @@ def _baseline(path):
 
 
 def _is_measured(config, asked, nodeid):
-    """True if the test is a conformance test. Tests of the suite itself can be part of the run."""
+    """True for conformance tests, False for tests of the suite itself, which may be in the same run."""
     return asked.conformance in Path(config.rootpath, nodeid.partition("::")[0]).parents
 
 
 class Tests:
-    """Hooks of each process that runs tests."""
+    """Hooks for each process that runs tests: without xdist the only one, otherwise the workers."""
 
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run = config, asked, run
@@ -99,13 +102,13 @@ class Tests:
         items[:] = chosen
 
     def _exercises(self, item):
-        """False if no call of the test can exercise a selected clause: it is about others, or there are no clauses."""
+        """False if the marks of the test show that it exercises none of the clauses selected by --clause."""
         marker = item.get_closest_marker("clause")
         return not self.run.clauses or not self.run.clauses.isdisjoint(marker.args if marker else OF_CASES)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config, log):
-        """Let idle workers take over tests from others: some tests take a hundred times as long as most."""
+        """Let idle workers take tests from other workers, as a few tests take a hundred times as long as most."""
         if config.getoption("dist") != "load":
             return None
         from xdist.scheduler import WorkStealingScheduling  # xdist may be absent
@@ -113,7 +116,7 @@ class Tests:
         return WorkStealingScheduling(config, log)
 
     def _resume(self, node):
-        """Make the session of the measurement current for a conformance test, and the other one for other tests."""
+        """Make the measured session current for a conformance test, and the other session for other tests."""
         if self._is_measured(node.nodeid):
             if session.current is not self.run:
                 self.other, session.current = session.current, self.run
@@ -127,7 +130,7 @@ class Tests:
     def pytest_runtest_setup(self, item):
         self._resume(item)
         if self._is_measured(item.nodeid):
-            session.current.tally = session.Tally()  # a skipped test would otherwise report the tally of the one before
+            session.current.tally = session.Tally()  # a skipped test must not report the last tally
         yield
 
     @pytest.hookimpl(hookwrapper=True)
@@ -161,7 +164,7 @@ class Tests:
             expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
             outcome = record.FAILED if expected else record.HARNESS_ERROR
         failures = getattr(call.excinfo.value, "failures", ()) if report.failed else ()
-        # a plain attribute of the report travels from a worker to the controller
+        # xdist sends plain attributes of a report from the worker to the controller.
         report.measured = {
             "outcome": "skipped" if report.skipped else outcome,
             "seconds": round(report.duration, 2),
@@ -172,7 +175,7 @@ class Tests:
         }
 
     def _spend(self, seconds):
-        """Stop shrinking once failing tests have used up the patience: shrinking takes most of their time."""
+        """Add the time of a failed test. After --patience seconds, tests that start Hypothesis inside do not shrink."""
         self.spent += seconds
         if self.spent > self.config.getoption("patience"):
             settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
@@ -180,15 +183,15 @@ class Tests:
 
 
 def _seed(item, part=""):
-    """A decorator that seeds a test by the seed of the run and by its own name, so that no two draw the same cases."""
+    """A decorator that seeds a test by the seed of the run and its own name. Different tests draw different cases."""
     return seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}{part}")
 
 
-_ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # by the names of parameters of tests
+_ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # {parameter of a test: key in the record}
 
 
 def _about(item):
-    """The entry of a ledger that a test is about, or in which way it asks: "eager", in a mode, in a low precision."""
+    """{"entry": id of the entry that the test is about} or {"way": "eager", or id of a mode, or low precision}."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     about = {name: getattr(value, "id", value) for name, value in parameters.items() if name in _ABOUT}
     about = {_ABOUT[name]: value for name, value in about.items() if isinstance(value, str)}
@@ -196,7 +199,7 @@ def _about(item):
 
 
 class Measurement:
-    """Hooks of the process that was started by hand: they collect reports, write the record, print the summary."""
+    """Hooks for the main process (the controller of xdist): they collect reports and write the record and summary."""
 
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
@@ -213,19 +216,19 @@ class Measurement:
             self.tests[report.nodeid] = report.measured
         elif report.failed and not _is_measured(self.config, self.asked, report.nodeid):
             self.others_failed = True
-        elif report.failed:  # xdist's own report: the worker is gone
+        elif report.failed:  # the report that xdist makes for a crashed worker
             last = self._last_call(report)
-            told = "".join(f"\n\nIts last call was that of\n\n    {failure.again}" for failure in last)
+            told = "".join(f"\n\nThe last call was that of\n\n    {failure.again}" for failure in last)
             crashed = {"seconds": 0, "tally": {}, "failures": [failure.as_plain() for failure in last]}
             crashed["message"] = f"{str(report.longrepr)[:2000]}{told}"
             self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
 
     def _last_call(self, report):
-        """The Failure of the call that the worker was making, in a list; empty if it was making none."""
+        """A list with the failure of the crashed worker's last call; empty if that is unknown."""
         case = taken(path_of(self.config.option.report, report.node.gateway.id))
         try:
             return [crash(case, self.run.setting)] if case else []
-        except BadInput:  # the worker ended while it wrote the case
+        except BadInput:  # the worker crashed while it wrote the case
             return []
 
     @pytest.hookimpl(trylast=True)
@@ -246,7 +249,7 @@ class Measurement:
             session.exitstatus = HARNESS_ERROR
 
     def _file(self):
-        """Leave what is needed to file each failure; the record is written already, whatever goes wrong here."""
+        """Write a script and an issue for each failure. Returns lines for the summary."""
         if self.config.getoption("no_issues"):
             return []
         try:
@@ -255,7 +258,7 @@ class Measurement:
             return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
 
     def _gate(self):
-        """The exit code by what changed since the baseline."""
+        """The exit code with --baseline: failed only if a result is worse than in the baseline."""
         baseline, now = self.asked.baseline, as_record(self.record, self.config.option.report)
         found = changes(baseline, now)
         self.changes = [*as_text(baseline, now, found), *forgiven(baseline, now)]

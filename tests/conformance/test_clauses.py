@@ -1,4 +1,4 @@
-"""Each clause of reference/README.md by a few of its simplest calls, whose names say what must hold."""
+"""The simplest calls that exercise each clause of reference/README.md. The name of a call states the rule it tests."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.harness.measurement import session
 from tests.harness.measurement.checking import check, check_twins
 from tests.harness.wrong_masks.judge import check_row
 from tests.harness.wrong_masks.sequences import ROWS
-from tests.harness.wrong_masks.table import not_applicable
+from tests.harness.wrong_masks.table import WrongCall, not_applicable
 
 CAUSAL, CAUSAL_FLOAT, PADDING = Mask("bool", "causal"), Mask("float", "causal"), Mask("bool", "right")
 BIAS = Mask("float", "all", "finite")
@@ -23,7 +23,7 @@ ENCODER = replace(LAYER, module="TransformerEncoder")
 DECODER_LAYER = replace(LAYER, module="TransformerDecoderLayer", T=2)
 ROW = {row.id: row for row in ROWS}
 
-# Of each clause {name: a call, or two that must give the same result}.
+# {number of a clause: {name: a call, or a pair of calls that must give the same result}}
 CALLS = {
     1: {
         "softmax_of_scaled_scores": ATTENTION,
@@ -110,8 +110,8 @@ CALLS = {
 }
 
 
-def as_tuple(value):
-    """The calls of an entry in the table."""
+def as_tuple(value: Case | WrongCall | tuple[Case, Case]) -> tuple[Case | WrongCall, ...]:
+    """The calls of a value in CALLS."""
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -131,7 +131,7 @@ def test_holds(calls):
     if isinstance(calls[0], Case):
         calls = tuple(release.held(release.adapt(case)) for case in calls)
         if not all(map(release.offers, calls)):
-            pytest.skip("this release cannot be asked")
+            pytest.skip("not applicable to this release")
         (check if len(calls) == 1 else check_twins)(*calls)
     elif reason := not_applicable(calls[0], release):
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""What must not matter (clause 3): a call and its twin give the same result, whatever it is."""
+"""The laws (clause 3): a call and its twin, another form of the call, give the same result."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ RELEASE = session.current.release
 
 @pytest.mark.subject
 @pytest.mark.parametrize("law", [law for law in LAWS if law.is_in(RELEASE)], ids=lambda law: law.id)
-@share(1 / 2, least=50)  # each is two calls, and each of the two is held against the reference as well
+@share(1 / 2, least=50)  # a draw makes two calls, and also compares each with the reference
 @given(data=st.data())
 def test_same_result_for(law, data):
     check_law(law, data.draw(cases_under(RELEASE, law)))

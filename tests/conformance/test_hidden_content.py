@@ -1,4 +1,4 @@
-"""What every query is told to ignore cannot matter (clause 5), not even to the last bit, and not under dropout."""
+"""Results and gradients do not depend on the content of hidden positions (clause 5), also under dropout."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ def test_hidden_content_does_not_change_a_bit(case):
 
 
 @pytest.mark.subject
-@pytest.mark.skipif(RELEASE.device_type != "cpu", reason="the arithmetic of hidden NaN is measured on a CPU alone")
+@pytest.mark.skipif(RELEASE.device_type != "cpu", reason="hidden NaN is only measured on CPU")
 @given(case=nonfinite_cases(RELEASE))
 def test_hidden_content_may_be_nan(case):
     check(case)
@@ -39,7 +39,7 @@ def test_hidden_content_does_not_change_a_bit_under_dropout(case):
 
 
 @pytest.mark.subject
-@pytest.mark.skipif(not shows_dropped_weights(RELEASE), reason="the subject does not return the weights of each head")
+@pytest.mark.skipif(not shows_dropped_weights(RELEASE), reason="the subject does not return weights per head")
 @given(case=dropout_cases(RELEASE))
 def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
     check(case)
@@ -47,7 +47,7 @@ def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
 
 @pytest.mark.subject
 @pytest.mark.skipif(
-    RELEASE.device_type != "cpu", reason="measured on a CPU alone: a GPU's own kernels drop by themselves"
+    RELEASE.device_type != "cpu", reason="only measured on CPU: the kernels of a GPU draw dropout internally"
 )
 @share(1 / 4)
 @given(case=all_dropped_cases(RELEASE))

@@ -1,4 +1,4 @@
-"""Each known deviation of this release, by its pinned least case."""
+"""Runs the pinned case of each entry of the ledger, and compares it with the model of this release."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
     if finding and entry.is_asked_late and (entry in session.current.entries or not entry.ends):
         finding = session.find_late(entry)
     if finding is None or finding.status == session.NOT_APPLICABLE:
-        pytest.skip("this release cannot be asked" if finding else "--no-ledger, or not in --model")
+        pytest.skip("not applicable to this release" if finding else "--no-ledger, or not in --model")
     if finding.status == session.ABSENT:
         strict = request.config.getini("strict")
         if finding.expected and strict:

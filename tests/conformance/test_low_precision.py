@@ -1,4 +1,4 @@
-"""Calls in bfloat16 and float16: as right as their digits allow, and exact where a mask hides."""
+"""Calls in bfloat16 and float16: results are right within the rounding of the dtype, and exact where a mask hides."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ RELEASE = session.current.release
 
 
 @pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
-@share(1 if RELEASE.device_type == "cpu" else 3)  # a GPU has kernels for these alone
+@share(1 if RELEASE.device_type == "cpu" else 3)  # a GPU has kernels for these dtypes only
 @given(data=st.data())
 def test_is_as_specified(dtype, data):
     check(data.draw(low_precision_cases(RELEASE, dtype)))

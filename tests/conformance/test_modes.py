@@ -1,4 +1,4 @@
-"""However it is come by and called, it computes the same (clause 3): copied, loaded, on a chosen backend, and so on."""
+"""A module computes the same result in every mode (clause 3): copied, loaded, compiled, on a chosen backend, ..."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +16,7 @@ RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
 COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
 BUILT = [mode for mode in HERE if mode.builds]
-IS_QUICK = settings.default.max_examples < 200  # when what is compiled is asked little, and what is built nothing
+IS_QUICK = settings.default.max_examples < 200  # few compiled calls, and no built ones
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ IS_QUICK = settings.default.max_examples < 200  # when what is compiled is asked
 def test_every_kind_of_mask_on_every_path(mode, path, seeded):
     seen = set()
     for kind, places in aims(RELEASE, mode)[path].items():
-        if (path, kind) in seen:  # it came along with another
+        if (path, kind) in seen:  # an earlier kind has covered it
             continue
 
         @seeded(kind)
-        # most draws may go other ways; where none goes this one, it is an error all the same
+        # Most draws may take other paths. If none takes this path, Hypothesis still raises an error.
         @settings(share(1 / 200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
         @given(call_sequences(aimed(RELEASE, mode, path, kind, places), mode))
         def ask(cases):
@@ -50,7 +50,7 @@ def test_is_as_specified(mode, data):
 
 
 @pytest.mark.parametrize("mode", COMPILED, ids=lambda mode: mode.id)
-@share(1 / 40, least=5)  # each takes up to a second
+@share(1 / 40, least=5)  # a draw takes up to a second
 @given(data=st.data())
 def test_is_as_specified_when_compiled(mode, data):
     for _ in range(mode.times):
@@ -58,7 +58,7 @@ def test_is_as_specified_when_compiled(mode, data):
 
 
 @pytest.mark.parametrize("mode", [] if IS_QUICK else BUILT, ids=lambda mode: mode.id)
-@share(1 / 200)  # each takes four seconds, and the first as long again
+@share(1 / 200)  # a draw takes four seconds, the first one eight
 @given(data=st.data())
 def test_is_as_specified_when_built(mode, data):
     check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))

@@ -11,9 +11,7 @@ from tests.harness.strategies.sdpa import scaled_dot_product_cases
 
 RELEASE = session.current.release
 
-pytestmark = pytest.mark.skipif(
-    not RELEASE.has_scaled_dot_product_attention, reason="this release has no such function"
-)
+pytestmark = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="this release lacks the function")
 
 
 @share(3)  # a call costs little

@@ -1,4 +1,4 @@
-"""nn.Transformer, its stacks and its layers."""
+"""nn.Transformer, and the stacks and layers of its encoder and decoder."""
 
 import pytest
 from hypothesis import given

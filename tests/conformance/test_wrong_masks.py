@@ -1,11 +1,13 @@
-"""What becomes of masks of a wrong shape, dtype or device, of contradicting hints, and of sequences that do not fit."""
+"""Clause 9: masks of a wrong shape, dtype or device, contradictory hints, and mismatched sequences are errors."""
+
+from typing import NoReturn
 
 import pytest
 
 from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.measurement import session
 from tests.harness.wrong_masks.judge import check_rows
-from tests.harness.wrong_masks.ledger import ENTRIES
+from tests.harness.wrong_masks.ledger import ENTRIES, WrongMaskDeviation
 from tests.harness.wrong_masks.sequences import ROWS
 from tests.harness.wrong_masks.table import not_applicable
 
@@ -41,6 +43,7 @@ def test_known_deviation_is_where_the_ledger_says(entry, request):
         fail(entry, f"is present: its range ({entry.affects}) is wrong")
 
 
-def fail(entry, news):
+def fail(entry: WrongMaskDeviation, news: str) -> NoReturn:
+    """Raise Nonconformance for an entry with a wrong range. news: the end of a sentence that begins with its id."""
     failure = Failure(f"{entry.id} {news}", entry=entry.id)
     raise Nonconformance(failure.title, failure)

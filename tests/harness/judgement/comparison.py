@@ -1,52 +1,59 @@
-"""How far is too far: an observation against a prediction, by class first (NaN, inf, finite), then by value.
+"""Compares observed arrays with expected ones: by class first (NaN, +inf, -inf, finite), then by value within a bound.
 
-The bound of a finite element is SAFETY * (u * (condition + sqrt(terms) * magnitude) + terms * tiny). u is the unit
-roundoff of the dtype. condition is the error that the same formula makes when it is evaluated in float32, or of inputs
-that are moved by such a rounding, in units of float32's roundoff, so that it carries whatever cancellation the case
-has; the next term is the usual statistical bound of a sum of that many terms, for cases where these errors happen to be
-small. tiny is the dtype's smallest normal number: what lies below it a kernel may round to 0.
+A finite element may be off by SAFETY * (u * (condition + sqrt(terms) * magnitude) + terms * tiny):
 
-In bfloat16 and float16 the formula is evaluated in that arithmetic itself (dtypes.py), and a result may err a small
-multiple of what it errs there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny), a derivative three times
-that, since a backward pass rounds otherwise.
+    u          the unit roundoff of the dtype
+    condition  the error of the same formula in float32, or on inputs perturbed by a rounding of float32, in units of
+               the roundoff of float32. It measures the cancellation of the case.
+    terms      the number of roundings that add up in one element
+    magnitude  the largest expected absolute value. sqrt(terms) * magnitude is the usual statistical bound of a sum; it
+               counts if the errors in float32 happen to be small.
+    tiny       the smallest normal number of the dtype: a kernel may round smaller numbers to 0
 
-A whole array has one bound, but each row of a garbage query has one of its own, which must not loosen that of others:
-in a low precision from three times the condition, since few elements have erred there.
+In bfloat16 and float16 the formula is evaluated in this low precision itself (dtypes.py). An element may then be off by
+a small multiple of the error seen there: SAFETY_OF_LOW * (u * (condition + magnitude) + terms * tiny). A derivative may
+be off by three times as much (SAFETY_OF_LOW_GRADIENT), since a backward pass rounds differently.
+
+A whole array has one bound, except for the rows of garbage queries: each has a bound of its own, so that their huge
+numbers do not loosen the bound of other rows. In a low precision such a bound uses CONDITION_OF_LOW_ROW times the
+condition, since the largest of the few errors of a row is less reliable.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
+from ..cases.case import Case
 from ..cases.dtypes import FULL, LOW, PRECISIONS
 from ..contents.arrays import largest_score
 from ..modes.modes import computed_in
 
 SAFETY = 32.0
-SAFETY_OF_LOW = 4.0  # where the error of the same formula in the same arithmetic is known
-SAFETY_OF_LOW_GRADIENT = 12.0  # a backward pass rounds what a forward one does not
-CONDITION_OF_LOW_ROW = 3.0  # the largest error of one row says less than that of a whole array
+SAFETY_OF_LOW = 4.0  # smaller, as the error of the same formula in the same precision is known
+SAFETY_OF_LOW_GRADIENT = 12.0  # a backward pass rounds more often than a forward pass
+CONDITION_OF_LOW_ROW = 3.0  # the largest error of one row is less reliable than the largest error of a whole array
 
 
-def rough(dtype):
-    """The dtype in which the formula is evaluated to see how far it errs: a low one itself, else float32."""
+def rough(dtype: str) -> str:
+    """The dtype in which the formula is evaluated to measure its error: a low precision itself, otherwise float32."""
     return dtype if dtype in LOW else "float32"
 
 
-def roundoff(dtype):
-    """The unit of such an error."""
+def roundoff(dtype: str) -> float:
+    """The unit roundoff of `rough(dtype)`, the unit of a measured error."""
     return PRECISIONS[rough(dtype)].roundoff
 
 
-# The kinds of things that differ.
+# The kinds of mismatches.
 VALUE = "value"  # an element of a result or of its tangent
 
 SHAPE, DTYPE, DEVICE = "shape", "dtype", "device"  # of a result
 
-RESULTS = "results"  # which results there are
+RESULTS = "results"  # the names of the results
 
-GRADIENT = "gradient"  # in a direction; at an index, where one is NaN and the other is not
+GRADIENT = "gradient"  # a directional derivative; with an index, an element that is NaN only on one side
 
 LEAK = "leak"  # the gradient of a hidden position is not 0
 
@@ -59,23 +66,31 @@ ERROR, WARNING, DROPOUT = "error", "warning", "dropout"
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing that differs."""
+    """A difference between an observation and its prediction."""
 
-    what: str  # its name
+    what: str  # the name of the thing that differs, such as "output", "output dtype", "gradient of key" or "warning"
     expected: object
     got: object
-    where: tuple[int, ...] | None = None  # the index of the first wrong element
-    error: float | None = None
-    bound: float | None = None  # the error that is allowed at `where`
-    kind: str = VALUE  # one of those above
-    of: tuple[str, ...] = ()  # names of the results or arguments that are concerned
+    where: tuple[int, ...] | None = None  # index of the first wrong element
+    error: float | None = None  # absolute error at `where`
+    bound: float | None = None  # largest allowed error at `where`
+    kind: str = VALUE  # one of the kinds above
+    of: tuple[str, ...] = ()  # names of the wrong results or arguments
 
 
-def bound(expected, rough, dtype, terms, ignore=None, by_row=False):
-    """The largest error that a right result may have, for a whole array (see the module's docstring).
+def bound(
+    expected: np.ndarray,
+    rough: np.ndarray,
+    dtype: str,
+    terms: float,
+    ignore: np.ndarray | None = None,
+    by_row: bool = False,
+) -> float | np.ndarray:
+    """The largest error that a right result may have (formula: docstring of the module), for the whole array.
 
-    rough: the same formula in float32 or a low precision. ignore: True where an element is not to count. by_row: for
-    each row (..., 1) instead.
+    expected: the prediction in float64. rough: the same formula in float32 or a low precision. dtype: of the
+    arithmetic of torch. terms: see `terms`. ignore: True at elements that do not count, broadcastable to `expected`.
+    by_row: return one bound for each row, in the shape (..., 1).
     """
     counts = np.isfinite(expected) & np.isfinite(rough)
     if ignore is not None:
@@ -86,7 +101,7 @@ def bound(expected, rough, dtype, terms, ignore=None, by_row=False):
             return np.asarray(array).max(axis=-1, keepdims=True, where=counts, initial=0.0).astype("float64")
         return float(np.max(array, where=counts, initial=0.0))
 
-    with np.errstate(invalid="ignore"):  # inf - inf, which does not count
+    with np.errstate(invalid="ignore"):  # inf - inf; these elements do not count
         error = np.abs(rough - expected)
     condition = largest(error) / roundoff(dtype)
     if by_row and dtype in LOW:
@@ -94,27 +109,42 @@ def bound(expected, rough, dtype, terms, ignore=None, by_row=False):
     return allowance(dtype, condition, largest(np.abs(expected)), terms)
 
 
-def is_undetermined(expected, allowed):
-    """bool (..., 1): whether the bound of a row says nothing about its numbers, since it is as large as they are."""
+def is_undetermined(expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """bool (..., 1): True for rows whose bound is more than half their largest number, so that it tests little.
+
+    allowed: the bound of each row (..., 1).
+    """
     size = np.abs(expected).max(axis=-1, keepdims=True, where=np.isfinite(expected), initial=0.0)
     return allowed > size / 2
 
 
-def bound_of_gradient(error, size, dtype, terms):
-    """The same for a derivative. error: of the same formula, as in `bound`. size: of what is summed up."""
+def bound_of_gradient(error: float, size: float, dtype: str, terms: float) -> float:
+    """The largest error that a right directional derivative may have.
+
+    error: the error of the same formula in `rough(dtype)`. size: the norm of the summands of the derivative.
+    """
     return allowance(dtype, error / roundoff(dtype), size, terms, SAFETY_OF_LOW_GRADIENT)
 
 
-def allowance(dtype, condition, magnitude, terms, safety_of_low=SAFETY_OF_LOW):
-    """The bound itself."""
+def allowance(
+    dtype: str,
+    condition: float | np.ndarray,
+    magnitude: float | np.ndarray,
+    terms: float,
+    safety_of_low: float = SAFETY_OF_LOW,
+) -> float | np.ndarray:
+    """The bound by the formula in the docstring of the module. safety_of_low: the factor in a low precision."""
     kind = PRECISIONS[dtype]
-    if dtype in LOW:  # sums are kept in float32
+    if dtype in LOW:  # torch accumulates sums in float32
         return safety_of_low * (kind.roundoff * (condition + magnitude) + terms * kind.tiny)
     return SAFETY * (kind.roundoff * (condition + sqrt(terms) * magnitude) + terms * kind.tiny)
 
 
-def compare_numbers(what, expected, got, allowed):
-    """As compare_arrays, for one number, of which 0 is no special value."""
+def compare_numbers(what: str, expected: float, got: float, allowed: float) -> tuple[Mismatch | None, float]:
+    """(Mismatch or None, error / bound) of a directional derivative. An expected 0 need not be exact.
+
+    what: as in Mismatch. allowed: the largest allowed error.
+    """
     array, others = np.array(expected), np.array(got)
     error = abs(expected - got)
     if _classes(array) == _classes(others) and (not np.isfinite(expected) or error <= allowed):
@@ -122,12 +152,19 @@ def compare_numbers(what, expected, got, allowed):
     return Mismatch(what, float(expected), float(got), None, float(error), float(allowed), GRADIENT), 0.0
 
 
-def compare_arrays(what, expected, got, allowed, ignore=None, zero_is_exact=True):
-    """(Mismatch or None, largest error / bound). What a prediction says is exactly 0 must be exactly 0.
+def compare_arrays(
+    what: str,
+    expected: np.ndarray,
+    got: np.ndarray,
+    allowed: float | np.ndarray,
+    ignore: np.ndarray | None = None,
+    zero_is_exact: bool | np.ndarray = True,
+) -> tuple[Mismatch | None, float]:
+    """(the first Mismatch or None, the largest error / bound). An expected 0 must be observed as exactly 0.
 
-    allowed: a number, or one for each row (..., 1).
-    ignore: True where only the class of an element is compared. zero_is_exact: where that is so; False between two
-    measurements, of which one may underflow where the other does not.
+    what: the name of the array. allowed: the largest allowed error, a number or one for each row (..., 1). ignore: True
+    at elements of which only the class (NaN, +inf, -inf, finite) is compared. zero_is_exact: True at elements whose
+    expected 0 must be exact; False between two measurements, since one of them may underflow to 0 alone.
     """
     if expected.shape != got.shape:
         return Mismatch(f"{what} shape", expected.shape, got.shape, kind=SHAPE, of=(what,)), 0.0
@@ -154,25 +191,31 @@ def _largest_ratio(error, allowed):
 
 
 def _classes(array):
-    """1 for NaN, 2 for +inf, 3 for -inf, 0 for finite."""
+    """int array: 1 for NaN, 2 for +inf, 3 for -inf, 0 for finite numbers."""
     if np.isfinite(array).all():
         return np.zeros(array.shape, int)
     return np.select([np.isnan(array), np.isposinf(array), np.isneginf(array)], [1, 2, 3], 0)
 
 
-def terms(case):
-    """About how many roundings of the size of a result meet in one of its elements.
+def terms(case: Case) -> float:
+    """An estimate of the number of roundings, each relative to the size of a result, that add up in one element.
 
-    A score beside a mask of -1e4 is rounded as a number of that size. Evaluating the formula in float32 does not always
-    tell: one score may be rounded by little, and beside -1e9, which float64 has digits for, all are lost.
+    A score beside a mask of -1e4 is rounded as coarsely as a number of this size, and counts as many roundings. The
+    error of the formula in float32 does not always show this: a single score may happen to be rounded by little, and
+    beside -1e9 float32 loses all scores, though float64 keeps some of their digits.
     """
     widths = [getattr(case, name, 1) for name in ("S", "T", "L", "D", "E", "dim_feedforward")]
     size = largest_score(case) if computed_in(case) in FULL else 0.0
     return sum(widths) * case.num_layers * (1 + size / 8) ** 2
 
 
-def contraction(gradients, directions):
-    """(sum of <gradient, direction> over all names, sqrt of the sum of squares of its terms)"""
+def contraction(
+    gradients: Mapping[str, np.ndarray | None], directions: Mapping[str, np.ndarray]
+) -> tuple[float, float]:
+    """(sum of <gradient, direction> over all names, square root of the sum of the squares of its terms)
+
+    The sum is the directional derivative. gradients, directions: {name: array of equal shape}; None counts as 0.
+    """
     total = squares = 0.0
     for name, direction in directions.items():
         if gradients.get(name) is not None:

@@ -1,12 +1,13 @@
-"""The element at an index of a result or a gradient, in the field's words: "the fully masked query 2 of sample 0"."""
+"""Describes an element of a result or a gradient in words, such as "the fully masked query 2 of sample 0"."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
 from ..cases.dtypes import held
 from ..contents.arrays import hidden_from_scaled_dot_product, ignored, inputs, mask_arrays, merged_bias
 from ..contents.results import is_sequence_first
@@ -24,14 +25,17 @@ _SEQUENCES = ("query", "key", "value", "src", "tgt", "memory")
 
 @dataclass(frozen=True)
 class Position:
-    """Where an element stands. role: of its query or key, one of those above, or none. words: all of it."""
+    """The description of an element."""
 
-    role: str = ""
-    words: str = ""
+    role: str = ""  # of its query or key: one of the roles above, or empty
+    words: str = ""  # a phrase for a sentence: "for the fully masked query 2 of sample 0"
 
 
-def position(case, name, where):
-    """The Position of an element of a result, as torch shapes it."""
+def position(case: Case, name: str, where: Sequence[int]) -> Position:
+    """The position of an element of a result.
+
+    name: "output" or "weights". where: the index of the element, in the shape that torch returns.
+    """
     place = _place(_axes_of_result(case, name), where)
     if QUERY not in place:
         return _unnamed(where)
@@ -42,8 +46,11 @@ def position(case, name, where):
     return Position(role, f"for {_named(role, QUERY, place)}{key}{_of(place)}{_BEHIND.get(role, '')}")
 
 
-def position_in_argument(case, name, where):
-    """The Position of an element of a gradient, in the shape of arrays.py."""
+def position_in_argument(case: Case, name: str, where: Sequence[int]) -> Position:
+    """The position of an element of a gradient.
+
+    name: of the input, mask or parameter. where: the index of the element, in the batch-first shape of arrays.py.
+    """
     place = _place(_axes_of_argument(case, name), where)
     kind = KEY if name in ("key", "value", "memory") else QUERY
     if kind not in place or name in masks_of(case):
@@ -57,8 +64,8 @@ def position_in_argument(case, name, where):
     return Position(role, f"for {_named(role, kind, place, noun)}{_of(place)}{_BEHIND.get(role, '')}")
 
 
-def fully_masked_query(case):
-    """The first query that sees no key in any head, of any attention, in words; empty if there is none."""
+def fully_masked_query(case: Case) -> str:
+    """The first query that is fully masked in all heads, in words; empty if no attention of the case has one."""
     for source, hidden in () if _appends(case) else _attentions(case):
         rows = hidden.all(axis=-1)
         axes = (*_axes_of_batch(rows.ndim - 1), QUERY)
@@ -75,7 +82,7 @@ def fully_masked_query(case):
 
 
 def _place(axes, where):
-    """{axis: index}; nothing if the index has not these axes."""
+    """{axis: index}; empty if the index has another number of axes."""
     where = tuple(where)
     return dict(zip(axes, where, strict=True)) if len(axes) == len(where) else {}
 
@@ -114,9 +121,9 @@ def _axes_of_batch(number):
 
 
 def _attentions(case):
-    """(input of the queries, bool) of each attention: where a key is hidden.
+    """For each attention: (name of the input of its queries, bool array: True if a key is hidden from a query).
 
-    Of a module (samples, heads, L, S), of scaled_dot_product_attention (*batch, L, S).
+    The shape of the array is (samples, heads, L, S), for scaled_dot_product_attention (*batch, L, S).
     """
     if not case.attends:
         return
@@ -131,7 +138,7 @@ def _attentions(case):
 
 
 def _lengths(case, attn_mask, source):
-    """(input of the queries, (L, S)) of an attention of a module."""
+    """(name of the input of the queries, (L, S)) of one attention of a module."""
     if isinstance(case, MultiHead):
         return "query", (case.L, case.S)
     if attn_mask == "src_mask":
@@ -140,14 +147,14 @@ def _lengths(case, attn_mask, source):
 
 
 def _source(case):
-    """The input that the queries of the output come from."""
+    """The name of the input that supplies the queries of the output."""
     if isinstance(case, ScaledDotProduct | MultiHead):
         return "query"
     return "tgt" if case.has_decoder else "src"
 
 
 def _appends(case):
-    """True if there are keys that no mask hides."""
+    """True if the module appends keys, which no mask hides."""
     return case.add_bias_kv or case.add_zero_attn
 
 
@@ -166,7 +173,7 @@ def _role_of_query(case, place):
 
 
 def _of_query(case, hidden, place):
-    """bool (heads, S): where the keys are hidden from the query."""
+    """bool (heads, S): True for keys that are hidden from the query."""
     if isinstance(case, ScaledDotProduct):
         return hidden[_index(case, place)][None]
     rows = hidden[place.get(SAMPLE, 0), :, place[QUERY]]
@@ -174,14 +181,14 @@ def _of_query(case, hidden, place):
 
 
 def _index(case, place):
-    """The index of the query in its input."""
+    """The index of the query in the input that supplies it."""
     if isinstance(case, ScaledDotProduct):
         return tuple(index for axis, index in place.items() if axis not in ("feature", KEY))
     return place.get(SAMPLE, 0), place[QUERY]
 
 
 def _is_padded(case, place):
-    """True if the query is a key of the same attention, and padding there."""
+    """True if the query is also a key of the same attention, and hidden there by the padding mask."""
     name = {"query": "key_padding_mask"}.get(_source(case), f"{_source(case)}_key_padding_mask")
     if name not in masks_of(case) or case.attention not in ("", "self", "copies"):
         return False
@@ -190,7 +197,7 @@ def _is_padded(case, place):
 
 
 def _of_weight(case, place):
-    """The Position of a weight of an ordinary query."""
+    """The position of an attention weight whose query has no role."""
     ((_, hidden),) = _attentions(case)
     key = place[KEY]
     role = APPENDED if key >= hidden.shape[-1] else ""
@@ -203,7 +210,7 @@ def _of_weight(case, place):
 
 
 def _named(role, axis, place, noun=None):
-    """As in "the hidden key 3", "query 0"."""
+    """A noun phrase for a query or key, such as "the hidden key 3" or "query 0"."""
     noun = noun or axis
     if not role or role in _BEHIND:
         return f"{noun} {place[axis]}"
@@ -219,7 +226,7 @@ def _noun(name):
 
 
 def _of(place):
-    """As in " of sample 0, head 1"."""
+    """The axes other than query, key and feature in words, such as " of sample 0, head 1"."""
     others = [f"{axis} {index}" for axis, index in place.items() if axis not in (QUERY, KEY, "feature")]
     return f" of {', '.join(others)}" if others else ""
 

@@ -1,7 +1,9 @@
-"""A failure is a value, which travels from the exception into the record; here it is made, and printed for a person."""
+"""A failed test as a value that exceptions and records carry, and its text for a person."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from textwrap import indent
+from typing import Any
 
 import numpy as np
 
@@ -11,52 +13,54 @@ from ..cases.square_mask import statements
 from ..contents.arrays import inputs, mask_arrays, the_input, the_parameter
 from ..contents.results import as_given
 from ..execution.call import constructor, options
+from ..execution.runner import Observation
 from ..execution.setting import CPU, Setting
 from ..modes.modes import BY_ID
 from ..modes.parsing import parse
+from .verdict import Verdict
 from .wording import RULES, Difference, differences
 
-_WIDEST = 40
+_WIDEST = 40  # rows and columns of a mask that are printed
 
 _SPECIFICATION = "reference/README.md"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that does neither what is specified nor what the ledger predicts, or an entry that is not where it says.
+    """A call that neither conforms nor deviates as predicted, or an entry with a wrong range.
 
-    What it is told by: a case, a row of the tables of wrong masks, or the id of an entry alone.
+    A failure of a call has a case, or a row of the table of wrong masks. A failure of a range has only an entry.
     """
 
-    title: str  # a line that stands alone
-    module: str = ""  # what is called
+    title: str  # one line that can be read alone
+    module: str = ""  # name of the module or function that is called
     case: Case | None = None
-    row: str = ""  # the id of a table.WrongCall
-    entry: str = ""  # the id of the entry of a ledger that the test is about
-    first: Case | None = None  # the case that the artifact was made for, if not for this one
+    row: str = ""  # id of a table.WrongCall
+    entry: str = ""  # id of the entry of a ledger that the test is about
+    first: Case | None = None  # the case for which the artifact was made, if it is not `case`
     twin: Case | None = None  # the case whose result is expected (laws.py)
-    note: str = ""  # a sentence about the entry, or the law
+    note: str = ""  # a sentence about the entry or the law
     mismatches: tuple[Difference, ...] = ()  # the gravest first
-    rules: tuple[str, ...] = ()  # keys of wording.RULES: the sentences of clauses that are broken
-    deviations: tuple[str, ...] = ()  # ids of the entries of the ledgers that predict what is expected
-    served: tuple[str, ...] = ()  # the paths that served the call, each once
+    rules: tuple[str, ...] = ()  # keys of wording.RULES: the rules that are broken
+    deviations: tuple[str, ...] = ()  # ids of the entries of a ledger that predict the expected outcome
+    served: tuple[str, ...] = ()  # paths that served the call, without repetitions
     setting: Setting = field(default_factory=Setting)
 
     @property
-    def clauses(self):
+    def clauses(self) -> tuple[int, ...]:
         """The numbers of the clauses that are broken."""
         return tuple(sorted({RULES[rule][0] for rule in self.rules if rule in RULES}))
 
     @property
-    def again(self):
-        """The command that judges the call once more; empty where it is not told by a case."""
+    def again(self) -> str:
+        """The command line that runs and judges the case again; empty without a case."""
         if self.case is None:
             return ""
         command = " ".join([f'python -m tests.tools.again "{self.case!r}"', *self.setting.options])
         return f'{command} --after "{self.first!r}"' if self.first else command
 
-    def as_plain(self):
-        """Plain data, for a record: without what is empty."""
+    def as_plain(self) -> dict[str, Any]:
+        """The failure as plain data for a record, without empty values."""
         cases = {name: repr(case) for name in _CASES if (case := getattr(self, name)) is not None}
         plain = asdict(replace(self, **dict.fromkeys(_CASES))) | cases
         plain["clauses"] = self.clauses
@@ -65,8 +69,8 @@ class Failure:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items() if v}
 
     @classmethod
-    def from_plain(cls, plain):
-        """The Failure of `as_plain`. Raises BadInput, or an error of Python's own, if it is none."""
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Failure":
+        """The failure from the data of `as_plain`. Raises BadInput, or an error of Python, for other data."""
         values = {name: value for name, value in plain.items() if name != "clauses"}
         values |= {name: parse(values[name]) for name in _CASES if name in values}
         values |= {name: tuple(map(str, values[name])) for name in ("rules", "deviations", "served") if name in values}
@@ -83,15 +87,20 @@ def _difference(plain):
 
 
 class Nonconformance(AssertionError):
-    """torch does something else than the model of its release. failures: each a Failure, which the text tells."""
+    """Raised if torch does not behave as the model of its release.
 
-    def __init__(self, text, *failures):
+    text: the message, with a report on each failure.
+    """
+
+    def __init__(self, text: str, *failures: Failure):
         super().__init__(text)
         self.failures = failures
 
 
-def failure_of(case, observation, verdict, setting=CPU, **others):
-    """The Failure of a case that was judged so. others: further fields."""
+def failure_of(
+    case: Case, observation: Observation, verdict: Verdict, setting: Setting = CPU, **others: Any
+) -> Failure:
+    """The failure of a judged case. others: further fields of Failure."""
     served = tuple(dict.fromkeys(observation.served))
     found = differences(case, verdict.mismatches, verdict.deviations, served)
     rules = tuple(dict.fromkeys(difference.rule for difference in found))
@@ -107,15 +116,15 @@ def failure_of(case, observation, verdict, setting=CPU, **others):
     )
 
 
-def crash(text, setting=CPU):
-    """The Failure of a case, given as text, that ended its process; raises BadInput if it is none."""
+def crash(text: str, setting: Setting = CPU) -> Failure:
+    """The failure of a case that ended its process. text: repr of the case. Raises BadInput for other text."""
     case = parse(text)
     who = _who(case, setting)
     return Failure(f"{who}: the process ended during the call", setting.subject or case.module, case, setting=setting)
 
 
 def _who(case, setting):
-    """What is called, and how: "TransformerEncoderLayer, scripted, eval, bfloat16"."""
+    """The module and the unusual settings of a case: "TransformerEncoderLayer, mode deepcopy, eval, bfloat16"."""
     parts = [setting.subject or case.module]
     parts += [f"mode {case.mode}"] * (case.mode != "eager")
     parts += [{True: "train", False: "eval"}[case.training]] if hasattr(case, "training") else []
@@ -125,22 +134,22 @@ def _who(case, setting):
 # ---- for a person --------------------------------------------------------------------------------------------------
 
 
-def report(failure):
-    """The text on a failure that is told by a case."""
+def report(failure: Failure) -> str:
+    """The text on a failure that has a case."""
     case, setting = failure.case, failure.setting
     lines = [failure.title, "", *(f"    and {difference.says}" for difference in failure.mismatches[1:])]
     lines += [*quotations(failure), "", "Call (arguments in the shapes that torch takes):", ""]
     lines += _indented(call_text(case, setting))
     for name, array in mask_arrays(case).items():
         lines += ["", f"{name} ({_legend(case, name, array)}):", "", *_indented(grid(array))]
-    lines += ["", "Served by: " + (", ".join(failure.served) or "nothing that is watched")]
+    lines += ["", "Served by: " + (", ".join(failure.served) or "no known path")]
     if failure.first:
-        lines += ["", "What is called was made for another case (that after --after), and has served it before."]
+        lines += ["", "The artifact was made by a call of another case (after --after below), and is used again."]
     return "\n".join([*lines, "", "Again:", "", f"    {failure.again}", ""])
 
 
-def quotations(failure):
-    """Lines that say what is expected: by the clauses, by the ledger, by a twin."""
+def quotations(failure: Failure) -> Iterator[str]:
+    """Lines with the reason for the expected outcome: a note, the entries that predict it, or the broken rules."""
     if failure.note:
         yield failure.note
     if failure.deviations:
@@ -149,8 +158,8 @@ def quotations(failure):
         yield quotation(rule)
 
 
-def quotation(rule):
-    """The sentence of a clause, as text."""
+def quotation(rule: str) -> str:
+    """The quotation of a rule with the number of its clause. rule: a key of wording.RULES."""
     number, sentence = RULES[rule]
     return f'Clause {number} of {_SPECIFICATION}: "{sentence}."'
 
@@ -159,8 +168,8 @@ def _indented(text):
     return [f"    {line}" for line in text.splitlines()]
 
 
-def call_text(case, setting=CPU):
-    """The call as one could type it, with shapes for tensors."""
+def call_text(case: Case, setting: Setting = CPU) -> str:
+    """The call as Python code, with shapes in place of tensors."""
     if not case.attends:
         return "\n".join(statements(case))
     shapes = {
@@ -193,7 +202,7 @@ def _dtype(case, name):
 
 
 def _callee(case, setting):
-    """(statements that make what is called, its name)"""
+    """(statements that make the module, name of the callable)"""
     mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
     becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
     if not isinstance(case, ScaledDotProduct) and not case.functional:
@@ -203,12 +212,12 @@ def _callee(case, setting):
 
 
 def _statements(mode):
-    """Those of the mode, between the making of a module and the call."""
+    """The statements of the mode, between the creation of a module and the call."""
     return [*mode.made.splitlines(), *([f"module = {mode.called}"] if mode.called != "module" else [])]
 
 
 def _of_mode(case):
-    """The text of the mode, which may be long: after the call."""
+    """The code of the mode, printed after the call since it may be long."""
     mode = BY_ID[case.mode]
     parts = [f"# before torch is imported:\n{mode.begins}"] if mode.begins else []
     parts += ["\n".join([f"# mode {mode.id}, before the call:", *lines]) for lines in [_statements(mode)] if lines]
@@ -216,7 +225,7 @@ def _of_mode(case):
 
 
 def _in_context(case, call, setting):
-    """The call in the context that the case asks for, or with what is differentiated."""
+    """The call in its context managers, or with a comment on the tensors that require a gradient."""
     if within := BY_ID[case.mode].around(setting.device):
         call = f"with {within}:\n" + indent(call, "    ")
     if case.autograd in ("no_grad", "inference_mode"):
@@ -249,8 +258,11 @@ def _legend(case, name, array):
     return f"bool {array.shape}: '#' is {meaning}; a row per {row}"
 
 
-def grid(array):
-    """A mask as rows of characters; of a stack of masks each slice once, and only the first few of many."""
+def grid(array: np.ndarray) -> str:
+    """A mask as rows of characters: '#' is True, '.' False, '-' -inf. A stack of masks is printed slice by slice.
+
+    Only the first 40 rows and columns and the first 4 slices are printed. array: bool or float, of any shape.
+    """
     array = np.atleast_2d(array)
     if array.ndim == 2:
         return "\n".join(" ".join(_cell(x) for x in row[:_WIDEST]) for row in array[:_WIDEST])

@@ -1,10 +1,11 @@
-"""The judgement on one case: what was observed, against the specification or the model of the release."""
+"""Judges one case: compares its observation with the specification, or with the model of the release."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,44 +16,54 @@ from ..cases.dtypes import LOW
 from ..contents.arrays import GARBAGE, coarsest, directions, ignored, inputs
 from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
+from ..execution.runner import Observation
 from ..expectation import backward
 from ..expectation.changes import multiplied
 from ..expectation.dropout import UnlikeDropout, dropping
-from ..expectation.specification import specification
+from ..expectation.specification import Computation, specification
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
 from .comparison import DEVICE, DROPOUT, DTYPE, ERROR, GRADIENT, LEAK, MUTATED, RESULTS, WARNING, Mismatch
 
+if TYPE_CHECKING:
+    from ..deviations.ledger import Applied
+
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
-NOT_APPLICABLE = "not applicable"  # of what is measured in the place of torch: it declined the call
+NOT_APPLICABLE = "not applicable"  # the call was not made: the subject declined it, or it may crash the process
 
-BOUNDS = ("plain", "full")  # see comparison.py: the second is computed where the first does not do
+# "plain" uses condition = 0 in the formula of comparison.py. "full" measures the condition, which is expensive, and is
+# computed only if the plain bound is exceeded.
+BOUNDS = ("plain", "full")
 
-_LARGEST_STEP = 1e-9  # whose square is lost beside 1
+_LARGEST_STEP = 1e-9  # a complex step whose square is lost beside 1 in float64
 
-# Documented: "If both attn_mask and key_padding_mask are supplied, their types should match."
+# Documented for nn.MultiheadAttention: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: one of those above. margins: ("plain" or "full" bound, error / bound) of each comparison that passed.
+    """The judgement on one case."""
 
-    deviations: ids of the ledger's entries that apply; where a case deviates, of those that it shows. counts: how much
-    was compared, and left out for each reason (left_out.py).
-    """
-
-    status: str
-    deviations: tuple[str, ...] = ()
-    mismatches: tuple[Mismatch, ...] = ()
-    margins: tuple[tuple[str, float], ...] = ()
+    status: str  # CONFORMS, DEVIATES, FAILS or NOT_APPLICABLE
+    deviations: tuple[str, ...] = ()  # ids of the entries that apply; if the status is DEVIATES, of those that show
+    mismatches: tuple[Mismatch, ...] = ()  # empty unless the status is FAILS
+    margins: tuple[tuple[str, float], ...] = ()  # (one of BOUNDS, error / bound) of each comparison that passed
+    # {(COMPARED or a reason of left_out.py, unit): number}
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def judge(case, observation, deviations=(), announces=False, fills=False):
-    """Compare with the specification, as the deviations (ledger.Applied) change it.
+def judge(
+    case: Case,
+    observation: Observation,
+    deviations: "Sequence[Applied]" = (),
+    announces: bool = False,
+    fills: bool = False,
+) -> Verdict:
+    """Compare the observation with the specification, changed by the deviations in turn.
 
-    announces: whether masks of two types must be warned of; else they may. fills: see backward.traced.
+    announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
+    fills: see backward.traced.
     """
     ids = tuple(deviation.id for deviation in deviations)
     prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
@@ -71,11 +82,19 @@ def _differs(case, observation, prediction):
     return bool(_against(case, observation, prediction, Counter())[0])
 
 
-def predict(case, deviations=(), dtype="float64", displace=(), kept=(), move=None, finish=None):
+def predict(
+    case: Case,
+    deviations: "Sequence[Applied]" = (),
+    dtype: str = "float64",
+    displace: Collection[str] = (),
+    kept: Sequence[np.ndarray] | None = (),
+    move: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
+    finish: Callable[[Computation], Computation] | None = None,
+) -> Computation:
     """The computation of the release: the specification, changed by each deviation in turn.
 
-    kept: what was not dropped, where the case drops (dropout.py). None: as if it dropped nothing. move: see
-    `specification`. finish: a last change, before anything is dropped.
+    dtype, displace, move: see `specification`. kept: the elements that torch's dropout kept (Observation.kept); None
+    to compute without dropout. finish: a last change, before dropout is added.
     """
     computation = specification(case, dtype, displace, move)
     for deviation in deviations:
@@ -87,17 +106,17 @@ def predict(case, deviations=(), dtype="float64", displace=(), kept=(), move=Non
 
 @dataclass(frozen=True)
 class _Prediction:
-    """What the deviations make of a case. Results are complex where the case differentiates: see derivative.py.
+    """The predicted results and gradients of a case, with the error bound of each.
 
-    kept, served: see Observation. fills: see backward.traced. still: {name: bool array} of what does not move, of
-    what is differentiated for.
+    If the case differentiates, results are complex and carry a derivative in their imaginary part (derivative.py).
     """
 
     case: Case
-    deviations: tuple = ()
-    kept: tuple = ()
-    served: tuple = ()
-    fills: bool = False
+    deviations: tuple = ()  # each an Applied
+    kept: tuple = ()  # Observation.kept
+    served: tuple = ()  # Observation.served
+    fills: bool = False  # see backward.traced
+    # {name of a differentiated tensor: True at elements that are held constant}
     still: Mapping = field(default_factory=dict)
 
     def _computation(self, dtype):
@@ -114,7 +133,7 @@ class _Prediction:
 
     @property
     def shown(self):
-        """The ids of the deviations, without those that an error keeps from being seen."""
+        """The ids of the deviations that can be observed: an error hides all others but a later error."""
         shown, computation = (), specification(self.case)
         for deviation in self.deviations:
             changed = deviation.change(computation)
@@ -131,7 +150,7 @@ class _Prediction:
 
     @property
     def is_steep(self):
-        """True if a derivative is so large that the square of the complex step counts: see reference/derivative.py."""
+        """True if a derivative is so large that the square of its complex step counts (reference/derivative.py)."""
         steps = (np.abs(np.imag(array)) for array in self._moved.values())
         return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
 
@@ -144,22 +163,23 @@ class _Prediction:
 
     @cached_property
     def rough(self):
-        """The same in float32 or less, and of inputs that differ in its last bit: one alone may err too little.
+        """The predicted results with rounding errors: in float32 or a low precision, and on perturbed inputs.
 
-        They cost as much each, and are wanted only where the plain bound does not do.
+        Inputs are perturbed by about one rounding. There are four evaluations, since a single one may have a small
+        error by chance. They are expensive, and needed only for the full bound.
         """
         dtype = computed_in(self.case)
         computation = self._computation(comparison.rough(dtype))
-        moved = computation if dtype in LOW else self.computation  # a low precision errs more by what is between
+        moved = computation if dtype in LOW else self.computation  # a low precision also rounds in between
         generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
-        size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # less would be rounded away
+        size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # a smaller move would be lost to rounding
         nearby = (self._nearby(moved, rng, size) for rng in generators)
         return [self._present(its) for its in (computation, *nearby)]
 
     def _nearby(self, computation, rng, size):
-        """The computation with its inputs moved by up to so much, relative to what they are."""
+        """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
         arguments = dict(computation.arguments)
-        for name in filter(arguments.__contains__, inputs(self.case)):  # in one order, or each process has other bounds
+        for name in filter(arguments.__contains__, inputs(self.case)):  # a fixed order gives all processes equal bounds
             arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
         return replace(computation, arguments=arguments)
 
@@ -169,13 +189,13 @@ class _Prediction:
 
     @cached_property
     def cotangents(self):
-        """What each element of a result counts for in the loss, which leaves out what is NaN."""
+        """{result name: array}: the weight of each element in the loss; 0 for an element that is NaN."""
         weights = cotangents(self.case, {name: array.shape for name, array in self.exact.items()})
         return {name: np.where(np.isnan(self.exact[name].real), 0, array) for name, array in weights.items()}
 
     @cached_property
     def gradients(self):
-        """{name: array}: the gradients of that loss as a backward pass has them, NaN included: see backward.py."""
+        """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
         leaves = {}
 
         def move(name, array, _):
@@ -196,35 +216,41 @@ class _Prediction:
 
     @property
     def cannot_conform(self):
-        """True if it has what no specification has, so that this need not be evaluated: an error, a warning, NaN."""
+        """True if an error, a warning, a missing result or NaN differs from any specification of the case.
+
+        The specification then need not be evaluated.
+        """
         if self.computation.error or self.computation.warnings or self.computation.lost:
             return True
         return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
 
     def bounds(self, name, part=np.real, by_row=False):
-        """The errors to allow, the cheap bound first (see comparison.py). by_row: in each row, garbage or not."""
+        """The largest allowed errors, in the order of BOUNDS.
+
+        part: np.real for the result, `derivative` for its tangent. by_row: one bound for each row, garbage or not.
+        """
         exact, ignore = part(self.exact[name]), None if by_row else self.garbage[name]
         dtype, terms = computed_in(self.case), comparison.terms(self.case)
         bound = partial(comparison.bound, dtype=dtype, terms=terms, ignore=ignore, by_row=by_row)
-        moved = 0.0  # what cancels in a derivative is as large as the result
+        moved = 0.0  # the terms that cancel in a derivative are as large as the result
         if part is derivative:
             moved = bound(*[np.real(self.exact[name])] * 2)
         yield moved + bound(exact, exact)
         yield moved + np.max([bound(exact, part(its[name])) for its in self.rough], axis=0)
 
     def is_zero(self, name, part=np.real):
-        """Where it is exactly 0, of a derivative where the result is, too: a sum may be 0 by chance.
+        """bool array: True at elements that are exactly 0, also on perturbed inputs: a sum may be 0 by chance.
 
-        Such a sum is so no more if the inputs move.
+        A derivative counts as 0 only if the result is 0, too.
         """
         zeros = [part(its[name]) == 0 for its in (self.exact, *self.rough)]
         return np.all([np.real(self.exact[name]) == 0, *zeros], axis=0)
 
     def bounds_of_garbage(self, name):
-        """(kind, error to allow in each row (..., 1), where only classes count, where 0 is exact), the cheap one first.
+        """For each of BOUNDS: (kind, allowed errors (..., 1), only_class, is_zero), for rows whose query is garbage.
 
-        Of rows whose own query is garbage. Only classes count in other rows, in all that the mode drops, and where the
-        bound says nothing about the numbers, since rounding decides them.
+        only_class: a bool array, True at elements of which only the class is compared: in other rows, in all rows if
+        the mode drops padding, and in rows that are decided by rounding. is_zero: a bool array, True at an exact 0.
         """
         expected = self.exact[name].real
         ignore = ~np.broadcast_to(self.garbage[name], expected.shape) | packs(self.case)
@@ -237,30 +263,42 @@ class _Prediction:
             yield kind, allowed, ignore, is_zero
 
 
-def bounds(case, name, part=np.real, kept=()):
-    """The errors that a result may have by the specification, or its tangent, the cheap bound first.
+def bounds(
+    case: Case,
+    name: str,
+    part: Callable[[np.ndarray], np.ndarray] = np.real,
+    kept: Sequence[np.ndarray] | None = (),
+) -> Iterator[float | np.ndarray]:
+    """The largest errors that a specified result, or its tangent, may have, in the order of BOUNDS.
 
-    kept: see `predict`.
+    name: of the result. part: np.real for the result, reference.derivative.derivative for its tangent. kept: see
+    `predict`.
     """
     return _Prediction(case, kept=kept).bounds(name, part)
 
 
-def is_zero(case, name, part=np.real, kept=()):
-    """bool: where a result is exactly 0 by the specification, or its tangent. kept: see `predict`."""
+def is_zero(
+    case: Case,
+    name: str,
+    part: Callable[[np.ndarray], np.ndarray] = np.real,
+    kept: Sequence[np.ndarray] | None = (),
+) -> np.ndarray:
+    """bool array: True at elements that the specification makes exactly 0. Arguments: see `bounds`."""
     return _Prediction(case, kept=kept).is_zero(name, part)
 
 
-def bounds_of_garbage(case, name, kept=()):
-    """(error to allow in each row (..., 1), where only classes count) of the rows whose own query is garbage.
+def bounds_of_garbage(case: Case, name: str, kept: Sequence[np.ndarray] | None = ()) -> tuple[np.ndarray, np.ndarray]:
+    """(allowed errors (..., 1), only_class) for the rows whose query is garbage, by the specification.
 
-    By the specification, as `bounds`.
+    only_class: a bool array, True at elements of which only the class (NaN, +inf, -inf, finite) is compared. The full
+    bound is returned. name, kept: see `bounds`.
     """
     *_, (_, allowed, ignore, _) = _Prediction(case, kept=kept).bounds_of_garbage(name)
     return allowed, ignore
 
 
 def _against(case, observation, prediction, counts):
-    """(mismatches, margins); what is compared, or left out, is added to the counts."""
+    """(mismatches, margins). Adds the numbers of compared and left out elements, gradients and results to `counts`."""
     model = prediction.computation
     found = [*_side_effects(case, observation, model), *_errors(case, observation, model)]
     if model.error or observation.error:
@@ -286,12 +324,12 @@ def _side_effects(case, observation, model):
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):
             yield Mismatch("warning", None, message, kind=WARNING)
-    for pattern in model.warnings if model.error is None else ():  # what raises may do so before it warns
+    for pattern in model.warnings if model.error is None else ():  # a call may raise before it warns
         yield from _missing(observation, pattern)
 
 
 def _missing(observation, pattern):
-    """A warning that was not given."""
+    """A mismatch if no warning matches the pattern."""
     if not any(re.search(pattern, message) for message in observation.warnings):
         yield Mismatch("warning", pattern, None, kind=WARNING)
 
@@ -300,7 +338,7 @@ def _errors(case, observation, model):
     expected, got = model.error, observation.error
     if expected is None and got is None:
         return
-    is_wrapped = BY_ID[case.mode].compiles  # in an error of the compiler's own
+    is_wrapped = BY_ID[case.mode].compiles  # the compiler wraps errors of torch in its own type
     kinds_differ = expected is None or got is None or not (is_wrapped or re.fullmatch(expected[0], got[0]))
     if kinds_differ or not re.search(expected[1], got[1]):
         yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got), kind=ERROR)
@@ -333,7 +371,7 @@ def _results(observation, prediction, counts):
 
 
 def _left_out(name, got, prediction, counts):
-    """bool: where the observed result is not compared, which is counted; rows of garbage apart."""
+    """bool array: True at elements that are not compared. Counts them, except for rows of garbage queries."""
     expected, model = prediction.exact[name].real, prediction.computation
     is_left = np.zeros(got.shape, bool)
     reasons = [(reason, np.broadcast_to(where, got.shape)) for reason, where in model.undefined.items()]
@@ -348,9 +386,9 @@ def _left_out(name, got, prediction, counts):
 
 
 def _rows_of_garbage(name, got, prediction, is_left, counts):
-    """(mismatches, margins) of rows whose own query is garbage: each has a bound of its own (comparison.py).
+    """(mismatches, margins) of rows whose query is garbage. Each row has a bound of its own (comparison.py).
 
-    Those that rounding decides count as left out, though their classes are compared, and all that the mode drops.
+    Rows that are decided by rounding or dropped by the mode count as left out, though their classes are compared.
     """
     expected, found, margins = prediction.exact[name].real, [], []
     for kind, allowed, ignore, is_zero in prediction.bounds_of_garbage(name):
@@ -376,14 +414,14 @@ def _compared(name, got, prediction, part=np.real):
 
 
 def _tangents(case, observation, prediction):
-    """(mismatches, margins, why they are left out)"""
+    """(mismatches, margins, the reason if tangents are left out or None)"""
     found, margins = [], []
     if reason := _undefined_gradient(prediction):
         return [], [], reason
     if set(prediction.exact) != set(observation.tangents):
         found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents), kind=RESULTS))
     for name, got in observation.tangents.items():
-        is_nan = np.isnan(prediction.exact[name].real)  # which has a derivative only where nothing is multiplied by it
+        is_nan = np.isnan(prediction.exact[name].real)  # torch's tangent of a NaN depends on multiplications by NaN
         known = np.where(is_nan, derivative(prediction.exact[name]), got)
         more, its_margins = _compared(name, known, prediction, derivative)
         found += [replace(mismatch, what=f"tangent of {name}") for mismatch in more]
@@ -398,7 +436,7 @@ def _undefined_gradient(prediction):
 
 
 def _gradients(case, observation, prediction):
-    """(mismatches, margins, why they are left out)"""
+    """(mismatches, margins, the reason if gradients are left out or None)"""
     got = {name: array for name, array in observation.gradients.items() if array is not None}
     if reason := _undefined_gradient(prediction):
         return [], [], reason
@@ -413,7 +451,7 @@ def _gradients(case, observation, prediction):
         if found:
             return found, [], None
         still = {name: np.isnan(prediction.gradients[name]) for name in got}
-        if any(array.any() for array in still.values()):  # else all is computed twice, to the same end
+        if any(array.any() for array in still.values()):  # otherwise the prediction is unchanged
             got = {name: np.where(still[name], 0, array) for name, array in got.items()}
             prediction = replace(prediction, still=still)
     found, margins = _contraction(case, got, prediction, has_nan)
@@ -423,7 +461,7 @@ def _gradients(case, observation, prediction):
 
 
 def _nan_in_gradient(name, got, prediction):
-    """Where a gradient is NaN that should be a number, or the other way round."""
+    """The first element that is NaN in only one of the observed and the predicted gradient, as a mismatch."""
     expected = prediction.gradients[name]
     differs = np.argwhere(np.isnan(expected) != np.isnan(got))
     if len(differs):
@@ -433,9 +471,10 @@ def _nan_in_gradient(name, got, prediction):
 
 
 def _contraction(case, gradients, prediction, has_nan):
-    """(mismatches, margins) of the gradients, times the direction in which the derivative is taken.
+    """(mismatches, margins) of the directional derivative: the sum of all gradients times their directions.
 
-    Where a deviation makes results NaN, another may let garbage be seen, and scores are of its size.
+    If deviations make results NaN, another deviation may make garbage visible. The bound then allows for scores as
+    large as garbage.
     """
     terms = comparison.terms(case)
     if has_nan and case.garbage:
@@ -444,7 +483,8 @@ def _contraction(case, gradients, prediction, has_nan):
     weights = prediction.cotangents
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
-    # what is added up: slopes, products, and where the slopes cancel, the results themselves
+    # The summands: derivatives of results, products of gradients and directions, and the results themselves, since
+    # derivatives may cancel.
     size = np.linalg.norm([_norm(slopes), spread, _norm(_weighted(weights, prediction.exact, np.real))])
     errors = (
         lambda: 0.0,
@@ -459,7 +499,10 @@ def _contraction(case, gradients, prediction, has_nan):
 
 
 def _named(mismatches, observation, prediction):
-    """The mismatches; one of the gradient tells of which arguments it is, for which each has to be differentiated."""
+    """The mismatches; one of the directional derivative gets the names of the arguments with wrong gradients.
+
+    The reference is differentiated for one argument after the other to find them.
+    """
     for mismatch in mismatches:
         if mismatch.kind == GRADIENT and mismatch.where is None:
             of = directions(prediction.case)
@@ -470,7 +513,7 @@ def _named(mismatches, observation, prediction):
 
 
 def _weighted(weights, results, part):
-    """Each element times what it counts for: nothing, if that is 0."""
+    """1-D array: all elements of this part of the results times their weights; 0 * NaN counts as 0."""
     with np.errstate(invalid="ignore"):
         products = {name: np.where(by == 0, 0, by * part(results[name])) for name, by in weights.items()}
         return np.concatenate([array.ravel() for array in products.values()])
@@ -481,7 +524,7 @@ def _norm(array):
 
 
 def _gradient_is_wrong(observation, prediction, name, allowed):
-    """True if the gradient of this one argument is."""
+    """True if the gradient of this argument, times its direction, is off by more than `allowed`."""
     case = prediction.case
     results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
     expected = _weighted(prediction.cotangents, results, derivative).sum()
@@ -490,7 +533,7 @@ def _gradient_is_wrong(observation, prediction, name, allowed):
 
 
 def _leaks(case, observation):
-    """A key that every query is told to ignore gets a gradient of exactly 0, unless it is itself a query (clause 5)."""
+    """Mismatches at hidden keys with a nonzero gradient (clause 5); keys that are also queries may have one."""
     for source, positions in ignored(case).items():
         for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
             gradient = observation.gradients.get(name)
@@ -498,5 +541,5 @@ def _leaks(case, observation):
                 continue
             if gradient[positions].any():
                 where = tuple(map(int, np.argwhere(np.where(positions[..., None], gradient, 0))[0]))
-                what = f"gradient of {name} where every query ignores it"
+                what = f"gradient of {name} at a hidden position"
                 yield Mismatch(what, 0.0, float(gradient[where]), where, kind=LEAK, of=(name,))

@@ -1,12 +1,14 @@
-"""A mismatch in words: what is wrong, where, the numbers, and the clause that it breaks, as plain data."""
+"""Describes a mismatch in words: a sentence with the position and the numbers, and the clause that it breaks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, isnan
 from typing import NamedTuple
 
-from ..cases.case import ScaledDotProduct, masks_of
+from ..cases.case import Case, ScaledDotProduct, masks_of
 from . import comparison
+from .comparison import Mismatch
 from .positions import (
     APPENDED,
     HIDDEN_KEY,
@@ -20,7 +22,7 @@ from .positions import (
     position_in_argument,
 )
 
-# {rule: (number of the clause, its sentence in reference/README.md, "..." where something is left out)}
+# {rule: (number of the clause, quotation from the clause in reference/README.md with "..." for omissions)}
 RULES = {
     "score": (
         1,
@@ -64,36 +66,38 @@ RULES = {
     "changes": (10, "A right call changes none of its arguments and warns of nothing"),
 }
 
-_LONGEST = 160  # characters of a message that are quoted
+_LONGEST = 160  # characters of a quoted message; the rest is cut off
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One mismatch in words: plain data."""
+    """A mismatch in words, as plain data."""
 
-    says: str  # a sentence, without the name of the module: "output is NaN for query 0; expected 0.5"
-    kind: str  # one of those in comparison.py
-    of: tuple[str, ...]  # the results or arguments that are concerned
-    symptom: str  # how it differs, without numbers: "is NaN", "is off", "raises"
-    role: str  # of the query or key at `where`: "fully masked query", "hidden key" (positions.py), or empty
+    says: str  # a sentence without the name of the module: "output is NaN for query 0; expected 0.5"
+    kind: str  # one of the kinds in comparison.py
+    of: tuple[str, ...]  # names of the wrong results or arguments
+    symptom: str  # the kind of difference without numbers, such as "is NaN", "is off" or "raises"
+    role: str  # of the query or key at `where`, such as "fully masked query" (positions.py); or empty
     expected: str
     got: str
-    rule: str  # the sentence of a clause that is broken: a key of RULES
-    where: tuple[int, ...] | None = None  # the index of the first wrong element
-    error: float | None = None  # None where it is no number
-    bound: float | None = None
+    rule: str  # a key of RULES: the rule that is broken
+    where: tuple[int, ...] | None = None  # index of the first wrong element
+    error: float | None = None  # absolute error; None unless expected and got are finite numbers
+    bound: float | None = None  # largest allowed error; None unless expected and got are finite numbers
 
     @property
-    def clause(self):
-        """Its number."""
+    def clause(self) -> int:
+        """The number of the clause that is broken."""
         return RULES[self.rule][0]
 
 
-def differences(case, mismatches, deviations=(), served=()):
-    """The Difference of each mismatch, the gravest first.
+def differences(
+    case: Case | None, mismatches: Iterable[Mismatch], deviations: Iterable[str] = (), served: Iterable[str] = ()
+) -> tuple[Difference, ...]:
+    """The mismatches in words, the gravest first.
 
-    case: of the call, None for one that is no case. deviations: ids of the ledger's entries that predict what is
-    expected. served: the paths that were taken.
+    case: None for a row of the table of wrong masks. deviations: ids of the entries of the ledger that predict the
+    expected outcome; empty if it is the specified one. served: paths that served the call (watching.PATHS).
     """
     graded = sorted(mismatches, key=lambda mismatch: list(_PARTS).index(mismatch.kind))
     return tuple(_difference(case, mismatch, deviations, served) for mismatch in graded)
@@ -125,7 +129,7 @@ def _difference(case, mismatch, deviations, served):
 
 
 class _Parts(NamedTuple):
-    """Of "SUBJECT SYMPTOM DETAIL PLACE; expected EXPECTED TAIL". rule: a key of RULES, empty for that of the call."""
+    """The parts of a sentence "SUBJECT SYMPTOM DETAIL PLACE; expected EXPECTED TAIL"."""
 
     subject: str
     symptom: str
@@ -133,7 +137,7 @@ class _Parts(NamedTuple):
     detail: str = ""
     place: Position = Position()
     tail: str = ""
-    rule: str = ""
+    rule: str = ""  # a key of RULES; empty for the rule of the call (_rule)
 
 
 def _error(case, mismatch):
@@ -151,7 +155,7 @@ def _results(case, mismatch):
 
 
 def _property(case, mismatch, rule):
-    """Of a shape, dtype or device."""
+    """The parts of a sentence about a shape, dtype or device."""
     rule = "square" if case is not None and not case.attends else rule
     rule = "weights" if mismatch.of == ("weights",) and mismatch.kind == comparison.SHAPE else rule
     return _Parts(mismatch.of[0], "has", str(mismatch.expected), f"{mismatch.kind} {mismatch.got}", rule=rule)
@@ -216,7 +220,7 @@ def _warning(case, mismatch):
     return _Parts("", "warns", "no warning", f'"{_quoted(mismatch.got)}"', rule="changes")
 
 
-# The gravest first, to which a title belongs.
+# The gravest kind first: the first mismatch becomes the title of a failure.
 _PARTS = {
     comparison.ERROR: _error,
     comparison.RESULTS: _results,
@@ -234,7 +238,7 @@ _PARTS = {
 
 
 def _numbers(mismatch):
-    """The _Parts of an element or a derivative, without its place."""
+    """The parts of a sentence about an element or a derivative, without a place."""
     expected, got = mismatch.expected, mismatch.got
     subject = {"weights": "weight"}.get(mismatch.what, mismatch.what)
     if mismatch.kind in (comparison.GRADIENT, comparison.LEAK):
@@ -253,7 +257,7 @@ def _numbers(mismatch):
 
 
 def _told_apart(expected, got):
-    """Both numbers as text, with as many digits as it takes to tell them apart."""
+    """Both numbers as text, with enough digits to be different texts."""
     for digits in (6, 9, 17):
         texts = tuple(_plain(number, digits) for number in (expected, got))
         if texts[0] != texts[1]:
@@ -269,7 +273,7 @@ def _plain(value, digits=6):
 
 
 def _quoted(message):
-    """The first line of a message, if it is not too long."""
+    """The first line of a message, shortened to _LONGEST characters."""
     line = next(iter(str(message).strip().splitlines()), "")
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
@@ -287,7 +291,7 @@ def _nowhere(mismatch):
 
 
 def _rule_of_value(case, name, role, got):
-    """The key of RULES for a wrong element of a result; empty where nothing about the element tells."""
+    """The key of RULES for a wrong element of a result; empty if the element does not determine the rule."""
     if role in (*SEES_NOTHING, MASKED_IN_A_HEAD):
         return "no key"
     if role == APPENDED:
@@ -306,7 +310,7 @@ def _rule_of_value(case, name, role, got):
 
 
 def _rule(case, served):
-    """The key of RULES for a call: a shrunk one has no more of these than it takes."""
+    """The key of RULES for a call: the first special feature decides. A shrunk case has only features that matter."""
     if case is None:
         return "silent"
     if not case.attends:

@@ -1,11 +1,13 @@
-"""What a conformance test calls: run a case, judge it, count it, and fail so that a person can read it."""
+"""The assertions of conformance tests: they run, judge and count cases, and raise Nonconformance on a failure."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from hypothesis import currently_in_test_context, event
 
-from ..cases.case import drops
+from ..cases.case import Case, drops
+from ..cases.laws import Law
 from ..contents.results import as_held, garbage_rows
 from ..deviations import ledger
 from ..deviations.call import Call
@@ -13,7 +15,7 @@ from ..deviations.facts import fills_padding
 from ..deviations.refusals import refusal
 from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
-from ..execution.runner import is_withheld, made_once, observe, observe_apart
+from ..execution.runner import Observation, is_withheld, made_once, observe, observe_apart
 from ..expectation import clauses
 from ..judgement import left_out
 from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
@@ -24,8 +26,8 @@ from ..releases import since
 from . import session
 
 
-def judged(case, apart=False):
-    """(observation, verdict) of the case in this session, counted. apart: whether to run it in another process."""
+def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
+    """Run and judge the case in the current session, and count it. apart: run it in a separate process."""
     run = session.current
     observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
@@ -46,14 +48,14 @@ def judged(case, apart=False):
 
 
 def _observed(case, apart=False):
-    """What was seen of the case, which is written down before: it may be the last."""
+    """The observation of the case. The case is noted first, since its call may crash the process."""
     run = session.current
     run.last_call.note(case)
     if apart:
         return observe_apart(case, run.device, run.adopted)
     try:
         observation = observe(case, run.device, run.adopted)
-    except Exception as raised:  # is raised again, unless there is nothing to go on with
+    except Exception as raised:  # raised again unless the device is lost
         end_if_lost(run.device, str(raised))
         raise
     if observation.error:
@@ -61,13 +63,16 @@ def _observed(case, apart=False):
     return observation
 
 
-def announces(call):
-    """True if the release warns of masks of two types, and the mode lets it."""
+def announces(call: Call) -> bool:
+    """True if the release warns of a bool and a float mask in one attention, and the mode lets the warning through."""
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
 def _judge_leniently(case, observation, deviations):
-    """What has no ledger of its own may be right where torch on CPU deviates, or deviate as that does."""
+    """The verdict on another implementation or device, which has no ledger of its own.
+
+    A call may conform, or deviate as torch on CPU does.
+    """
     if _is_not_made(observation):
         return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     verdict = judge(case, observation)
@@ -78,13 +83,16 @@ def _judge_leniently(case, observation, deviations):
 
 
 def _is_not_made(observation):
-    """True if the call was not made: by what is measured in the place of torch, or by the harness."""
+    """True if the call was not made: the subject declined it, or the harness skipped it because it may crash."""
     declined = session.current.adopted is not None and observation.error is not None
     return is_withheld(observation) or (declined and observation.error[0] == DECLINED)
 
 
 def _is_asked(*cases, among=clauses.OF_CASES):
-    """True unless the run is limited to clauses, and none of the cases exercises one of them that is `among` these."""
+    """True unless the run is limited to clauses (--clause) and none of the cases exercises a selected one.
+
+    among: the clauses that the test can check. If False is returned, the cases are counted as unasked.
+    """
     run = session.current
     if not run.clauses or any(run.clauses & among & clauses.of(case) for case in cases):
         return True
@@ -92,17 +100,17 @@ def _is_asked(*cases, among=clauses.OF_CASES):
     return False
 
 
-def check(case):
-    """Fail unless the case does what the model of the release says."""
+def check(case: Case) -> None:
+    """Raise Nonconformance unless the case conforms or deviates as predicted."""
     __tracebackhide__ = True
     if _is_asked(case):
         _checked(case)
 
 
 def _checked(case, first=None):
-    """Fail unless the case does what the model of the release says; its (observation, verdict) otherwise.
+    """(observation, verdict) of the case. Raises Nonconformance unless it conforms or deviates as predicted.
 
-    first: the case that what is called was made for, if not for this one.
+    first: the case for which the artifact was made, if it is not `case`.
     """
     __tracebackhide__ = True
     observation, verdict = judged(case)
@@ -113,8 +121,11 @@ def _checked(case, first=None):
     return observation, verdict
 
 
-def check_in_turn(cases):
-    """Check calls of which the first decides what is called: the others differ in their masks, or in sizes."""
+def check_in_turn(cases: Sequence[Case]) -> None:
+    """Check the cases one after the other; the artifact that the mode makes for the first serves the others, too.
+
+    cases: the others differ from the first in masks or sizes.
+    """
     __tracebackhide__ = True
     first, *others = cases
     if not _is_asked(*cases):
@@ -126,28 +137,29 @@ def check_in_turn(cases):
 
 
 def _nonconformance(case, observation, verdict, **others):
-    """The exception. others: further fields of the Failure."""
+    """The exception on a failed case. others: further fields of its Failure."""
     failure = failure_of(case, observation, verdict, session.current.setting, **others)
     return Nonconformance(report(failure), failure)
 
 
-def check_contents(case, number=2):
-    """Check the case with several contents: to draw a small structure costs as much as to run it."""
+def check_contents(case: Case, number: int = 2) -> None:
+    """Check the case with `number` different contents: drawing another small case would cost as much as its call."""
     __tracebackhide__ = True
     for step in range(number):
         check(replace(case, seed=case.seed + step))
 
 
-def check_law(law, case):
-    """Check that what the law makes of the case agrees."""
+def check_law(law: Law, case: Case) -> None:
+    """Check the two calls that the law derives from the case."""
     __tracebackhide__ = True
     check_twins(*map(session.current.release.adapt, law.twins(case)), law.id)
 
 
-def check_twins(one, other, law=""):
-    """Fail unless both calls conform and give the same result. Where one is known to deviate, both do as predicted.
+def check_twins(one: Case, other: Case, law: str = "") -> None:
+    """Raise Nonconformance unless both calls conform and give the same result.
 
-    law: its id, for the report.
+    If the ledger predicts that a call deviates or raises, each is only compared with its own prediction. law: the id of
+    the law, for the report.
     """
     __tracebackhide__ = True
     if not _is_asked(one, other):
@@ -168,12 +180,12 @@ def check_twins(one, other, law=""):
             if mismatch is None:
                 break
         if mismatch:
-            note = f"Expected is the result of its twin ({law.replace('_', ' ')}), {one!r}."
+            note = f"Expected is the result of the twin ({law.replace('_', ' ')}): {one!r}."
             raise _nonconformance(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, note=note, rules=("law",))
 
 
 def _in_one_shape(case, outputs):
-    """Results with the batch first, whatever the call returns."""
+    """The results in batch-first layout, with a batch dimension."""
     shaped = {"output": as_held(case, "query", outputs["output"])}
     if "weights" in outputs:
         shaped["weights"] = outputs["weights"] if case.batched else outputs["weights"][None]
@@ -181,18 +193,22 @@ def _in_one_shape(case, outputs):
 
 
 def _garbage(case, outputs):
-    """garbage_rows, in the shapes of the results."""
+    """{name: bool array in the shape of the result}: True in rows of garbage queries (results.garbage_rows)."""
     return {
         name: np.zeros(outputs[name].shape, bool) if rows is None else np.broadcast_to(rows, outputs[name].shape)
         for name, rows in garbage_rows(case, outputs).items()
     }
 
 
-_HIDDEN, _HIDDEN_UNDER_DROPOUT = frozenset({5}), frozenset({5, 7})  # clauses; nothing is compared with the reference
+# The clauses that check_same_without_garbage can check: it compares nothing with the reference.
+_HIDDEN, _HIDDEN_UNDER_DROPOUT = frozenset({5}), frozenset({5, 7})
 
 
-def check_same_without_garbage(case):
-    """Fail unless what nobody may look at can be replaced by large numbers without changing a bit of the rest."""
+def check_same_without_garbage(case: Case) -> None:
+    """Raise Nonconformance if large numbers in hidden positions change a bit of the results, except in their own rows.
+
+    A case that raises or deviates is left out: other tests compare its result with the prediction.
+    """
     __tracebackhide__ = True
     checked = _HIDDEN_UNDER_DROPOUT if drops(case) else _HIDDEN
     if not _is_asked(case, among=checked):
@@ -204,14 +220,14 @@ def check_same_without_garbage(case):
         call = Call(its_case, session.current.release, observation.served)
         if observation.error or ledger.applying(call, session.current.entries):
             session.current.tally.count({(left_out.TWIN, "results"): 1})
-            return  # what such a call does is predicted, and compared, elsewhere
+            return
         outputs.append(observation.outputs)
     session.current.tally.add(case, observation, Verdict(CONFORMS), checked & clauses.of(case))
     for name, rows in _garbage(case, outputs[0]).items():
         expected, got = (np.where(rows, 0, array[name]) for array in outputs)
         if not np.array_equal(expected, got, equal_nan=True):
             where = tuple(int(i) for i in np.argwhere(expected != got)[0])
-            what = f"{name} with large numbers where nobody may look"
+            what = f"{name} with large numbers in hidden positions"
             numbers = float(expected[where]), float(got[where])
             mismatch = Mismatch(what, *numbers, where, kind=CONTENT, of=(name,))
             raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))

@@ -1,37 +1,42 @@
-"""The record of a run: one JSON file, made of plain data that adds up."""
+"""The record of a run: one JSON file of plain data. The records of the parts of a run can be added."""
 
 import json
 import os
 import platform
 from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..deviations import ledger
+from ..deviations.entry import Deviation
 from ..judgement.left_out import COMPARED
 from ..judgement.verdict import NOT_APPLICABLE
 from ..modes.inductor import can_build
 from ..modes.vectors import extension
 from ..wrong_masks import ledger as wrong_masks_ledger
+from ..wrong_masks.ledger import WrongMaskDeviation
 from . import session
 
 SCHEMA = 3
 
-# Read by the suite or by what it stands on; shown in the header.
+# Environment variables that the suite, torch or Hypothesis reads; shown in the header.
 ENVIRONMENT = ("ATEN_CPU_CAPABILITY", "CI", "CUDA_VISIBLE_DEVICES", "HYPOTHESIS_PROFILE", "OMP_NUM_THREADS")
 
 PASSED, FAILED, HARNESS_ERROR, CRASH = "passed", "failed", "harness error", "crash"
 NOT_EXERCISED = "not exercised"
 
-LEAST_SHARE_OF_A_PATH = 0.01
-_CASES_TO_JUDGE_SHARES_BY = 2000  # of fewer, a third of which are independent, luck has too much to say
+LEAST_SHARE_OF_A_PATH = 0.01  # of the cases of a module
+# Shares of fewer cases are not judged, as chance decides them: only about a third of the cases are independent.
+_CASES_TO_JUDGE_SHARES_BY = 2000
 
 
-def environment(run, profile, seed):
-    """What the run ran on."""
+def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]:
+    """The versions, the hardware and the settings of the run. profile, seed: of Hypothesis."""
     return {
         "torch": torch.__version__,
         "git": torch.version.git_version,
@@ -54,16 +59,26 @@ def environment(run, profile, seed):
 
 
 def _accelerator(device_type, device):
-    """What a device says of itself, and on CUDA the library that serves part of the calls."""
+    """The name of the device, and on CUDA the version of cuDNN; empty if the device has no name."""
     try:
         described = {"accelerator": getattr(torch, device_type).get_device_name(device)}
-    except Exception:  # a device can lack it in any way
+    except Exception:  # a backend without this function may raise any type
         return {}
     return described | ({"cudnn": torch.backends.cudnn.version()} if device_type == "cuda" else {})
 
 
-def assemble(run, environment, tests, complete, seconds):
-    """The record, from {test id: what _property takes, and "seconds"}."""
+def assemble(
+    run: session.Session,
+    environment: Mapping[str, Any],
+    tests: Mapping[str, Mapping[str, Any]],
+    complete: bool,
+    seconds: float,
+) -> dict[str, Any]:
+    """The record of a run.
+
+    environment: see `environment`. tests: {test id: {"outcome", "seconds", "tally" (Tally.as_dict), "failures",
+    "message", and "entry" or "way" (see _property)}}. complete: False if the run was interrupted. seconds: wall time.
+    """
     counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed", "clauses")
     total = {name: Counter() for name in counted}
     for test in tests.values():
@@ -93,7 +108,7 @@ def assemble(run, environment, tests, complete, seconds):
 
 
 def _by_clause(counter):
-    """{number of a clause: {"calls": number of those that exercise it, verdict: number}}"""
+    """{number of a clause: {"calls": number of calls that exercise it, status: number of these calls}}"""
     clauses = {}
     for key, number in sorted(counter.items()):
         clause, _, verdict = key.partition(" ")
@@ -113,10 +128,10 @@ def _compared(counter):
 
 
 def _property(test):
-    """What the record keeps of a test; paths and ratios are summed up by module.
+    """The data of one test in the record. Its paths and ratios are only recorded by module.
 
-    entry: the id of the entry of a ledger that it is about. way: "eager", or the mode or low precision that it asks in;
-    none of a test that is about an entry. failures: plain data (report.Failure), and message: their text.
+    entry: the id of the entry of a ledger that the test is about. way: "eager", or the mode or low precision that the
+    test is about; absent if there is an entry. failures: plain data (Failure.as_plain). message: text of the failures.
     """
     tally = {name: _sorted(test["tally"][name]) for name in ("statuses", "deviations") if name in test["tally"]}
     seconds = {"seconds": test["tally"]["seconds"]} if "seconds" in test["tally"] else {}
@@ -126,7 +141,7 @@ def _property(test):
 
 
 def _sorted(counter):
-    """In an order that does not depend on what was drawn first."""
+    """A dict sorted by key: Counters are in the order of the draws."""
     return dict(sorted(counter.items()))
 
 
@@ -135,7 +150,7 @@ def _total(tests, name):
 
 
 def _findings(run, tests):
-    """{ledger id: finding as a dict}"""
+    """{id of an entry: finding as a dict}"""
     findings = {id: asdict(finding) for id, finding in run.findings.items()}
     for test in tests:
         findings |= test["tally"].get("findings", {})
@@ -149,12 +164,12 @@ def _entry(finding, cases, modules):
 
 
 def _modules(id, counter):
-    """{module: number of calls that show the entry of this id}"""
+    """{module: number of its calls that show the entry of this id}"""
     return {key.split(" ")[1]: number for key, number in sorted(counter.items()) if key.split(" ")[0] == id}
 
 
 def _by_module(paths, cases):
-    """{module: {"cases": number, path: number}}"""
+    """{module: {"cases": number of cases, path: number of cases that it served}}"""
     modules = {module: {"cases": number} for module, number in sorted(cases.items())}
     for key, number in sorted(paths.items()):
         module, path = key.split(" ")
@@ -170,10 +185,13 @@ def _largest_ratios(tests):
     return {key: round(ratio, 4) for key, ratio in sorted(largest.items())}
 
 
-def neglected_paths(record, reachable):
-    """The ("module path") pairs of `reachable` that served too few of the module's cases: an error of the suite."""
+def neglected_paths(record: Mapping[str, Any], reachable: Mapping[str, Set[str]]) -> list[str]:
+    """The reachable paths that served too few cases of a module, each as "module path": an error of the suite.
+
+    reachable: {module: paths} (paths.reachable_paths).
+    """
     if any(limit.startswith("--clause ") for limit in record.get("part", ())):
-        reachable = {}  # calls that exercise a clause may have no reason to take each path
+        reachable = {}  # calls that exercise one clause need not take each path
     neglected = ["all: the subject declines every call"] if set(record["statuses"]) == {NOT_APPLICABLE} else []
     for module, paths in sorted(reachable.items()):
         seen = record["paths"].get(module, {"cases": 0})
@@ -183,8 +201,8 @@ def neglected_paths(record, reachable):
     return neglected
 
 
-def write(record, path):
-    """Write the record, whole or not at all."""
+def write(record: Mapping[str, Any], path: str | Path) -> None:
+    """Write the record as JSON. The file is replaced at once, so that it is never incomplete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
@@ -192,11 +210,11 @@ def write(record, path):
     temporary.replace(path)
 
 
-def titles():
-    """{ledger id: entry}"""
+def titles() -> dict[str, Deviation | WrongMaskDeviation]:
+    """{id: entry} of both ledgers."""
     return {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
 
 
-def depends_on_cpu(id):
-    """True if only some CPUs show the entry of this id."""
+def depends_on_cpu(id: str) -> bool:
+    """True if only some CPUs show the deviation of the entry with this id."""
     return not getattr(titles().get(id), "every_cpu", True)

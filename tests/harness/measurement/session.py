@@ -1,22 +1,29 @@
-"""What a whole run shares: the release, the device, the ledger's entries in force, and the tally of each test."""
+"""The state of a run: the release, the device, the entries that predict outcomes, and the tally of the current test."""
 
 import logging
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, isfinite, log10
+from typing import Any
 
 import torch
 
-from ..deviations import entry, ledger
+from ..cases.case import Case
+from ..deviations import ledger
 from ..deviations.call import Call
+from ..deviations.entry import Deviation
 from ..deviations.facts import fills_padding
 from ..deviations.refusals import refusal
 from ..execution import release
-from ..execution.runner import observe, observe_apart
+from ..execution.implementation import Adopted
+from ..execution.runner import Observation, observe, observe_apart
+from ..execution.setting import Setting
 from ..expectation import clauses
-from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
+from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, Verdict, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
-from ..wrong_masks.judge import is_shown, rows_of
+from ..wrong_masks.judge import Judgement, is_shown, rows_of
+from ..wrong_masks.table import WrongCall
 from .last_call import LastCall
 
 PRESENT, ABSENT, CHANGED, NOT_APPLICABLE = "present", "absent", "changed", "not applicable"
@@ -24,25 +31,26 @@ PRESENT, ABSENT, CHANGED, NOT_APPLICABLE = "present", "absent", "changed", "not 
 
 @dataclass
 class Tally:
-    """What one test has seen. Everything adds up over tests, workers and machines, except `ratios`: their maximum."""
+    """The counts of one test. Tallies are added over tests, workers and machines; of `ratios` the maximum is taken."""
 
-    statuses: Counter = field(default_factory=Counter)  # of verdicts
-    deviations: Counter = field(default_factory=Counter)  # by ledger id
-    modules: Counter = field(default_factory=Counter)  # by "id module": calls of the module that deviate so
-    cases: Counter = field(default_factory=Counter)  # by module
-    paths: Counter = field(default_factory=Counter)  # by "module path": cases that it served
-    findings: dict = field(default_factory=dict)  # by id: of entries of wrong_masks_ledger
-    uncomputed: Counter = field(default_factory=Counter)  # by id of such an entry: elements of results left out
-    ratios: dict = field(default_factory=dict)  # by "module dtype": the largest error / bound of a right result
-    margins: Counter = field(default_factory=Counter)  # by "module dtype bound decade": comparisons, see `decade`
-    left_out: Counter = field(default_factory=Counter)  # by "reason: unit" (left_out.py), what is compared among them
-    clauses: Counter = field(default_factory=Counter)  # by "number verdict": calls that exercise the clause
-    unasked: int = 0  # calls that exercise none of the selected clauses, and are not made
-    seconds: float = 0.0  # of CPU time
-    seconds_in_torch: float = 0.0  # of these
+    statuses: Counter = field(default_factory=Counter)  # {status: calls}
+    deviations: Counter = field(default_factory=Counter)  # {id of an entry: calls that show it}
+    modules: Counter = field(default_factory=Counter)  # {"id module": calls of the module that show the entry}
+    cases: Counter = field(default_factory=Counter)  # {module: cases}
+    paths: Counter = field(default_factory=Counter)  # {"module path": cases of the module that the path served}
+    findings: dict = field(default_factory=dict)  # {id of an entry: Finding}, of entries tried during the tests
+    # {id of an entry of wrong_masks_ledger, or "subject": elements of results that are not compared}
+    uncomputed: Counter = field(default_factory=Counter)
+    ratios: dict = field(default_factory=dict)  # {"module dtype": largest error / bound of a right result}
+    margins: Counter = field(default_factory=Counter)  # {"module dtype bound decade": comparisons}, see `decade`
+    left_out: Counter = field(default_factory=Counter)  # {"reason: unit": number} (left_out.py), also for COMPARED
+    clauses: Counter = field(default_factory=Counter)  # {"number status": calls that exercise the clause}
+    unasked: int = 0  # calls that are skipped because they exercise none of the selected clauses
+    seconds: float = 0.0  # CPU time of the test
+    seconds_in_torch: float = 0.0  # part of `seconds` that torch takes
 
-    def add(self, case, observation, verdict, exercised):
-        """Count one judged case. exercised: the numbers of the clauses that it was held to."""
+    def add(self, case: Case, observation: Observation, verdict: Verdict, exercised: Iterable[int]) -> None:
+        """Count one judged case. exercised: the numbers of the clauses that the verdict is about."""
         self.statuses[verdict.status] += 1
         self.exercise(exercised, verdict.status)
         self.cases[case.module] += 1
@@ -60,16 +68,16 @@ class Tally:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
             self.margins.update(f"{key} {bound} {decade(ratio)}" for bound, ratio in verdict.margins)
 
-    def exercise(self, numbers, status):
-        """Count a call for the clauses of these numbers, unless it was not made."""
+    def exercise(self, numbers: Iterable[int], status: str) -> None:
+        """Count a call for the clauses of these numbers. Calls that were not made do not count."""
         if status in (CONFORMS, DEVIATES, FAILS):
             self.clauses.update(f"{number} {status}" for number in numbers)
 
-    def count(self, counts):
-        """Add {(reason, unit): number} of what was compared, or left out."""
+    def count(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add the numbers of compared and left out elements, gradients and results: {(reason, unit): number}."""
         self.left_out.update({f"{reason}: {unit}": number for (reason, unit), number in counts.items() if number})
 
-    def add_wrong_call(self, call, judgement):
+    def add_wrong_call(self, call: WrongCall, judgement: Judgement) -> None:
         """Count one judged row of the table of wrong masks."""
         self.statuses[judgement.status] += 1
         self.exercise(clauses.of(call), judgement.status)
@@ -77,69 +85,63 @@ class Tally:
             self.deviations[judgement.entry.id] += 1
             self.modules[f"{judgement.entry.id} {call.module}"] += 1
         if judgement.comparison.left_out:
-            reason = judgement.entry.id if judgement.entry else "subject"  # whose parameters have names of its own
+            reason = judgement.entry.id if judgement.entry else "subject"  # its parameters have other names
             self.uncomputed[reason] += judgement.comparison.left_out
 
-    def as_dict(self):
-        """Plain data, without what is empty."""
+    def as_dict(self) -> dict[str, Any]:
+        """The tally as plain data, without empty values."""
         plain = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
         return plain | {"findings": {id: asdict(finding) for id, finding in self.findings.items()}}
 
 
-def decade(ratio):
-    """The power of ten that the ratio error / bound does not exceed, as text: "1e-02"; "0" if there is no error."""
+def decade(ratio: float) -> str:
+    """The ratio error / bound rounded up to a power of ten, such as "1e-02"; "0" for a ratio of 0."""
     return f"{10.0 ** ceil(log10(max(ratio, 1e-9))):.0e}" if ratio else "0"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of an entry: of its pinned case, or of its rows in the table of wrong masks.
+    """The result of trying an entry, by its pinned case or its rows in the table of wrong masks."""
 
-    status: one of the four above; CHANGED where a case does neither what is specified nor what the entry predicts.
-    expected: whether the entry's range has this release; None on a device that ranges are not measured on.
-    paths: those that served the pinned case.
-    """
-
-    status: str
-    expected: bool | None
-    paths: tuple[str, ...] = ()
+    status: str  # PRESENT, ABSENT, NOT_APPLICABLE, or CHANGED: the case neither conforms nor deviates as predicted
+    expected: bool | None  # True if the entry's range contains this release; None on a device without measured ranges
+    paths: tuple[str, ...] = ()  # paths that served the pinned case
 
 
 @dataclass
 class Session:
-    """findings: of each ledger entry, by id. entries: those that predict in this run.
+    """The state of one run."""
 
-    wrong_masks: the entries that predict what becomes of wrong masks. model: the version whose model judges, if not
-    that of the installed torch. clauses: the numbers of those that are selected; all if there are none.
-    """
-
-    release: release.Release
-    findings: dict[str, Finding]
-    entries: tuple[entry.Deviation, ...]
-    wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()
-    model: str | None = None
-    imported: str | None = None
+    release: release.Release  # the installed release and the device
+    findings: dict[str, Finding]  # {id of an entry of the ledger: its finding}
+    entries: tuple[Deviation, ...]  # the entries that predict outcomes in this run
+    wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()  # the entries that predict wrong masks
+    model: str | None = None  # --model: judge by the model of this version, not of the installed one
+    imported: str | None = None  # --import: the module that registers the device with torch
     last_call: LastCall = field(default_factory=LastCall)
-    tally: Tally = field(default_factory=Tally)
-    clauses: frozenset[int] = frozenset()
+    tally: Tally = field(default_factory=Tally)  # of the current test
+    clauses: frozenset[int] = frozenset()  # --clause: the numbers of the selected clauses; empty for all
 
     @property
-    def device(self):
+    def device(self) -> str:
+        """The device string of torch."""
         return self.release.device
 
     @property
-    def adopted(self):
+    def adopted(self) -> Adopted | None:
+        """The implementation that is measured in place of nn.MultiheadAttention, if any."""
         return self.release.adopted
 
     @property
-    def setting(self):
+    def setting(self) -> Setting:
+        """The device and the implementation, for reports."""
         return replace(self.release.setting, imported=self.imported)
 
     @property
-    def has_own_ledger(self):
-        """True if what is measured is what the ledger was measured on.
+    def has_own_ledger(self) -> bool:
+        """True if the ledger has been measured on this release, device and implementation.
 
-        Another implementation, or another device, may conform where torch deviates on CPU, or deviate as it does.
+        Otherwise a call may conform although torch deviates on CPU, or deviate as torch on CPU does.
         """
         return self.adopted is None and self.release.is_measured
 
@@ -147,17 +149,26 @@ class Session:
 current: Session | None = None
 
 
-def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None):
-    """Begin a session with the installed torch. An entry that its pinned case does not show predicts nothing.
+def start(
+    device: str = "cpu",
+    use_ledger: bool = True,
+    model: str | None = None,
+    adopted: Adopted | None = None,
+    imported: str | None = None,
+) -> Session:
+    """Begin a session with the installed torch and try the pinned case of each entry. Sets `current`.
 
-    Entries of other releases are tried as well, which shows that their ranges are right. model: the version of a
-    release by whose model alone the installed torch is judged, as on the day when it was new. adopted: what stands in
-    the place of nn.MultiheadAttention (implementation.Adopted). imported: the module that has brought the device along.
+    An entry predicts outcomes in this session only if its pinned case shows the deviation, or is tried later
+    (Deviation.is_asked_late). Without a model, entries of other releases are tried, too, to test their ranges.
+
+    device: a device string of torch. use_ledger: False judges by the specification alone. model: a version; the
+    installed torch is judged by the entries that concern this release. adopted: the implementation to measure in place
+    of nn.MultiheadAttention. imported: the module that has registered the device with torch.
     """
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
-    logging.getLogger("torch._export").setLevel(logging.ERROR)  # else it tells of sizes, before the run's own header
+    logging.getLogger("torch._export").setLevel(logging.ERROR)  # it would log sizes before the header
     installed = release.installed(device, model, adopted)
     if not use_ledger:
         current = Session(installed, {}, (), imported=imported)
@@ -171,10 +182,11 @@ def start(device="cpu", use_ledger=True, model=None, adopted=None, imported=None
     return current
 
 
-def probe(entry, installed, concerned, late=False):
-    """The Finding on an entry, with the other entries that concern the release.
+def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Deviation], late: bool = False) -> Finding:
+    """The finding on an entry: its pinned case is run and judged with and without the entry.
 
-    late: whether to ask for one that takes seconds; where it may end the process, in another one.
+    concerned: all entries that concern the release. late: also run a pinned case that takes seconds or may crash the
+    process; the latter runs in a separate process.
     """
     expected = _expected(entry in concerned, installed)
     if not installed.offers(entry.pinned) or (entry.is_asked_late and not late):
@@ -197,15 +209,15 @@ def _expected(is_in_range, installed):
     return is_in_range if installed.is_measured else None
 
 
-def find_late(entry):
-    """The Finding on an entry that was not tried before the tests, which joins the others."""
+def find_late(entry: Deviation) -> Finding:
+    """The finding on an entry that was not tried at the start of the session. Also added to the current tally."""
     finding = probe(entry, current.release, current.entries, late=True)
     current.tally.findings[entry.id] = finding
     return finding
 
 
-def find_wrong_mask(entry):
-    """The Finding on an entry of wrong_masks_ledger in this session, which joins the others."""
+def find_wrong_mask(entry: wrong_masks_ledger.WrongMaskDeviation) -> Finding:
+    """The finding on an entry of wrong_masks_ledger in this session. Also added to the current tally."""
     status = NOT_APPLICABLE
     if rows_of(entry, current.release):
         status = PRESENT if is_shown(entry, current.release) else ABSENT

@@ -1,4 +1,7 @@
-"""What a person reads: the header of a run and its summary."""
+"""The header of a run and its summary, as text for a person."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from packaging.version import Version
 
@@ -10,23 +13,23 @@ from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
 from .session import ABSENT, CHANGED, PRESENT
 
 
-def header(environment):
-    """The lines at the head of a run."""
+def header(environment: Mapping[str, Any]) -> list[str]:
+    """The lines that pytest prints before the tests. environment: see record.environment."""
     e = environment
     variables = ", ".join(f"{name}={value}" for name, value in e["variables"].items()) or "none set"
     return [
         f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, {e['ledger']} known deviations",
         f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu {e['cpu']}, threads {e['threads']}",
-        *([f"  subject: {e['subject']}, in the place of nn.MultiheadAttention"] if "subject" in e else []),
+        *([f"  subject: {e['subject']}, in place of nn.MultiheadAttention"] if "subject" in e else []),
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
-        *(["  no C++ compiler, or no setuptools: nothing is built by inductor"] if e.get("compiler") is False else []),
+        *(["  no C++ compiler, or no setuptools: inductor builds nothing"] if e.get("compiler") is False else []),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
     ]
 
 
-def summary(record, path):
-    """The lines at the end of a run."""
+def summary(record: Mapping[str, Any], path: str) -> Iterator[str]:
+    """The lines that pytest prints after the tests. record: see record.assemble. path: of the record."""
     statuses = record["statuses"]
     total = sum(statuses.values())
     e = record["environment"]
@@ -34,7 +37,7 @@ def summary(record, path):
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
     where = "torch on CPU" if _is_lent(e) else f"torch {e['model']}" if "model" in e else "this release"
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for {where}"
-    yield f"  {statuses.get(FAILS, 0):7} fail: neither (failing tests shrink, so several calls may show one fault)"
+    yield f"  {statuses.get(FAILS, 0):7} fail: they do neither (failing tests shrink, so many calls may have one cause)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
         yield f"  {declined:7} were declined by the subject"
     if record.get("part"):
@@ -50,13 +53,13 @@ def summary(record, path):
     yield from _paths(record)
     share = record["cpu_seconds_in_torch"] / max(record["cpu_seconds"], 0.1)
     yield (
-        f"{record['seconds']:.0f} s by the clock, with the import of torch and the ledger's own cases; {share:.0%} of"
+        f"{record['seconds']:.0f} s of wall time, including the import of torch and the pinned cases; {share:.0%} of"
         f" the tests' CPU time was spent inside torch. Record: {path}"
     )
 
 
 def _is_lent(environment):
-    """True if the ledger was measured on something else."""
+    """True if the ledger has not been measured on this release, device or implementation."""
     return "subject" in environment or not is_measured(
         environment["device"].partition(":")[0], Version(environment["torch"])
     )
@@ -72,14 +75,14 @@ def _known(record):
 
 
 def _clauses(record):
-    """How many calls exercise each clause."""
+    """The number of calls that exercise each clause."""
     counts = {int(number): its["calls"] for number, its in record.get("clauses", {}).items()}
     if counts:
         yield f"Calls by clause: {', '.join(f'{number}: {calls:,}' for number, calls in sorted(counts.items()))}."
 
 
 def _unexercised(record):
-    """The clauses that the run was for, and that no call exercises; none of an older record, which lacks the counts."""
+    """The clauses of this run that no call exercises. Older records have no counts of clauses, and yield none."""
     counts, part = record.get("clauses"), record.get("part")
     for clause in clauses.CLAUSES if counts is not None else ():
         is_asked = not part or f"--clause {clause.number}" in part
@@ -88,7 +91,7 @@ def _unexercised(record):
 
 
 def _left_out(record):
-    """How much of the results, and of the gradients, is not compared, and why."""
+    """The shares of elements, gradients and results that are not compared, by reason."""
     compared, left_out = record.get("compared", {}), record.get("left_out", {})
     if not compared:
         return
@@ -106,13 +109,13 @@ def _left_out(record):
 def _news(record):
     for id, entry in record["ledger"].items():
         if entry["status"] == ABSENT and entry["expected"] and depends_on_cpu(id):
-            yield f"Not on this CPU: {id}, which others show."
+            yield f"Not on this CPU: {id}. Some CPUs show it."
         elif entry["status"] == ABSENT and entry["expected"]:
-            yield f"Good news: {id} is absent. The ledger expects it here; its case behaves as specified."
+            yield f"Good news: {id} is absent. The ledger expects it here; its case conforms."
         if entry["status"] == PRESENT and entry["expected"] is False:
             yield f"The ledger's range is wrong: {id} is present."
         if entry["status"] == CHANGED and not _is_lent(record["environment"]):
-            yield f"Changed: {id} does neither what it did nor what is specified."
+            yield f"Changed: {id} neither conforms nor deviates as predicted."
     for id, test in record["tests"].items():
         if test["outcome"] in (FAILED, HARNESS_ERROR, CRASH):
             yield f"{test['outcome'].upper()}: {id}"
@@ -130,8 +133,8 @@ def _paths(record):
         yield f"  {module} ({cases}): {shares}"
 
 
-def markdown(record):
-    """The summary for a page of a CI service."""
+def markdown(record: Mapping[str, Any]) -> str:
+    """The summary in Markdown, for the page of a CI job."""
     e = record["environment"]
     lines = [f"### Attention masks: torch {e['torch']} on {e['device']}", "", "| calls | verdict |", "| ---: | --- |"]
     lines += [f"| {number} | {status} |" for status, number in record["statuses"].items()]
