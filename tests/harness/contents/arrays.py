@@ -141,7 +141,7 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
 
 
 @_cached
-def hidden(case):
+def hidden(case: Case) -> list[np.ndarray]:
     """[bool (N, H or 1, L, S)]: where a key is hidden from a query, of each attention; of SDPA (*batch, L, S).
 
     Masks are in the dtype that scores are computed in, in which a low number may be -inf. Appended keys are left out.
@@ -166,7 +166,7 @@ def _as_added(case, bias):
     return bias if dtype == case.dtype else rounded(bias, dtype)
 
 
-def hidden_from_scaled_dot_product(case):
+def hidden_from_scaled_dot_product(case: ScaledDotProduct) -> np.ndarray:
     """True at (query, key) if the key is hidden from the query: a bool array, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():

@@ -90,5 +90,6 @@ def as_held(case: Case, name: str, array: np.ndarray) -> np.ndarray:
     return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
-def is_sequence_first(case):
+def is_sequence_first(case: Case) -> bool:
+    """True if the length is the first dimension of the sequences of the call."""
     return not case.batch_first or case.functional
