@@ -40,7 +40,7 @@ def merge(*biases: np.ndarray | None, rounded: Callable[[np.ndarray], np.ndarray
     given = [bias for bias in biases if bias is not None]
     with np.errstate(over="ignore"):  # finfo.min + finfo.min is -inf: hidden
         total = sum(given[1:], given[0]) if given else None
-    if rounded is None or len(given) < 2:
+    if total is None or rounded is None or len(given) < 2:
         return total
     finite = np.where(np.isfinite(total.real), total.real, 0)
     return total + (rounded(finite) - finite)

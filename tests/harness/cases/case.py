@@ -5,7 +5,7 @@ A case holds sizes, options, mask recipes and a seed. contents/arrays.py turns t
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .masks import Mask
 from .spelling import Spelled
@@ -40,19 +40,19 @@ class Case(Spelled):
     nan_query: bool = False  # one row of `query` is NaN; queries and keys are separate tensors
     nonfinite: str = ""  # "nan" or "inf" (of either sign): held by positions hidden from every query
 
-    # Class attributes: the values that calls have which lack the field.
-    attends = True  # False if the call only makes a mask and computes no attention
-    has_fast_path = False  # True if the call can be made with `fast_path` off
-    functional = static = add_bias_kv = add_zero_attn = separate_projections = need_weights = is_causal = False
-    norm = norm_first = has_encoder = has_decoder = False
-    batched = batch_first = bias = enable_nested_tensor = mask_check = fast_path = True
-    only = scale = kdim = key_padding_mask = None
-    attention = activation = broadcast = ""
-    num_layers, dropout = 1, 0.0
-
     if TYPE_CHECKING:  # the other fields depend on the kind of case
 
         def __getattr__(self, name: str) -> Any: ...
+
+    else:  # class attributes: the values that calls have which lack the field
+        attends = True  # False if the call only makes a mask and computes no attention
+        has_fast_path = False  # True if the call can be made with `fast_path` off
+        functional = static = add_bias_kv = add_zero_attn = separate_projections = need_weights = is_causal = False
+        norm = norm_first = has_encoder = has_decoder = False
+        batched = batch_first = bias = enable_nested_tensor = mask_check = fast_path = True
+        only = scale = kdim = key_padding_mask = None
+        attention = activation = broadcast = ""
+        num_layers, dropout = 1, 0.0
 
     @property
     def holds_nan(self) -> bool:
@@ -208,9 +208,13 @@ class SquareSubsequentMask(Case):
     module = "generate_square_subsequent_mask"
 
 
+Kind = TypeVar("Kind", bound=Case)
+
+
 def masks_of(case: Case) -> dict[str, Mask]:
     """{argument name: Mask} of the masks that are not None."""
-    return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}
+    # mypy asks the class itself for the __hash__ of its instances
+    return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}  # type: ignore[arg-type]
 
 
 @cache

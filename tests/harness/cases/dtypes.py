@@ -56,7 +56,7 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 class Emulated(np.ndarray):
     """An array of low-precision numbers: the result of each operation is rounded; sums accumulate in float32."""
 
-    dtype_of_torch = None
+    dtype_of_torch: str | None = None
 
     def __array_finalize__(self, other):
         self.dtype_of_torch = getattr(other, "dtype_of_torch", None)
@@ -101,6 +101,6 @@ def emulated(array: np.ndarray, dtype: str) -> np.ndarray:
     if np.iscomplexobj(array):
         real, result = result, np.empty(array.shape, "complex64")
         result.real, result.imag = real, _short(array.imag, PRECISIONS[dtype].roundoff)
-    result = np.asarray(result).view(Emulated)
-    result.dtype_of_torch = dtype
-    return result
+    emulating = np.asarray(result).view(Emulated)
+    emulating.dtype_of_torch = dtype
+    return emulating

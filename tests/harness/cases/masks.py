@@ -1,6 +1,7 @@
 """Mask recipes: plain data that a case holds, materialised as a NumPy array when the shape is known."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ class Mask(Spelled):
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
             return hidden
-        numbers = np.round(rng.normal(0, 2, shape), 3)
+        numbers: Any = np.round(rng.normal(0, 2, shape), 3)
         at_hidden, elsewhere = {
             "inf": (-np.inf, 0.0),
             "finite": (numbers, 0.0),

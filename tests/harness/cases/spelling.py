@@ -1,6 +1,7 @@
 """The text of plain data, as one would type it: without the fields that are at their default."""
 
 from dataclasses import fields
+from typing import Any
 
 
 class Spelled:
@@ -14,7 +15,7 @@ class Spelled:
         printer.text(repr(self))
 
 
-def shortest_repr(value):
+def shortest_repr(value: Any) -> str:
     """The text of a dataclass without the fields that are at their default, in one line."""
     given = {
         field.name: getattr(value, field.name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,11 @@ def mask_arrays(case: Case) -> dict[str, np.ndarray]:
     arrays = {}
     for name, mask in masks_of(case).items():
         if isinstance(mask, Merged):
+            assert isinstance(case, MultiHead)
             parts = replace(case, attn_mask=mask.attn_mask, key_padding_mask=mask.key_padding_mask, only=None)
-            bias = np.broadcast_to(merged_bias(parts, "attn_mask", "key_padding_mask"), (case.N, *_scores(case)))
+            bias = merged_bias(parts, "attn_mask", "key_padding_mask")
+            assert bias is not None
+            bias = np.broadcast_to(bias, (case.N, *_scores(case)))
             array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
         else:
             dtype = mask.dtype or case.dtype
@@ -126,7 +130,7 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
     """
     if isinstance(case, ScaledDotProduct):
         return _ignored_by_scaled_dot_product(case)
-    result = {}
+    result: dict[str, Any] = {}  # False where an attention sees every position
     for attn_mask, key_padding_mask, source in attentions(case):
         bias = merged_bias(case, attn_mask, key_padding_mask)
         if bias is not None:
@@ -137,7 +141,7 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
 
 
 @_cached
-def hidden(case):
+def hidden(case: Case) -> list[np.ndarray]:
     """[bool (N, H or 1, L, S)]: where a key is hidden from a query, of each attention; of SDPA (*batch, L, S).
 
     Masks are in the dtype that scores are computed in, in which a low number may be -inf. Appended keys are left out.
@@ -162,7 +166,7 @@ def _as_added(case, bias):
     return bias if dtype == case.dtype else rounded(bias, dtype)
 
 
-def hidden_from_scaled_dot_product(case):
+def hidden_from_scaled_dot_product(case: ScaledDotProduct) -> np.ndarray:
     """True at (query, key) if the key is hidden from the query: a bool array, broadcastable to (*batch, L, S)."""
     hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
     for mask in mask_arrays(case).values():

@@ -1,6 +1,7 @@
 """Modes that pack the samples into a nested tensor, and the padding that the packing leaves out."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,10 @@ def padding_of(case: Case) -> str | None:
 def without_padding(case: Case) -> Case:
     """The case with the masks that torch receives: without the mask that the packing consumes."""
     name = None if case.mode == BESIDE else padding_of(case)
-    return replace(case, **{name: None}) if name else case
+    if name is None:
+        return case
+    without: dict[str, Any] = {name: None}
+    return replace(case, **without)
 
 
 def lengths(case: Case) -> tuple[int, ...]:

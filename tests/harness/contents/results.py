@@ -1,5 +1,7 @@
 """The results of a case: their shapes in torch, the rows that count, and the weights of the differentiated sum."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding
@@ -28,7 +30,7 @@ def present(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return {"output": output, "weights": weights if case.batched else weights[0]}
 
 
-def garbage_rows(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray | None]:
+def garbage_rows(case: Case, results: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray | None]:
     """{result name: bool array or None}: True in rows whose query is garbage, or is left out by the packing.
 
     Garbage has huge scores, so each row needs an error bound of its own. results: in the shapes of torch.
@@ -88,5 +90,6 @@ def as_held(case: Case, name: str, array: np.ndarray) -> np.ndarray:
     return array.swapaxes(0, 1) if is_sequence and is_sequence_first(case) else array
 
 
-def is_sequence_first(case):
+def is_sequence_first(case: Case) -> bool:
+    """True if the length is the first dimension of the sequences of the call."""
     return not case.batch_first or case.functional

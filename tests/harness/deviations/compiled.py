@@ -38,8 +38,8 @@ def asks_in_a_graph(call: Call) -> bool:
         return False
     if not isinstance(case, Transformer) or not asks_for_alignment(case, release):
         return False
-    masks = (case.src_mask, case.src_key_padding_mask)
-    return None in masks or masks[0].form == masks[1].form  # else a warning breaks the graph first
+    mask, padding = case.src_mask, case.src_key_padding_mask
+    return mask is None or padding is None or mask.form == padding.form  # else a warning breaks the graph first
 
 
 def asks_of_a_view(call: Call) -> bool:

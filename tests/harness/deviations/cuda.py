@@ -249,7 +249,7 @@ def unpacks_slowly(call: Call) -> bool:
     case = call.case
     if case.dtype in ("float32", "float16"):
         return False
-    is_given = bool(call.lengths) and any(call.lengths) and not isinstance(case, ScaledDotProduct)
+    is_given = call.lengths is not None and any(call.lengths) and not isinstance(case, ScaledDotProduct)
     return is_nested(call) or (is_given and not meets_no_native_path(call))
 
 

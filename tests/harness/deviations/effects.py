@@ -60,7 +60,7 @@ class MaskingHalfOfAVector:
 
 def hides_first_block(bias: np.ndarray) -> np.ndarray:
     """bool (..., L): True for a row of the bias that hides the first 512 keys."""
-    return meaning.hidden(bias[..., :512]).all(axis=-1)
+    return np.all(meaning.hidden(bias[..., :512]), axis=-1)
 
 
 _NO_ELEMENTS = (

@@ -47,7 +47,7 @@ def views_nothing(call: Call) -> tuple[str, ...]:
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if prepares_masks(case, call.release, block))
     viewing += left_by_later_layers(call, native)
-    viewing = [block for block in viewing if not drops_the_mask(case, call.release, block)]
+    viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return (
         *(block for block in native if _views_nothing(case, block, False)),
         *(

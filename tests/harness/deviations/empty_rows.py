@@ -9,7 +9,7 @@ from ..expectation.arithmetic import multiplying
 from ..expectation.changes import with_kernel
 from ..expectation.specification import Computation
 from .call import Call
-from .entry import Deviation
+from .entry import Change, Deviation
 from .facts import has_empty_row
 from .remedies import (
     FIRST_KEY,
@@ -33,7 +33,7 @@ def sees_nothing_on(*paths: str) -> Callable[[Call], bool]:
     return applies
 
 
-def computes_plainly_on(*paths: str) -> Callable[[Computation, Call], Computation]:
+def computes_plainly_on(*paths: str) -> Change:
     """A change: blocks on these paths give NaN for fully masked queries, and wherever it spreads."""
 
     def change(computation: Computation, call: Call) -> Computation:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..cases.case import Case
 from ..execution.release import Release
@@ -16,6 +17,13 @@ from .remedies import NoRemedy, Remedy
 STAGES = ("result", "backward", "attention", "layer", "stack", "call")
 
 
+class Change(Protocol):
+    """A function that makes the specified computation of a call that of an affected release."""
+
+    def __call__(self, computation: Computation, call: Call) -> Computation:
+        """The computation of an affected release."""
+
+
 @dataclass(frozen=True)
 class Deviation:
     """A known difference between some releases and the specification."""
@@ -28,7 +36,7 @@ class Deviation:
     trigger: str  # the calls that show the deviation, in words
     instead: str  # the result, error or warning of these calls, in words
     applies: Callable[[Call], object]  # truthy if the call shows the deviation on an affected release
-    change: Callable[[Computation, Call], Computation]  # makes the specified computation that of an affected release
+    change: Change  # makes the specified computation that of an affected release
     pinned: Case  # minimal case that shows the deviation
     devices: tuple[str, ...] = ON_CPU  # types of devices that show the deviation
     every_cpu: bool = True  # False if only some CPUs show the deviation

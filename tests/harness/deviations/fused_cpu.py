@@ -195,7 +195,7 @@ def mask_before_scaling(computation: Computation, call: Call) -> Computation:
     is_low = computed_in(call.case) in LOW and since(call.release, "2.9")
     is_2_5 = since(call.release, "2.5") and not since(call.release, "2.6")
     if (is_low or is_2_5) and not call.case.scale:
-        hides = meaning.causal(call.case.L, call.case.S).any(axis=1)
+        hides = np.any(meaning.causal(call.case.L, call.case.S), axis=1)
         computation = undefined(computation, left_out.FORGOTTEN, hides[:, None])
     return with_kernel(computation, partial(MaskingBeforeScaling, lanes=lanes, forgets=is_low), ("sdpa",))
 

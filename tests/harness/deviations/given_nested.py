@@ -81,9 +81,10 @@ def raise_without_backend(computation: Computation, call: Call) -> Computation:
 
 def has_only_empty_keys(call: Call) -> bool:
     """True if scaled_dot_product_attention gets nested tensors in which no sample has a key."""
-    return (
-        is_nested_sdpa(call, "nested_strided", "nested_jagged") and not any(call.lengths) and not has_no_backend(call)
-    )
+    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+        return False
+    assert call.lengths is not None  # the mode packs
+    return not any(call.lengths)
 
 
 def has_fewer_scores_than_queries(call: Call) -> bool:
@@ -93,6 +94,7 @@ def has_fewer_scores_than_queries(call: Call) -> bool:
     """
     if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
         return False
+    assert call.lengths is not None  # the mode packs
     return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
 
 

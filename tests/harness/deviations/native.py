@@ -36,7 +36,7 @@ def differentiates(call: Call, path: str) -> bool:
 def converts_masks(call: Call) -> bool:
     """True if a fast path that has scores to compute gets a mask that is not bool, or that the module has converted."""
     blocks = call.blocks("native_mha") + call.blocks("native_layer")
-    blocks = [block for block in blocks if not is_empty(call.case, block)]
+    blocks = tuple(block for block in blocks if not is_empty(call.case, block))
     if since(call.release, "2.0"):
         return any(bias_of(call.case, block) is not None for block in blocks)
     return any(gives_float(call.case, block) for block in blocks)

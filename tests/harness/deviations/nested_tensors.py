@@ -7,7 +7,7 @@ import numpy as np
 from reference.transformer import Encoder
 from reference.transformer import Transformer as WholeTransformer
 
-from ..cases.case import Transformer
+from ..cases.case import Case, Transformer
 from ..cases.masks import Mask, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
@@ -67,7 +67,7 @@ class Packed:
         return output if self.encoder.norm is None else self.encoder.norm(output)
 
 
-def packed(computation: Computation, case: Transformer) -> Computation:
+def packed(computation: Computation, case: Case) -> Computation:
     """The computation with nn.TransformerEncoder on a nested tensor, alone or in nn.Transformer."""
     if isinstance(_encoder(computation), Packed):
         return computation

@@ -5,7 +5,7 @@ A change that leads from one deviation into another is no remedy.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -43,7 +43,7 @@ class Remedy:
     """A change of a call after which the call conforms."""
 
     text: str  # an imperative sentence
-    change: Callable[[Case], Case]
+    change: Callable[[Any], Any]  # from a case to a case, of the kind whose fields it changes
     releases: str = ">=1.13"  # releases in which the remedy helps, as a version specifier
     only: tuple[Condition, ...] = ()  # conditions on the call, which must all hold
     cost: str = ""  # in words; empty if there is none
@@ -53,7 +53,7 @@ class Remedy:
     @property
     def only_in_words(self) -> str:
         """The conditions in words, grouped by `Condition.before`; empty if there are none."""
-        words = {before: [] for before in sorted({condition.before for condition in self.only})}
+        words: dict[str, list[str]] = {before: [] for before in sorted({condition.before for condition in self.only})}
         for condition in self.only:
             words[condition.before].append(condition.words)
         return "; ".join(
@@ -107,12 +107,12 @@ NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # the enco
 # ---- changes -------------------------------------------------------------------------------------------------------
 
 
-def changed(**values: object) -> Callable[[Case], Case]:
+def changed(**values: Any) -> Callable[[Any], Any]:
     """A change of cases: these fields get these values."""
     return lambda case: replace(case, **values)
 
 
-def with_masks(change: Callable[[Mask], Mask]) -> Callable[[Case], Case]:
+def with_masks(change: Callable[[Mask], Mask]) -> Callable[[Any], Any]:
     """A change of cases: `change` is applied to each mask."""
     return lambda case: replace(case, **{name: change(mask) for name, mask in masks_of(case).items()})
 
@@ -124,7 +124,7 @@ def as_kind(kind: type[Mask]) -> Callable[[Mask], Mask]:
 
 def without_empty_masks(case: Case) -> Case:
     """The case without masks that have no elements, and without hints about them."""
-    none = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
+    none: dict[str, Any] = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
     if isinstance(case, MultiHead) and "attn_mask" in none:
         none["is_causal"] = False
     if isinstance(case, Transformer):
@@ -156,12 +156,12 @@ SEES_A_KEY_BEFORE_2_5 = until("2.5", EVERY_QUERY_SEES_A_KEY)  # before 2.5 the o
 _OFF_NATIVE = (SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)  # the other paths refuse masks of another dtype
 
 
-def fast_path_off(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+def fast_path_off(only: tuple[Condition, ...] = (), **more: Any) -> Remedy:
     """A remedy: set_fastpath_enabled(False), which closes every fast path."""
     return Remedy(f"{NO_FAST_PATH}.", changed(fast_path=False, **more), ">=2.3", (*only, *_OFF_NATIVE), GLOBAL)
 
 
-def sequences_first(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+def sequences_first(only: tuple[Condition, ...] = (), **more: Any) -> Remedy:
     """A remedy: batch_first=False, with which no fast path opens."""
     return Remedy(
         f"{SEQUENCES_FIRST}.",
@@ -171,7 +171,7 @@ def sequences_first(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
     )
 
 
-def recorded(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
+def recorded(only: tuple[Condition, ...] = (), **more: Any) -> Remedy:
     """A remedy: autograd records the call, so that no fast path opens."""
     return Remedy(
         "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
@@ -181,13 +181,13 @@ def recorded(only: tuple[Condition, ...] = (), **more: object) -> Remedy:
     )
 
 
-def off_the_fast_path(releases: str = "", only: tuple[Condition, ...] = (), **more: object) -> tuple[Remedy, ...]:
+def off_the_fast_path(releases: str = "", only: tuple[Condition, ...] = (), **more: Any) -> tuple[Remedy, ...]:
     """All remedies that keep a call off the fast paths; the first two affect one module alone."""
     remedies = (sequences_first(only, **more), recorded(only, **more), fast_path_off(only, **more))
     return in_releases(releases, *remedies) if releases else remedies
 
 
-def without(way: str, **more: object) -> Remedy:
+def without(way: str, **more: Any) -> Remedy:
     """A remedy: the module is called directly, without this way of calling it."""
     return Remedy(f"Make the call without {way}.", changed(mode="eager"), **more)
 

@@ -69,8 +69,15 @@ _CALLABLES = {
 def constructor(case: Case) -> dict[str, Any]:
     """{name: argument} for the constructor of the module, or of the layer of a stack. Defaults are left out."""
     if isinstance(case, MultiHead):
-        names = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
-        given = {"embed_dim": case.E, "num_heads": case.num_heads}
+        names: dict[str, Any] = {
+            "dropout": 0.0,
+            "bias": True,
+            "add_bias_kv": False,
+            "add_zero_attn": False,
+            "kdim": None,
+            "vdim": None,
+        }
+        given: dict[str, Any] = {"embed_dim": case.E, "num_heads": case.num_heads}
     else:
         names = {"layer_norm_eps": 1e-5, "norm_first": False, "bias": True}
         given = {"d_model": case.E, "nhead": case.num_heads, "dim_feedforward": case.dim_feedforward}
@@ -85,7 +92,7 @@ def constructor(case: Case) -> dict[str, Any]:
 def options(case: Case) -> dict[str, Any]:
     """{name: argument} of the call, tensors excepted. Defaults are left out."""
     if isinstance(case, ScaledDotProduct):
-        given = {
+        given: dict[str, Any] = {
             "is_causal": case.is_causal or None,
             "scale": case.scale,
             "enable_gqa": case.kv_heads is not None or None,

@@ -11,15 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..cases.case import Case, MultiHead
+from ..cases.case import Kind, MultiHead
 from ..contents.arrays import parameters
 from .call import arguments, constructor
 from .release import takes
 
 # Arguments of the constructor and of the call, with their defaults.
-_MADE_WITH = {"dropout": 0.0, "bias": True, "add_bias_kv": False, "add_zero_attn": False, "kdim": None, "vdim": None}
+_MADE_WITH: dict[str, Any] = {
+    "dropout": 0.0,
+    "bias": True,
+    "add_bias_kv": False,
+    "add_zero_attn": False,
+    "kdim": None,
+    "vdim": None,
+}
 _MADE_WITH |= {"batch_first": False}
-_CALLED_WITH = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
+_CALLED_WITH: dict[str, Any] = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
 _CALLED_WITH |= {"need_weights": True, "average_attn_weights": True}
 
 # Together these cases give nn.MultiheadAttention every parameter that it can have.
@@ -47,7 +54,7 @@ class Adopted:
     takes: frozenset[str]  # the optional arguments in its signatures; the suite passes no others
     is_alike: bool  # its parameters have the names of those of nn.MultiheadAttention
 
-    def adapt(self, case: Case) -> Case:
+    def adapt(self, case: Kind) -> Kind:
         """The nearest case that the implementation can run: arguments that it lacks get their defaults."""
         changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}
         if "attn_mask" in changes:
@@ -91,7 +98,7 @@ def load(name: str, device: str = "cpu") -> Adopted:
     if not module or not path:
         raise Unusable(f"{name}: not of the form package.module:factory")
     try:
-        factory = importlib.import_module(module)
+        factory: Any = importlib.import_module(module)
         for part in path.split("."):
             factory = getattr(factory, part)
         made = factory(embed_dim=4, num_heads=2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from packaging.version import Version
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct
+from ..cases.case import Case, Kind, MultiHead, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
@@ -34,7 +34,7 @@ class Release:
 
     version: Version
     device: str  # a device string of torch
-    adopted: object = None  # the Adopted that is measured in place of nn.MultiheadAttention, if any
+    adopted: "Adopted | None" = None  # is measured in place of nn.MultiheadAttention, if any
 
     @property
     def setting(self) -> Setting:
@@ -90,7 +90,7 @@ class Release:
             return False
         return True
 
-    def held(self, case: Case) -> Case:
+    def held(self, case: Kind) -> Kind:
         """The case, in its dtype if the device supports it, else in one that the device supports."""
         has_it = case.dtype in (*self.dtypes, *self.low_dtypes)
         return case if has_it else replace(case, dtype=self.dtypes[0])
@@ -149,7 +149,7 @@ class Release:
         """True if the dropped weights are observable: not inside the kernels of a GPU or an adopted implementation."""
         return self.device_type == "cpu" and self.adopted is None
 
-    def adapt(self, case: Case) -> Case:
+    def adapt(self, case: Kind) -> Kind:
         """The case; the nearest case that the adopted implementation can run, if there is one."""
         return self.adopted.adapt(case) if self.adopted else case
 

@@ -3,7 +3,7 @@
 import copy
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -60,8 +60,8 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         try:
             observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
             return replace(observation, seconds=0.0)  # it was spent in another process
-        except Died as error:
-            return Observation(error=(type(error).__name__, str(error)))
+        except Died as died:
+            return Observation(error=(type(died).__name__, str(died)))
     seen = Seen()
     if not BY_ID[case.mode].is_watched:  # paths and dropout are those of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
@@ -202,7 +202,7 @@ def _prepare(case, weights, _=None):
 
 
 # A stack: for each active made_once a list, empty or with its one artifact, (callable, {name: parameter}).
-_turns = []
+_turns: list[list[tuple[Callable, dict[str, nn.Parameter]]]] = []
 
 
 @contextmanager

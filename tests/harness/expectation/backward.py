@@ -5,7 +5,7 @@ A second formulation of the derivative, in reverse mode: a Traced array records 
 here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -195,7 +195,7 @@ def _in_order(results):
 # ---- the parts of a module -----------------------------------------------------------------------------------------
 
 
-def traced(computation: Computation, case: Case, served: Iterable[str] = (), fills: bool = False) -> Computation:
+def traced(computation: Computation, case: Case, served: Sequence[str] = (), fills: bool = False) -> Computation:
     """The computation for Traced arrays: attention and activations have backward formulas of their own.
 
     served: the path of each attention, in order (Observation.served). fills: True if torch fills a bool padding mask

@@ -40,7 +40,7 @@ class _Dropping:
 
     computation: Computation  # without dropout
     case: Case
-    kept: tuple  # see `dropping`
+    kept: Sequence[np.ndarray]  # see `dropping`
 
     def __call__(self, **arguments):
         left = list(self.kept)

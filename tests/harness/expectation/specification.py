@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,13 @@ class Computation:
     """A call of the reference, `function(**arguments)`, and all else that torch's call is expected to do."""
 
     function: Callable  # returns an array, or (output, weights per head), batch-first
-    arguments: Mapping[str, object]
+    arguments: Mapping[str, Any]
     dtype: str  # of the results in torch
     error: tuple[str, str] | None = None  # the call raises: regular expressions of the type name and the message
     warnings: tuple[str, ...] = ()  # a regular expression for each warning that a user sees
     # {reason (left_out.py): True at elements with an undefined value, broadcastable to each result}. If any reason is
     # given, all gradients are undefined, too.
-    undefined: Mapping[str, object] = field(default_factory=dict)
+    undefined: Mapping[str, Any] = field(default_factory=dict)
     undefined_gradient: str | None = None  # the reason, if only the gradients are undefined
     may_be_nan: bool = False  # any element of a result or derivative may be NaN instead
     ignores_garbage: bool = False  # garbage reaches no result, so all rows are well-conditioned

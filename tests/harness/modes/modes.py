@@ -40,7 +40,7 @@ def is_closed_by_export(case: "Case", version: Version) -> bool:
     return version.release >= (2, 4) or case.autograd == "frozen"
 
 
-NOT_ASKED = set()  # ids of modes that are left out; experiments that modify torch's source add them
+NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that modify torch's source add them
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 # Kinds of calls, repeated by weight; see `Mode.calls`.
 _ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
@@ -172,7 +172,7 @@ if not hasattr(torch.nn, "attention"):  # before 2.3: its predecessor
 
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
-_TRACED = {
+_TRACED: dict[str, Any] = {
     # some of these warn of the backward pass, or of caches that the environment disables
     "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",
     "compiles": True,

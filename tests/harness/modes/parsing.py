@@ -12,8 +12,10 @@ from ..cases.square_mask import DEVICES
 from ..command_line import BadInput
 from .modes import BY_ID
 
-_KINDS = (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
-_KINDS = {kind.__name__: kind for kind in _KINDS}
+_KINDS = {
+    kind.__name__: kind
+    for kind in (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
+}
 _LONGEST = 10_000  # characters; far more than any case has
 
 # The valid values of text fields.

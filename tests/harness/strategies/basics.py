@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, product
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -76,7 +76,7 @@ def _variations(options):
     return evenly((*[()] * len(pairs), *options, *pairs))
 
 
-def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, int]:
+def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
     """num_heads and head_dim, with a product of at least `smallest`: a norm over few features is ill-conditioned.
 
     even: only even numbers of heads, which the fast path requires.
@@ -87,16 +87,18 @@ def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, int]:
     return {"num_heads": num_heads, "head_dim": head_dim}
 
 
-DROPOUTS = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
+DROPOUTS: list[dict[str, Any]] = [{"training": True, "dropout": p} for p in (0.5, 0.1)]
+
+Module = TypeVar("Module", MultiHead, Transformer)
 
 
-def small_if_long(case: MultiHead | Transformer) -> MultiHead | Transformer:
+def small_if_long(case: Module) -> Module:
     """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds."""
     queries = case.T if case.has_decoder else getattr(case, "L", case.S)
     return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
 
-def coincidences(case: MultiHead | Transformer, length: str, equal_lengths: dict[str, int]) -> list[dict[str, int]]:
+def coincidences(case: MultiHead | Transformer, length: str, equal_lengths: dict[str, int]) -> list[dict[str, Any]]:
     """Options that make unrelated sizes equal, to show code that takes one for the other.
 
     length: the name of a length, which N may equal. equal_lengths: the option that makes lengths equal num_heads.

@@ -1,6 +1,7 @@
 """Calls that each mode can make."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -38,21 +39,21 @@ def adapted(case: Case, mode: Mode) -> Case:
     """The case in this mode, without settings that the mode does not support."""
     is_allowed = mode.differentiates or case.autograd in WITHOUT_GRADIENT
     autograd = case.autograd if is_allowed else "no_grad"
-    case = replace(case, mode=mode.id, autograd=autograd)
-    if drops(case) and not mode.drops:
-        case = replace(case, dropout=0.0)
+    changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
+    if drops(changed) and not mode.drops:
+        changed = replace(changed, dropout=0.0)
     if mode.is_forward:
-        case = _differentiating(case)
-    is_empty_under_vmap = mode.family == "vmap" and not _has_something(case)  # empty weights take the mask's dtype
+        changed = _differentiating(changed)
+    is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     if not mode.converts_masks or is_empty_under_vmap:
-        case = replace(case, **{name: replace(mask, dtype=None) for name, mask in masks_of(case).items()})
-    if mode.id == "scripted" and case.has_fast_path:  # TorchScript ignores the switch
-        case = replace(case, fast_path=True)
-    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and isinstance(case, Transformer):
-        case = replace(case, autograd="grad")  # the nested tensors between layers cannot be batched
-    if mode.compiles and case.num_layers > 2:
-        case = replace(case, num_layers=2)
-    return _lowered(case, "float32") if mode.lowers else case
+        changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
+    if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
+        changed = replace(changed, fast_path=True)
+    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and isinstance(changed, Transformer):
+        changed = replace(changed, autograd="grad")  # the nested tensors between layers cannot be batched
+    if mode.compiles and changed.num_layers > 2:
+        changed = replace(changed, num_layers=2)
+    return _lowered(changed, "float32") if mode.lowers else changed
 
 
 def suits(case: Case, mode: Mode) -> bool:
@@ -110,7 +111,7 @@ def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | 
     padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
-    changes = {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": "L" if padding else ""}
+    changes: dict[str, Any] = {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": "L" if padding else ""}
     return replace(case, mode=mode.id, dropout=0.0, **changes)
 
 

@@ -1,6 +1,7 @@
 """Calls with special contents (garbage, NaN, inf, dropout), and calls for the laws."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def nonfinite_cases(release: Release) -> st.SearchStrategy:
 
 
 _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]
-_DROPPED = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
+_DROPPED: dict[str, Any] = {"dropout": 0.5, "need_weights": True, "average_attn_weights": False}
 
 
 def shows_dropped_weights(release: Release) -> bool:
@@ -68,7 +69,9 @@ def dropout_cases(release: Release) -> st.SearchStrategy:
 
 def all_dropped_cases(release: Release) -> st.SearchStrategy:
     """Calls that drop every weight: nn.MultiheadAttention, and SDPA with a mask or a CausalBias."""
-    kinds = [multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))]
+    kinds: list[st.SearchStrategy] = [
+        multi_head_cases(release).map(lambda case: replace(case, training=True, need_weights=False))
+    ]
     if release.has_scaled_dot_product_attention and not release.adopted:
         kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
     return st.one_of(kinds).map(lambda case: replace(case, dropout=1.0))

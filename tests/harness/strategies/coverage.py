@@ -82,7 +82,7 @@ def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bo
     """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
     if mode.family in (NESTED, "causal_upper_left") or mode.id == "jagged_batch":
         return {}  # these modes hide keys in their own way, and have few paths
-    found = {}
+    found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
         if path == "detection" and (mode.builds or mode.id == "compiled_fullgraph"):
             continue  # a build compiles as "compiled" does, but takes 4 s; full graphs are refused

@@ -5,4 +5,5 @@ from hypothesis import settings
 
 def share(factor: float, least: int = 1) -> settings:
     """Settings with `factor` times the max_examples of the profile, but no fewer than `least`."""
+    assert settings.default is not None
     return settings(max_examples=max(least, round(factor * settings.default.max_examples)))

@@ -1,6 +1,7 @@
 """Calls of nn.MultiheadAttention and of F.multi_head_attention_forward."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -48,7 +49,7 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
         functional=functional,
         **draw(_WEIGHTS),
     )
-    options = [{"dropout": 0.5}, {"bias": False}, {"add_bias_kv": True}, {"add_zero_attn": True}]
+    options: list[dict[str, Any]] = [{"dropout": 0.5}, {"bias": False}, {"add_bias_kv": True}, {"add_zero_attn": True}]
     if not inference and release.shows_dropout:
         options += DROPOUTS
     options += [{"fast_path": False}] if release.has_fast_path_switch else []
@@ -64,6 +65,6 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
 
 
 _ATTENTIONS = ("self", "copies", "cross", "distinct")
-_WEIGHTS = st.sampled_from(
+_WEIGHTS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
 )

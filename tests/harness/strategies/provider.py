@@ -18,6 +18,7 @@ class Independent(HypothesisProvider):
         """A uniform integer; without both bounds, Hypothesis's own choice."""
         if min_value is None or max_value is None:
             return super().draw_integer(min_value, max_value, **how)
+        assert self._random is not None
         return self._random.randint(min_value, max_value)
 
 

@@ -38,7 +38,7 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
     attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
     if attn_mask is None:
         return case
-    mask_batch = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
+    mask_batch: tuple[int, ...] = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
     broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
     mask_batch = () if broadcast.endswith("-D") else mask_batch
     has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1

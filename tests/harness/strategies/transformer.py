@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     """
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
     shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
-    masks = {}
+    masks: dict[str, Any] = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, release, 4), "src_key_padding_mask": padding_mask(draw, release)}
     if has_decoder:
@@ -50,7 +51,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
-    layers = (*(1, 2, 3) * 4, 5)
+    layers: tuple[int, ...] = (*(1, 2, 3) * 4, 5)
     if module == "Transformer":  # more layers are drawn for the stacks by themselves
         # the input of the decoder's second layer requires a gradient, even if its parameters are frozen
         layers = (1,) if shared["autograd"] == "one_parameter" else (1, 2)
@@ -68,7 +69,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
         activation=activation,
         norm=module == "Transformer",
     )
-    options = [{"dropout": 0.5}, {"norm_first": True}, {"layer_norm_eps": 1e-2}]
+    options: list[dict[str, Any]] = [{"dropout": 0.5}, {"norm_first": True}, {"layer_norm_eps": 1e-2}]
     if not inference and release.shows_dropout:
         options += DROPOUTS
     options += [{"fast_path": False}] if release.has_fast_path_switch else []

@@ -144,6 +144,11 @@ def _is_viewed_as_padding(call, release):
     return _is_native(call, release) and is_padded and call.fault.beside and call.shape != call.right_shape
 
 
+def _has_its_elements(call):
+    """True if the mask has as many elements as the right one."""
+    return prod(call.shape) == prod(call.right_shape)
+
+
 def _cannot_be_viewed(call, release):
     """True if that view of an attention mask raises: the number of elements is wrong."""
     if not _is_viewed(call, release):
@@ -354,9 +359,7 @@ ENTRIES = (
         upstream="not found",
         instead=ACCEPTS,
         effect="the mask is read as mask.view(N, L): a transposed mask hides the wrong keys",
-        applies=lambda call, release: (
-            _is_viewed_as_padding(call, release) and prod(call.shape) == prod(call.right_shape)
-        ),
+        applies=lambda call, release: _is_viewed_as_padding(call, release) and _has_its_elements(call),
         change=_by_elements,
         remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
@@ -368,9 +371,7 @@ ENTRIES = (
         instead=UNHELPFUL,
         effect="the error comes from a view of the mask as (N, 1, 1, L)",
         message=r"shape '\[\d+, 1, 1, \d+\]' is invalid for input of size \d+",
-        applies=lambda call, release: (
-            _is_viewed_as_padding(call, release) and prod(call.shape) != prod(call.right_shape)
-        ),
+        applies=lambda call, release: _is_viewed_as_padding(call, release) and not _has_its_elements(call),
         remedies=(COMPARED_SHAPE, IN_TRAINING),
     ),
     WrongMaskDeviation(

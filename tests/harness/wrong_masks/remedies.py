@@ -36,6 +36,7 @@ class WrongMaskRemedy:
 
     def applied(self, call: WrongCall) -> WrongCall | None:
         """The changed call; None if the remedy does not fit the call."""
+        assert self.change is not None
         return self.change(call)
 
 

@@ -47,7 +47,8 @@ def compare(
     predicted = Prediction(call, outcome.names, change)
     if set(predicted.exact) != set(results):
         return Comparison((Mismatch("results", sorted(predicted.exact), sorted(results), kind=RESULTS),))
-    found, left_out = [], 0
+    found: list[Mismatch] = []
+    left_out = 0
     for name in sorted(results):
         more, number = _compared(name, predicted, results[name])
         found, left_out = found + more, left_out + number
@@ -128,7 +129,8 @@ class Prediction:
     def unwritten(self) -> Unwritten:
         """The uninitialised elements and the devices of the results."""
         device = self.names[self.call.callee.inputs[0]].device.type
-        return self.computation.undefined or Unwritten(False, {"output": device, "weights": device})
+        found: Any = self.computation.undefined  # an Unwritten, in the place of reasons
+        return found or Unwritten(False, {"output": device, "weights": device})
 
     def bounds(self, name: str) -> Iterator[float]:
         """The allowed errors of a result, the cheap bound first (see comparison.py)."""
@@ -145,7 +147,7 @@ def specification(call: WrongCall, names: dict[str, Any], dtype: str = "float64"
     """
     case = case_of(call)
     inputs = _inputs(call)
-    arrays = {name: as_held(case, name, _array(names[given], dtype)) for name, given in inputs.items()}
+    arrays: dict[str, Any] = {name: as_held(case, name, _array(names[given], dtype)) for name, given in inputs.items()}
     arrays |= _masks(call, names, dtype)
     if call.module == _SDPA:
         grouped = {"enable_gqa": "enable_gqa" in call.callee.options}
@@ -199,12 +201,18 @@ def _array(tensor, dtype):
 def case_of(call: WrongCall) -> Case:
     """A case with the module, sizes and layout of the call, but without its masks and numbers."""
     callee, lengths = call.callee, {name: call.length(name) for name in call.callee.inputs}
-    L, S = lengths[callee.inputs[0]], lengths.get("memory", lengths.get("src", lengths.get("key")))
-    sizes = {"num_heads": HEADS, "head_dim": E // HEADS, "batched": callee.is_batched, "N": call.fault.samples, "S": S}
+    L, S = lengths[callee.inputs[0]], next(lengths[name] for name in ("memory", "src", "key") if name in lengths)
+    sizes: dict[str, Any] = {
+        "num_heads": HEADS,
+        "head_dim": E // HEADS,
+        "batched": callee.is_batched,
+        "N": call.fault.samples,
+        "S": S,
+    }
     if call.module == _SDPA:
         return ScaledDotProduct(L=L, S=S, D=E // HEADS, Dv=E // HEADS)
     if len(callee.inputs) < 3:
-        norms = {"norm": call.module == "Transformer", "norm_first": callee.variant == "norm_first"}
+        norms: dict[str, Any] = {"norm": call.module == "Transformer", "norm_first": callee.variant == "norm_first"}
         return Transformer(module=call.module, T=lengths.get("tgt", 1), dim_feedforward=E, **norms, **sizes)
     features = callee.features if callee.features != E else None
     return MultiHead(

@@ -25,6 +25,8 @@ class SequenceFault(Fault):
 class WrongSequence(WrongCall):
     """A row of the table. `argument` is the first wrong input."""
 
+    fault: SequenceFault
+
     @property
     def shape(self) -> None:
         """None, since no mask is wrong."""
