@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("reference", "tests/harness", "tests/tools")
-NOT_YET = ("tests/harness/judgement", "tests/harness/measurement", "tests/tools")
+NOT_YET = ("tests/tools",)
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -118,7 +118,7 @@ def is_undetermined(expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return allowed > size / 2
 
 
-def bound_of_gradient(error: float, size: float, dtype: str, terms: float) -> float:
+def bound_of_gradient(error: float, size: float, dtype: str, terms: float) -> float | np.ndarray:
     """The largest error that a right directional derivative may have.
 
     error: the error of the same formula in `rough(dtype)`. size: the norm of the summands of the derivative.
@@ -179,8 +179,8 @@ def compare_arrays(
     if not wrong.any():
         return None, ratio
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    numbers = (float(array[where]) for array in (error, limit))
-    return Mismatch(what, float(expected[where]), float(got[where]), where, *numbers, of=(what,)), ratio
+    off, bound_there = float(error[where]), float(limit[where])
+    return Mismatch(what, float(expected[where]), float(got[where]), where, off, bound_there, of=(what,)), ratio
 
 
 def _largest_ratio(error, allowed):
@@ -218,9 +218,9 @@ def contraction(
     """
     total = squares = 0.0
     for name, direction in directions.items():
-        if gradients.get(name) is not None:
+        if (gradient := gradients.get(name)) is not None:
             with np.errstate(invalid="ignore", over="ignore"):  # a wrong gradient may hold anything
-                products = gradients[name].astype("float64") * direction
+                products = gradient.astype("float64") * direction
                 total += products.sum()
                 squares += (products**2).sum()
     return total, sqrt(squares) if np.isfinite(squares) else squares

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..cases.square_mask import statements
 from ..contents.arrays import inputs, mask_arrays, the_input, the_parameter
@@ -62,7 +62,8 @@ class Failure:
     def as_plain(self) -> dict[str, Any]:
         """The failure as plain data for a record, without empty values."""
         cases = {name: repr(case) for name in _CASES if (case := getattr(self, name)) is not None}
-        plain = asdict(replace(self, **dict.fromkeys(_CASES))) | cases
+        without_cases: dict[str, Any] = dict.fromkeys(_CASES)
+        plain = asdict(replace(self, **without_cases)) | cases
         plain["clauses"] = self.clauses
         plain["setting"] = {name: value for name, value in plain["setting"].items() if value}
         plain["mismatches"] = [{k: v for k, v in its.items() if v not in (None, "", ())} for its in plain["mismatches"]]
@@ -137,6 +138,7 @@ def _who(case, setting):
 def report(failure: Failure) -> str:
     """The text on a failure that has a case."""
     case, setting = failure.case, failure.setting
+    assert case is not None
     lines = [failure.title, "", *(f"    and {difference.says}" for difference in failure.mismatches[1:])]
     lines += [*quotations(failure), "", "Call (arguments in the shapes that torch takes):", ""]
     lines += _indented(call_text(case, setting))
@@ -170,7 +172,7 @@ def _indented(text):
 
 def call_text(case: Case, setting: Setting = CPU) -> str:
     """The call as Python code, with shapes in place of tensors."""
-    if not case.attends:
+    if isinstance(case, SquareSubsequentMask):
         return "\n".join(statements(case))
     shapes = {
         name: f"<{_dtype(case, name)} {tuple(as_given(case, name, array).shape)}>"

@@ -67,7 +67,7 @@ def judge(
     """
     ids = tuple(deviation.id for deviation in deviations)
     prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
-    counts = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
         mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
@@ -112,8 +112,8 @@ class _Prediction:
     """
 
     case: Case
-    deviations: tuple = ()  # each an Applied
-    kept: tuple = ()  # Observation.kept
+    deviations: "Sequence[Applied]" = ()
+    kept: Sequence[np.ndarray] | None = ()  # Observation.kept; None to compute without dropout
     served: tuple = ()  # Observation.served
     fills: bool = False  # see backward.traced
     # {name of a differentiated tensor: True at elements that are held constant}

@@ -31,7 +31,7 @@ def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
     run = session.current
     observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
-    exercised = frozenset()
+    exercised: frozenset[int] = frozenset()
     if is_withheld(observation):
         verdict = Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     elif refused := refusal(call):
@@ -152,7 +152,8 @@ def check_contents(case: Case, number: int = 2) -> None:
 def check_law(law: Law, case: Case) -> None:
     """Check the two calls that the law derives from the case."""
     __tracebackhide__ = True
-    check_twins(*map(session.current.release.adapt, law.twins(case)), law.id)
+    one, other = map(session.current.release.adapt, law.twins(case))
+    check_twins(one, other, law.id)
 
 
 def check_twins(one: Case, other: Case, law: str = "") -> None:

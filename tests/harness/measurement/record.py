@@ -80,7 +80,7 @@ def assemble(
     "message", and "entry" or "way" (see _property)}}. complete: False if the run was interrupted. seconds: wall time.
     """
     counted = ("statuses", "deviations", "modules", "cases", "paths", "margins", "left_out", "uncomputed", "clauses")
-    total = {name: Counter() for name in counted}
+    total: dict[str, Counter[str]] = {name: Counter() for name in counted}
     for test in tests.values():
         for name, counter in total.items():
             counter.update(test["tally"].get(name, {}))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, isfinite, log10
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -62,8 +62,8 @@ class Tally:
         self.count(verdict.counts)
         key = f"{case.module} {case.dtype}"
         if verdict.status == FAILS:
-            finite = [m for m in verdict.mismatches if m.bound and isfinite(m.error)]
-            self.margins.update(f"{key} fails {decade(m.error / m.bound)}" for m in finite)
+            ratios = [m.error / m.bound for m in verdict.mismatches if m.bound and m.error is not None]
+            self.margins.update(f"{key} fails {decade(ratio)}" for ratio in ratios if isfinite(ratio))
         else:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
             self.margins.update(f"{key} {bound} {decade(ratio)}" for bound, ratio in verdict.margins)
@@ -81,11 +81,12 @@ class Tally:
         """Count one judged row of the table of wrong masks."""
         self.statuses[judgement.status] += 1
         self.exercise(clauses.of(call), judgement.status)
-        if judgement.status == DEVIATES:
-            self.deviations[judgement.entry.id] += 1
-            self.modules[f"{judgement.entry.id} {call.module}"] += 1
+        entry = judgement.entry
+        if judgement.status == DEVIATES and entry:
+            self.deviations[entry.id] += 1
+            self.modules[f"{entry.id} {call.module}"] += 1
         if judgement.comparison.left_out:
-            reason = judgement.entry.id if judgement.entry else "subject"  # its parameters have other names
+            reason = entry.id if entry else "subject"  # its parameters have other names
             self.uncomputed[reason] += judgement.comparison.left_out
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ class Session:
         return self.adopted is None and self.release.is_measured
 
 
-current: Session | None = None
+current = cast(Session, None)  # set by `start`
 
 
 def start(

@@ -132,7 +132,7 @@ class Prediction:
         found: Any = self.computation.undefined  # an Unwritten, in the place of reasons
         return found or Unwritten(False, {"output": device, "weights": device})
 
-    def bounds(self, name: str) -> Iterator[float]:
+    def bounds(self, name: str) -> Iterator[float | np.ndarray]:
         """The allowed errors of a result, the cheap bound first (see comparison.py)."""
         exact, dtype, terms = self.exact[name], self.call.fault.inputs, comparison.terms(case_of(self.call))
         yield comparison.bound(exact, exact, dtype, terms)
