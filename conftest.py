@@ -47,7 +47,7 @@ def pytest_addoption(parser):
     group.addoption("--report", metavar="PATH", help="where the record goes (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only on what is worse than in this record")
     group.addoption(
-        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` puts them together"
+        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools merge` puts them together"
     )
     group.addoption(
         "--subject", metavar="MODULE:FACTORY", help="measure what this makes, in the place of nn.MultiheadAttention"

@@ -16,6 +16,7 @@ VERBS = {
     "soak": ("tests.tools.soak", "repeat the default run with other seeds, and keep a log"),
     "benchmark": ("tests.tools.benchmark", "measure calls per second, and the share of CPU time inside torch"),
     "catalogue": ("tests.tools.catalogue", "write docs/edge-cases.md and docs/index.html"),
+    "clauses": ("tests.tools.clauses", "write the tables of clauses and their tests in reference/README.md"),
     "claims": ("tests.tools.claims", "write docs/claims.md"),
     "history": ("tests.tools.history", "write docs/history.md: what a run would have reported on each release day"),
     "faults": ("tests.sensitivity.campaign", "put faults into torch, one at a time, and see which test notices"),

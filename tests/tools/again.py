@@ -1,4 +1,4 @@
-"""`python -m tests.tools.again 'MultiHead(...)'` runs one case again and tells all about it.
+"""`python -m tests.tools again 'MultiHead(...)'` runs one case again and tells all about it.
 
 Exit code 0 if it conforms or deviates as predicted, 1 if it fails, 3 for an error of the suite, 4 for bad input.
 """
@@ -20,7 +20,7 @@ from tests.harness.modes.parsing import parse
 
 
 def main(arguments):
-    parser = Parser(prog="again", description="Run one case again and tell all about it.")
+    parser = Parser(prog="python -m tests.tools again", description="Run one case again and tell all about it.")
     parser.add_argument("case", metavar="CASE", help="as a failure prints it")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="import it first")

@@ -1,4 +1,4 @@
-"""`python -m tests.tools.benchmark [CASES]`: calls a second, and the share of the CPU time that is spent inside torch.
+"""`python -m tests.tools benchmark [CASES]`: calls a second, and the share of the CPU time that is spent inside torch.
 
 The share is a ratio within one run, so that a noisy machine does not matter much to it.
 """
@@ -38,7 +38,9 @@ def measure(module, structures):
 
 def main(arguments):
     """Print a line for each module and one for all."""
-    parser = Parser(prog="benchmark", description="Calls per second, and the share of CPU time inside torch.")
+    parser = Parser(
+        prog="python -m tests.tools benchmark", description="Calls per second, and the share of CPU time inside torch."
+    )
     parser.add_argument("structures", type=int, nargs="?", default=200, help="drawn for each module (default: 200)")
     structures = parser.parse_args(arguments).structures
     release = session.start().release

@@ -1,4 +1,4 @@
-"""`python -m tests.tools.bisect WHAT [--good 2.0] [--bad 2.15]` finds the release where something broke, or was fixed.
+"""`python -m tests.tools bisect WHAT [--good 2.0] [--bad 2.15]` finds the release where something broke, or was fixed.
 
 WHAT is the id of a ledger's entry, or a script that exits 1 where the bug is, 0 where not, and otherwise where nothing
 can be said. Each release that is asked, patch releases included, is installed by uv in an environment that is thrown
@@ -44,7 +44,7 @@ class Log:
 
 
 def main(arguments):
-    parser = Parser(prog="bisect", description="In which release something broke, or was fixed.")
+    parser = Parser(prog="python -m tests.tools bisect", description="In which release something broke, or was fixed.")
     parser.add_argument("what", metavar="WHAT", help="the id of a ledger's entry, or a script")
     parser.add_argument("--good", default=OLDEST, help="an end of the range, any release (default: %(default)s)")
     parser.add_argument("--bad", help="the other end (default: the newest release)")

@@ -1,4 +1,4 @@
-"""`python -m tests.tools.catalogue [--check]` writes the catalogue of edge cases: docs/edge-cases.md, docs/index.html.
+"""`python -m tests.tools catalogue [--check]` writes the catalogue of edge cases: docs/edge-cases.md, docs/index.html.
 
 Both ledgers and the records of all releases become one value (edge_cases.py), and that becomes two pages
 (markdown_page.py, html_page.py). --check writes nothing, and exits 1 if a page is stale. A record that cannot be read
@@ -16,7 +16,7 @@ from .markdown_page import to_markdown
 from .records import read_records
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "python -m tests.tools.catalogue"
+COMMAND = "python -m tests.tools catalogue"
 MARKDOWN, HTML = "edge-cases.md", "index.html"
 
 

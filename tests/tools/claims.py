@@ -1,4 +1,4 @@
-"""`python -m tests.tools.claims [--check]`: writes docs/claims.md from the claims, or says whether it is stale."""
+"""`python -m tests.tools claims [--check]`: writes docs/claims.md from the claims, or says whether it is stale."""
 
 import importlib
 import inspect
@@ -50,7 +50,7 @@ import torch.nn.functional as F
 from torch import nn
 ```
 
-This page is written by `python -m tests.tools.claims`.
+This page is written by `python -m tests.tools claims`.
 """
 
 
@@ -105,11 +105,11 @@ def _wrapped(text, width):
 
 def main(arguments):
     """Write the page; with --check, only say whether it is as it would be written, and exit 1 if not."""
-    parser = Parser(prog="claims", description="Write docs/claims.md.")
+    parser = Parser(prog="python -m tests.tools claims", description="Write docs/claims.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     if parser.parse_args(arguments).check:
         stale = not PAGE.exists() or PAGE.read_text() != page()
-        print(f"{PAGE.name} is {'stale: run python -m tests.tools.claims' if stale else 'up to date'}")
+        print(f"{PAGE.name} is {'stale: run python -m tests.tools claims' if stale else 'up to date'}")
         return int(stale)
     PAGE.write_text(page())
     return 0

@@ -1,4 +1,4 @@
-"""`python -m tests.tools.clauses [--check]` writes the tables of clauses and their tests into reference/README.md.
+"""`python -m tests.tools clauses [--check]` writes the tables of clauses and their tests into reference/README.md.
 
 One has the simplest calls of each clause, the other the number of calls in a whole run that exercise it, by test, from
 the newest record on a CPU that counts them. --check writes nothing, and exits 1 if the tables are stale. A record that
@@ -19,7 +19,7 @@ from .records import read_records
 ROOT = Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests" / "conformance").glob("test_*.py"))
 PAGE, RECORDS = ROOT / "reference" / "README.md", ROOT / "docs" / "results"
-COMMAND = "python -m tests.tools.clauses"
+COMMAND = "python -m tests.tools clauses"
 BEGIN, END = f"<!-- Written by `{COMMAND}`. -->", "<!-- The end of what is written. -->"
 
 

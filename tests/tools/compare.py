@@ -1,4 +1,4 @@
-"""`python -m tests.tools.compare OLD NEW [--format text|markdown|json]` tells what changed from one record to another.
+"""`python -m tests.tools compare OLD NEW [--format text|markdown|json]` tells what changed from one record to another.
 
 Exit code 1 if something regressed, 0 if not, 4 if a record cannot be used.
 """
@@ -158,7 +158,7 @@ FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
 
 
 def main(arguments):
-    parser = Parser(prog="compare", description="What changed from one record to another.")
+    parser = Parser(prog="python -m tests.tools compare", description="What changed from one record to another.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--format", choices=FORMATS, default="text")

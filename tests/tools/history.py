@@ -1,4 +1,4 @@
-"""`python -m tests.tools.history` writes docs/history.md: what would have been reported on the day of each release.
+"""`python -m tests.tools history` writes docs/history.md: what would have been reported on the day of each release.
 
 `--add RECORD...` takes in records of runs that judged a release by the model of the one before it alone, as in
 `python -m tox -e torch2.5 -- --model 2.4.1 --report reports/history.json`.
@@ -34,7 +34,7 @@ from .upstream import EXPLANATIONS, RELEASED, THREADS
 ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
 PAGE = ROOT / "docs" / "history.md"
-COMMAND = "python -m tests.tools.history"
+COMMAND = "python -m tests.tools history"
 _ROWS = {call.id: call for call in ROWS}
 
 

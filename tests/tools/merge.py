@@ -1,4 +1,4 @@
-"""`python -m tests.tools.merge OUT RECORD...` makes one record of those of shards, or of runs with different seeds.
+"""`python -m tests.tools merge OUT RECORD...` makes one record of those of shards, or of runs with different seeds.
 
 What adds up is added up, and nothing is counted twice: of two records that are the same one counts, and two that ran
 one test with one seed are refused. Exit code 4 if the records cannot be merged.
@@ -133,7 +133,7 @@ def _entry(findings):
 
 
 def main(arguments):
-    parser = Parser(prog="merge", description="Make one record of several.")
+    parser = Parser(prog="python -m tests.tools merge", description="Make one record of several.")
     parser.add_argument("out", type=Path)
     parser.add_argument("records", type=Path, nargs="+", metavar="record")
     options = parser.parse_args(arguments)

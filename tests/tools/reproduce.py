@@ -1,6 +1,6 @@
 """A case as a script that stands alone: it needs torch only, and says whether the release does what is specified.
 
-`python -m tests.tools.reproduce 'CASE' [DEVICE]` prints that of a case, `python -m tests.tools.reproduce LEDGER-ID`
+`python -m tests.tools reproduce 'CASE' [DEVICE]` prints that of a case, `python -m tests.tools reproduce LEDGER-ID`
 that of the pinned case of an entry. What a script expects comes from the reference, never from torch, except
 for which elements dropout keeps. It exits
 
@@ -88,7 +88,7 @@ def _first_affected(entry):
 
 def main(arguments):
     """Print a script."""
-    parser = Parser(prog="reproduce", description="A case, or an entry of a ledger, as a script.")
+    parser = Parser(prog="python -m tests.tools reproduce", description="A case, or an entry of a ledger, as a script.")
     parser.add_argument("what", metavar="CASE-OR-LEDGER-ID")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="what brings the device along")

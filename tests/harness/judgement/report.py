@@ -52,7 +52,7 @@ class Failure:
         """The command that judges the call once more; empty where it is not told by a case."""
         if self.case is None:
             return ""
-        command = " ".join([f'python -m tests.tools.again "{self.case!r}"', *self.setting.options])
+        command = " ".join([f'python -m tests.tools again "{self.case!r}"', *self.setting.options])
         return f'{command} --after "{self.first!r}"' if self.first else command
 
     def as_plain(self):
