@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--report", metavar="PATH", help="path of the record (default: reports/<torch>-<device>.json)")
     group.addoption("--baseline", metavar="PATH", help="fail only if a result is worse than in this record")
     group.addoption(
-        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools.merge` merges their records"
+        "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools merge` merges their records"
     )
     group.addoption(
         "--subject", metavar="MODULE:FACTORY", help="measure this factory's module, not nn.MultiheadAttention"

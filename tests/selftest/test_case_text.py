@@ -97,11 +97,11 @@ def test_a_command_that_is_given_no_case_ends_as_bad_input(main, capsys):
     ids=str,
 )
 def test_the_exit_code_of_again(arguments, code):
-    command = [sys.executable, "-m", "tests.tools.again", *arguments]
+    command = [sys.executable, "-m", "tests.tools", "again", *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert run.returncode == code
     assert "Traceback" not in run.stderr
-    assert len(re.findall("^again: ", run.stderr, re.MULTILINE)) == (code == BAD_INPUT)
+    assert len(re.findall(r"^python -m tests\.tools again: ", run.stderr, re.MULTILINE)) == (code == BAD_INPUT)
 
 
 def test_an_error_of_the_suite_is_no_failure_of_the_case(run, monkeypatch, capsys):

@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 
 
 def test_both_pages_are_fresh(capsys):
-    """If this fails, run python -m tests.tools.catalogue."""
+    """If this fails, run python -m tests.tools catalogue."""
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 

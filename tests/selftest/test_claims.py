@@ -17,7 +17,7 @@ IMPORTED = {"math", "torch", "F", "nn"}
 
 
 def test_the_page_is_up_to_date():
-    assert tool.main(["--check"]) == 0, "run python -m tests.tools.claims"
+    assert tool.main(["--check"]) == 0, "run python -m tests.tools claims"
 
 
 def test_a_stale_page_is_noticed(tmp_path, monkeypatch):

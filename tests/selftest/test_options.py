@@ -152,7 +152,7 @@ def test_it():
 """
     run_test(body, "-n1", f"--report={tmp_path / 'r.json'}")
     (test,) = json.loads((tmp_path / "r.json").read_text())["tests"].values()
-    assert 'python -m tests.tools.again "MultiHead(N=3)"' in test["message"]
+    assert 'python -m tests.tools again "MultiHead(N=3)"' in test["message"]
     assert not list(tmp_path.glob("*.call"))
 
 
@@ -203,7 +203,7 @@ def test_without_the_ledger_the_known_deviations_fail(tmp_path):
     assert result.returncode == 1
     assert "MultiheadAttention, eval: output is NaN for the fully masked query 0 of sample 0; expected" in result.stdout
     assert "dtype='float64'" not in result.stdout  # as it would stand where every field of a case is spelled
-    assert "python -m tests.tools.again" in result.stdout
+    assert "python -m tests.tools again" in result.stdout
 
 
 @pytest.mark.parametrize("folder", ["tests/reference", "tests/selftest"])

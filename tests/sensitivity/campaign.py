@@ -1,4 +1,4 @@
-"""`python -m tests.sensitivity.campaign` runs the suite on torch with one fault at a time: which test notices it?
+"""`python -m tests.tools faults` runs the suite on torch with one fault at a time: which test notices it?
 
 Each run is a conformance run in its own process. Failures are not shrunk. The run ends when a second test function
 fails, because then no test notices the fault alone.
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     Exit code: 0 if every fault was noticed, 1 if one survives, 3 after an error of the harness or if a control was
     noticed, 4 if the arguments name an unknown fault.
     """
-    parser = Parser(prog="sensitivity", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tests.tools faults", description=__doc__.splitlines()[0])
     parser.add_argument("faults", nargs="*", help="ids of faults, or names of classes (default: all faults)")
     parser.add_argument(
         "--first", action="store_true", help="end each run with the first test function that fails, not the second"

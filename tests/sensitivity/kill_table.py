@@ -1,4 +1,4 @@
-"""`python -m tests.sensitivity.kill_table [--check]` writes docs/sensitivity.md from the results of a campaign.
+"""`python -m tests.tools fault-table [--check]` writes docs/sensitivity.md from the results of a campaign.
 
 Each campaign leaves a file named after its version of torch. The page shows the newest version, or that of --torch.
 """
@@ -88,7 +88,7 @@ def page(found: dict) -> str:
     lines = [
         "# What the suite notices",
         "",
-        "<!-- Written by `python -m tests.sensitivity.kill_table` from docs/results/sensitivity. -->",
+        "<!-- Written by `python -m tests.tools fault-table` from docs/results/sensitivity. -->",
         "",
         f"{len(faults)} faults were put into torch {found['torch']}, one at a time. A fault is one change in torch's",
         "source, or a wrapper that changes the calls of an operator under one condition. For each fault, the tests",
@@ -142,7 +142,7 @@ def _tests(found):
 
 def main(arguments: list[str]) -> int:
     """Write the page. With --check, write nothing and return 1 if the page is stale."""
-    parser = Parser(prog="python -m tests.sensitivity.kill_table", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tests.tools fault-table", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     parser.add_argument("--torch", metavar="VERSION", help="show the campaign on this version (default: newest)")
     options = parser.parse_args(arguments)
@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
     text = page(read(options.torch))
     is_stale = not PAGE.exists() or PAGE.read_text() != text
     if is_stale and options.check:
-        print(f"stale: {PAGE}; run python -m tests.sensitivity.kill_table", file=sys.stderr)
+        print(f"stale: {PAGE}; run python -m tests.tools fault-table", file=sys.stderr)
         return 1
     if is_stale:
         PAGE.write_text(text)

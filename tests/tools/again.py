@@ -1,6 +1,7 @@
-"""`python -m tests.tools.again 'MultiHead(...)'` runs one case again and tells all about it.
+"""`python -m tests.tools again 'MultiHead(...)'` runs one case again and prints the verdict, with a report if it fails.
 
-Exit code 0 if it conforms or deviates as predicted, 1 if it fails, 3 for an error of the suite, 4 for bad input.
+Exit code: 0 if the case conforms or deviates as predicted, 1 if it fails, 3 after an error of the suite, 4 for bad
+input.
 """
 
 import importlib
@@ -19,13 +20,17 @@ from tests.harness.measurement.checking import judged
 from tests.harness.modes.parsing import parse
 
 
-def main(arguments):
-    parser = Parser(prog="again", description="Run one case again and tell all about it.")
-    parser.add_argument("case", metavar="CASE", help="as a failure prints it")
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code. Exits with BAD_INPUT if an argument cannot be used."""
+    parser = Parser(
+        prog="python -m tests.tools again",
+        description="Run one case again; print the verdict, and a report if it fails.",
+    )
+    parser.add_argument("case", metavar="CASE", help="a case, as a failure prints it")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
-    parser.add_argument("--import", dest="imported", metavar="MODULE", help="import it first")
-    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call it in the place of nn.MultiheadAttention")
-    parser.add_argument("--after", metavar="CASE", help="one that is called first, and that what is called is made for")
+    parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
+    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call this instead of nn.MultiheadAttention")
+    parser.add_argument("--after", metavar="CASE", help="a case to run first; CASE then reuses its artifact")
     options = parser.parse_args(arguments)
     try:
         cases = [parse(text) for text in (options.after, options.case) if text is not None]
@@ -33,17 +38,17 @@ def main(arguments):
         _refuse_what_cannot_be_asked(cases)
     except BadInput as error:
         parser.error(str(error))
-    except Exception as error:  # what was typed can be wrong in any way
+    except Exception as error:  # a wrong argument can raise anything
         parser.error(" ".join(f"{type(error).__name__}: {error}".split()))
     try:
         return _run(cases)
-    except Exception:  # of the suite: exit code 1 would say that the case fails
+    except Exception:  # an error of the suite; exit code 1 would say that the case fails
         traceback.print_exc()
         return HARNESS_ERROR
 
 
 def _start(options):
-    """Begin a session with the device and the subject that were typed."""
+    """Start a session with the device and the subject of the options."""
     if options.imported:
         importlib.import_module(options.imported)
     torch.empty(1, device=options.device)
@@ -52,13 +57,15 @@ def _start(options):
 
 
 def _refuse_what_cannot_be_asked(cases):
+    """Raise BadInput if the release lacks the mode, the function or an argument of a case."""
     for case in cases:
         if not session.current.release.offers(case):
             what = f"mode={case.mode!r}" if case.mode != "eager" else "the function or one of its arguments"
-            raise BadInput(f"torch {torch.__version__} on {session.current.device} cannot be asked for {what}")
+            raise BadInput(f"torch {torch.__version__} on {session.current.device} does not support {what}")
 
 
 def _run(cases):
+    """Run the cases, print the verdict on the last one, and return the exit code."""
     with made_once():
         *_, (observation, verdict) = map(judged, cases)
     print(f"torch {torch.__version__}: {verdict.status}", *verdict.deviations)

@@ -1,6 +1,6 @@
-"""`python -m tests.tools.benchmark [CASES]`: calls a second, and the share of the CPU time that is spent inside torch.
+"""`python -m tests.tools benchmark [STRUCTURES]` prints calls per second, and the share of CPU time inside torch.
 
-The share is a ratio within one run, so that a noisy machine does not matter much to it.
+The share is a ratio of two times of one run, so a noisy machine changes it little.
 """
 
 import sys
@@ -14,8 +14,11 @@ from tests.harness.measurement.checking import check_contents
 from tests.harness.strategies.modules import MODULES, cases_of
 
 
-def measure(module, structures):
-    """(calls, CPU seconds, seconds inside torch) of so many drawn structures, half of them as one infers."""
+def measure(module: str, structures: int) -> tuple[int, float, float]:
+    """(number of calls, CPU seconds, seconds inside torch) for a module.
+
+    structures: number of structures to draw; half of them are drawn for inference.
+    """
     run = session.current
     run.tally = session.Tally()
     started = time.process_time()
@@ -36,18 +39,26 @@ def measure(module, structures):
     return sum(run.tally.cases.values()), time.process_time() - started, run.tally.seconds_in_torch
 
 
-def main(arguments):
-    """Print a line for each module and one for all."""
-    parser = Parser(prog="benchmark", description="Calls per second, and the share of CPU time inside torch.")
-    parser.add_argument("structures", type=int, nargs="?", default=200, help="drawn for each module (default: 200)")
+def main(arguments: list[str]) -> None:
+    """Print one line for each module and one for all modules."""
+    parser = Parser(
+        prog="python -m tests.tools benchmark", description="Calls per second, and the share of CPU time inside torch."
+    )
+    parser.add_argument(
+        "structures",
+        type=int,
+        nargs="?",
+        default=200,
+        help="number of structures to draw for each module (default: 200)",
+    )
     structures = parser.parse_args(arguments).structures
     release = session.start().release
     modules = [*MODULES, *(["scaled_dot_product_attention"] if release.has_scaled_dot_product_attention else [])]
-    print(f"torch {release.version}, {structures} structures a module")
+    print(f"torch {release.version}, {structures} structures per module")
     print(f"{'module':32} {'calls':>6} {'calls/s':>8} {'in torch':>9}")
     total = [0, 0.0, 0.0]
     for module in modules:
-        measure(module, 20)  # what is imported and compiled at first use
+        measure(module, 20)  # the first use imports and compiles
         result = measure(module, structures)
         total = [a + b for a, b in zip(total, result, strict=True)]
         print(_line(module, *result))

@@ -1,14 +1,15 @@
-"""`python -m tests.tools.bisect WHAT [--good 2.0] [--bad 2.15]` finds the release where something broke, or was fixed.
+"""`python -m tests.tools bisect WHAT [--good 2.0] [--bad 2.15]` finds the release that broke or fixed something.
 
-WHAT is the id of a ledger's entry, or a script that exits 1 where the bug is, 0 where not, and otherwise where nothing
-can be said. Each release that is asked, patch releases included, is installed by uv in an environment that is thrown
-away. What was found is kept in reports/bisect, so that a search that was interrupted goes on.
+WHAT is the id of an entry of a ledger, or a script. The script exits with 1 if the release has the bug, with 0 if it
+has not, and with any other code if neither can be said. Each tested release, patch releases included, is installed by
+uv in a temporary environment. Verdicts are kept in reports/bisect, so an interrupted search can continue.
 """
 
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,25 +29,29 @@ _PYTHON = "3.11"  # runs every release
 
 @dataclass
 class Log:
-    """The verdicts so far, by version: BUG, FINE or UNKNOWN. Each is written down as soon as it is known."""
+    """The verdicts of a search, kept in a file. The file is read at the start and written after each verdict."""
 
     path: Path
-    verdicts: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)  # {version: BUG, FINE or UNKNOWN}
 
     def __post_init__(self):
         if self.path.exists():
             self.verdicts = json.loads(self.path.read_text())
 
-    def put(self, version, verdict):
+    def put(self, version: str, verdict: str) -> None:
+        """Add a verdict and write the file."""
         self.verdicts[version] = verdict
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.verdicts, indent=1) + "\n")
 
 
-def main(arguments):
-    parser = Parser(prog="bisect", description="In which release something broke, or was fixed.")
-    parser.add_argument("what", metavar="WHAT", help="the id of a ledger's entry, or a script")
-    parser.add_argument("--good", default=OLDEST, help="an end of the range, any release (default: %(default)s)")
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code: 0, or BAD_INPUT if an argument cannot be used."""
+    parser = Parser(
+        prog="python -m tests.tools bisect", description="Find the release in which something broke, or was fixed."
+    )
+    parser.add_argument("what", metavar="WHAT", help="the id of an entry of a ledger, or a script")
+    parser.add_argument("--good", default=OLDEST, help="one end of the range of releases (default: %(default)s)")
     parser.add_argument("--bad", help="the other end (default: the newest release)")
     parser.add_argument("--nightly", action="store_true", help="search among the nightly builds of the index")
     options = parser.parse_args(arguments)
@@ -63,8 +68,11 @@ def main(arguments):
     return 0
 
 
-def script_of(what):
-    """The path of the script."""
+def script_of(what: str) -> Path:
+    """The path of a script. If `what` is the id of an entry, its script is written first.
+
+    Raises BadInput if `what` is neither a file nor an id.
+    """
     if Path(what).is_file():
         return Path(what)
     from tests.harness.command_line import BadInput
@@ -79,13 +87,16 @@ def script_of(what):
     return path
 
 
-def log_of(script):
-    """The path of the log of a script, which another text of the same name must not go on with."""
+def log_of(script: Path) -> Path:
+    """The path of the log of a script. It contains a checksum, so a changed script starts a new log."""
     return ROOT / "reports" / "bisect" / f"{script.stem}-{crc32(script.read_bytes()):08x}.json"
 
 
-def available(nightly=False):
-    """The versions of torch that the index offers, oldest first."""
+def available(nightly: bool = False) -> list[Version]:
+    """The releases of torch that the index offers, or its nightly builds, oldest first.
+
+    Raises BadInput if pip cannot list them.
+    """
     command = [sys.executable, "-m", "pip", "index", "versions", "torch", *(["--pre"] if nightly else [])]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     line = re.search(r"^Available versions: (.*)$", listed.stdout, re.MULTILINE)
@@ -103,8 +114,12 @@ def _version(text):
         return None
 
 
-def between(versions, one, other):
-    """The versions from one end to the other; an end without a patch release is the first or last of its minor."""
+def between(versions: list[Version], one: str | None, other: str | None) -> list[str]:
+    """The versions in a range. The ends may come in either order and belong to the range; None leaves an end open.
+
+    An end without a patch release, such as 2.0, stands for the first or last patch release of its minor release. Raises
+    BadInput if the range has fewer than two versions.
+    """
     low, high = (None if end is None else _parsed(end) for end in (one, other))
     if low is not None and high is not None and high < low:
         low, high = high, low
@@ -125,8 +140,11 @@ def _is_of(version, minor):
     return version.release[: len(minor.release)] == minor.release
 
 
-def bisect(versions, ask):
-    """What is to be said of the versions, in words. ask: version -> BUG, FINE or UNKNOWN."""
+def bisect(versions: list[str], ask: Callable[[str], str]) -> str:
+    """The result of the search, in words. ask: version -> BUG, FINE or UNKNOWN.
+
+    Raises BadInput if the verdict on the first or last version is UNKNOWN.
+    """
     start, end = ask(versions[0]), ask(versions[-1])
     for version, verdict in ((versions[0], start), (versions[-1], end)):
         if verdict == UNKNOWN:
@@ -145,8 +163,8 @@ def bisect(versions, ask):
     return f"{what}: {versions[turn.first]}; the one before: {versions[turn.last]}{doubt}"
 
 
-def tell_issue(path, verdicts):
-    """Write the verdicts into the table of releases of the issue that a failing run has left beside the script."""
+def tell_issue(path: Path, verdicts: Mapping[str, str]) -> None:
+    """Write the verdicts into the table of releases of the issue that a failing run left beside the script, if any."""
     if path.exists():
         head, title, rest = path.read_text().partition("## Releases\n")
         _, _, tail = rest.partition("\n## ")
@@ -155,7 +173,7 @@ def tell_issue(path, verdicts):
 
 
 def _asked(version, script, log):
-    """The verdict on a version, from the log or by running the script there."""
+    """The verdict on a version, from the log or by running the script with this version."""
     if version not in log.verdicts:
         print(f"torch {version}: ", end="", flush=True)
         log.put(version, _run(version, script))
@@ -164,6 +182,7 @@ def _asked(version, script, log):
 
 
 def _run(version, script):
+    """Install a version of torch and run the script with it: BUG, FINE or UNKNOWN."""
     with TemporaryDirectory(prefix="bisect-") as folder:
         python = Path(folder) / "bin" / "python"
         numpy = "numpy<2" if Version(version) < Version("2.3") else "numpy"

@@ -1,5 +1,6 @@
-"""The script of a case: its call, what the reference expects of it, and where torch differs."""
+"""The script of a case: the call, the expected results of the reference, and the comparison of both."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from tests.harness.contents.arrays import coarsest, directions, ignored, inputs,
 from tests.harness.contents.results import as_given, cotangents, garbage_rows, present
 from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
-from tests.harness.execution.setting import CPU
+from tests.harness.execution.setting import CPU, Setting
 from tests.harness.judgement import comparison
 from tests.harness.judgement.verdict import bounds, bounds_of_garbage, is_zero, predict
 
@@ -22,19 +23,30 @@ from .square_mask_script import square_mask_script
 from .standalone import assembled, drawn
 from .typed_call import TypedCall
 
-_IN_ONE_LINE = 400  # so that a change of one argument changes one line
+_IN_ONE_LINE = 400  # width of the lines of a diff: one line for each statement
 
-# What a script can look at.
+# The parts of an outcome that a script can check.
 RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS = "results", "gradients", "errors", "warnings", "arguments"
 EVERYTHING = frozenset((RESULTS, GRADIENTS, ERRORS, WARNINGS, ARGUMENTS))
 
 
-def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
-    """The script of a case. after: the case that what is called is made for, if not for this one.
+def script(
+    case: Case,
+    setting: Setting = CPU,
+    about: Collection[str] = EVERYTHING,
+    of: Collection[str] | None = None,
+    head: Sequence[str] = (),
+    after: Case | None = None,
+) -> str:
+    """The text of the script of a case.
 
-    about: what to look at, as far as the case can show it. of: the arguments whose gradients are compared, by name;
-    all by default. The less is looked at, the shorter the script. head: lines of comment that it begins with.
-    Where the case drops, it is run: what is kept depends on torch's random numbers. Raises UnlikeDropout.
+    about: the parts of the outcome to check, out of EVERYTHING; fewer parts make a shorter script.
+    of: names of the arguments whose gradients are compared (default: all).
+    head: lines of comment for the beginning of the script.
+    after: another case, whose call comes first and creates the artifact that the case reuses.
+
+    If the case has dropout, the case is run to observe which elements torch keeps. Raises UnlikeDropout if these cannot
+    be explained.
     """
     if not case.attends:
         return square_mask_script(case, setting, head)
@@ -43,14 +55,14 @@ def script(case, setting=CPU, about=EVERYTHING, of=None, head=(), after=None):
     if drops(case):
         observation = observe(case, setting.device, load(setting.subject) if setting.subject else None)
         kept = observation.kept
-        if observation.error:  # before all was dropped, perhaps
+        if observation.error:  # perhaps before the last dropout
             about, kept = about - {RESULTS, GRADIENTS}, None
     text = _CaseScript(case, typed, about, leaves, kept, TypedCall(after, setting) if after else None)
     return assembled(text.blocks(), setting, head, typed.mode.begins)
 
 
-def call_lines(case, setting=CPU):
-    """The lines of the call alone, a statement each, its module without its parameters' values."""
+def call_lines(case: Case, setting: Setting = CPU) -> list[str]:
+    """The lines of the call alone, one for each statement. The values of a module's parameters are left out."""
     if not case.attends:
         return list(statements(case))
     typed = TypedCall(case, setting)
@@ -61,19 +73,17 @@ def call_lines(case, setting=CPU):
 
 @dataclass(frozen=True)
 class _CaseScript:
-    """Makes the paragraphs of a script: each is a tuple of statements.
-
-    leaves: names of what is differentiated for. kept: see `predict`. before: the call that is made first, if any.
-    """
+    """Makes the paragraphs of a script. A paragraph is a tuple of statements (python_text.py)."""
 
     case: Case
     typed: TypedCall
-    about: frozenset
-    leaves: tuple
-    kept: tuple | None = ()
-    before: TypedCall | None = None
+    about: frozenset  # the parts of the outcome to check, out of EVERYTHING
+    leaves: tuple  # names of the arguments and parameters to differentiate for
+    kept: tuple | None = ()  # the elements that dropout keeps, see `predict`
+    before: TypedCall | None = None  # the call that comes first, if any
 
     def blocks(self):
+        """All paragraphs; a paragraph without statements is empty."""
         results = self.expected if RESULTS in self.about else ()
         tangents = self.moved if self.is_forward and self.differentiates else ()
         return (
@@ -118,13 +128,13 @@ class _CaseScript:
 
     @cached_property
     def moved(self):
-        """What is expected where the leaves are displaced, see derivative.py."""
+        """The expected results with displaced leaves, from which tangents follow (reference/derivative.py)."""
         return present(self.case, predict(self.case, displace=self.leaves, kept=self.kept)())
 
     # ---- the call
 
     def preparation(self):
-        """What is kept of the arguments before the call, their tangents, and what the results are contracted with."""
+        """Statements that copy the arguments, set the tangents of the leaves, and make cotangents of the results."""
         if ARGUMENTS in self.about:
             names = [*inputs(self.case), *mask_arrays(self.case)]
             yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
@@ -143,7 +153,7 @@ class _CaseScript:
         return tuple(dict.fromkeys((*(self.before.switches() if self.before else ()), *self.typed.switches())))
 
     def call_before(self):
-        """Paragraphs that make another call, which is not judged: what is called is made for it."""
+        """Paragraphs with the call that comes first. It creates the artifact, and its result is not judged."""
         if self.before is None:
             return
         call = (
@@ -160,7 +170,7 @@ class _CaseScript:
         return [*contexts, *filter(None, [self.typed.mode.around(self.typed.device)])]
 
     def call(self):
-        """The call, with all that it is watched by."""
+        """Statements with the call and its backward pass, inside the contexts and the handler that watch them."""
         backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
         names = self.names if self.looks_at_numbers or backward else ""
         body = [*[f"torch.manual_seed({self.case.seed})"] * self.is_random, self.typed.call(names)]
@@ -181,14 +191,14 @@ class _CaseScript:
 
     @property
     def names(self):
-        """The variables that the results are assigned to."""
+        """The variables for the results, as the left side of an assignment."""
         if not isinstance(self.case, MultiHead) or self.may_return_one:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
 
     @property
     def may_return_one(self):
-        """True if what is called leaves out weights that are None."""
+        """True if the callable may return the output alone, without weights that are None."""
         return self.typed.mode.called != "module" and isinstance(self.case, MultiHead) and not self.case.need_weights
 
     # ---- gradients
@@ -206,31 +216,32 @@ class _CaseScript:
         return ["gradients = [None] * len(leaves)"] * (not self.depends) + self.guarded(line)
 
     def guarded(self, line):
-        """Where nothing depends on the arguments, autograd may know it."""
+        """The statement. If the results depend on no leaf, it has a condition: autograd may not record them."""
         return [line] if self.depends else [Suite("if output.requires_grad:", (line,))]
 
     @property
     def weights_depend(self):
-        """True if the weights are a function of any of the leaves: autograd refuses to differentiate what is not."""
+        """True if the weights depend on a leaf. If they do not, autograd refuses to differentiate them."""
         return not all(name.startswith(("value", "static_v", "out_proj", "v_proj", "bias_v")) for name in self.leaves)
 
     @property
     def depends(self):
+        """True if the results depend on any leaf."""
         return any(self.slopes.values())
 
     @cached_property
     def slopes(self):
-        """{name: derivative of the contracted results in the direction of this argument}"""
+        """{name of a leaf: derivative of the contracted results in the direction of this leaf}"""
         return {name: self.slope((name,)).sum() for name in self.leaves}
 
     def slope(self, names, dtype="float64", part=derivative):
-        """What the derivative in the direction of these arguments is the sum of."""
+        """The terms of the derivative of the contracted results in the direction of these leaves; 1-D."""
         results = present(self.case, predict(self.case, (), dtype, names, self.kept)())
         with np.errstate(invalid="ignore"):
             return np.concatenate([(self.cotangents[name] * part(array)).ravel() for name, array in results.items()])
 
     def allowed(self):
-        """The error that a derivative may have, as in verdict.py; how far gradients cancel is estimated."""
+        """The allowed error of a derivative, as in verdict.py; the cancellation in gradients is estimated."""
         dtype = coarsest(self.case)
         exact, rough = (self.slope(self.leaves, its) for its in ("float64", comparison.rough(dtype)))
         sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
@@ -260,19 +271,20 @@ class _CaseScript:
         )
 
     def directions(self):
+        """The statement that makes the directions of the derivatives."""
         moved = {name: as_given(self.case, name, directions(self.case)[name]).ravel() for name in self.leaves}
         return Bracketed("directions = {", tuple(listed(array, f'"{name}": ') for name, array in moved.items()), "}")
 
     def leaks(self):
-        """A key that no query may see has a gradient of exactly 0."""
+        """Statements that check that the gradient of a key is exactly 0 if the key is hidden from every query."""
         for source, positions in ignored(self.case).items():
             for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
                 if name in self.leaves and not self.case.static:
                     yield self.typed.literal("hidden = ", as_given(self.case, name, positions))
                     yield f'gradient = dict(zip(leaves, gradients))["{name}"]'
-                    yield "wrong = wrong or (gradient is not None and gradient[hidden].any())  # nobody sees these"
+                    yield "wrong = wrong or (gradient is not None and gradient[hidden].any())  # hidden keys"
 
-    # ---- what is expected
+    # ---- expected values
 
     def result(self, name):
         """Statements that compare a result."""
@@ -284,9 +296,9 @@ class _CaseScript:
         return self.compared(name, self.expected[name], error, exact_zeros, expected, begun, rows)
 
     def rows_of_garbage(self, name):
-        """(bool (..., 1), error that each row may have, where only its class counts), or None.
+        """(garbage, allowed error, True where only NaN, inf or finite is compared), or None without garbage queries.
 
-        True in rows whose own query is garbage.
+        Each array has shape (..., 1), with one element for each row. garbage: True in rows whose query is garbage.
         """
         garbage = garbage_rows(self.case, self.expected)[name]
         if garbage is None:
@@ -295,7 +307,7 @@ class _CaseScript:
         return garbage, allowed, garbage & is_left
 
     def tangent(self, name):
-        """Statements that compare the tangent of a result; of a garbage query its class alone."""
+        """Statements that compare the tangent of a result. In rows of garbage, only NaN, inf or finite is compared."""
         error = max(bounds(self.case, name, derivative, self.kept))
         exact_zeros = is_zero(self.case, name, derivative, self.kept)
         is_first = RESULTS not in self.about and name == "output"
@@ -306,7 +318,11 @@ class _CaseScript:
         return self.compared(f"{name}.tangent", array, error, exact_zeros, expected, begun, rows)
 
     def compared(self, got, array, error, exact_zeros, expected, begun, rows):
-        """Statements that compare what is got with an array. rows: see `rows_of_garbage`."""
+        """Statements that compare a tensor with an array.
+
+        got: the expression of the tensor. error: the allowed error. exact_zeros: True at elements that must be 0.
+        expected: a name for the array. begun: the beginning of the assignment to `wrong`. rows: see `rows_of_garbage`.
+        """
         dtype = self.specification.dtype
         least = max(1e-30, PRECISIONS[dtype].tiny)
         error = 0.0 if exact_zeros.all() else _upwards(error)
@@ -322,7 +338,7 @@ class _CaseScript:
         counts, differs = "", f"{got}.shape != {expected}.shape"
         differs += f" or {got}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
         if np.isnan(kept).any() and not self.case.holds_nan:
-            lines += [f"counts = ~{expected}.isnan()  # where it is nan, rounding decides"]
+            lines += [f"counts = ~{expected}.isnan()  # nan: not compared, as rounding decides"]
             counts, differs = "[counts]", f"{differs} or not {got}.isfinite().all()"
         lines += [*of_rows, f"{begun} {differs}"]
         equal_nan = ", equal_nan=True" if self.case.holds_nan else ""
@@ -334,12 +350,12 @@ class _CaseScript:
         return tuple(lines)
 
     def verdict(self):
-        """The statements that end the script."""
+        """The last statements of the script: the remaining checks and the exit code."""
         wrong, lines = ["wrong"] * self.looks_at_numbers, []
         if WARNINGS in self.about:
             messages = "[str(warning.message) for warning in caught]"
             lines += [f"messages = {messages}"]
-            if mixes_types(self.case):  # documented as deprecated
+            if mixes_types(self.case):  # torch documents this deprecation
                 lines += ['messages = [message for message in messages if "mismatched" not in message]']
             lines += ['print("expected no warnings, got", messages)']
             wrong += ["messages"]
@@ -357,7 +373,7 @@ def _norm(array):
 
 
 def _rounded(array, error, least=1e-30):
-    """Without the digits that a comparison with this error does not look at. What is not 0 stays so, as `least`."""
+    """The array without the digits that do not matter at this error. Elements that would become 0 become `least`."""
     with np.errstate(divide="ignore"):
         decimals = np.clip(np.floor(1 - np.log10(error)), 1, 16)
     short = np.rint(array * 10.0**decimals) / 10.0**decimals
@@ -365,7 +381,7 @@ def _rounded(array, error, least=1e-30):
 
 
 def _upwards(x):
-    """A number of one digit that is not less."""
+    """A number of one or two digits, at least as large as x."""
     short = float(f"{x:.0e}")
     return short if short >= x else float(f"{1.5 * x:.0e}")
 

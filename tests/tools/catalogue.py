@@ -1,8 +1,7 @@
-"""`python -m tests.tools.catalogue [--check]` writes the catalogue of edge cases: docs/edge-cases.md, docs/index.html.
+"""`python -m tests.tools catalogue [--check]` writes the catalogue of edge cases: docs/edge-cases.md, docs/index.html.
 
-Both ledgers and the records of all releases become one value (edge_cases.py), and that becomes two pages
-(markdown_page.py, html_page.py). --check writes nothing, and exits 1 if a page is stale. A record that cannot be read
-is bad input: exit code 4.
+edge_cases.py makes one value of both ledgers and the records of all releases; markdown_page.py and html_page.py render
+it. --check writes nothing, and exits with 1 if a page is stale. The exit code is 4 if a record cannot be read.
 """
 
 import sys
@@ -16,17 +15,18 @@ from .markdown_page import to_markdown
 from .records import read_records
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "python -m tests.tools.catalogue"
+COMMAND = "python -m tests.tools catalogue"
 MARKDOWN, HTML = "edge-cases.md", "index.html"
 
 
-def pages(folder, specification=ROOT / "reference" / "README.md"):
-    """{file name: text}, from the records in the folder."""
+def pages(folder: Path, specification: Path = ROOT / "reference" / "README.md") -> dict[str, str]:
+    """{file name: text} of both pages, from the records in the folder. Raises BadInput if a record cannot be read."""
     made = catalogue(read_records(folder), read_clauses(specification.read_text()))
     return {MARKDOWN: to_markdown(made, COMMAND), HTML: to_html(made, COMMAND)}
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code."""
     parser = Parser(prog=COMMAND, description="Write the catalogue of edge cases.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     parser.add_argument("--records", type=Path, default=ROOT / "docs" / "results", help="the folder of records")

@@ -1,10 +1,11 @@
-"""`python -m tests.tools.claims [--check]`: writes docs/claims.md from the claims, or says whether it is stale."""
+"""`python -m tests.tools claims [--check]` writes docs/claims.md from the claims of tests/claims, or checks it."""
 
 import importlib
 import inspect
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 from tests.claims.claim import Claim
 from tests.harness.command_line import Parser
@@ -12,7 +13,7 @@ from tests.harness.releases import NEWEST, OLDEST
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 
-# The files of tests/claims, in the order of the page; each file's docstring is a heading.
+# The files of tests/claims, in the order of the page. The docstring of each file is a heading.
 FILES = (
     "test_polarity",
     "test_padding",
@@ -27,20 +28,19 @@ FILES = (
 INTRODUCTION = f"""\
 # What people say about masks
 
-Claims that tutorials, answers and chatbots repeat about attention masks in PyTorch, in our words, each with a verdict,
-the reason, and a recipe that works. The tests that are named below each claim pass on every release of torch from
-{OLDEST} to {NEWEST}, on CPU (`python -m pytest tests/claims`); where releases differ, the tests ask each for what it
-does. (1.13 has no `F.scaled_dot_product_attention`: tests of it are skipped there.) Whatever figure stands here is
-asserted there, against the [reference](../reference/README.md) or numbers worked out by hand. The recipes are the
+Claims that tutorials, answers and chatbots repeat about attention masks in PyTorch, in our words. Each claim has a
+verdict, a reason, and a recipe that works. The tests named below each claim pass on CPU on every release of torch from
+{OLDEST} to {NEWEST} (`python -m pytest tests/claims`). If releases differ, the tests expect of each release its own
+behaviour. 1.13 has no `F.scaled_dot_product_attention`; its tests are skipped there. The tests assert every figure on
+this page, against the [reference](../reference/README.md) or against numbers worked out by hand. The recipes are the
 functions that the tests call.
 
 N is the number of samples, S of keys, L of queries, T of target positions, E of features. "An attention that averages"
-is one whose scores are all 0, so that its output is the mean of the tokens that a query sees: which ones they are can
-then be read from the result. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or
-`torch.inference_mode()`, where torch may take native paths of its own; what is known to go wrong there is in the
-[ledger](../tests/harness/deviations/ledger.py).
+has scores that are all 0: its output is the mean of the tokens that a query sees, so the result tells which tokens
+these are. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or `torch.inference_mode()`. There torch
+may take its native fast paths; the [catalogue](edge-cases.md) lists the known deviations of these paths.
 
-Recipes are for tensors on CPU (give `device=` where they make a mask), and begin with
+Recipes are for tensors on CPU; on another device, give `device=` to the functions that make a mask. They begin with
 
 ```python
 import math
@@ -50,21 +50,21 @@ import torch.nn.functional as F
 from torch import nn
 ```
 
-This page is written by `python -m tests.tools.claims`.
+This page is written by `python -m tests.tools claims`.
 """
 
 
-def modules():
-    """The test files of the claims, imported."""
+def modules() -> list[ModuleType]:
+    """The test files of the claims, as imported modules, in the order of the page."""
     return [importlib.import_module(f"tests.claims.{name}") for name in FILES]
 
 
-def claims_of(module):
-    """The claims that a test file declares, in its order."""
+def claims_of(module: ModuleType) -> list[Claim]:
+    """The claims that a test file declares, in the order of the file."""
     return [thing for thing in vars(module).values() if isinstance(thing, Claim)]
 
 
-def page():
+def page() -> str:
     """The text of docs/claims.md."""
     return "\n".join([INTRODUCTION, _table(), *(_chapter(module) for module in modules())])
 
@@ -103,13 +103,13 @@ def _wrapped(text, width):
     return textwrap.fill(_joined(text), width, break_long_words=False, break_on_hyphens=False)
 
 
-def main(arguments):
-    """Write the page; with --check, only say whether it is as it would be written, and exit 1 if not."""
-    parser = Parser(prog="claims", description="Write docs/claims.md.")
+def main(arguments: list[str]) -> int:
+    """Write the page. With --check, write nothing, and return 1 if the page is stale."""
+    parser = Parser(prog="python -m tests.tools claims", description="Write docs/claims.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     if parser.parse_args(arguments).check:
         stale = not PAGE.exists() or PAGE.read_text() != page()
-        print(f"{PAGE.name} is {'stale: run python -m tests.tools.claims' if stale else 'up to date'}")
+        print(f"{PAGE.name} is {'stale: run python -m tests.tools claims' if stale else 'up to date'}")
         return int(stale)
     PAGE.write_text(page())
     return 0

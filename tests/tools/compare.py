@@ -1,11 +1,11 @@
-"""`python -m tests.tools.compare OLD NEW [--format text|markdown|json]` tells what changed from one record to another.
+"""`python -m tests.tools compare OLD NEW [--format text|markdown|json]` lists the changes from one record to another.
 
-Exit code 1 if something regressed, 0 if not, 4 if a record cannot be used.
+Exit code: 1 if something regressed, 0 if nothing did, 4 if a record cannot be used.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,29 +25,29 @@ _WRONG = (FAILED, CRASH)
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that changed. kind: one of KINDS. id: of a test or of a ledger's entry. what: in words."""
+    """One change from a record to another."""
 
-    kind: str
-    id: str
-    what: str
+    kind: str  # one of KINDS
+    id: str  # of a test or of an entry of a ledger
+    what: str  # the change in words; may be empty
 
     @property
-    def is_worse(self):
-        """True if it is a regression."""
+    def is_worse(self) -> bool:
+        """True if the change is a regression."""
         return self.kind in WORSE
 
 
-def changes(old, new):
-    """The Changes from one Record to another, the worst first."""
+def changes(old: Record, new: Record) -> tuple[Change, ...]:
+    """The changes from one record to another, sorted by kind (the worst first) and id."""
     of_ledger = list(_of_ledger(old, new))
-    told = {change.id: change.is_worse for change in of_ledger}  # the test of an entry says it once more
+    told = {change.id: change.is_worse for change in of_ledger}  # the test of an entry shows the same change
     of_tests = [its for its in _of_tests(old, new) if its.is_worse > told.get(_entry(its.id, old, new), -1)]
     found = _counted(old, new, [*of_ledger, *of_tests])
     return tuple(sorted(found, key=lambda change: (KINDS.index(change.kind), change.id)))
 
 
 def _counted(old, new, found):
-    """The changes; where a record is of a part of the suite, the tests that only the other one ran are one of them."""
+    """The changes, in which all tests that only one record has are one change if the other record is a partial run."""
     for record, kind, how in ((new, GONE, "not run now"), (old, NEW, "not run by the first record")):
         if record.part:
             others = [
@@ -61,8 +61,8 @@ def _counted(old, new, found):
     return found
 
 
-def forgiven(old, new):
-    """Lines that tell which tests fail in both records, and how many of the new one the old one has not run."""
+def forgiven(old: Record, new: Record) -> Iterator[str]:
+    """Generates lines that list the tests that fail in both records, and count the tests that the old record lacks."""
     failing = [id for id in new.tests if all(_test(record, id).outcome in _WRONG for record in (old, new))]
     if failing:
         yield f"forgiven, since the baseline has these failures too ({len(failing)}):"
@@ -80,7 +80,7 @@ def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
     for id in sorted(old.ledger.keys() | new.ledger.keys()):
         before, after = (record.state(id) or NOT_APPLICABLE for record in (old, new))
         if (old.part and before == NOT_APPLICABLE) or (new.part and after == NOT_APPLICABLE):
-            continue  # a part does not ask for every entry
+            continue  # a partial run does not look for every entry
         kind = {
             (ABSENT, PRESENT): BEGINS,
             (NOT_APPLICABLE, PRESENT): NEW,
@@ -111,31 +111,31 @@ def _of_tests(old: Record, new: Record) -> Iterator[Change]:
 
 
 def _entry(id, *records):
-    """The entry that a test of a ledger is about; its change is told once."""
+    """The id of the entry that the test is about, or None. `changes` lists an entry instead of its tests."""
     return next((entry for record in records if (entry := _test(record, id).entry)), None)
 
 
-# ---- how it reads --------------------------------------------------------------------------------------------------
+# ---- formats -------------------------------------------------------------------------------------------------------
 
 
-def as_text(old, new, found):
-    """The changes for a terminal."""
+def as_text(old: Record, new: Record, found: Sequence[Change]) -> Iterator[str]:
+    """Generates lines that list the changes, for a terminal."""
     yield f"torch {old.version} on {old.device}, then torch {new.version} on {new.device}: {_summary(found)}."
     for kind, members in _by_kind(found):
         yield f"{kind} ({len(members)}):"
         yield from (f"  {change.id}" + (f": {change.what}" if change.what else "") for change in members)
 
 
-def as_markdown(old, new, found):
-    """The changes for a page."""
+def as_markdown(old: Record, new: Record, found: Sequence[Change]) -> Iterator[str]:
+    """Generates lines that list the changes, in Markdown."""
     yield from (f"### torch {old.version} on {old.device} → {new.version} on {new.device}", "", f"{_summary(found)}.")
     for kind, members in _by_kind(found):
         yield from ("", f"**{kind}** ({len(members)})", "")
         yield from (f"- `{change.id}`" + (f": {change.what}" if change.what else "") for change in members)
 
 
-def as_json(old, new, found):
-    """The changes as data."""
+def as_json(old: Record, new: Record, found: Sequence[Change]) -> Iterator[str]:
+    """Generates the text of a JSON object: {"old": release and device, "new": the same, "changes": [fields, ...]}."""
     plain = {"old": f"{old.version} {old.device}", "new": f"{new.version} {new.device}"}
     yield json.dumps(plain | {"changes": [asdict(change) for change in found]}, indent=1)
 
@@ -157,8 +157,9 @@ def _by_kind(found):
 FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
 
 
-def main(arguments):
-    parser = Parser(prog="compare", description="What changed from one record to another.")
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code."""
+    parser = Parser(prog="python -m tests.tools compare", description="List the changes from one record to another.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--format", choices=FORMATS, default="text")

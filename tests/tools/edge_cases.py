@@ -1,6 +1,7 @@
-"""The catalogue of edge cases as one value: what the ledgers and the records of all releases say together."""
+"""The catalogue of edge cases as one value, made of both ledgers and the records of all releases."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -20,154 +21,154 @@ from .records import Record
 from .remedied import Shown, shown_remedies, why_none
 from .reproduce import script_of_entry
 
-# The states of a cell, beside those that a record knows.
+# States of a cell, in addition to the states of an entry in a record.
 IN_PART, UNMEASURED = "in part", "not measured"
 
-# What became of an edge case: PRESENT, or one of these.
+# The status of an edge case: PRESENT, or one of these.
 GONE, UNSEEN = "gone", "not seen"
 
 MARKS = {
     PRESENT: ("●", "present"),
     IN_PART: ("◐", "present in some of its patch releases"),
-    ABSENT: ("·", "absent: the release does what is specified"),
-    CHANGED: ("◆", "neither"),
-    NOT_APPLICABLE: ("–", "the release cannot be asked"),
+    ABSENT: ("·", "absent: the release conforms"),
+    CHANGED: ("◆", "neither as specified nor as the entry says"),
+    NOT_APPLICABLE: ("–", "not applicable: the release lacks the call"),
     UNMEASURED: ("", ""),
 }
 _WRONG_MASKS_CLAUSE = 9
 
 
-# ---- its parts -----------------------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Column:
-    """A minor release on a device."""
+    """A column of the matrix: a minor release on a device."""
 
     device: str
-    minor: str
-    records: tuple[Record, ...]
+    minor: str  # such as "2.1"
+    records: tuple[Record, ...]  # of the patch releases, in order; never empty
 
     @property
-    def name(self):
-        """As a head."""
+    def name(self) -> str:
+        """The head of the column."""
         return on_device(self.minor, self.device)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was found in a column. text: in words, with the patch releases where they differ."""
+    """A cell of the matrix: the state of an edge case in a column."""
 
-    state: str
-    text: str
+    state: str  # a key of MARKS
+    text: str  # the state in words, for each patch release if they differ
 
     @property
-    def glyph(self):
+    def glyph(self) -> str:
+        """The character that the matrix shows."""
         return MARKS[self.state][0]
 
 
 @dataclass(frozen=True)
 class EdgeCase:
-    """A section of the catalogue, and a row of its matrix.
+    """A section of the catalogue, and a row of the matrix."""
 
-    present_in: the newest release of a device that has it, if one has. where: (device, releases in words).
-    seen: how many calls showed it. code: shows it, where it is present.
-    """
-
-    id: str
+    id: str  # of the entry
     title: str
-    kind: str
-    present_in: str
-    clause: int
-    trigger: str
-    instead: str
+    kind: str  # key of a Kind
+    present_in: str  # the newest column of a device, if the edge case is present there; else empty
+    clause: int  # the number of the broken clause
+    trigger: str  # the condition, in words
+    instead: str  # the behaviour in place of the specified one, in words
     remedies: tuple[Shown, ...]
-    why_none: str
-    upstream: str
-    where: tuple[tuple[str, str], ...]
-    devices: tuple[str, ...]
-    modules: tuple[str, ...]
-    paths: tuple[str, ...]
-    ways: tuple[str, ...]
-    seen: str
-    code: str
-    cells: tuple[Cell, ...]
+    why_none: str  # the reason why there is no remedy; empty if there is one
+    upstream: str  # "owner/repository#N", or "not found"
+    where: tuple[tuple[str, str], ...]  # ((device, releases in words), ...)
+    devices: tuple[str, ...]  # devices whose records show the edge case
+    modules: tuple[str, ...]  # modules whose calls show it
+    paths: tuple[str, ...]  # paths that served these calls
+    ways: tuple[str, ...]  # modes and low precisions of these calls
+    seen: str  # the number of calls that show it, in words
+    code: str  # a script that exits with 1 in an affected release; for a wrong mask, the call
+    cells: tuple[Cell, ...]  # one for each column
 
     @property
-    def status(self):
-        """What became of it: PRESENT, GONE, or UNSEEN."""
+    def status(self) -> str:
+        """PRESENT if the newest release of a device has it, GONE if only older releases have, UNSEEN if none has."""
         if self.present_in:
             return PRESENT
         return GONE if self.devices else UNSEEN
 
     @property
-    def releases(self):
-        """In words."""
+    def releases(self) -> str:
+        """The affected releases of each device, in words."""
         return " · ".join(f"{device} {words}" for device, words in self.where)
 
     @property
-    def link(self):
-        """The thread upstream, or None."""
+    def link(self) -> str | None:
+        """The address of the thread upstream, or None."""
         repository, _, number = self.upstream.partition("#")
         return f"https://github.com/{repository}/issues/{number}" if number else None
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that the two pages say."""
+    """The contents of both pages."""
 
-    columns: tuple[Column, ...]
-    groups: tuple[tuple[Kind, tuple[EdgeCase, ...]], ...]
-    clauses: dict[int, str]
+    columns: tuple[Column, ...]  # sorted by device and release
+    groups: tuple[tuple[Kind, tuple[EdgeCase, ...]], ...]  # without empty groups
+    clauses: dict[int, str]  # {number: text}
 
     @property
-    def cases(self):
+    def cases(self) -> tuple[EdgeCase, ...]:
+        """All edge cases, in the order of the groups."""
         return tuple(case for _, cases in self.groups for case in cases)
 
     @property
-    def records(self):
+    def records(self) -> tuple[Record, ...]:
+        """All records, in the order of the columns."""
         return tuple(record for column in self.columns for record in column.records)
 
     @property
-    def devices(self):
+    def devices(self) -> tuple[str, ...]:
+        """All devices, in the order of the columns."""
         return tuple(dict.fromkeys(column.device for column in self.columns))
 
     @property
-    def newest(self):
-        """The newest release of the first device."""
+    def newest(self) -> str:
+        """The newest minor release of the first device."""
         return [column.minor for column in self.columns if column.device == self.columns[0].device][-1]
 
     @property
-    def present(self):
-        """How many edge cases that release has."""
+    def present(self) -> int:
+        """The number of edge cases that are present in `newest`."""
         return sum(case.present_in == self.newest for case in self.cases)
 
     @property
-    def calls(self):
-        """How many calls the records judged."""
+    def calls(self) -> int:
+        """The number of calls that were judged, in all records."""
         return sum(record.calls for record in self.records)
 
     @property
-    def legend(self):
-        """(state, glyph, words) of each mark in the matrix."""
+    def legend(self) -> tuple[tuple[str, str, str], ...]:
+        """(state, glyph, words) of each mark that the matrix uses."""
         used = {cell.state for case in self.cases for cell in case.cells}
         return tuple((state, *mark) for state, mark in MARKS.items() if state in used and state != UNMEASURED)
 
-    def values(self, name):
-        """What the filter of this name offers."""
+    def values(self, name: str) -> list[str]:
+        """The choices of a filter. name: "modules", "paths", "ways" or "devices"."""
         return sorted({value for case in self.cases for value in getattr(case, name)}, key=str.lower)
 
 
-# ---- made ----------------------------------------------------------------------------------------------------------
+# ---- making it -----------------------------------------------------------------------------------------------------
 
 
-def read_clauses(text):
-    """{number: what must hold}, from the table in reference/README.md."""
+def read_clauses(text: str) -> dict[int, str]:
+    """{number: text of the clause}, from the text of reference/README.md."""
     return {int(number): words for number, words in re.findall(r"^\| (\d+) \| (.+?) \| .* \|$", text, re.MULTILINE)}
 
 
-def catalogue(records, clauses):
-    """The Catalogue that the ledgers and the records make."""
+def catalogue(records: Iterable[Record], clauses: dict[int, str]) -> Catalogue:
+    """The catalogue of both ledgers. records: sorted by device and version."""
     columns = tuple(
         Column(*key, tuple(run))
         for key, run in groupby(records, key=lambda record: (record.device, minor(record.version)))
@@ -182,6 +183,7 @@ def catalogue(records, clauses):
 
 
 def _edge_case(entry, exemplify, columns):
+    """The EdgeCase of an entry. exemplify: (entry, record) -> the fields that an example decides, as a dict."""
     records = [record for column in columns for record in column.records]
     showing = [record for record in records if record.state(entry.id) == PRESENT]
     best = max(showing or records, key=lambda record: (record.is_whole, record.version, record.device == "cpu"))
@@ -205,18 +207,19 @@ def _edge_case(entry, exemplify, columns):
 
 
 def _sorted(records, id, name):
-    """The modules or paths that the records name."""
+    """The values of a finding, such as "modules" or "paths", in all records; sorted."""
     return tuple(sorted({value for record in records for value in record.finding(id)[name]}))
 
 
 def _present_in(id, columns):
+    """The name of the newest column of the first device that has the entry there; empty if none has."""
     newest = {column.device: column for column in columns}
     having = [column for column in newest.values() if column.records[-1].state(id) == PRESENT]
     return having[0].name if having else ""
 
 
 def _where(id, records):
-    """(device, releases in words) of each device."""
+    """((device, releases in words), ...) of all devices with a measurement."""
     devices = groupby(records, key=lambda record: record.device)
     states = {
         device: [(record.version, record.state(id)) for record in run if record.state(id)] for device, run in devices
@@ -225,6 +228,7 @@ def _where(id, records):
 
 
 def _cell(id, column):
+    """The Cell of an entry in a column."""
     states = {str(record.version): record.state(id) for record in column.records if record.state(id)}
     different = set(states.values())
     if len(different) < 2:
@@ -234,11 +238,11 @@ def _cell(id, column):
     return Cell(IN_PART if PRESENT in different else list(states.values())[-1], text)
 
 
-# ---- by example ----------------------------------------------------------------------------------------------------
+# ---- examples ------------------------------------------------------------------------------------------------------
 
 
 def _call_of(entry, record):
-    """What an EdgeCase says of an entry of ledger.py by its pinned case, as the record has it."""
+    """The fields of an EdgeCase that depend on the pinned case of an entry (deviations/ledger.py) and on the record."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     seen = f"{finding['cases']:,} of the {record.calls:,} calls of the run"
     return {
@@ -246,13 +250,13 @@ def _call_of(entry, record):
         "clause": entry.clause,
         "trigger": entry.trigger,
         "instead": entry.instead,
-        "seen": seen if finding["cases"] else "no call of the run but the one below,",
+        "seen": seen if finding["cases"] else "no call of the run, only the one below,",
         "code": script_of_entry(entry, Setting(release.device if finding["cases"] else entry.devices[0])),
     }
 
 
 def _wrong_call_of(entry, record):
-    """The same of an entry of ledger.py, by its rows of the table of wrong masks."""
+    """The fields of an EdgeCase that depend on the rows of an entry (wrong_masks/ledger.py) and on the record."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
@@ -270,7 +274,7 @@ def _wrong_call_of(entry, record):
 
 
 def _shown_by(entry, release, modules):
-    """The rows of the table that show the entry in the release, which need not be the installed one."""
+    """Generates the wrong calls of these modules that show the entry, and no other, in the release."""
     others = [other for other in wrong_masks_ledger.ENTRIES if other is not entry and other.concerns(release)]
     for call in ROWS:
         applies = call.module in modules and entry.applies(call, release)

@@ -1,8 +1,9 @@
-"""Files a bug: a script and the text of an issue, for each test of a run that failed."""
+"""Writes a script and the text of an issue for each failed test of a run."""
 
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.harness.deviations import ledger
@@ -17,33 +18,36 @@ from .case_script import script
 from .remedied import sentences
 from .wrong_mask_script import wrong_mask_script
 
-_TIMEOUT = 300  # seconds
-_RUN_AT_MOST = 10  # each imports torch
-_OTHERS_AT_MOST = 50  # failures of one test that its issue lists
+_TIMEOUT = 300  # seconds that a script may run
+_RUN_AT_MOST = 10  # scripts that are run; each imports torch
+_OTHERS_AT_MOST = 50  # further failures of a test that its issue lists
 
 
-def folder_of(test):
-    """The name of a folder for a test, from its id."""
+def folder_of(test: str) -> str:
+    """The name of the folder of a test. test: its id in pytest."""
     name = re.sub(r"^.*/test_|\.py(?=::)|(?<=::)test_", "", test)
     return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
-def script_of(failure):
-    """The script that shows a Failure, or None if it is told by no call, or by one that no script can judge."""
+def script_of(failure: Failure) -> str | None:
+    """The script that shows a failure. None if the failure has no call, or if no script can judge the call."""
     if failure.row:
         return wrong_mask_script(next(call for call in ROWS if call.id == failure.row), failure.setting)
     if failure.case is None:
         return None
     try:
         return script(failure.case, failure.setting, after=failure.first)
-    except UnlikeDropout:  # no script can tell what should have been kept
+    except UnlikeDropout:  # no script can tell which elements dropout should have kept
         return None
 
 
-def file_failures(record, folder):
-    """Write folder/<release>/<test>/ for each test of a record that failed; the paths of what was written.
+def file_failures(record: dict, folder: str | Path) -> list[Path]:
+    """Write folder/<release>/<test>/ for each failed test of a record, and return the paths of these folders.
 
-    script.py stands alone, issue.md can be pasted; both are of the first failure that a script can show.
+    script.py needs only torch; issue.md can be pasted into an issue. Both show the first failure of the test for which
+    there is a script. A test without one gets no folder.
+
+    record: plain data (measurement/record.py).
     """
     release = record["environment"]["torch"].split("+")[0]
     written = []
@@ -58,7 +62,7 @@ def file_failures(record, folder):
         place.mkdir(parents=True, exist_ok=True)
         (place / "script.py").write_text(text)
         output = (
-            _output(place / "script.py") if len(written) < _RUN_AT_MOST else "(not run: there are too many failures)"
+            _output(place / "script.py") if len(written) < _RUN_AT_MOST else "(not run, as there are many failures)"
         )
         others = [its for its in failures if its is not failure]
         (place / "issue.md").write_text(issue(failure, text, output, record["environment"], others))
@@ -67,19 +71,22 @@ def file_failures(record, folder):
 
 
 def _output(path):
-    """What the script prints on the torch that is installed, and its exit code."""
+    """The output of the script with the installed torch, and its exit code."""
     try:
         run = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        return f"(no end after {_TIMEOUT} s)"
+        return f"(stopped after {_TIMEOUT} s)"
     return f"{run.stdout}{run.stderr}(exit code {run.returncode})"
 
 
 # ---- the text of an issue ------------------------------------------------------------------------------------------
 
 
-def issue(failure, text, output, environment, others=()):
-    """The text. text, output: the script, and what it printed. others: Failures of the same test."""
+def issue(failure: Failure, text: str, output: str, environment: dict, others: Sequence[Failure] = ()) -> str:
+    """The text of an issue, in Markdown.
+
+    text: the script. output: its output. environment: of the record. others: further failures of the same test.
+    """
     lines = [
         f"# {failure.title}",
         "",
@@ -88,7 +95,7 @@ def issue(failure, text, output, environment, others=()):
         "",
         *_expected(failure),
         "",
-        "The expected numbers come from a reference in NumPy, in float64, that follows the documentation.",
+        "The expected numbers come from a reference in NumPy that follows the documentation and computes in float64.",
         "",
         "## To reproduce",
         "",
@@ -96,7 +103,7 @@ def issue(failure, text, output, environment, others=()):
         text.rstrip(),
         "```",
         "",
-        "It exits 1 where the bug is, 0 where it is not, 2 where the release lacks what is called. Here it says:",
+        "It exits with 1 if the release has the bug, 0 if not, 2 if the release lacks the call. Its output here:",
         "",
         "```",
         output.rstrip(),
@@ -119,14 +126,15 @@ def issue(failure, text, output, environment, others=()):
 
 
 def _more(failure):
-    """What the title does not say."""
+    """Generates lines with the paths that served the call and with further differences."""
     if failure.served:
         yield from (f"The call is served by: {', '.join(failure.served)}.", "")
     if further := failure.mismatches[1:]:
-        yield from ("It differs in more than that:", "", *(f"- {difference.says}" for difference in further), "")
+        yield from ("Further differences:", "", *(f"- {difference.says}" for difference in further), "")
 
 
 def _expected(failure):
+    """Generates lines with the broken clauses and the note."""
     if failure.note:
         yield from (failure.note, "")
     for rule in failure.rules:
@@ -135,19 +143,19 @@ def _expected(failure):
 
 
 def _remedies(failure):
-    """What to do about the deviations that are known to meet in the call."""
+    """Generates lines with the remedies of the known deviations that the call shows."""
     if not failure.deviations:
         return
     entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
-    yield from ("## What to do about what is known here", "")
-    yield from ("What is expected is what the ledger knows of this release:", "")
+    yield from ("## Known deviations of this call", "")
+    yield from ("The expected result contains these known deviations of the release. To avoid them:", "")
     for id in failure.deviations:
         yield from (f"- {id}: {sentence}" for sentence in sentences(entries[id]))
     yield ""
 
 
 def _others(failures):
-    """Further failures of the test, of which each has a call of its own."""
+    """Generates lines with the titles of further failures of the test."""
     if failures:
         yield from ("## Other calls of the same test that fail", "")
         yield from (f"- {failure.title}" for failure in failures[:_OTHERS_AT_MOST])

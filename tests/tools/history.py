@@ -1,12 +1,12 @@
-"""`python -m tests.tools.history` writes docs/history.md: what would have been reported on the day of each release.
+"""`python -m tests.tools history` writes docs/history.md: each release, judged by the model of the one before it.
 
-`--add RECORD...` takes in records of runs that judged a release by the model of the one before it alone, as in
-`python -m tox -e torch2.5 -- --model 2.4.1 --report reports/history.json`.
+`--add RECORD...` adds records of such runs. For example, `python -m tox -e torch2.5 -- --model 2.4.1 --report
+reports/history.json` judges 2.5 by the model of 2.4.1. The model of a release consists of its entries in the ledgers.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,29 +28,35 @@ from tests.harness.wrong_masks.judge import predicted_entry
 from tests.harness.wrong_masks.sequences import ROWS
 
 from .filing import folder_of
-from .records import read_json, read_records
+from .records import Record, read_json, read_records
 from .upstream import EXPLANATIONS, RELEASED, THREADS
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
 PAGE = ROOT / "docs" / "history.md"
-COMMAND = "python -m tests.tools.history"
+COMMAND = "python -m tests.tools history"
 _ROWS = {call.id: call for call in ROWS}
 
 
-# ---- what is kept of a run -----------------------------------------------------------------------------------------
+# ---- digests of runs -----------------------------------------------------------------------------------------------
 
 
-def digest(record):
-    """What the page needs of a record, as plain data."""
+def digest(record: dict) -> dict:
+    """The part of a record that the page needs, as plain data.
+
+    Raises BadInput if the run was judged by the model of its own release, if it was partial, or if it has failures in
+    a schema that keeps only their text.
+    """
     environment = record["environment"]
     if "model" not in environment:
-        raise BadInput(f"{environment['torch']}: judged by its own model, not by that of the release before (--model)")
+        raise BadInput(
+            f"{environment['torch']}: judged by its own model, not by the model of the release before (--model)"
+        )
     if record.get("part"):
-        raise BadInput(f"{environment['torch']}: the record of a part of the suite: {', '.join(record['part'])}")
+        raise BadInput(f"{environment['torch']}: the record of a partial run: {', '.join(record['part'])}")
     failed = {id: test for id, test in record["tests"].items() if test["outcome"] in (FAILED, CRASH)}
     if failed and record["schema"] < SCHEMA:
-        raise BadInput(f"{environment['torch']}: a record of schema {record['schema']} has no failures but as text")
+        raise BadInput(f"{environment['torch']}: a record of schema {record['schema']} keeps failures only as text")
     return {
         **{name: environment[name] for name in ("torch", "model", "device", "profile", "seed")},
         "seconds": record["seconds"],
@@ -61,7 +67,7 @@ def digest(record):
 
 
 def _report(id, test):
-    """A test that failed: its first failure, and the rows and the entry of all."""
+    """A failed test as plain data: its first failure, and the rows of wrong masks of all its failures."""
     failures = [Failure.from_plain(plain) for plain in test.get("failures", ())]
     first = failures[0] if failures else Failure(next(iter(test.get("message", "").splitlines()), ""))
     return {
@@ -74,42 +80,45 @@ def _report(id, test):
     }
 
 
-# ---- what it says --------------------------------------------------------------------------------------------------
+# ---- explanations --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Report:
-    """A test that failed. explained: ids of the entries by which the two models differ on its case or its rows."""
+    """A test that failed, by its first failure."""
 
-    test: str
-    says: str
-    case: str | None
-    explained: frozenset[str]
+    test: str  # the name of its folder (filing.folder_of)
+    says: str  # the title of the failure
+    case: str | None  # the repr of the case
+    explained: frozenset[str]  # ids of the entries that make the two models differ on the case or the rows
 
 
 @dataclass(frozen=True)
 class Step:
-    """From one release to the next: a digest, read."""
+    """The step from one release to the next."""
 
-    plain: dict
+    plain: dict  # the digest of a run of the newer release with the model of the older one
 
     @cached_property
-    def old(self):
+    def old(self) -> Release:
+        """The release whose model judged the run."""
         return Release(Version(self.plain["model"]), self.plain["device"])
 
     @cached_property
-    def new(self):
+    def new(self) -> Release:
+        """The release that was judged."""
         return Release(Version(Version(self.plain["torch"]).base_version), self.plain["device"])
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """Both versions, in words."""
         return f"{self.old.version} to {self.new.version}"
 
     @cached_property
-    def changed(self):
-        """{id: whether it begins} of the entries of both ledgers whose range has one release and not the other.
+    def changed(self) -> dict[str, bool]:
+        """{id: True if the deviation begins, False if it ends} of the entries that only one of both releases has.
 
-        What the older release is not asked has not begun with the newer one.
+        An entry whose mode the older release lacks is left out: its deviation did not begin with the newer release.
         """
         return {
             id: entry.concerns(self.new)
@@ -118,18 +127,20 @@ class Step:
         }
 
     @property
-    def moved(self):
-        """The ids of entries that both releases have, but for other calls, as a report shows."""
+    def moved(self) -> set[str]:
+        """The ids of entries that both releases have, but that apply to different calls, as a report shows."""
         return set().union(*(report.explained for report in self.reports)) - self.changed.keys()
 
     @cached_property
-    def reports(self):
+    def reports(self) -> list[Report]:
+        """The failed tests."""
         return [
             Report(report["test"], report["says"], report["case"], frozenset(self._explanations(report)))
             for report in self.plain["reports"]
         ]
 
     def _explanations(self, report):
+        """Generates the ids of the entries that explain a report; see `Report.explained`."""
         yield from {report.get("entry")} & titles().keys()
         for row in report["rows"]:
             entries = [predicted_entry(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
@@ -139,17 +150,18 @@ class Step:
             before, after = (_applying(report["case"], its, served) for its in (self.old, self.new))
             yield from before ^ after
 
-    def told_by(self, id):
-        """The reports that an entry explains, the one with the least case first."""
+    def told_by(self, id: str) -> list[Report]:
+        """The reports that an entry explains, sorted by the size of their cases."""
         return sorted((report for report in self.reports if id in report.explained), key=_size)
 
     @property
-    def unexplained(self):
+    def unexplained(self) -> list[Report]:
+        """The reports that no entry explains, sorted by the size of their cases."""
         return sorted((report for report in self.reports if not report.explained), key=_size)
 
 
 def _can_be_asked(entry, release):
-    """True if the release has the mode that the entry is about."""
+    """True if the release has the mode of the pinned case. Entries without a pinned case apply to every release."""
     return not hasattr(entry, "pinned") or since(release, BY_ID[entry.pinned.mode].since)
 
 
@@ -168,23 +180,24 @@ def _applying(text, release, served):
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def page(steps, records):
-    """The text, from Steps in order and the Records of ordinary runs."""
+def page(steps: Sequence[Step], records: Mapping[str, Record]) -> str:
+    """The text of docs/history.md. steps: in order. records: {version: record of an ordinary run}."""
     return "\n".join([*_head(), *(line for step in steps for line in _section(step, records)), *_quiet(steps), ""])
 
 
 def _head() -> Iterator[str]:
     yield from (
-        "# What each release would have been told on its day",
+        "# Each release, judged on its day",
         "",
         f"<!-- Written by `{COMMAND}` from docs/results/history: change that. -->",
         "",
-        "Each release of torch, judged by what is known of the one before it, and by nothing else:",
-        "`python -m tox -e torch2.5 -- --model 2.4.1`. What such a run reports is what changed between the two, for",
-        "the worse or the better, as least cases. The table says which entry of the ledger explains each report, how",
-        "many calls of an [ordinary run](edge-cases.md#runs) show it, and when users opened the first thread about it.",
-        "The generator is today's: it has learned from some of these bugs. Each test reports one case, the least, so",
-        "that a change can stand behind a louder one; on the day, one would enter the loud one and run again.",
+        "Each release of torch is judged by the model of the release before it:",
+        "`python -m tox -e torch2.5 -- --model 2.4.1`. Such a run reports the changes between both releases, for the",
+        "worse or the better, as minimal cases. The tables name the entry of the ledger that explains each report, the",
+        "number of calls of an [ordinary run](edge-cases.md#runs) that show it, and the day of the first thread about",
+        "it upstream. The generator is today's generator, which has learned from some of these bugs. Each test reports",
+        "only one minimal case, so one change can hide another. On the day, one would add an entry for the reported",
+        "change and run again.",
     )
 
 
@@ -199,7 +212,11 @@ def _section(step, records):
         f"{len(step.reports)} tests of the `{plain['profile']}` profile fail, with {fails:,} of {calls:,} calls, in"
         f" {plain['seconds']:.0f} s (seed {plain['seed']})."
     )
-    yield from ("", "| change | what | reported | calls that show it | upstream |", "| --- | --- | --- | ---: | --- |")
+    yield from (
+        "",
+        "| change | title or message | reported | calls that show it | upstream |",
+        "| --- | --- | --- | ---: | --- |",
+    )
     for id, begins in sorted(step.changed.items(), key=lambda item: (not item[1], item[0])):
         yield _change(step, id, "regression" if begins else "fix", records)
     for id in sorted(step.moved):
@@ -212,7 +229,7 @@ def _section(step, records):
 
 
 def _alike(reports):
-    """(what they say, reports) of those that say the same."""
+    """[(title, reports with this title)]"""
     found = {}
     for report in reports:
         found.setdefault(report.says, []).append(report)
@@ -220,6 +237,7 @@ def _alike(reports):
 
 
 def _change(step, id, kind, records):
+    """The line of the table for an entry. kind: the kind of change, in words."""
     entry = titles()[id]
     told = step.told_by(id)
     reported = _told(told) if told else "no"
@@ -232,7 +250,7 @@ def _change(step, id, kind, records):
 
 
 def _told(reports):
-    """Where it was reported first, in words."""
+    """The first report, by its case or test, and the number of further ones, in words."""
     first, *others = reports
     where = f"`{_cell(first.case)}`" if first.case else f"by {first.test}"
     return where + (f" and by {len(others)} more tests" if others else "")
@@ -251,7 +269,7 @@ def _thread(upstream):
 
 
 def _known(step):
-    """The regressions that users reported of this release, and whether the run shows them."""
+    """Generates lines with the regressions of this release that users reported, and the answer of the run to each."""
     known = {number: thread for number, thread in THREADS.items() if thread.get("regression") == str(step.new.version)}
     if known:
         yield from ("", "Regressions of this release that users reported:", "")
@@ -265,9 +283,10 @@ def _minor(release):
 
 
 def _quiet(steps):
+    """Generates the table of the steps without changes and reports."""
     quiet = [step for step in steps if not step.changed and not step.reports]
     if quiet:
-        yield from ("", "## Quiet releases", "", "No test failed, and by the ledger nothing changed.", "")
+        yield from ("", "## Quiet releases", "", "No test failed, and no entry of the ledgers begins or ends.", "")
         yield from ("| | profile | calls | s | seed |", "| --- | --- | ---: | ---: | --- |")
     for step in quiet:
         plain = step.plain
@@ -278,8 +297,11 @@ def _quiet(steps):
 # ---- command line --------------------------------------------------------------------------------------------------
 
 
-def main(arguments):
-    parser = Parser(prog=COMMAND, description="What would have been reported on the day of each release.")
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code."""
+    parser = Parser(
+        prog=COMMAND, description="Write docs/history.md: each release, judged by the model of the one before it."
+    )
     parser.add_argument(
         "--add", nargs="*", type=Path, default=[], metavar="RECORD", help="records of runs with --model"
     )
@@ -304,6 +326,7 @@ def main(arguments):
 
 
 def _add(path):
+    """Write the digest of a record into DIGESTS."""
     try:
         plain = digest(read_json(path))
     except (KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""The catalogue as a page with filters and a search: docs/index.html, from the template catalogue.html."""
+"""Renders the catalogue as docs/index.html, a page with filters and a search, from the template catalogue.html."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from tests.harness.measurement.session import PRESENT
 
 from . import runs, ways
 from .code_in_text import as_html
-from .edge_cases import GONE
+from .edge_cases import GONE, Catalogue
 
 
-def to_html(catalogue, command):
-    """The page. command: what writes it."""
+def to_html(catalogue: Catalogue, command: str) -> str:
+    """The text of docs/index.html. command: the command that writes the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

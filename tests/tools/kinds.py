@@ -1,4 +1,4 @@
-"""The groups of the catalogue: what a user sees of an edge case."""
+"""The groups of the catalogue, by the effect that a user sees."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,10 @@ import numpy as np
 from tests.harness.contents.arrays import directions
 from tests.harness.contents.results import present
 from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.entry import Deviation
 from tests.harness.judgement.verdict import predict
+from tests.harness.wrong_masks.ledger import WrongMaskDeviation
 from tests.harness.wrong_masks.table import ACCEPTS
 
 
@@ -15,24 +18,27 @@ from tests.harness.wrong_masks.table import ACCEPTS
 class Kind:
     """A group of edge cases."""
 
-    key: str
-    title: str
-    about: str
+    key: str  # the name in filters and anchors
+    title: str  # the heading
+    about: str  # one sentence below the heading
 
 
 KINDS = (
-    Kind("wrong", "Wrong results", "The call succeeds, says nothing, and returns something else."),
-    Kind("nan", "NaN", "The call succeeds, and part of the result is not a number."),
-    Kind("gradient", "Lost or wrong gradients", "The result is right, what backward makes of it is not."),
-    Kind("raises", "Errors", "The call is right, and it or its backward raises."),
-    Kind("warns", "Warnings", "The result is right, and a warning speaks of something that the caller did not do."),
-    Kind("accepts", "Wrong masks accepted", "The mask has a wrong shape, type or place, and nothing says so."),
-    Kind("unhelpful", "Unhelpful errors", "The mask is wrong, and the error does not say that the mask is."),
+    Kind("wrong", "Wrong results", "The call succeeds without a warning, and returns a wrong result."),
+    Kind("nan", "NaN", "The call succeeds, and the result contains NaN."),
+    Kind("gradient", "Lost or wrong gradients", "The result is right, but a gradient is wrong or missing."),
+    Kind("raises", "Errors", "The call is correct, but it raises, or its backward pass does."),
+    Kind("warns", "Warnings", "The result is right, but the call gives a warning that does not apply to it."),
+    Kind("accepts", "Wrong masks accepted", "The mask has a wrong shape, type or place, but the call raises no error."),
+    Kind("unhelpful", "Unhelpful errors", "The mask is wrong, but the error does not name the mask."),
 )
 
 
-def kind_of(entry, call):
-    """The key of an entry of ledger.py: for the pinned case, what it predicts is compared with what is specified."""
+def kind_of(entry: Deviation, call: Call) -> str:
+    """The key of the group of an entry: the difference between its prediction and the specification decides.
+
+    call: the pinned case on an affected release.
+    """
     prediction = predict(call.case, ledger.applying(call, (entry,)))
     if prediction.error or prediction.warnings or prediction.undefined:
         return "raises" if prediction.error else "warns" if prediction.warnings else "wrong"
@@ -44,6 +50,6 @@ def kind_of(entry, call):
     return "gradient" if is_right and directions(call.case) else "wrong"
 
 
-def kind_of_wrong_mask(entry):
-    """The key of an entry of ledger.py."""
+def kind_of_wrong_mask(entry: WrongMaskDeviation) -> str:
+    """The key of the group of an entry of the ledger of wrong masks."""
     return "accepts" if entry.instead == ACCEPTS else "unhelpful"

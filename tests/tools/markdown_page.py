@@ -1,20 +1,21 @@
-"""The catalogue as text: docs/edge-cases.md."""
+"""Renders the catalogue as docs/edge-cases.md."""
 
 from . import runs, ways
 from .code_in_text import as_markdown
+from .edge_cases import Catalogue
 
 
-def to_markdown(catalogue, command):
-    """The page. command: what writes it."""
+def to_markdown(catalogue: Catalogue, command: str) -> str:
+    """The text of docs/edge-cases.md. command: the command that writes the page."""
     lines = [
         "# Edge cases of PyTorch's attention masks",
         "",
         f"<!-- Written by `{command}` from the ledgers and the records in docs/results: change those. -->",
-        "<!-- fmt: off -->",  # or the formatter rewrites what reproduce.py prints
+        "<!-- fmt: off -->",  # keeps ruff from formatting the scripts
         "",
-        "Where the attention of a PyTorch release does something else with a mask than what is",
-        "[specified](../reference/README.md), found and measured by this [suite](../README.md). What works is in",
-        "[claims.md](claims.md), what is known of it upstream in [upstream.md](upstream.md), and",
+        "Attention with masks in PyTorch: the calls for which a release differs from the",
+        "[specification](../reference/README.md), found and measured by this [suite](../README.md).",
+        "[claims.md](claims.md) has recipes that work, [upstream.md](upstream.md) has notes on threads upstream, and",
         "[index.html](index.html) is this page with filters and a search.",
         "",
         "; ".join(f"{glyph} {words}" for _, glyph, words in catalogue.legend) + ".",
@@ -56,12 +57,12 @@ def _section(case, catalogue):
     yield from (f"- **{name}:** {words}" for name, words in facts.items() if words)
     yield from _remedies(case)
     if case.code:
-        yield from ("", "<details><summary>The least code that shows it</summary>", "")
+        yield from ("", "<details><summary>Minimal code that shows it</summary>", "")
         yield from ("```python", case.code.strip(), "```", "", "</details>")
 
 
 def _remedies(case):
-    """What to do, the cheapest first, with the lines that change."""
+    """Generates lines with the remedies, the cheapest first, and the lines of the call that each changes."""
     yield f"- **What to do:** no remedy: {as_markdown(case.why_none)}" if case.why_none else "- **What to do:**"
     for remedy in case.remedies:
         facts = f" *({as_markdown(remedy.facts)})*" if remedy.facts else ""

@@ -1,11 +1,12 @@
-"""`python -m tests.tools.merge OUT RECORD...` makes one record of those of shards, or of runs with different seeds.
+"""`python -m tests.tools merge OUT RECORD...` merges the records of shards, or of runs with different seeds, into one.
 
-What adds up is added up, and nothing is counted twice: of two records that are the same one counts, and two that ran
-one test with one seed are refused. Exit code 4 if the records cannot be merged.
+Numbers are added up, and nothing is counted twice: a duplicate of a record is ignored, and two records that ran the
+same test with the same seed are refused. Exit code 4 if the records cannot be merged.
 """
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from tests.harness.measurement.session import CHANGED, PRESENT
 
 from .records import as_record, current, read_json
 
-_SAME = ("torch", "git", "device", "ledger", "model")  # of the environment
+_SAME = ("torch", "git", "device", "ledger", "model")  # facts of the environment that must be equal
 _OUTCOMES = (CRASH, HARNESS_ERROR, FAILED, PASSED)  # the worst first
 _STATUSES = (CHANGED, PRESENT, NOT_EXERCISED)
 
 
-def merged(records):
-    """One record, as plain data, of several of one release on one device."""
+def merged(records: Iterable[dict]) -> dict:
+    """One record of several records of one release on one device. Records are plain data.
+
+    Raises BadInput if the environments differ, or if two records ran the same test with the same seed.
+    """
     first, *others = records = _distinct(list(map(current, records)))
     for other in others:
         for name in _SAME:
@@ -52,12 +56,12 @@ def merged(records):
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable_paths(release))
-    added = {name: made[name] for name in ("margins", "compared", "left_out", "clauses")}  # which old records lack
+    added = {name: made[name] for name in ("margins", "compared", "left_out", "clauses")}  # missing in old records
     return {name: made[name] for name in first if name in made} | added
 
 
 def _part(records):
-    """What limits the records together: nothing if one is whole, or if their shards are all there."""
+    """The limits of the merged record; none if one record is of a whole run, or if the shards make a whole run."""
     parts = [its.get("part", []) for its in records]
     shards = [frozenset(text for text in part if text.startswith("--shard ")) for part in parts]
     others = [[text for text in part if not text.startswith("--shard ")] for part in parts]
@@ -73,7 +77,7 @@ _SECONDS = ("seconds", "cpu_seconds", "cpu_seconds_in_torch")
 
 
 def _distinct(records):
-    """The records without those that are there already."""
+    """The records without duplicates. Raises BadInput if two ran the same test with the same seed."""
     distinct = [its for i, its in enumerate(records) if its not in records[:i]]
     for one, other in combinations(distinct, 2):
         common = one["tests"].keys() & other["tests"].keys()
@@ -103,17 +107,18 @@ def _paths(records):
 
 
 def _nested_sum(records, name):
-    """The sum of {key: {key: number}}, of which some records may have none."""
+    """The sum of a field {key: {key: number}} over all records. A record may lack the field."""
     keys = sorted({key for its in records for key in its.get(name, {})})
     return {key: _sum(its.get(name, {}).get(key, {}) for its in records) for key in keys}
 
 
 def _worst(values, order):
+    """The value that comes first in `order`; values that are not in it come last."""
     return min(values, key=lambda value: order.index(value) if value in order else len(order))
 
 
 def _test(runs):
-    """One test of several runs."""
+    """The result of a test, merged from several runs."""
     worst = _worst([run["outcome"] for run in runs], _OUTCOMES)
     told = next((run for run in runs if run["outcome"] == worst and "message" in run), {})
     others = {name: value for run in runs for name, value in run.items() if name in ("entry", "way")}
@@ -126,14 +131,15 @@ def _test(runs):
 
 
 def _entry(findings):
-    """One entry of the ledger, of several runs."""
+    """The finding about an entry, merged from several runs."""
     status = _worst([finding["status"] for finding in findings], _STATUSES)
     counts = {"cases": sum(f["cases"] for f in findings), "modules": _sum(f["modules"] for f in findings)}
     return findings[0] | {"status": status} | counts
 
 
-def main(arguments):
-    parser = Parser(prog="merge", description="Make one record of several.")
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code."""
+    parser = Parser(prog="python -m tests.tools merge", description="Merge several records into one.")
     parser.add_argument("out", type=Path)
     parser.add_argument("records", type=Path, nargs="+", metavar="record")
     options = parser.parse_args(arguments)

@@ -1,4 +1,7 @@
-"""Python source as ruff formats it: statements that know how to break, and numbers in few digits."""
+"""Python source in the format of ruff: statements that can be broken into lines, and numbers in few digits.
+
+A statement is a string, a Bracketed or a Suite.
+"""
 
 import ast
 from dataclasses import dataclass
@@ -8,19 +11,21 @@ import numpy as np
 
 from tests.harness.cases.dtypes import PRECISIONS
 
-LOWEST = {float(precision.min): dtype for dtype, precision in PRECISIONS.items()}  # written as `float32_min`
+LOWEST = {
+    float(precision.min): dtype for dtype, precision in PRECISIONS.items()
+}  # a script writes these numbers as `float32_min` etc.
 
 WIDTH = 120
-_LONG = 40  # rows: from then on they share lines, too
+_LONG = 40  # if a list has more rows than this, several rows share a line
 
 
 @dataclass(frozen=True)
 class Bracketed:
     """An expression or statement that ends in a bracket: a call, a list, a dict."""
 
-    head: str
-    items: tuple = ()
-    tail: str = ")"
+    head: str  # up to and including the opening bracket
+    items: tuple = ()  # statements
+    tail: str = ")"  # the closing bracket
 
     def __str__(self):
         return self.head + ", ".join(map(str, self.items)) + self.tail
@@ -30,12 +35,18 @@ class Bracketed:
 class Suite:
     """Indented statements under a line that ends in a colon."""
 
-    head: str
+    head: str  # ends in a colon
     statements: tuple
 
 
-def rendered(statement, width=WIDTH):
-    """The lines of a statement. Of a list of numbers as many stand in a line as fit, other than ruff has it."""
+Statement = str | Bracketed | Suite
+
+
+def rendered(statement: Statement, width: int = WIDTH) -> list[str]:
+    """The lines of a statement, each of at most `width` characters if possible.
+
+    Unlike ruff, a list of numbers has as many numbers in a line as fit.
+    """
     if isinstance(statement, Suite):
         return [statement.head, *_indented(statement.statements, width)]
     if isinstance(statement, str) or len(str(statement)) <= width:
@@ -51,6 +62,7 @@ def rendered(statement, width=WIDTH):
 
 
 def _is_flat(statement):
+    """True if the items are text, as in a list of numbers."""
     return all(isinstance(item, str) for item in statement.items)
 
 
@@ -62,8 +74,8 @@ def _indented(statements, width, end=""):
     return lines
 
 
-def split_call(text):
-    """A call that is text, or a name that it is assigned to."""
+def split_call(text: str) -> Bracketed:
+    """The statement of a text that holds one call, or the assignment of a call to names."""
     statement = ast.parse(text.strip()).body[0]
     call, targets = statement.value, [ast.unparse(target) for target in getattr(statement, "targets", ())]
     named = [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords]
@@ -71,8 +83,8 @@ def split_call(text):
     return Bracketed(f"{head}(", (*map(ast.unparse, call.args), *named))
 
 
-def number(x):
-    """The fewest digits from which the same number is read again."""
+def number(x: np.generic | float) -> str:
+    """A number or bool as text, in the fewest digits that give the same number in its dtype."""
     if isinstance(x, np.bool_):
         return str(bool(x))
     if not np.isfinite(x):
@@ -84,13 +96,13 @@ def number(x):
     return np.format_float_scientific(x, trim="-", exp_digits=1)
 
 
-def listed(array, head=""):
-    """The array as lists of lists."""
+def listed(array: np.ndarray, head: str = "") -> Statement:
+    """The array as nested lists, behind the text `head`."""
     if array.ndim == 0:
         return head + number(array[()])
     return Bracketed(f"{head}[", tuple(map(listed, array)), "]")
 
 
-def quoted(value):
-    """A value as it is typed."""
+def quoted(value: object) -> str:
+    """The value as Python text, strings in double quotes."""
     return f'"{value}"' if type(value) is str else repr(value)

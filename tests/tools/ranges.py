@@ -1,24 +1,29 @@
-"""Releases in words: in which of them something was seen."""
+"""Ranges of releases in words."""
 
+from collections.abc import Sequence
 from itertools import groupby
+
+from packaging.version import Version
 
 from tests.harness.measurement.session import ABSENT, CHANGED, PRESENT
 
 
-def minor(version):
+def minor(version: Version) -> str:
+    """The minor release of a version: "2.1" for 2.1.2."""
     return f"{version.major}.{version.minor}"
 
 
-def on_device(release, device):
-    """What is not of the CPU says so."""
+def on_device(release: str, device: str) -> str:
+    """The release and the device in words; the CPU is not mentioned."""
     return release if device == "cpu" else f"{release} on {device}"
 
 
-def in_words(states):
-    """Where something was seen, as "2.1.0 to 2.4.1; gone in 2.5.0".
+def in_words(states: Sequence[tuple[Version, str]]) -> str:
+    """The releases in which an entry is PRESENT, such as "2.1.0 to 2.4.1; gone in 2.5.0".
 
-    states: (version, state) in order. Where the measured releases begin and end it names the minor release; at a
-    border between them the patch release, unless another one that was not measured may be nearer to the border.
+    states: (version, state) of the measured releases, in order. A range that begins or ends with the measured releases
+    names the minor release there. Other ends name the patch release, unless an unmeasured release may be nearer to the
+    true end.
     """
     versions = [version for version, _ in states]
     spans = _spans([state for _, state in states])
@@ -34,12 +39,13 @@ def in_words(states):
 
 
 def _spans(states):
-    """(first, last) index of each run of PRESENT."""
+    """[(first index, last index)] of each sequence of PRESENT."""
     runs = [list(run) for state, run in groupby(range(len(states)), key=states.__getitem__) if state == PRESENT]
     return [(run[0], run[-1]) for run in runs]
 
 
 def _span(versions, first, last):
+    """The versions with these indices, first to last, in words."""
     of_minor = [i for i, version in enumerate(versions) if minor(version) == minor(versions[first])]
     if (first, last) == (of_minor[0], of_minor[-1]):
         return minor(versions[first])
@@ -54,12 +60,12 @@ def _ends(start, end):
 
 
 def _earliest(versions, i):
-    """The patch release, if no earlier one of its minor release can have gone unmeasured at this border."""
+    """The patch release with index i, or its minor release if an earlier patch release may be unmeasured."""
     is_known = versions[i].micro == 0 or minor(versions[i - 1]) == minor(versions[i])
     return str(versions[i]) if is_known else minor(versions[i])
 
 
 def _follows(one, other):
-    """True if no minor release lies between the two."""
+    """True if no minor release lies between both versions."""
     same_major = one.major == other.major and other.minor - one.minor <= 1
     return same_major or ((one.major, one.minor), (other.major, other.minor)) == ((1, 13), (2, 0))

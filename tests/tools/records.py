@@ -1,10 +1,11 @@
-"""The records of runs (tests/harness/measurement/record.py), read back and checked; no more of them than needed."""
+"""Reads and checks the records of runs (tests/harness/measurement/record.py). Fields that no tool needs are dropped."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -18,67 +19,66 @@ from .schema_2 import as_schema_3
 
 @dataclass(frozen=True)
 class Told:
-    """What a record says of a test. titles: of its failures. entry: the id of the entry that it is about, or None."""
+    """The result of a test in a record."""
 
-    outcome: str | None
-    titles: tuple[str, ...] = ()
-    entry: str | None = None
+    outcome: str | None  # None if the run did not include the test
+    titles: tuple[str, ...] = ()  # of the failures; the first line of a message if a record has no failures
+    entry: str | None = None  # id of the entry that the test is about
 
     @property
-    def headline(self):
-        """The failures in a line."""
+    def headline(self) -> str:
+        """One line: the title of the first failure, and the number of further ones."""
         first, *others = self.titles
         return f"{first} (and {len(others)} more)" if others else first
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one run found.
+    """The results of one run."""
 
-    part: what limited the run to a part of the suite, if anything. statuses: {verdict: number of calls}. cpu: its
-    vector extension. tests: by id. clauses: {"file::function": {clause: calls of the test that exercise it}}, empty if
-    the record is older than these counts. ways: {mode or low precision: {verdict: number of calls}}. shown: {entry: in
-    which of these ways it was seen, or "eager"}.
-    """
-
-    version: Version
-    device: str
-    part: tuple[str, ...]
-    statuses: dict[str, int]
-    tests: dict[str, Told]
-    clauses: dict[str, Counter]
-    ways: dict[str, Counter]
-    shown: dict[str, set[str]]
-    ledger: dict
-    seconds: float
-    cpu_seconds: float
+    version: Version  # of torch, without the local part
+    device: str  # its type
+    part: tuple[str, ...]  # the options that limited the run; empty if nothing did
+    statuses: dict[str, int]  # {verdict: number of calls}
+    tests: dict[str, Told]  # {id in pytest: result}
+    clauses: dict[
+        str, Counter
+    ]  # {"file::function": {number of a clause: calls that exercise it}}; empty in old records
+    ways: dict[str, Counter]  # {mode or low precision: {verdict: number of calls}}
+    shown: dict[str, set[str]]  # {id of an entry: modes and low precisions whose calls show it, or "eager"}
+    ledger: dict  # {id of an entry: finding as a dict, see `finding`}
+    seconds: float  # by the clock
+    cpu_seconds: float  # of the tests
     cpu_seconds_in_torch: float
-    profile: str
+    profile: str  # of Hypothesis
     seed: str
-    cpu: str
+    cpu: str  # its vector extension
 
     @property
-    def is_whole(self):
+    def is_whole(self) -> bool:
         """True if nothing limited the run."""
         return not self.part
 
     @property
-    def calls(self):
-        """How many were judged."""
+    def calls(self) -> int:
+        """The number of calls that were judged."""
         return sum(self.statuses.values())
 
-    def finding(self, id):
-        """What the run says of an entry."""
+    def finding(self, id: str) -> dict:
+        """The finding about an entry: "status" (or None), "paths", "cases" (number of calls), "modules"."""
         return self.ledger.get(id, {"status": None, "paths": [], "cases": 0, "modules": {}})
 
-    def state(self, id):
-        """PRESENT, ABSENT, CHANGED, NOT_APPLICABLE, or None where the run did not ask."""
+    def state(self, id: str) -> str | None:
+        """The state of an entry: PRESENT, ABSENT, CHANGED or NOT_APPLICABLE; None if the run did not look for it."""
         status = self.finding(id)["status"]
         return PRESENT if status == NOT_EXERCISED else status
 
 
-def read_records(folder):
-    """The records of a folder, by device and version."""
+def read_records(folder: str | Path) -> tuple[Record, ...]:
+    """The records of a folder, sorted by device and version, the CPU first.
+
+    Raises BadInput if there is no record, if one cannot be read, or if two are of the same version and device.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: there is no such folder of records")
@@ -92,29 +92,30 @@ def read_records(folder):
 
 
 def _place(record):
+    """The key by which records are sorted."""
     return record.device != "cpu", record.device, record.version
 
 
-def read_record(path):
-    """The Record in a file."""
+def read_record(path: str | Path) -> Record:
+    """The record in a file. Raises BadInput if it cannot be read."""
     return as_record(read_json(path), path)
 
 
-def read_json(path):
-    """What a JSON file holds."""
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file. Raises BadInput if it cannot be read."""
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
 
 
-def current(plain):
-    """The plain data of a record in the present schema, if it is a record of this one or of the one before."""
+def current(plain: dict) -> dict:
+    """The record, as plain data, in the current schema if it has this schema or the one before; else unchanged."""
     return as_schema_3(plain) if plain["schema"] == 2 else plain
 
 
-def as_record(plain, path):
-    """The Record of plain data, which the file of this path holds."""
+def as_record(plain: Any, path: str | Path) -> Record:
+    """The record of plain data. Raises BadInput if it is none, or is incomplete. path: its file, for the message."""
     try:
         plain = current(plain)
         if plain["schema"] != SCHEMA:
@@ -140,6 +141,7 @@ def as_record(plain, path):
 
 
 def _clauses(tests):
+    """{"file::function": {number of a clause: calls}}"""
     counts = {}
     for id, test in tests.items():
         if isinstance(test.get("clauses"), dict) and test["clauses"]:
@@ -150,7 +152,7 @@ def _clauses(tests):
 
 
 def _ways(tests):
-    """{mode or low precision: Counter of the verdicts on its calls}"""
+    """{mode or low precision: {verdict: number of calls}}"""
     ways = {}
     for test in tests.values():
         if (way := test.get("way", EAGER.id)) != EAGER.id and test.get("statuses"):
@@ -159,6 +161,7 @@ def _ways(tests):
 
 
 def _shown(tests):
+    """{id of an entry: modes and low precisions whose calls show it, or "eager"}"""
     shown = {}
     for test in tests.values():
         for entry in test.get("deviations", ()) if "way" in test else ():
@@ -167,7 +170,7 @@ def _shown(tests):
 
 
 def _told(test):
-    """The Told of a test; of what an older record says the first line stands for it."""
+    """The Told of a test. In an older record, the first line of the message takes the place of the titles."""
     message = next(iter(test.get("message", "").splitlines()), "no message")
     titles = tuple(str(failure["title"]) for failure in test.get("failures", ()))
     return Told(test["outcome"], titles or (message,), test.get("entry"))
@@ -178,5 +181,5 @@ def _in_one_line(error):
 
 
 def _finding(finding):
-    """The finding, if it has all that is asked of it later."""
+    """The fields of a finding that are used. Raises KeyError if one is missing."""
     return {name: finding[name] for name in ("status", "paths", "cases", "modules")}

@@ -1,4 +1,4 @@
-"""A remedy as a reader sees it: in words, and as the lines of the call that change, which are those that were run."""
+"""Remedies for readers: in words, and as a diff of the call. tests/remedies runs the changed calls."""
 
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -8,35 +8,36 @@ from packaging.version import Version
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.remedies import NoRemedy, meeting, remedies_of
 from tests.harness.execution.setting import Setting
-from tests.harness.wrong_masks.table import source
+from tests.harness.wrong_masks.ledger import WrongMaskDeviation
+from tests.harness.wrong_masks.table import WrongCall, source
 
 from .case_script import call_lines
 
-_MOST, _LAST = 24, 4  # lines: of a long diff the last ones, where the call is
+_MOST, _LAST = 24, 4  # a diff of more than _MOST lines is cut to its _LAST lines, which hold the call
 OLDEST = "1.13"
 UNTESTED = "not tested: needs a GPU"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A remedy on a page. diff: the lines of the least call that it changes, empty if it leaves this one alone."""
+    """A remedy on a page. A string is empty if it does not apply."""
 
-    text: str
-    releases: str
-    only: str
+    text: str  # an imperative sentence
+    releases: str  # releases in which the remedy helps, if not all
+    only: str  # conditions on the call
     cost: str
-    untested: str
-    diff: str
+    untested: str  # UNTESTED
+    diff: str  # of the minimal case, if the remedy changes it
 
     @property
-    def facts(self):
-        """What follows the sentence, in words."""
+    def facts(self) -> str:
+        """Releases, conditions, cost and UNTESTED, in words."""
         cost = f"cost: {self.cost}" if self.cost else ""
         return "; ".join(filter(None, (self.releases, self.only, cost, self.untested)))
 
 
-def shown_remedies(entry, example=None):
-    """The remedies of an entry of either ledger. example: the row of the table of wrong masks that is shown."""
+def shown_remedies(entry: Deviation | WrongMaskDeviation, example: WrongCall | None = None) -> tuple[Shown, ...]:
+    """The remedies of an entry, the cheapest first. example: for a wrong mask, the call to show."""
     return tuple(
         Shown(
             remedy.text,
@@ -50,20 +51,20 @@ def shown_remedies(entry, example=None):
     )
 
 
-def why_none(entry):
-    """Why an entry has no remedy; empty if it has one."""
+def why_none(entry: Deviation | WrongMaskDeviation) -> str:
+    """The reason why an entry has no remedy; empty if it has one."""
     return entry.remedies.reason if isinstance(entry.remedies, NoRemedy) else ""
 
 
-def sentences(entry):
-    """What to do about an entry, one sentence each with its facts; or why nothing helps."""
+def sentences(entry: Deviation | WrongMaskDeviation) -> list[str]:
+    """The remedies of an entry, one sentence with the facts for each; else one sentence with the reason for none."""
     shown = shown_remedies(entry)
     texts = [f"{its.text[:-1]} ({its.facts})." if its.facts else its.text for its in shown]
     return texts or [f"No remedy: {why_none(entry)}."]
 
 
 def _in_words(releases):
-    """A version specifier as a reader has it: ">=2.3,<2.5" is "from 2.3, before 2.5"; empty for all releases."""
+    """A version specifier in words: "from 2.3, before 2.5" for ">=2.3,<2.5". Empty if it allows all releases."""
     parts = {sign: [] for sign in (">=", "<", "==", "!=")}
     for part in releases.split(","):
         sign = part[:2] if part[:2] in parts else part[:1]
@@ -76,6 +77,7 @@ def _in_words(releases):
 
 
 def _diff(entry, remedy, example):
+    """The lines of the minimal case, or of the example, that the remedy changes; or the assertion that it adds."""
     if isinstance(entry, Deviation):
         setting = Setting(entry.devices[0])
         changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))

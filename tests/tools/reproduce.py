@@ -1,12 +1,12 @@
-"""A case as a script that stands alone: it needs torch only, and says whether the release does what is specified.
+"""Prints a script that needs only torch and tests if the installed release conforms in one call.
 
-`python -m tests.tools.reproduce 'CASE' [DEVICE]` prints that of a case, `python -m tests.tools.reproduce LEDGER-ID`
-that of the pinned case of an entry. What a script expects comes from the reference, never from torch, except
-for which elements dropout keeps. It exits
+`python -m tests.tools reproduce 'CASE' [DEVICE]` prints the script of a case, `python -m tests.tools reproduce ID` the
+script of the pinned case of an entry. Expected values come from the reference, never from torch; only the elements that
+dropout keeps are observed. The exit code of a script is
 
-    0  where the specification is met
-    1  where it is not
-    2  where the release lacks the function or an argument of the call, so that nothing can be said
+    0  if the release conforms
+    1  if it does not
+    2  if the release lacks the function or an argument of the call
 """
 
 import sys
@@ -28,8 +28,9 @@ from tests.harness.judgement.verdict import predict
 from tests.harness.modes.parsing import parse
 from tests.harness.releases import OLDEST
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.ledger import WrongMaskDeviation
 from tests.harness.wrong_masks.sequences import ROWS
-from tests.harness.wrong_masks.table import not_applicable
+from tests.harness.wrong_masks.table import WrongCall, not_applicable
 
 from .case_script import ERRORS, GRADIENTS, RESULTS, WARNINGS, script
 from .remedied import sentences
@@ -37,25 +38,25 @@ from .standalone import heading
 from .wrong_mask_script import wrong_mask_script
 
 
-def script_of_entry(entry, setting=CPU):
-    """The script of an entry of either ledger: of its pinned case, or of its first row."""
+def script_of_entry(entry: Deviation | WrongMaskDeviation, setting: Setting = CPU) -> str:
+    """The script of an entry: of its pinned case, or of its first wrong call."""
     if isinstance(entry, Deviation):
         return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
     return wrong_mask_script(first_row(entry), setting, heading(entry, sentences(entry)))
 
 
-def shown_by(entry):
-    """What the pinned case of an entry deviates in."""
+def shown_by(entry: Deviation) -> set[str]:
+    """The parts of the outcome (case_script.EVERYTHING) in which the pinned case of an entry deviates."""
     computation = predict(entry.pinned, _applied(entry))
-    if computation.warnings:  # some come on the way back
+    if computation.warnings:  # the backward pass may give the warning
         return {WARNINGS, GRADIENTS} if directions(entry.pinned) else {WARNINGS}
     if computation.error:
         return {ERRORS}
     return {GRADIENTS} if directions(entry.pinned) else {RESULTS}
 
 
-def lost_by(entry):
-    """The arguments whose gradients it gets wrong, by name; None if there is none."""
+def lost_by(entry: Deviation) -> list[str] | None:
+    """The names of the arguments whose gradients are wrong in the pinned case; None if there are none."""
     case = entry.pinned
 
     def differs(name):
@@ -67,12 +68,13 @@ def lost_by(entry):
 
 
 def _applied(entry):
+    """The entry as it applies to its pinned case on the first affected release."""
     call = Call(entry.pinned, _first_affected(entry), ("sdpa_flash",))
     return ledger.applying(call, (entry,))
 
 
-def first_row(entry):
-    """The first wrong call that an entry applies to, one that the installed release has if there is any."""
+def first_row(entry: WrongMaskDeviation) -> WrongCall:
+    """The first wrong call that an entry applies to; if possible, one that the installed release has."""
     release = _first_affected(entry)
     rows = [call for call in ROWS if entry.applies(call, release)]
     return next((call for call in rows if not not_applicable(call, release)), rows[0])
@@ -86,15 +88,15 @@ def _first_affected(entry):
 # ---- command line --------------------------------------------------------------------------------------------------
 
 
-def main(arguments):
-    """Print a script."""
-    parser = Parser(prog="reproduce", description="A case, or an entry of a ledger, as a script.")
+def main(arguments: list[str]) -> int:
+    """Print a script; return 0. Exits with BAD_INPUT if the argument is neither a case nor an id."""
+    parser = Parser(
+        prog="python -m tests.tools reproduce", description="Print a case, or an entry of a ledger, as a script."
+    )
     parser.add_argument("what", metavar="CASE-OR-LEDGER-ID")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
-    parser.add_argument("--import", dest="imported", metavar="MODULE", help="what brings the device along")
-    parser.add_argument(
-        "--subject", metavar="MODULE:FACTORY", help="what to call in the place of nn.MultiheadAttention"
-    )
+    parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
+    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call this instead of nn.MultiheadAttention")
     options = parser.parse_args(arguments)
     text, setting = options.what, Setting(options.device, options.imported, options.subject)
     entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}

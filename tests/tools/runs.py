@@ -1,8 +1,11 @@
-"""The table of the runs of the whole suite: how many calls of each release they compared, and how long that took."""
+"""The table of runs of the whole suite: the calls compared on each release, the verdicts, and the time."""
+
+from collections.abc import Iterable
 
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 
 from .ranges import on_device
+from .records import Record
 
 TITLE = "Runs"
 HEADS = (
@@ -19,20 +22,20 @@ HEADS = (
 )
 
 
-def about(minor):
-    """The command that makes a row, for this minor release, and what the columns mean: two paragraphs."""
+def about(minor: str) -> tuple[str, str]:
+    """Two paragraphs: the command that makes a row for this minor release, and the meaning of the columns."""
     return (
-        f"A row is a whole run of the suite, which `python -m tox -e torch{minor}` makes with two workers; "
+        f"Each row is a whole run of the suite. `python -m tox -e torch{minor}` makes such a run with two workers; "
         "`-- --device cuda` after the command measures another device.",
         "A call fails if it neither conforms nor deviates as predicted. Seconds are by the clock. CPU time inside "
-        "torch is a share of the CPU time of the tests; the rest draws, predicts and compares the calls. Profile and "
-        "seed (`--hypothesis-profile`, `--hypothesis-seed`) draw the same calls again. Vectors are the extension of "
-        "the CPU that the kernels of torch use.",
+        "torch is a share of the CPU time of the tests; the rest draws, predicts and compares the calls. A run with the same "
+        "profile and seed (`--hypothesis-profile`, `--hypothesis-seed`) draws the same calls. Vectors is the vector "
+        "extension of the CPU that the kernels of torch use.",
     )
 
 
-def rows(records):
-    """A row for each record of a whole run: texts, in the order of HEADS."""
+def rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """A row for each record of a whole run: cells as text, in the order of HEADS."""
     return [_row(record) for record in records if record.is_whole]
 
 

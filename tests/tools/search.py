@@ -1,4 +1,4 @@
-"""The search behind bisect.py: where along a line of candidates an answer turns, with as few questions as possible."""
+"""The search of bisect.py: finds the candidate at which an answer changes, with as few questions as possible."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ SAME, OTHER, UNKNOWN = "same", "other", "unknown"
 
 @dataclass(frozen=True)
 class Turn:
-    """Between candidates `last` and `first` the answer turns; those between them could not be asked."""
+    """A change of the answer between two candidates. The answers for candidates between them are UNKNOWN."""
 
-    last: int
-    first: int
+    last: int  # index of the last candidate with the old answer
+    first: int  # index of the first candidate with the new answer
 
 
-def turning_point(number, ask: Callable[[int], str]):
-    """The Turn among `number` candidates, of which the first is known to be SAME as itself and the last to be OTHER.
+def turning_point(number: int, ask: Callable[[int], str]) -> Turn:
+    """A change of the answer among `number` candidates. The last candidate must differ from the first.
 
-    ask: index -> SAME (as the first), OTHER or UNKNOWN; it is never asked twice for one index, and not for the ends.
-    Where every answer is known it is asked at most ceil(log2(number - 1)) times. If the answer turns several times,
-    one of the turns is found.
+    ask: index -> SAME (the answer of the first candidate), OTHER or UNKNOWN. It is called at most once for an index,
+    and never for the first and last. Without UNKNOWN, it is called at most ceil(log2(number - 1)) times. If the answer
+    changes several times, one of the changes is found.
     """
     low, high, unknown = 0, number - 1, set()
     while open_ones := [i for i in range(low + 1, high) if i not in unknown]:

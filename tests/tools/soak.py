@@ -1,4 +1,4 @@
-"""`python -m tests.tools.soak [--runs N]` runs the suite again and again, until its log has N runs of other seeds.
+"""`python -m tests.tools soak [--runs N]` runs the suite again and again, until its log has N runs of other seeds.
 
 A right suite says of a release whose model is right always the same. The log (docs/results/soak/<torch>-<device>.json)
 keeps of each run what it found, and adds up how near to their bounds right results come; a run that fails keeps its
@@ -25,7 +25,7 @@ _BAD = (FAILED, HARNESS_ERROR, CRASH)
 
 
 def main(arguments):
-    parser = Parser(prog="python -m tests.tools.soak", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m tests.tools soak", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="how many runs the log shall have (default: %(default)s)")
     parser.add_argument("--profile", default="default", help="the Hypothesis profile of the runs")
     parser.add_argument("--device", default="cpu")
@@ -110,7 +110,7 @@ def write_page(check):
     if is_stale and not check:
         PAGE.write_text(text)
     if is_stale and check:
-        print(f"stale: {PAGE}; run python -m tests.tools.soak --page", file=sys.stderr)
+        print(f"stale: {PAGE}; run python -m tests.tools soak --page", file=sys.stderr)
     return int(is_stale and check)
 
 
@@ -119,7 +119,7 @@ def page(logs):
     lines = [
         "# False alarms",
         "",
-        "<!-- Written by `python -m tests.tools.soak --page` from docs/results/soak: change those. -->",
+        "<!-- Written by `python -m tests.tools soak --page` from docs/results/soak: change those. -->",
         "",
         f"Runs of the whole suite, each with a seed of its own, as `python -m tox -e torch{NEWEST}-soak` makes them.",
         "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",

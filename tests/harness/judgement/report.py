@@ -56,7 +56,7 @@ class Failure:
         """The command line that runs and judges the case again; empty without a case."""
         if self.case is None:
             return ""
-        command = " ".join([f'python -m tests.tools.again "{self.case!r}"', *self.setting.options])
+        command = " ".join([f'python -m tests.tools again "{self.case!r}"', *self.setting.options])
         return f'{command} --after "{self.first!r}"' if self.first else command
 
     def as_plain(self) -> dict[str, Any]:
