@@ -55,6 +55,38 @@ class Case(Spelled):
         num_layers, dropout = 1, 0.0
 
     @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of the attention blocks that the call computes, by the source of their keys.
+
+        "sdpa", or "self" of a multi-head attention, or "src" (the encoder's), "tgt" (the decoder's self-attention) and
+        "memory" (its cross-attention). If the parameters of the last layer of a stack differ from the others' in what
+        requires a gradient, its blocks are "src.last" and so on, and those of the other layers "src.early".
+        """
+        return ()
+
+    @property
+    def samples(self) -> int:
+        """The number of samples in the call."""
+        return self.N if self.only is None else 1
+
+    @property
+    def appended_keys(self) -> int:
+        """The number of keys that add_bias_kv and add_zero_attn append."""
+        return self.add_bias_kv + self.add_zero_attn
+
+    def number_of_queries(self, block: str) -> int:
+        """The number of queries in a block."""
+        return self.L
+
+    def number_of_keys(self, block: str) -> int:
+        """The number of keys in a block, without appended ones."""
+        return self.S
+
+    def mask_names(self, block: str) -> tuple[str, ...]:
+        """The names of the masks of a block: the attention mask and, in a module, the padding mask."""
+        return "attn_mask", "key_padding_mask"
+
+    @property
     def holds_nan(self) -> bool:
         """True if the specification allows NaN in a result."""
         return self.nan_query or self.nonfinite != ""
@@ -78,6 +110,11 @@ class ScaledDotProduct(Case):
     dropout: float = 0.0  # dropout_p
 
     module = "scaled_dot_product_attention"
+    blocks = ("sdpa",)
+
+    def mask_names(self, block: str) -> tuple[str, ...]:
+        """The only mask."""
+        return ("attn_mask",)
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,6 +151,7 @@ class MultiHead(Case):
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
     has_fast_path = True
+    blocks = ("self",)
 
     @property
     def module(self) -> str:
@@ -174,6 +212,26 @@ class Transformer(Case):
     has_fast_path = True
 
     @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks of each stack."""
+        names = (("src",) if self.has_encoder else ()) + (("tgt", "memory") if self.has_decoder else ())
+        is_split = self.autograd in ("one_parameter", "last_layer") and self.num_layers > 1
+        parts = (".early", ".last") if is_split else ("",)
+        return tuple(f"{name}{part}" for name in names for part in parts)
+
+    def number_of_queries(self, block: str) -> int:
+        """The length of the sequence that attends."""
+        return self.S if source_of(block) == "src" else self.T
+
+    def number_of_keys(self, block: str) -> int:
+        """The length of the sequence that is attended to."""
+        return self.T if source_of(block) == "tgt" else self.S
+
+    def mask_names(self, block: str) -> tuple[str, ...]:
+        """The masks that begin with the source of the block."""
+        return f"{source_of(block)}_mask", f"{source_of(block)}_key_padding_mask"
+
+    @property
     def E(self) -> int:
         """The embedding size: d_model in torch."""
         return self.num_heads * self.head_dim
@@ -209,6 +267,11 @@ class SquareSubsequentMask(Case):
 
 
 Kind = TypeVar("Kind", bound=Case)
+
+
+def source_of(block: str) -> str:
+    """The source of the keys of a block: its name without the part of the stack."""
+    return block.partition(".")[0]
 
 
 def masks_of(case: Case) -> dict[str, Mask]:

@@ -16,7 +16,7 @@ from .call import Call
 from .effects import beyond, overflowed
 from .empty_inputs import views_nothing
 from .entry import Deviation
-from .facts import drops_the_mask, is_cast, is_empty, mask_names
+from .facts import drops_the_mask, is_cast, is_empty
 from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import is_nested, looks_at_no_position, norms_a_packed_batch, packs_nothing, unpacks_too_late
 from .paths import path_of_each_block
@@ -126,7 +126,7 @@ def _unlike(call):
     if _has_keys_of_its_own(case):
         return fused
     alike = (None, computed_in(case))
-    masked = [block for block in fused if merged_dtype(case, *mask_names(case, block)) not in alike]
+    masked = [block for block in fused if merged_dtype(case, *case.mask_names(block)) not in alike]
     return [block for block in masked if not drops_the_mask(case, call.release, block)]
 
 

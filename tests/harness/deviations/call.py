@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..cases.case import Case, ScaledDotProduct, Transformer
+from ..cases.case import Case, ScaledDotProduct, Transformer, source_of
 from ..contents import packing
 from ..execution.release import Release
 from ..modes.modes import BY_ID
 from ..modes.vectors import extension
-from .paths import attention_blocks, path_of_each_block, source_of, takes_nested_path
+from .paths import path_of_each_block, takes_nested_path
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Call:
     def _kernels(self):
         """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
         kernels = [path for path in self.served if path.startswith("sdpa")]
-        attention_blocks = self.blocks("sdpa")
-        order = [block for block in self._order() if block in attention_blocks]
+        served = self.blocks("sdpa")
+        order = [block for block in self._order() if block in served]
         # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
         # gradient, which keeps later layers off their fast path.
         return list(zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False))
@@ -77,7 +77,7 @@ class Call:
         case = self.case
         if not isinstance(case, Transformer):
             return ("sdpa",) if isinstance(case, ScaledDotProduct) else ("self",)
-        is_split = any("." in block for block in attention_blocks(case))
+        is_split = any("." in block for block in case.blocks)
         parts = [".early"] * (case.num_layers - 1) + [".last"] if is_split else [""] * case.num_layers
         stacks = (("src",) if case.has_encoder else ()), (("tgt", "memory") if case.has_decoder else ())
         return tuple(f"{name}{part}" for names in stacks for part in parts for name in names)

@@ -16,7 +16,7 @@ from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
 from .call import Call
 from .entry import Deviation
-from .facts import drops_the_mask, is_exactly_causal, mask_names, needs_mask_gradient
+from .facts import drops_the_mask, is_exactly_causal, needs_mask_gradient
 from .remedies import FIRST_KEY, OTHER_NUMBERS, SLOWER, Condition, Remedy, changed, upgrade, without
 
 
@@ -39,7 +39,7 @@ def dropped_masks(call: Call) -> tuple[str, ...]:
         return ()
     blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
     dropped = [block for block in blocks if drops_the_mask(call.case, call.release, block)]
-    return tuple(mask_names(call.case, block)[0] for block in dropped)
+    return tuple(call.case.mask_names(block)[0] for block in dropped)
 
 
 def masks_taken_for_causal(call: Call) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def masks_taken_for_causal(call: Call) -> dict[str, np.ndarray]:
     if BY_ID[call.case.mode].family != "traced" or not isinstance(call.case, Transformer):
         return {}
     dropped = [block for block in call.blocks("sdpa") if drops_the_mask(call.case, call.release, block)]
-    masks = {name: mask_arrays(call.case)[name] for name in (mask_names(call.case, block)[0] for block in dropped)}
+    masks = {name: mask_arrays(call.case)[name] for name in (call.case.mask_names(block)[0] for block in dropped)}
     return {
         name: meaning.causal(*mask.shape)
         for name, mask in masks.items()

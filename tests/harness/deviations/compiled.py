@@ -12,7 +12,6 @@ from .entry import Deviation
 from .native import gives_no_weights_natively
 from .paths import (
     asks_for_alignment,
-    attention_blocks,
     is_compiled_whole,
     path_of_each_block,
     takes_nested_path,
@@ -61,7 +60,7 @@ def has_other_strides_than_fake(call: Call) -> bool:
         return False
     if takes_nested_path(case, call.release):
         return False
-    is_first = path_of_each_block(case, call.release)[attention_blocks(case)[0]] == "native_layer"
+    is_first = path_of_each_block(case, call.release)[case.blocks[0]] == "native_layer"
     is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()
     return is_first and is_dense and is_compiled_whole(case, call.release)
 

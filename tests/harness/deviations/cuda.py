@@ -21,11 +21,10 @@ from ..modes.modes import BY_ID, computed_in
 from .call import Call
 from .causal_hints import is_biased_past_its_keys
 from .entry import Deviation
-from .facts import absorbs_everything, drops_the_mask, is_cast, mask_names, needs_mask_gradient, number_of_keys
+from .facts import absorbs_everything, drops_the_mask, is_cast, needs_mask_gradient
 from .given_nested import meets_no_native_path
 from .native import native_layers
 from .nested_tensors import is_nested, packs_no_sample_fast
-from .paths import every_block
 from .remedies import (
     BY_SMALLER_NUMBER,
     EXPANDED,
@@ -114,7 +113,7 @@ def learns_masks_alone(call: Call) -> tuple[str, ...]:
     case = call.case
     if case.autograd != "mask" or BY_ID[case.mode].is_forward:
         return ()
-    learned = [block for block in every_block(case) if needs_mask_gradient(case, block) and not _drops(call, block)]
+    learned = [block for block in case.blocks if needs_mask_gradient(case, block) and not _drops(call, block)]
     if is_nested(call):  # a packed batch reads its masks as bool
         learned = [block for block in learned if block != "src"]
     if len(learned) > 1:  # the queries of "memory" depend on the earlier masks
@@ -218,11 +217,11 @@ def _is_copied(case, block):
     samples = case.batch[0] if isinstance(case, ScaledDotProduct) else case.N
     attn_mask, *padding = _masks(case, block)
     is_shared = attn_mask is not None and not attn_mask.per_head and not any(padding) and not _is_of_each(case)
-    return is_shared and samples > 1 and number_of_keys(case, block) % 4 > 0
+    return is_shared and samples > 1 and case.number_of_keys(block) % 4 > 0
 
 
 def _masks(case, block):
-    return [getattr(case, name) for name in mask_names(case, block)]
+    return [getattr(case, name) for name in case.mask_names(block)]
 
 
 def _is_of_each(case):

@@ -17,7 +17,7 @@ from ..modes.modes import BY_ID
 from ..releases import since
 from .call import Call
 from .entry import Deviation
-from .facts import drops_the_mask, mask_names, number_of_keys, number_of_samples
+from .facts import drops_the_mask
 from .nested_tensors import is_nested, memory_is_too_short
 from .paths import prepares_masks
 from .remedies import NO_EMPTY_MASK, Remedy, changed, off_the_fast_path, upgrade
@@ -50,11 +50,7 @@ def views_nothing(call: Call) -> tuple[str, ...]:
     viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return (
         *(block for block in native if _views_nothing(case, block, False)),
-        *(
-            block
-            for block in viewing
-            if number_of_samples(case) * case.num_heads != 1 and _views_nothing(case, block, True)
-        ),
+        *(block for block in viewing if case.samples * case.num_heads != 1 and _views_nothing(case, block, True)),
     )
 
 
@@ -86,16 +82,16 @@ def _has_effect(case, name):
 
 
 def _views_nothing(case, block, views_padding):
-    attn_mask, padding = (masks_of(case).get(name) for name in mask_names(case, block))
+    attn_mask, padding = (masks_of(case).get(name) for name in case.mask_names(block))
     appends = case.add_bias_kv or case.add_zero_attn
-    has_nothing = case.N == 0 or (number_of_keys(case, block) == 0 and not appends)
+    has_nothing = case.N == 0 or (case.number_of_keys(block) == 0 and not appends)
     return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
 
 
 def keyless_blocks(call: Call) -> tuple[str, ...]:
     """The blocks of scaled_dot_product_attention that have no key."""
     appends = call.case.add_bias_kv or call.case.add_zero_attn
-    return () if appends else tuple(block for block in call.blocks("sdpa") if number_of_keys(call.case, block) == 0)
+    return () if appends else tuple(block for block in call.blocks("sdpa") if call.case.number_of_keys(block) == 0)
 
 
 def spread_through_the_sum(computation: Computation, call: Call) -> Computation:

@@ -4,13 +4,13 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, merged_dtype
+from ..cases.case import Case, ScaledDotProduct, Transformer, merged_dtype, source_of
 from ..cases.dtypes import held, rounded
 from ..contents.arrays import mask_arrays, merged_bias
 from ..execution.release import Release
 from ..modes.modes import BY_ID, computed_in
 from ..releases import since
-from .paths import detects_causality, source_of
+from .paths import detects_causality
 
 
 def fills_padding(release: Release) -> bool:
@@ -35,7 +35,7 @@ def _bias_of(case, block):
             return meaning.as_bias(meaning.causal(case.L, case.S), held(case.dtype))
         mask = mask_arrays(case).get("attn_mask")
         return None if mask is None else meaning.as_bias(mask, held(case.dtype), true_hides=False)
-    return merged_bias(case, *mask_names(case, block))
+    return merged_bias(case, *case.mask_names(block))
 
 
 def mask_dtype(case: Case, block: str) -> str | None:
@@ -43,39 +43,13 @@ def mask_dtype(case: Case, block: str) -> str | None:
 
     A bool mask counts as one of the inputs' dtype.
     """
-    dtype = merged_dtype(case, *mask_names(case, block))
+    dtype = merged_dtype(case, *case.mask_names(block))
     return computed_in(case) if is_cast(case) and dtype not in (None, "float64") else dtype
-
-
-def number_of_samples(case: Case) -> int:
-    """The number of samples in the call."""
-    return case.N if case.only is None else 1
-
-
-def number_of_keys(case: Case, block: str) -> int:
-    """The number of keys in the block, without appended ones."""
-    return case.T if source_of(block) == "tgt" else case.S
-
-
-def number_of_queries(case: Case, block: str) -> int:
-    """The number of queries in the block."""
-    if isinstance(case, MultiHead):
-        return case.L
-    return case.S if source_of(block) == "src" else case.T
 
 
 def is_empty(case: Case, block: str) -> bool:
     """True if the block has no sample, no query or no key."""
-    return case.N * number_of_queries(case, block) * number_of_keys(case, block) == 0
-
-
-def mask_names(case: Case, block: str) -> tuple[str, ...]:
-    """The names of the masks of a block: the attention mask and, in a module, the padding mask."""
-    if isinstance(case, ScaledDotProduct):
-        return ("attn_mask",)
-    if isinstance(case, MultiHead):
-        return "attn_mask", "key_padding_mask"
-    return f"{source_of(block)}_mask", f"{source_of(block)}_key_padding_mask"
+    return case.N * case.number_of_queries(block) * case.number_of_keys(block) == 0
 
 
 def has_empty_row(case: Case, block: str) -> bool:
@@ -118,7 +92,7 @@ def drops_the_mask(case: Case, release: Release, block: str) -> bool:
     """
     if isinstance(case, ScaledDotProduct):
         return False
-    attn_mask, key_padding_mask = mask_names(case, block)
+    attn_mask, key_padding_mask = case.mask_names(block)
     mask = mask_arrays(case).get(attn_mask)
     if mask is None or getattr(case, key_padding_mask) is not None or not release.has_causal_hints:
         return False
@@ -148,9 +122,4 @@ def is_exactly_causal(mask: np.ndarray) -> bool:
 
 def gives_float(case: Case, block: str) -> bool:
     """True if a mask of the block is float."""
-    return any(getattr(case, name) is not None and getattr(case, name).is_float for name in mask_names(case, block))
-
-
-def number_of_appended_keys(case: Case) -> int:
-    """The number of keys that add_bias_kv and add_zero_attn append."""
-    return case.add_bias_kv + case.add_zero_attn
+    return any(getattr(case, name) is not None and getattr(case, name).is_float for name in case.mask_names(block))

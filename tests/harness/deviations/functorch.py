@@ -18,10 +18,10 @@ from .call import Call
 from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
-from .facts import is_empty, number_of_appended_keys
+from .facts import is_empty
 from .native import blocks_without_a_bias
 from .nested_tensors import is_nested, looks_at_no_position
-from .paths import attention_blocks, is_given_what_moves
+from .paths import is_given_what_moves
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
@@ -63,7 +63,7 @@ def block_without_tangent(call: Call, ending: Container[str] = ()) -> str | None
     if not BY_ID[case.mode].is_forward or moves_an_expanded_tensor(call) or looks_at_no_position(call):
         return None
     if is_nested(call):
-        return attention_blocks(case)[0] if "src" in directions(case) else None
+        return case.blocks[0] if "src" in directions(case) else None
     raising, taking_none = {*views_nothing(call), *blocks_without_a_bias(call)}, _taking_none(call)
     computed = _computed(call)
     for place, (block, has_tangent) in enumerate(computed):
@@ -86,7 +86,7 @@ def _taking_none(call):
 def _is_empty(case, block):
     if isinstance(case, ScaledDotProduct):
         return 0 in (*case.batch, case.L, case.S)
-    return is_empty(case, block) and not number_of_appended_keys(case)
+    return is_empty(case, block) and not case.appended_keys
 
 
 def _has_tangent_within(call, block):
@@ -110,7 +110,7 @@ def _computed(call):
 
         return noting_kernel
 
-    for block in ("sdpa",) if isinstance(case, ScaledDotProduct) else attention_blocks(case):
+    for block in ("sdpa",) if isinstance(case, ScaledDotProduct) else case.blocks:
         computation = with_kernel(computation, lambda kernel, block=block: noting(block, kernel), (block,))
     computation()
     return computed

@@ -27,10 +27,7 @@ from .facts import (
     bias_of,
     drops_the_mask,
     mask_dtype,
-    mask_names,
     needs_mask_gradient,
-    number_of_appended_keys,
-    number_of_keys,
 )
 from .remedies import (
     BY_SMALLER_NUMBER,
@@ -160,7 +157,7 @@ def half_masked_blocks(call: Call) -> tuple[str, ...]:
         if mask_dtype(call.case, block) == "float32"
         and not needs_mask_gradient(call.case, block)
         and not drops_the_mask(call.case, call.release, block)
-        and number_of_keys(call.case, block) + number_of_appended_keys(call.case) >= lanes_of(call, "float32")
+        and call.case.number_of_keys(block) + call.case.appended_keys >= lanes_of(call, "float32")
     )
 
 
@@ -207,12 +204,8 @@ def hides_the_first_keys(call: Call) -> tuple[str, ...]:
 
 def _hides_the_first_keys(case, block):
     bias = bias_of(case, block)
-    number_of_keys = 0 if bias is None else bias.shape[-1]
-    return (
-        number_of_keys >= 512
-        and number_of_keys + number_of_appended_keys(case) > 512
-        and bool(hides_first_block(bias).any())
-    )
+    width = 0 if bias is None else bias.shape[-1]
+    return width >= 512 and width + case.appended_keys > 512 and bool(hides_first_block(bias).any())
 
 
 def forgets_nan(call: Call) -> tuple[str, ...]:
@@ -235,7 +228,7 @@ def forgetful_blocks(call: Call) -> tuple[str, ...]:
 
 
 def _has_no_mask(case, block):
-    return not any(getattr(case, name) for name in mask_names(case, block))
+    return not any(getattr(case, name) for name in case.mask_names(block))
 
 
 def scales_nan_by_zero(call: Call) -> bool:
@@ -246,7 +239,7 @@ def scales_nan_by_zero(call: Call) -> bool:
 
 def _vectors(call, block):
     """(vector registers that the keys fill, keys that are left)"""
-    return divmod(number_of_keys(call.case, block) + number_of_appended_keys(call.case), lanes_of(call))
+    return divmod(call.case.number_of_keys(block) + call.case.appended_keys, lanes_of(call))
 
 
 def lanes_of(call: Call, dtype: str | None = None) -> int:

@@ -11,7 +11,7 @@ from ..expectation.specification import Computation
 from ..releases import since
 from .call import Call
 from .entry import Deviation
-from .facts import drops_the_mask, mask_names
+from .facts import drops_the_mask
 from .remedies import Remedy, changed
 
 
@@ -28,7 +28,7 @@ def _holds_nonfinite(case, block):
     if isinstance(case, ScaledDotProduct):
         return bool(nonfinite_positions(case))
     sources = {attn_mask: key_input for attn_mask, _, key_input in attentions(case)}
-    return sources[mask_names(case, block)[0]] in nonfinite_positions(case)
+    return sources[case.mask_names(block)[0]] in nonfinite_positions(case)
 
 
 def add_to_nonfinite(computation: Computation, call: Call) -> Computation:

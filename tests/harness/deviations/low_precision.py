@@ -25,14 +25,9 @@ from .facts import (
     bias_of,
     has_empty_row,
     is_cast,
-    mask_names,
-    number_of_appended_keys,
-    number_of_keys,
-    number_of_queries,
 )
 from .fused_cpu import forgetful_blocks
 from .mixed_types import mixed_blocks
-from .paths import every_block
 from .remedies import BY_SMALLER_NUMBER, FIRST_KEY, FLOAT32, MATH_BACKEND, upgrade
 
 
@@ -53,7 +48,7 @@ def overflowing(
 def overflowing_masks(call: Call, blocks: Iterable[str]) -> dict[str, np.ndarray]:
     """{name: bool array} of float masks of these blocks, True at numbers too large for the inputs' dtype."""
     case, limit = call.case, PRECISIONS[call.case.dtype].max
-    names = {name for block in blocks for name in mask_names(case, block) if not is_cast(case)}
+    names = {name for block in blocks for name in case.mask_names(block) if not is_cast(case)}
     names -= _padding_without_numbers(call)
     masks = {name: mask_arrays(case)[name] for name in names & masks_of(case).keys() if masks_of(case)[name].dtype}
     return beyond(masks, limit)
@@ -63,7 +58,7 @@ def _padding_without_numbers(call):
     """The names of the padding masks that 1.13 reads as bool or byte by byte, since another mask is given."""
     if since(call.release, "2.0"):
         return set()
-    return {mask_names(call.case, block)[1] for form in ("bool", "float") for block in mixed_blocks(call, form)}
+    return {call.case.mask_names(block)[1] for form in ("bool", "float") for block in mixed_blocks(call, form)}
 
 
 def overflow_in_masks(computation: Computation, call: Call, blocks: tuple[str, ...]) -> Computation:
@@ -94,13 +89,13 @@ def sums_in_bfloat16(call: Call) -> bool:
 def reads_past_a_row(call: Call) -> bool:
     """True if a tile of bfloat16 may include the memory behind a row, and this memory may hold NaN."""
     case = call.case
-    number_of_samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
+    samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
     longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
-    if computed_in(case) != "bfloat16" or number_of_samples * longest <= 16:
+    if computed_in(case) != "bfloat16" or samples * longest <= 16:
         return False
     if case.garbage or case.nan_query or case.nonfinite or (case.layout == "sliced" and not is_cast(case)):
         return True
-    return any(has_empty_row(case, block) for block in every_block(case)) or _reads_a_row_as_empty(call)
+    return any(has_empty_row(case, block) for block in case.blocks) or _reads_a_row_as_empty(call)
 
 
 def _reads_a_row_as_empty(call):
@@ -128,12 +123,12 @@ def garbles_gradients(call: Call) -> bool:
         heads, width, of_queries = case.batch[-1], case.D, {"sdpa": case.L}
     else:
         heads, width = case.num_heads, case.head_dim
-        of_queries = {block: number_of_queries(case, block) for block in call.flash_blocks()}
+        of_queries = {block: case.number_of_queries(block) for block in call.flash_blocks()}
     return (
         heads > 1
         and width == 1
         and any(
-            number_of_keys(case, block) > (64 if of_queries[block] >= 192 else 128) - number_of_appended_keys(case)
+            case.number_of_keys(block) > (64 if of_queries[block] >= 192 else 128) - case.appended_keys
             for block in call.flash_blocks()
         )
     )

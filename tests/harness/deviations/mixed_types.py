@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import MultiHead, masks_of
+from ..cases.case import MultiHead, masks_of, source_of
 from ..cases.dtypes import PRECISIONS, rounded
 from ..cases.masks import Mask, Merged
 from ..contents.arrays import mask_arrays
@@ -13,9 +13,8 @@ from ..expectation.changes import raising, with_kernel, with_masks
 from ..expectation.specification import Computation
 from .call import Call
 from .entry import Deviation
-from .facts import is_empty, mask_names
+from .facts import is_empty
 from .nested_tensors import truncates
-from .paths import source_of
 from .remedies import EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, Condition, Remedy, upgrade
 
 
@@ -23,7 +22,7 @@ def mixed_blocks(call: Call, form: str) -> list[str]:
     """The explicit blocks that get a float padding mask and an attention mask of this form, "bool" or "float"."""
     served = [block for block in call.blocks("explicit") if not (source_of(block) == "memory" and truncates(call))]
     served = [block for block in served if not is_empty(call.case, block)]
-    masks = {block: [getattr(call.case, name) for name in mask_names(call.case, block)] for block in served}
+    masks = {block: [getattr(call.case, name) for name in call.case.mask_names(block)] for block in served}
     return [
         block
         for block, (attn_mask, padding) in masks.items()
@@ -34,7 +33,7 @@ def mixed_blocks(call: Call, form: str) -> list[str]:
 def reads_padding_as_bool(computation: Computation, call: Call) -> Computation:
     """The computation in which every number other than 0 in the padding mask hides its key."""
     blocks = mixed_blocks(call, "bool")
-    names = [mask_names(call.case, block)[1] for block in blocks]
+    names = [call.case.mask_names(block)[1] for block in blocks]
     masks = {name: mask_arrays(call.case)[name] != 0 for name in names}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
 
@@ -45,7 +44,7 @@ def reads_padding_bytes(computation: Computation, call: Call) -> Computation:
     The call raises if a byte is neither 0 nor 1.
     """
     blocks = mixed_blocks(call, "float")
-    names = [mask_names(call.case, block)[1] for block in blocks]
+    names = [call.case.mask_names(block)[1] for block in blocks]
     lowest = {name: _lowest_bytes_of(call.case, name) for name in names}
     if any((array > 1).any() for array in lowest.values()):
         return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")

@@ -7,7 +7,7 @@ import numpy as np
 from reference.transformer import Encoder
 from reference.transformer import Transformer as WholeTransformer
 
-from ..cases.case import Case, Transformer
+from ..cases.case import Case, Transformer, source_of
 from ..cases.masks import Mask, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
@@ -26,7 +26,6 @@ from .paths import (
     is_left_aligned,
     nested_lengths,
     path_of_each_block,
-    source_of,
     takes_nested_path,
 )
 from .remedies import (

@@ -10,7 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of, mixes_types
+from ..cases.case import (
+    UNRECORDED,
+    Case,
+    MultiHead,
+    ScaledDotProduct,
+    Transformer,
+    is_padding,
+    masks_of,
+    mixes_types,
+    source_of,
+)
 from ..contents.arrays import mask_arrays, the_parameter
 from ..contents.packing import packs, without_padding
 from ..execution.release import Release
@@ -18,29 +28,9 @@ from ..modes.modes import BY_ID, is_closed_by_export
 from ..releases import since
 
 
-def attention_blocks(case: Case) -> tuple[str, ...]:
-    """The names of the attention blocks that a module computes."""
-    if isinstance(case, MultiHead):
-        return ("self",)
-    names = (("src",) if case.has_encoder else ()) + (("tgt", "memory") if case.has_decoder else ())
-    is_split = case.autograd in ("one_parameter", "last_layer") and case.num_layers > 1
-    parts = (".early", ".last") if is_split else ("",)
-    return tuple(f"{name}{part}" for name in names for part in parts)
-
-
-def every_block(case: Case) -> tuple[str, ...]:
-    """The names of the attention blocks of a module; ("sdpa",) for scaled_dot_product_attention on its own."""
-    return attention_blocks(case) if isinstance(case, (MultiHead, Transformer)) else ("sdpa",)
-
-
-def source_of(block: str) -> str:
-    """The source of the keys of a block: its name without the part of the stack."""
-    return block.partition(".")[0]
-
-
 def path_of_each_block(case: Case, release: Release) -> dict[str, str]:
     """{block: path} of the attention blocks of a module."""
-    return {block: _path(case, release, block) for block in attention_blocks(case)}
+    return {block: _path(case, release, block) for block in case.blocks}
 
 
 def _path(case, release, block):
@@ -173,7 +163,7 @@ def is_compiled_whole(case: Case, release: Release) -> bool:
     takes_sizes = not case.mode.endswith("_dynamic") or since(release, "2.13")  # sizes that are left open
     if not takes_sizes and _has_native_layer(case, release):
         return False
-    return not any(asks_whether_causal(case, release, block) for block in attention_blocks(case))
+    return not any(asks_whether_causal(case, release, block) for block in case.blocks)
 
 
 def is_traced_within(case: Case, release: Release) -> bool:
@@ -183,13 +173,11 @@ def is_traced_within(case: Case, release: Release) -> bool:
     """
     if case.mode != "compiled" or since(release, "2.5") or isinstance(case, ScaledDotProduct):
         return False
-    return isinstance(case, MultiHead) or not any(
-        asks_whether_causal(case, release, block) for block in attention_blocks(case)
-    )
+    return isinstance(case, MultiHead) or not any(asks_whether_causal(case, release, block) for block in case.blocks)
 
 
 def _has_native_layer(case, release):
-    sources = [block for block in attention_blocks(case) if source_of(block) == "src"]
+    sources = [block for block in case.blocks if source_of(block) == "src"]
     return any(takes_native_layer(case, release, block) for block in sources)
 
 
@@ -215,7 +203,7 @@ def takes_nested_path(case: Case, release: Release) -> bool:
     return (
         isinstance(case, Transformer)
         and case.has_encoder
-        and _may_be_native(case, release, attention_blocks(case)[0])
+        and _may_be_native(case, release, case.blocks[0])
         and (case.bias or (not since(release, "2.3") and case.autograd in ("no_grad", "inference_mode")))
         and case.module != "TransformerEncoderLayer"
         and case.enable_nested_tensor

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of
+from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of, source_of
 from ..contents.arrays import inputs, mask_arrays
 from ..execution.call import lay_out
 from ..execution.runner import Observation
@@ -23,12 +23,7 @@ from .facts import (
     drops_the_mask,
     is_cast,
     mask_dtype,
-    mask_names,
     needs_mask_gradient,
-    number_of_appended_keys,
-    number_of_keys,
-    number_of_queries,
-    number_of_samples,
 )
 from .functorch import (
     block_without_tangent,
@@ -43,11 +38,8 @@ from .nested_tensors import looks_at_no_position, memory_is_too_short, packs_no_
 from .paths import (
     asks_for_alignment,
     asks_whether_causal,
-    attention_blocks,
-    every_block,
     looks_for_missing_biases,
     path_of_each_block,
-    source_of,
     takes_nested_path,
     takes_nested_path_on_fake_tensors,
 )
@@ -139,7 +131,7 @@ def _cannot_be_batched(call):
     if looks_for_missing_biases(case, release):  # raises earlier: see the ledger
         return False
     viewing, unbatched = views_nothing(call), _unbatched(call)
-    before = takewhile(lambda block: block not in viewing, attention_blocks(case))  # viewing an empty mask raises
+    before = takewhile(lambda block: block not in viewing, case.blocks)  # viewing an empty mask raises
     return any(block in unbatched for block in before)
 
 
@@ -157,10 +149,10 @@ def _unbatched(call):
 
 def _is_plain(case, release, block):
     """True if an attention has keys and queries, and no mask other than is_causal."""
-    is_masked = any(getattr(case, name) is not None for name in mask_names(case, block))
+    is_masked = any(getattr(case, name) is not None for name in case.mask_names(block))
     if is_masked and not drops_the_mask(case, release, block):
         return False
-    return number_of_queries(case, block) > 0 and number_of_keys(case, block) + number_of_appended_keys(case) > 0
+    return case.number_of_queries(block) > 0 and case.number_of_keys(block) + case.appended_keys > 0
 
 
 def _looks_at_values(call):
@@ -196,7 +188,7 @@ def _looks_for_causality(call, only=None):
     only: the source of keys ("src" or "tgt") of the stack in question; None for any stack.
     """
     case, release = call.case, call.release
-    asking = [block for block in attention_blocks(case) if asks_whether_causal(case, release, block)]
+    asking = [block for block in case.blocks if asks_whether_causal(case, release, block)]
     if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # an answer that is not used may stay open
         asking = [block for block in asking if path_of_each_block(case, release)[block] != "native_layer"]
     looking = set(map(source_of, asking))
@@ -223,7 +215,7 @@ def _meets_another_dtype(call):
     Merged with a bool mask or another float mask, a mask has the dtype of their sum. The ledger has the earlier errors.
     """
     case = call.case
-    refusing = [block for block in every_block(case) if _refuses_the_dtype(call, block)]
+    refusing = [block for block in case.blocks if _refuses_the_dtype(call, block)]
     if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
         return False
     if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
@@ -237,8 +229,8 @@ def _meets_another_dtype(call):
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
         raising |= set(call.blocks("native_layer"))
     if memory_is_too_short(call):
-        raising |= {block for block in attention_blocks(case) if source_of(block) == "memory"}
-    before = takewhile(lambda block: block not in refusing, every_block(case))
+        raising |= {block for block in case.blocks if source_of(block) == "memory"}
+    before = takewhile(lambda block: block not in refusing, case.blocks)
     return refusing[0] not in raising and raising.isdisjoint(before)
 
 
@@ -258,8 +250,8 @@ def _looks_before(call, block):
 def _warns_before(call, block):
     """True if masks of two types are given to the block or to an earlier one."""
     case = call.case
-    blocks = every_block(case)
-    pairs = [mask_names(case, other) for other in blocks[: blocks.index(block) + 1]]
+    blocks = case.blocks
+    pairs = [case.mask_names(other) for other in blocks[: blocks.index(block) + 1]]
     return any(len(names) > 1 and mixes_types_of(case, *names) for names in pairs)
 
 
@@ -269,9 +261,9 @@ def _refuses_the_dtype(call, block):
         return False
     if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # the sum with the mask is multiplied
         return dtype == "float64" and 0 not in (
-            number_of_samples(case),
-            number_of_queries(case, block),
-            number_of_keys(case, block) + number_of_appended_keys(case),
+            case.samples,
+            case.number_of_queries(block),
+            case.number_of_keys(block) + case.appended_keys,
         )
     if block in call.blocks("explicit"):
         return since(release, "2.1")

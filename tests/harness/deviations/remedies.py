@@ -15,7 +15,6 @@ from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
 from ..releases import contains
 from .facts import has_empty_row, has_nonzero_finite
-from .paths import every_block
 
 if TYPE_CHECKING:
     from ..wrong_masks.ledger import WrongMaskDeviation
@@ -80,12 +79,12 @@ class NoRemedy:
 
 
 EVERY_QUERY_SEES_A_KEY = Condition(
-    "no query is fully masked", lambda case: not any(has_empty_row(case, block) for block in every_block(case))
+    "no query is fully masked", lambda case: not any(has_empty_row(case, block) for block in case.blocks)
 )
 
 MASKS_ONLY_HIDE = Condition(
     "float masks hold only 0 and -inf",
-    lambda case: not any(has_nonzero_finite(case, block) for block in every_block(case)),
+    lambda case: not any(has_nonzero_finite(case, block) for block in case.blocks),
 )
 BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
 

@@ -11,17 +11,14 @@ from itertools import product
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, masks_of, source_of
 from ..cases.masks import Mask
 from ..contents.packing import NESTED
-from ..deviations.facts import mask_names
 from ..deviations.paths import (
     asks_for_alignment,
     asks_whether_causal,
-    attention_blocks,
     is_compiled_whole,
     path_of_each_block,
-    source_of,
     takes_nested_path,
 )
 from ..execution.release import Release
@@ -62,13 +59,13 @@ def _detected(case, blocks, release):
         return
     for block in blocks:
         if asks_whether_causal(case, release, block):
-            yield f"{getattr(case, mask_names(case, block)[0]).form} {_ATTENTION}"
+            yield f"{getattr(case, case.mask_names(block)[0]).form} {_ATTENTION}"
     if case.src_key_padding_mask and not case.src_mask and asks_for_alignment(case, release):
         yield f"{case.src_key_padding_mask.form} {_PADDING}"
 
 
 def _kinds(case, block):
-    masks = zip((_ATTENTION, _PADDING), mask_names(case, block), strict=False)  # SDPA has no padding mask
+    masks = zip((_ATTENTION, _PADDING), case.mask_names(block), strict=False)  # SDPA has no padding mask
     kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
     tells = case.need_weights and not case.average_attn_weights
     return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
@@ -137,8 +134,8 @@ def _with(kind, case, mask):
         return replace(case, need_weights=True, average_attn_weights=False) if isinstance(case, MultiHead) else case
     form, _, role = kind.partition(" ")
     changes = {}
-    for block in attention_blocks(case):
-        (attn_mask, padding), hint = mask_names(case, block), _hint_name(case, block)
+    for block in case.blocks:
+        (attn_mask, padding), hint = case.mask_names(block), _hint_name(case, block)
         if kind == _CAUSAL:
             changes |= {attn_mask: Mask(mask.form, "causal"), hint: True}
         elif role == _PADDING:
