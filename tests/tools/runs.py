@@ -28,9 +28,9 @@ def about(minor: str) -> tuple[str, str]:
         f"Each row is a whole run of the suite. `python -m tox -e torch{minor}` makes such a run with two workers; "
         "`-- --device cuda` after the command measures another device.",
         "A call fails if it neither conforms nor deviates as predicted. Seconds are by the clock. CPU time inside "
-        "torch is a share of the CPU time of the tests; the rest draws, predicts and compares the calls. A run with the same "
-        "profile and seed (`--hypothesis-profile`, `--hypothesis-seed`) draws the same calls. Vectors is the vector "
-        "extension of the CPU that the kernels of torch use.",
+        "torch is a share of the CPU time of the tests; the rest draws, predicts and compares the calls. A run with "
+        "the same profile and seed (`--hypothesis-profile`, `--hypothesis-seed`) draws the same calls. Vectors is the "
+        "vector extension of the CPU that the kernels of torch use.",
     )
 
 
