@@ -1,4 +1,4 @@
-"""Whatever fails can be told, in words that are true of the call; and what is told is data that can be read back."""
+"""The description of a failure is true of the call, and as plain data it can be read back."""
 
 import json
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_every_twin_is_told_and_run_again(law):
 @settings(max_examples=200, deadline=None, database=None)
 @given(case=any_cases(RELEASE))
 def test_every_element_of_every_result_has_a_place(case):
-    """By its index, in all its dimensions; no element of a result is told by its index alone."""
+    """Titles name the query of an element, not only its index."""
     outputs = observe(case).outputs if case.mode == "eager" and case.attends else {}
     for name, array in outputs.items():
         for where in (np.argwhere(np.ones(array.shape, bool))[:1].tolist() or []) if array.size else ():
@@ -367,12 +367,17 @@ HALF_MASKED = MultiHead(num_heads=2, head_dim=1, attn_mask=Mask("bool", "slice",
     [
         (LAYER, "output", (0, 1, 0), FULLY_MASKED),
         (LAYER, "output", (0, 0, 0), ""),
-        (replace(LAYER, src_mask=Mask("float", "row", "min")), "output", (0, 1, 0), ""),  # finfo.min hides nothing
+        (
+            replace(LAYER, src_mask=Mask("float", "row", "min")),
+            "output",
+            (0, 1, 0),
+            "",
+        ),  # finfo.min alone hides nothing
         (
             replace(LAYER, src_mask=Mask("float", "row", "min"), src_key_padding_mask=Mask("float", "all", "min")),
             "output",
             (0, 1, 0),
-            FULLY_MASKED,  # but twice
+            FULLY_MASKED,  # the sum of two finfo.min hides
         ),
         (replace(ATTENTION, add_bias_kv=True), "output", (0, 0, 0), ""),
         (replace(ATTENTION, S=0), "output", (0, 0, 0), WITHOUT_KEYS),
