@@ -1,4 +1,4 @@
-"""The clauses are those of the specification; a run counts the calls that exercise each, and can be limited to them."""
+"""The clauses agree with the specification. A run counts the calls that exercise each, and can select by clause."""
 
 import ast
 import json
@@ -54,7 +54,7 @@ def test_a_text_is_the_beginning_of_the_clause(clause):
     assert re.match(re.escape(clause.text) + r"\b", TEXTS[clause.number])
 
 
-# ---- what a case exercises -----------------------------------------------------------------------------------------
+# ---- clauses of a case ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_one_call_exercises_the_clause_and_another_does_not(number, case, other)
 def test_padding_that_is_packed_is_no_mask():
     packed = replace(PLAIN, attention="self", key_padding_mask=Mask("bool", "right"), mode="nested_strided")
     assert clauses.of(packed).isdisjoint({2, 5, 8})
-    assert 4 in clauses.of(replace(packed, key_padding_mask=Mask("bool", "all")))  # of samples without keys
+    assert 4 in clauses.of(replace(packed, key_padding_mask=Mask("bool", "all")))  # samples without keys
 
 
 def test_a_low_mask_hides_in_a_lower_precision():
@@ -119,10 +119,10 @@ def test_a_law_exercises_the_clause_on_what_must_not_matter(law):
         assert one == other or 3 in clauses.of(one) | clauses.of(other)
 
 
-# Entries whose case does not tell: it breaks a clause by its numbers, or by an error message.
+# Entries whose pinned case does not exercise the broken clause, with the reason.
 ELSEWHERE = {
-    "float16-mask-overflow": "each score and a mask, which is finite, overflow together",
-    "nested-beside-padding": "the only wrong mask that is no row of the table of wrong masks",
+    "float16-mask-overflow": "the mask is finite, but its sum with a score overflows",
+    "nested-beside-padding": "the only wrong mask outside the table of wrong masks",
 }
 
 
@@ -142,7 +142,7 @@ def test_every_clause_is_stated():
     assert set(CALLS) == set(BY_NUMBER)
 
 
-# ---- what a run counts ---------------------------------------------------------------------------------------------
+# ---- counts of a run -----------------------------------------------------------------------------------------------
 
 
 def test_a_draw_reaches_every_clause_of_a_case():
@@ -201,7 +201,7 @@ def test_the_summary_tells_of_clauses_that_no_call_exercises(run):
     assert lines_of(run, counts, part=["--clause 4"])[1:] == told[1:]
 
 
-# ---- which calls are made ------------------------------------------------------------------------------------------
+# ---- selection of calls --------------------------------------------------------------------------------------------
 
 MASKED = replace(PLAIN, attn_mask=Mask("bool", "row"))
 
@@ -223,9 +223,9 @@ def test_only_calls_that_exercise_a_selected_clause_are_made(about_clause_4, mon
     assert made.total() == 1
     check_twins(MASKED, replace(MASKED, batch_first=False))
     assert made.total() == 3
-    check_in_turn((PLAIN, MASKED))  # the first makes what serves the second
+    check_in_turn((PLAIN, MASKED))  # the first call creates the artifact of the second
     assert made.total() == 5
-    check_same_without_garbage(replace(MASKED, garbage=True))  # is about clause 5 alone
+    check_same_without_garbage(replace(MASKED, garbage=True))  # exercises only clause 5
     assert made.total() == 5
     assert about_clause_4.tally.unasked == 4
 
@@ -260,7 +260,7 @@ def test_a_page_without_a_place_for_the_tables_is_bad_input(tmp_path, capsys):
 
 
 def test_only_the_suites_own_tests_import_from_each_other():
-    """What else there is stands on the harness and the tools alone."""
+    """No file outside the tests imports from tests/selftest."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
         if path.parent == SELFTESTS or path.name.startswith("test_"):
             continue

@@ -1,4 +1,4 @@
-"""Comparing records: only what changed, in words, with the exit code of a gate."""
+"""The comparison of two records lists only changes, and its exit code tells if something regressed."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def fails(record, test=TEST, outcome="failed"):
 
 
 def found(edit_old, edit_new):
-    """[(kind, id, what)] after these changes to two copies of one record."""
+    """[(kind, id, what)] of the changes between two edited copies of one record."""
     old, new = plain(), plain()
     edit_old(old)
     edit_new(new)
@@ -138,7 +138,7 @@ def test_of_a_record_of_the_schema_before_the_first_line_is_told():
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_record_of_the_schema_before_says_as_much_of_its_tests(path):
-    """Which entry a test is about, and in which way it asks, is a field of the present schema."""
+    """The current schema has fields for the entry of a test and for the mode or low precision of its calls."""
     before = json.loads(path.read_text())
     tests = current(before)["tests"]
     assert {test["entry"] for test in tests.values() if "entry" in test} <= set(before["ledger"])

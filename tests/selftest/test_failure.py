@@ -1,4 +1,4 @@
-"""Whatever fails can be told, in words that are true of the call; and what is told is data that can be read back."""
+"""The description of a failure is true of the call, and as plain data it can be read back."""
 
 import json
 from dataclasses import replace
@@ -368,12 +368,17 @@ HALF_MASKED = MultiHead(num_heads=2, head_dim=1, attn_mask=Mask("bool", "slice",
     [
         (LAYER, "output", (0, 1, 0), FULLY_MASKED),
         (LAYER, "output", (0, 0, 0), ""),
-        (replace(LAYER, src_mask=Mask("float", "row", "min")), "output", (0, 1, 0), ""),  # finfo.min hides nothing
+        (
+            replace(LAYER, src_mask=Mask("float", "row", "min")),
+            "output",
+            (0, 1, 0),
+            "",
+        ),  # finfo.min alone hides nothing
         (
             replace(LAYER, src_mask=Mask("float", "row", "min"), src_key_padding_mask=Mask("float", "all", "min")),
             "output",
             (0, 1, 0),
-            FULLY_MASKED,  # but twice
+            FULLY_MASKED,  # the sum of two finfo.min hides
         ),
         (replace(ATTENTION, add_bias_kv=True), "output", (0, 0, 0), ""),
         (replace(ATTENTION, S=0), "output", (0, 0, 0), WITHOUT_KEYS),

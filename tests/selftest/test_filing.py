@@ -1,4 +1,4 @@
-"""A failing run leaves scripts and issues, which say what the failure said."""
+"""A failing run writes scripts and issues that agree with its failures."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_a_failure_leaves_a_script_and_an_issue(tmp_path):
     text = "\n".join(lines)
     for words in ("4. A query that sees no key", "(exit code 1)", "seed: 7", "import torch"):
         assert words in text
-    assert "1. The score" not in text  # which is not the clause that is broken
+    assert "1. The score" not in text  # clause 1 is not broken
     assert subprocess.run([sys.executable, place / "script.py"], capture_output=True, check=False).returncode == 1
 
 

@@ -1,4 +1,4 @@
-"""The backtest: what is kept of a run, how its reports are explained, and what the page says."""
+"""The history of releases: digests of runs, explanations of their reports, and the page."""
 
 import json
 

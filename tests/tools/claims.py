@@ -75,7 +75,7 @@ def _table():
         for module in modules()
         for claim in claims_of(module)
     ]
-    return "\n".join(["| claim | what is said | verdict |", "| --- | --- | --- |", *rows, ""])
+    return "\n".join(["| claim | statement | verdict |", "| --- | --- | --- |", *rows, ""])
 
 
 def _chapter(module):

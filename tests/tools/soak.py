@@ -1,8 +1,8 @@
-"""`python -m tests.tools soak [--runs N]` runs the suite again and again, until its log has N runs of other seeds.
+"""`python -m tests.tools soak [--runs N]` repeats the run of the suite with new seeds, until its log has N runs.
 
-A right suite says of a release whose model is right always the same. The log (docs/results/soak/<torch>-<device>.json)
-keeps of each run what it found, and adds up how near to their bounds right results come; a run that fails keeps its
-record in reports/soak. `--page` writes docs/false-alarms.md from all logs. Exit code 1 if a run failed.
+If the suite and its model of a release are correct, no run fails. The log, docs/results/soak/<torch>-<device>.json, has
+the result of each run, and a histogram of error / bound over all runs. A run that fails keeps its record in
+reports/soak. `--page` writes docs/false-alarms.md from all logs. Exit code 1 if a run failed.
 """
 
 import json
@@ -24,13 +24,16 @@ PAGE = ROOT / "docs" / "false-alarms.md"
 _BAD = (FAILED, HARNESS_ERROR, CRASH)
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit code."""
     parser = Parser(prog="python -m tests.tools soak", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10, help="how many runs the log shall have (default: %(default)s)")
-    parser.add_argument("--profile", default="default", help="the Hypothesis profile of the runs")
+    parser.add_argument(
+        "--runs", type=int, default=10, help="number of runs in the log at the end (default: %(default)s)"
+    )
+    parser.add_argument("--profile", default="default", help="Hypothesis profile of the runs (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--page", action="store_true", help="run nothing, write docs/false-alarms.md")
-    parser.add_argument("--check", action="store_true", help="with --page: write nothing, exit 1 if it is stale")
+    parser.add_argument("--page", action="store_true", help="run no tests; write docs/false-alarms.md")
+    parser.add_argument("--check", action="store_true", help="with --page: write nothing; exit 1 if the page is stale")
     options = parser.parse_args(arguments)
     if options.page:
         return write_page(options.check)
@@ -48,7 +51,7 @@ def main(arguments):
 
 
 def _run(options, name):
-    """The record of one run with a new seed. Of a run that is in order no file stays."""
+    """The record of one run with a new seed. The files of a run without failures are deleted."""
     seed = random.SystemRandom().randrange(10**9)
     report = ROOT / "reports" / "soak" / f"{name}-{seed}.json"
     command = [sys.executable, "-m", "pytest", "tests/conformance", "-n", os.environ.get("WORKERS", "2"), "--quiet"]
@@ -67,13 +70,16 @@ def _run(options, name):
     return record
 
 
-def read_log(path):
-    """{"runs": [one dict each], "margins": {"module dtype bound decade": comparisons}}"""
+def read_log(path: Path) -> dict:
+    """{"runs": [one dict for each run], "margins": {"module dtype bound decade": number of comparisons}}
+
+    A decade is one of error / bound. A missing file gives an empty log.
+    """
     return json.loads(path.read_text()) if path.exists() else {"runs": [], "margins": {}}
 
 
-def add(log, record):
-    """Put a run into the log."""
+def add(log: dict, record: dict) -> None:
+    """Add a run to the log. record: of the run, as plain data."""
     statuses, tests = record["statuses"], record["tests"]
     log["runs"].append(
         {
@@ -87,24 +93,24 @@ def add(log, record):
     log["margins"] = dict(sorted((Counter(log["margins"]) + Counter(record["margins"])).items()))
 
 
-def write_log(path, log):
-    """One line a run, so that a difference shows what was added."""
+def write_log(path: Path, log: dict) -> None:
+    """Write the log with one line for each run, so that a diff shows the new runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = ",\n".join(f"  {json.dumps(run)}" for run in log["runs"])
     margins = ",\n".join(f"  {json.dumps(key)}: {number}" for key, number in log["margins"].items())
     path.write_text(f'{{\n "runs": [\n{runs}\n ],\n "margins": {{\n{margins}\n }}\n}}\n')
 
 
-def describe(run):
-    """A run in one line."""
+def describe(run: dict) -> str:
+    """A run of a log, in one line."""
     return f"seed {run['seed']}: {run['calls']} calls, " + (", ".join(run["failed"]) or "none fails")
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def write_page(check):
-    """Write docs/false-alarms.md, or say whether it is stale."""
+def write_page(check: bool) -> int:
+    """Write docs/false-alarms.md. If `check`, write nothing, and return 1 if the page is stale."""
     text = page({path.stem: read_log(path) for path in sorted(LOGS.glob("*.json"))})
     is_stale = not PAGE.exists() or PAGE.read_text() != text
     if is_stale and not check:
@@ -114,26 +120,26 @@ def write_page(check):
     return int(is_stale and check)
 
 
-def page(logs):
-    """The page, from {release and device: log}."""
+def page(logs: dict[str, dict]) -> str:
+    """The text of docs/false-alarms.md. logs: {release and device: log}."""
     lines = [
         "# False alarms",
         "",
         "<!-- Written by `python -m tests.tools soak --page` from docs/results/soak: change those. -->",
         "",
-        f"Runs of the whole suite, each with a seed of its own, as `python -m tox -e torch{NEWEST}-soak` makes them.",
-        "What a release does is predicted to the last call, so that a call that fails is a false alarm, or a deviation",
-        "that the ledger did not know: each was looked into, and either the suite or the ledger corrected.",
+        f"Runs of the whole suite with different seeds. `python -m tox -e torch{NEWEST}-soak` makes such runs. The",
+        "suite predicts the behaviour of a release for every call. A call that fails is therefore a false alarm, or",
+        "shows a deviation that the ledger lacks. Each failure was examined; the suite or the ledger was corrected.",
         "",
         "| release | runs | profile | calls | calls that fail | tests that failed |",
         "| --- | ---: | --- | ---: | ---: | --- |",
         *(_row(name, log["runs"]) for name, log in logs.items()),
         "",
-        "## How far right results stay from their bounds",
+        "## Errors of correct results",
         "",
-        "Comparisons of an array or a directional derivative, by error / bound. Where the plain bound does not do, the",
-        "full one is computed, which has the condition of the case",
-        "([comparison.py](../tests/harness/judgement/comparison.py)): only beyond that would a result be wrong.",
+        "The number of comparisons of an array or a directional derivative, by error / bound. If an error exceeds the",
+        "plain bound, the full bound is computed. It takes the condition of the case into account",
+        "([comparison.py](../tests/harness/judgement/comparison.py)). A result fails only beyond the full bound.",
         "",
         *_margins(_coarse(sum((Counter(log["margins"]) for log in logs.values()), Counter()))),
         "",
@@ -149,7 +155,7 @@ def _row(name, runs):
 
 
 def _margins(margins):
-    """A table: how many comparisons of each module and dtype are in which decade of error / bound."""
+    """Generates the table of the number of comparisons, by module, dtype and decade of error / bound."""
     full = sum(number for key, number in margins.items() if " full " in key)
     yield from (f"Of {margins.total():,} comparisons {full:,} needed the full bound.", "")
     columns = sorted({tuple(key.split(" ")[2:]) for key in margins}, key=_column)
@@ -162,7 +168,7 @@ def _margins(margins):
 
 
 def _coarse(margins):
-    """The margins of right results, with all small errors in one decade."""
+    """The margins without failed comparisons, and with all small errors in one decade."""
     coarse = Counter()
     for key, number in margins.items():
         *of, decade = key.split(" ")
@@ -172,6 +178,7 @@ def _coarse(margins):
 
 
 def _column(column):
+    """The key by which columns are sorted."""
     kind, decade = column
     return kind == "full", float(decade)
 

@@ -1,7 +1,10 @@
-"""The script of a call of nn.Transformer.generate_square_subsequent_mask: the mask, and what the reference expects."""
+"""The script of a call of nn.Transformer.generate_square_subsequent_mask: the call, and a check of the mask."""
 
+from collections.abc import Sequence
+
+from tests.harness.cases.case import SquareSubsequentMask
 from tests.harness.cases.square_mask import statements
-from tests.harness.execution.setting import CPU
+from tests.harness.execution.setting import CPU, Setting
 from tests.harness.expectation.specification import specification
 
 from .python_text import Bracketed, listed
@@ -10,8 +13,11 @@ from .standalone import assembled, needs, needs_argument
 _FUNCTION = "torch.nn.Transformer.generate_square_subsequent_mask"
 
 
-def square_mask_script(case, setting=CPU, head=()):
-    """The script, whose comparison makes no tensor: it stands under the defaults that the call was made under."""
+def square_mask_script(case: SquareSubsequentMask, setting: Setting = CPU, head: Sequence[str] = ()) -> str:
+    """The text of the script. head: lines of comment for its beginning.
+
+    The check creates no tensor, because the default dtype and device of the call are still set.
+    """
     computation = specification(case)
     dtype, device = computation.dtype, computation.device
     lacking = (
@@ -28,7 +34,7 @@ def square_mask_script(case, setting=CPU, head=()):
 
 
 def _numbers(computation):
-    """Statements that compare the numbers, which a tensor on the meta device does not have."""
+    """Statements that compare the numbers; none for a tensor on the meta device, which holds no numbers."""
     if computation.device == "meta":
         return ()
     expected = computation()["output"]

@@ -1,25 +1,33 @@
-"""What every script has, whatever it shows: a head, imports, the environment, and the question whether it can run.
+"""The common parts of all scripts: head, imports, environment, and checks that the release supports the call.
 
-A script exits 0 where the specification is met, 1 where it is not, and 2 where the release lacks what would be called,
-so that nothing can be said of it.
+A script exits with 0 if the release conforms, with 1 if it does not, and with 2 if the release lacks the function or an
+argument of the call.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import torch
 
-from tests.harness.execution.setting import CPU
+from tests.harness.execution.setting import CPU, Setting
 
-from .python_text import WIDTH, Suite, quoted, rendered
+from .python_text import WIDTH, Statement, Suite, quoted, rendered
+
+if TYPE_CHECKING:
+    from tests.harness.deviations.entry import Deviation
+    from tests.harness.wrong_masks.ledger import WrongMaskDeviation
 
 SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
 
 
-def assembled(blocks, setting=CPU, head=(), begins=""):
-    """The whole text: blocks of statements with an empty line between them, and the imports that these need.
+def assembled(
+    blocks: Iterable[Sequence[Statement]], setting: Setting = CPU, head: Sequence[str] = (), begins: str = ""
+) -> str:
+    """The text of a script: the blocks with an empty line between them, below the imports that they need.
 
-    begins: a statement that comes before torch is imported.
+    blocks: of statements. head: lines of comment. begins: a statement that must precede the import of torch.
     """
     device = setting.device
     texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
@@ -39,38 +47,39 @@ def assembled(blocks, setting=CPU, head=(), begins=""):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def heading(entry, remedies):
-    """The comment that tells what a script of this entry of a ledger shows, and its remedies, a sentence each."""
+def heading(entry: "Deviation | WrongMaskDeviation", remedies: Iterable[str]) -> list[str]:
+    """The lines of the comment of a script: the title of the entry, and its remedies, one sentence each."""
     known = f" ({entry.upstream})" if entry.upstream.startswith("pytorch") else ""
     sentences = (f"{entry.title}{known}.", *(f"To avoid it: {remedy}" for remedy in remedies))
     hanging = {"initial_indent": "# ", "subsequent_indent": "#     "}
     return [line for sentence in sentences for line in wrap(sentence, WIDTH, **hanging)]
 
 
-def needs(owner, name):
-    """A statement that ends the script where there is no such function or module."""
+def needs(owner: str, name: str) -> Suite:
+    """A statement that ends the script if `owner` has no attribute `name`."""
     return _unable(f'not hasattr({owner}, "{name}")', f"{owner}.{name}")
 
 
-def needs_argument(function, name):
-    """A statement that ends the script where the function, or the class, takes no argument of this name."""
-    if function == SCALED_DOT_PRODUCT:  # built in: it has no signature but in its text
+def needs_argument(function: str, name: str) -> Suite:
+    """A statement that ends the script if the function or class has no argument `name`."""
+    if function == SCALED_DOT_PRODUCT:  # built in: only its docstring has a signature
         return _unable(f'"{name}=" not in {function}.__doc__', f"{name} in {function}")
     return _unable(f'"{name}" not in inspect.signature({function}).parameters', f"{name} in {function}")
 
 
-def needs_release(version):
-    """A statement that ends the script in a release before this one."""
-    return _unable(f'torch.__version__ < "{version}"', f"such call; {version} has")
+def needs_release(version: str) -> Suite:
+    """A statement that ends the script on releases before this version."""
+    return _unable(f'torch.__version__ < "{version}"', f"such call, only {version} and later have")
 
 
-def drawn():
-    """Statements that end the script where the same seed draws other random numbers than here."""
+def drawn() -> tuple[Statement, ...]:
+    """Statements that end the script if a seed draws other random numbers than with the installed torch."""
     torch.manual_seed(0)
     numbers = [int(number) for number in torch.empty(16).bernoulli_()]
     differ = f"torch.empty(16).bernoulli_().tolist() != {numbers}"
-    return ("torch.manual_seed(0)", _unable(differ, "such random numbers"))
+    return ("torch.manual_seed(0)", _unable(differ, "generator of the same random numbers"))
 
 
 def _unable(condition, what):
-    return Suite(f"if {condition}:", (f'print("cannot be asked: this release has no {what}")', "sys.exit(2)"))
+    """A statement that ends the script with exit code 2 under a condition. what: the missing thing, in words."""
+    return Suite(f"if {condition}:", (f'print("not applicable: this release has no {what}")', "sys.exit(2)"))

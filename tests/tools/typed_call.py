@@ -1,5 +1,6 @@
-"""The call of a case as one types it: statements that make its arguments and its module, and the call itself."""
+"""The call of a case as Python text: statements that make the arguments and the module, and the call itself."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -10,40 +11,43 @@ from tests.harness.contents.arrays import directions, inputs, mask_arrays, param
 from tests.harness.contents.results import as_given
 from tests.harness.execution.call import constructor, options
 from tests.harness.execution.setting import CPU, Setting
-from tests.harness.modes.modes import BY_ID, EAGER
+from tests.harness.modes.modes import BY_ID, EAGER, Mode
 
-from .python_text import LOWEST, Bracketed, listed, number, quoted
+from .python_text import LOWEST, Bracketed, Statement, listed, number, quoted
 from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
 
 
 @dataclass(frozen=True)
 class TypedCall:
-    """Methods return statements, see python_text.py."""
+    """The call of a case. Most methods return or generate statements (python_text.py)."""
 
     case: Case
     setting: Setting = CPU
 
     @property
-    def device(self):
+    def device(self) -> str:
+        """The device of the call."""
         return self.setting.device
 
     @property
-    def is_module(self):
+    def is_module(self) -> bool:
+        """True if the case calls a module, False if a function."""
         return not (isinstance(self.case, ScaledDotProduct) or self.is_functional)
 
     @property
-    def is_functional(self):
+    def is_functional(self) -> bool:
+        """True if the case calls F.multi_head_attention_forward."""
         return self.case.functional
 
     @property
-    def called(self):
-        """The name of the module or function."""
+    def called(self) -> str:
+        """The full name of the module or function."""
         if self.case.module == "MultiheadAttention":
             return self.setting.attention
         return f"torch.nn{'' if self.is_module else '.functional'}.{self.case.module}"
 
-    def needs(self):
-        """What not every release has."""
+    def needs(self) -> Iterator[Statement]:
+        """Generates statements that end the script if the release lacks the function or an argument."""
         if self.called == SCALED_DOT_PRODUCT:
             yield needs("torch.nn.functional", self.case.module)
         if not self.case.fast_path:
@@ -64,15 +68,18 @@ class TypedCall:
 
     # ---- arguments
 
-    def kind(self, array=None, where="device", dtype=None):
-        """The keyword arguments that make a tensor or module of the right kind; of the case's dtype by default."""
+    def kind(self, array: np.ndarray | None = None, where: str = "device", dtype: str | None = None) -> tuple[str, ...]:
+        """The keyword arguments `dtype` and `device` of a tensor or module, without those that are the default.
+
+        array: the content of a tensor. where: "device" or "cpu". dtype: that of the case by default.
+        """
         dtype = dtype or self.case.dtype
         is_float32 = dtype == "float32" or (array is not None and array.dtype == bool)
         moved = self.device != "cpu" and where == "device"
         return (*[f"dtype=torch.{dtype}"] * (not is_float32), *[f"device={quoted(self.device)}"] * moved)
 
-    def literal(self, head, array, where="device", dtype=None):
-        """An expression for a contiguous tensor."""
+    def literal(self, head: str, array: np.ndarray, where: str = "device", dtype: str | None = None) -> Statement:
+        """An expression of a contiguous tensor, behind the text `head`. where, dtype: see `kind`."""
         kind = self.kind(array, where, dtype)
         if array.size == 0:
             return Bracketed(
@@ -82,8 +89,8 @@ class TypedCall:
             return Bracketed(f"{head}torch.full(", (str(array.shape), number(array.flat[0]), *kind))
         return Bracketed(f"{head}torch.tensor(", (listed(array), *kind))
 
-    def tensor(self, name, array, layout, dtype=None):
-        """Statements that make a tensor with this layout of its memory, as call.lay_out does."""
+    def tensor(self, name: str, array: np.ndarray, layout: str, dtype: str | None = None) -> tuple[Statement, ...]:
+        """Statements that make a tensor with this memory layout, as execution/call.py does."""
         layout = layout if array.ndim else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
         if layout == "expanded" and array.size:
@@ -106,18 +113,24 @@ class TypedCall:
             return (self.literal(f"{name} = ", array, dtype=dtype),)
         return lines if self.device == "cpu" else (*lines, f"{name} = {name}.to({quoted(self.device)})")
 
-    def copied(self, name, array, shape, window, dtype):
-        """A part of a larger tensor whose other elements must not matter."""
+    def copied(
+        self, name: str, array: np.ndarray, shape: tuple[int, ...], window: str, dtype: str | None
+    ) -> tuple[Statement, ...]:
+        """Statements that make a view of a larger tensor. The other elements of that tensor must not matter.
+
+        shape: of the larger tensor. window: the text of the indices of the view.
+        """
         poison = "True" if array.dtype == bool else "nan"
         around = ", ".join((str(shape), poison, *self.kind(array, "cpu", dtype)))
         return (f"{name} = torch.full({around}){window}", self.literal(f"{name}[:] = ", array, "cpu", dtype))
 
-    def behind(self, name):
-        """How much memory behind a tensor is filled: some releases read a mask of size 1 over keys past its end."""
+    def behind(self, name: str) -> int:
+        """The number of elements to fill behind a tensor: some releases read a mask of one key past its end."""
         is_one = isinstance(self.case, ScaledDotProduct) and name == "attn_mask" and self.case.broadcast == "S"
         return prod((*self.case.batch, self.case.L, self.case.S)) if is_one and self.case.S > 1 else 0
 
-    def inputs(self):
+    def inputs(self) -> Iterator[Statement]:
+        """Generates statements that make the inputs."""
         for name, array in inputs(self.case).items():
             is_copy = self.case.attention == "copies" and name in ("key", "value")
             if is_copy and self.case.layout == "contiguous":
@@ -125,14 +138,16 @@ class TypedCall:
             else:
                 yield from self.tensor(name, as_given(self.case, name, array), self.case.layout)
 
-    def masks(self):
+    def masks(self) -> Iterator[Statement]:
+        """Generates statements that make the masks."""
         for name, array in mask_arrays(self.case).items():
             mask = masks_of(self.case)[name]
             yield from self.tensor(name, as_given(self.case, name, array), mask.layout, mask.dtype)
 
-    # ---- what is called
+    # ---- module or function
 
-    def switches(self):
+    def switches(self) -> tuple[Statement, ...]:
+        """Statements that set global options and define the lowest numbers of dtypes."""
         numbers = {float(x) for array in mask_arrays(self.case).values() for x in np.unique(array)}
         return (
             *["torch.backends.mha.set_fastpath_enabled(False)"] * (not self.case.fast_path),
@@ -140,16 +155,17 @@ class TypedCall:
         )
 
     @property
-    def layer(self):
-        """The name of what has the parameters."""
+    def layer(self) -> str:
+        """The name of the module with the parameters: of the layer, if the module is a stack."""
         return f"{self.called}Layer" if self.is_stack else self.called
 
     @property
-    def is_stack(self):
+    def is_stack(self) -> bool:
+        """True if the module is a stack of layers."""
         return self.case.module in ("TransformerEncoder", "TransformerDecoder")
 
-    def parameters(self, with_values=True):
-        """Statements that make the module, or what the function takes in its place."""
+    def parameters(self, with_values: bool = True) -> tuple[Statement, ...]:
+        """Statements that make the module and load its parameters, or make the parameters of the function."""
         arrays = parameters(self.case)
         if not self.is_module:
             made = [f"module = {self.called}", *self.mode.made.splitlines()] if self.mode.made else []
@@ -157,7 +173,7 @@ class TypedCall:
         given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
         arguments = tuple(f"{name}={quoted(value)}" for name, value in given.items())
         kind = self.kind()
-        if self.setting.subject:  # which may not take them
+        if self.setting.subject:  # a subject may not accept dtype and device
             lines = [Bracketed(f"module = {self.layer}(", arguments), f"module.to({', '.join(kind)})"][: 1 + bool(kind)]
         else:
             lines = [Bracketed(f"{'layer' if self.is_stack else 'module'} = {self.layer}(", (*arguments, *kind))]
@@ -171,11 +187,12 @@ class TypedCall:
         return (*lines, *["module.eval()"] * (not self.case.training), *self.freezing(), *self.mode.made.splitlines())
 
     @property
-    def mode(self):
+    def mode(self) -> Mode:
+        """The mode of the case."""
         return BY_ID[self.case.mode]
 
-    def stack(self):
-        """The further arguments of a stack of layers."""
+    def stack(self) -> Iterator[str]:
+        """Generates the arguments of a stack of layers after the first two."""
         case = self.case
         if case.norm:
             more = [f"eps={case.layer_norm_eps}"] * (case.layer_norm_eps != 1e-5) + ["bias=False"] * (not case.bias)
@@ -183,8 +200,8 @@ class TypedCall:
         if case.has_encoder:
             yield from (f"{name}=False" for name in ("enable_nested_tensor", "mask_check") if not getattr(case, name))
 
-    def freezing(self):
-        """Statements that leave autograd the parameters that it shall see: all, none, or those of the last layers."""
+    def freezing(self) -> list[Statement]:
+        """Statements that switch off requires_grad of parameters, as `Case.autograd` asks."""
         if self.case.autograd in ("frozen", "inputs", "one_input", "mask"):
             return ["module.requires_grad_(False)"]
         if self.case.autograd == "one_parameter":
@@ -197,8 +214,8 @@ class TypedCall:
         stacks = dict.fromkeys(name.partition("layers.")[0] for name in parameters(self.case) if "layers." in name)
         return [f"module.{stack}layers[:-1].requires_grad_(False)" for stack in stacks]
 
-    def call(self, results=""):
-        """The call, assigned to `results` if these are named."""
+    def call(self, results: str = "") -> Bracketed:
+        """The call. results: the names to assign it to, if any."""
         given = list(inputs(self.case))
         if isinstance(self.case, MultiHead):
             key = "key" if "key" in given else "query"
@@ -218,7 +235,8 @@ class TypedCall:
             function = self.mode.called if self.mode.called.isidentifier() else f"({self.mode.called})"
         return Bracketed(f"{results} = {function}(" if results else f"{function}(", arguments)
 
-    def functional_arguments(self):
+    def functional_arguments(self) -> tuple[str, ...]:
+        """The options and parameters of F.multi_head_attention_forward, as keyword arguments."""
         case, names = self.case, [variable(name) for name in parameters(self.case)]
         separate = [name for name in names if name[1:] == "_proj_weight"]
         weights = ("in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "out_proj_weight", "out_proj_bias")
@@ -229,20 +247,20 @@ class TypedCall:
         given |= {name: name for name in separate}
         return tuple(f"{name}={value}" for name, value in given.items())
 
-    # ---- what requires a gradient
+    # ---- gradients
 
     @property
-    def of_module(self):
-        """The names of the parameters that a module holds."""
+    def of_module(self) -> set[str]:
+        """The names of the parameters of the module; empty for a function."""
         return set(parameters(self.case)) if self.is_module else set()
 
-    def requirements(self):
-        """Statements by which arguments come to require a gradient; a module's parameters do so from the start."""
+    def requirements(self) -> tuple[Statement, ...]:
+        """Statements that make arguments require a gradient. Parameters of a module require one from the start."""
         names = () if self.mode.is_forward else directions(self.case)
         return tuple(f"{variable(name)}.requires_grad_()" for name in names if name not in self.of_module)
 
-    def leaves(self, names):
-        """The items of a dict of these arguments and parameters, by name."""
+    def leaves(self, names: Collection[str]) -> Iterator[Statement]:
+        """Generates the items of a dict {name: tensor} of these arguments and parameters."""
         all_of_module = bool(self.of_module) and self.of_module <= set(names) and self.mode.where("x") == "x"
         for name in names:
             if name not in self.of_module:
@@ -252,8 +270,8 @@ class TypedCall:
         yield from ["**dict(module.named_parameters())"] * all_of_module
 
 
-def variable(name):
-    """What a parameter is called where there is no module."""
+def variable(name: str) -> str:
+    """The variable for a parameter of a function."""
     return name.replace(".", "_")
 
 

@@ -1,8 +1,9 @@
-"""What is known upstream: when releases came out, when threads were opened, and which release users say broke what.
+"""Facts from upstream, for docs/history.md: release days, days of threads, and regressions that users reported.
 
-Looked up by hand (the queries are in docs/upstream.md). A day that could not be established is left out.
+They were looked up by hand; docs/upstream.md lists the queries. Unknown days are left out.
 """
 
+# {minor release: day}
 RELEASED = {
     "2.1": "2023-10-04",
     "2.2": "2024-01-30",
@@ -17,15 +18,15 @@ RELEASED = {
     "2.12": "2026-05-13",
 }
 
-# Threads of pytorch/pytorch. Of a regression that users reported: regression is the release, what it was, seen is what
-# the run on the day says of it.
+# {number of a thread of pytorch/pytorch: facts}. A regression that users reported has "regression" (the release),
+# "what" (the regression, in words) and "seen" (the answer of the run that judged the release on its day).
 THREADS = {
     "41508": {"opened": "2020-07-16"},
     "92554": {"opened": "2023-01-18"},
     "95702": {
         "opened": "2023-02-28",
         "regression": "2.0.0",
-        "what": "a warning that masks differ in type, where they do not",
+        "what": "a warning that masks differ in type, although they do not",
         "seen": "Reported, in the table above.",
     },
     "96941": {
@@ -41,15 +42,16 @@ THREADS = {
         "regression": "2.0.0",
         "what": "a mask for each head raises in eval",
         "seen": (
-            "Behind the warning: `MultiHead(L=2, S=2, num_heads=2, attention='self', attn_mask=Mask(per_head=True))`"
-            " fails on 2.0.0 and not on 2.0.1, but another case was the least."
+            "Hidden by the warning:"
+            " `MultiHead(L=2, S=2, num_heads=2, attention='self', attn_mask=Mask(per_head=True))`"
+            " fails on 2.0.0 and not on 2.0.1, but another case was minimal."
         ),
     },
     "97605": {
         "opened": "2023-03-25",
         "regression": "2.0.0",
         "what": "a mask for each head and a padding mask work in train, and not in eval",
-        "seen": "Behind the warning, as the one before.",
+        "seen": "Hidden by the warning, as #97409.",
     },
     "97532": {"opened": "2023-03-24"},
     "100709": {
@@ -63,8 +65,8 @@ THREADS = {
         "regression": "2.0.0",
         "what": "nn.TransformerDecoder gives another result in eval under no_grad",
         "seen": (
-            "As #107084, `native-mha-float-mask`: behind the warning on 2.0.0; on 2.0.1 not the least case of any test,"
-            " though calls of an ordinary run show it."
+            "As #107084, `native-mha-float-mask`: hidden by the warning on 2.0.0. On 2.0.1 calls of an ordinary run"
+            " show it, but no test has it as its minimal case."
         ),
     },
     "107084": {"opened": "2023-08-12"},
@@ -74,7 +76,7 @@ THREADS = {
         "opened": "2024-05-24",
         "regression": "2.3.1",
         "what": "NaN for queries that see only the last keys of a long sequence",
-        "seen": "Behind louder ones: calls of an ordinary run show it, but another case was the least of each test.",
+        "seen": "Hidden by other changes: calls of an ordinary run show it, but each test has another minimal case.",
     },
     "128816": {"opened": "2024-06-17"},
     "131254": {"opened": "2024-07-19"},
@@ -84,24 +86,24 @@ THREADS = {
         "opened": "2024-11-20",
         "regression": "2.5.1",
         "what": "scaled_dot_product_attention gives 0 for a query that is NaN",
-        "seen": "Not in this run, which had no NaN; there are calls for it now, as `flash-nan-query-zero` tells.",
+        "seen": "Not seen: this run had no inputs with NaN. Later runs have, and show it as `flash-nan-query-zero`.",
     },
     "178677": {"opened": "2026-03-28"},
     "184330": {
         "opened": "2026-05-19",
         "regression": "2.12.1",
-        "what": "scaled_dot_product_attention gives 0 where head_dim is 0",
-        "seen": "Not seen: head_dim is at least 1.",
+        "what": "scaled_dot_product_attention gives 0 if head_dim is 0",
+        "seen": "Not seen: in the suite head_dim is at least 1.",
     },
     "187801": {"opened": "2026-06-21"},
 }
 
-# {release: {what reports say: why}}, where no entry of the ledger tells.
+# {release: {a part of the title of a report: explanation}}, for reports that no entry of the ledgers explains.
 EXPLANATIONS = {
     "2.0.0": {
         "Support for mismatched key_padding_mask": (
-            "masks of the same type are said to differ: [#95702](https://github.com/pytorch/pytorch/issues/95702),"
-            " 2023-02-28; gone in 2.0.1"
+            "a warning says that masks of the same type differ:"
+            " [#95702](https://github.com/pytorch/pytorch/issues/95702), 2023-02-28; gone in 2.0.1"
         ),
         "Only allow causal mask or attn_mask": "as `hint-excludes-mask`, in a decoder; gone in 2.0.1",
         "an exception whose message names the mask": "2.0.0 takes wrong masks and hints that 2.0.1 refuses or names",

@@ -1,27 +1,29 @@
-"""The script of a row of the table of wrong masks: an error that names the mask is what is specified.
+"""The script of a wrong call. The specification wants an error that names the mask.
 
-Where the row may be accepted as well, the script has the reference's result, and compares.
+If torch may also accept the call, the script contains the result of the reference and compares it.
 """
+
+from collections.abc import Sequence
 
 import torch
 
-from tests.harness.execution.setting import CPU
+from tests.harness.execution.setting import CPU, Setting
 from tests.harness.wrong_masks.results import Prediction
 from tests.harness.wrong_masks.sequences import WrongSequence
-from tests.harness.wrong_masks.table import ACCEPTS, name_of_mask, source
+from tests.harness.wrong_masks.table import ACCEPTS, WrongCall, name_of_mask, source
 
 from .python_text import Bracketed, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument
 
 
-def wrong_mask_script(call, setting=CPU, head=()):
-    """The script of a row (table.WrongCall). head: lines of comment that it begins with."""
+def wrong_mask_script(call: WrongCall, setting: Setting = CPU, head: Sequence[str] = ()) -> str:
+    """The text of the script. head: lines of comment for its beginning."""
     lines = [line for line in source(call, setting).replace("'", '"').splitlines() if not line.startswith("import")]
     *before, invocation = lines
     statement = split_call(invocation)
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
-    is_of_sequences = isinstance(call, WrongSequence)  # of which an error may say anything
+    is_of_sequences = isinstance(call, WrongSequence)  # any error conforms
     is_named = f're.search(r"{name_of_mask(call.argument)}", str(error), re.IGNORECASE)'
     refused = (
         'print("got", type(error).__name__, error)',
@@ -39,7 +41,7 @@ def wrong_mask_script(call, setting=CPU, head=()):
 
 
 def _accepted(call, setting, before):
-    """Statements that judge a result. before: those that make the inputs."""
+    """Statements that judge a result. before: the statements that make the inputs."""
     if ACCEPTS not in call.conforming or setting.subject:
         return ('print("got no error")', f"sys.exit({int(ACCEPTS not in call.conforming)})")
     names = {"torch": torch}
@@ -57,7 +59,7 @@ def _accepted(call, setting, before):
 
 
 def _needs(call, setting):
-    """What not every release has."""
+    """Generates statements that end the script if the release lacks the function or an argument."""
     if setting.subject:
         return
     called = f"torch.nn.{call.module}.forward" if call.callee.made else f"torch.nn.functional.{call.module}"
