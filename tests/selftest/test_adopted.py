@@ -63,7 +63,7 @@ def test_a_wrong_one_fails_and_leaves_scripts_that_show_it(name, path, tmp_path)
     code, _, output = measure(name, path, tmp_path)
     assert code == 1, output[-3000:]
     assert f"tests.selftest.subjects:{name}, eval: output is" in output
-    assert re.search(rf'tests\.tools\.again ".*" --subject tests\.selftest\.subjects:{name}\n', output)
+    assert re.search(rf'tests\.tools again ".*" --subject tests\.selftest\.subjects:{name}\n', output)
     (script, *_) = tmp_path.glob("*/*/script.py")
     run = subprocess.run([sys.executable, script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert run.returncode == 1, run.stderr

@@ -143,8 +143,8 @@ def test_a_crash_keeps_what_was_found(run_test, tmp_path):
 def test_a_crash_tells_the_call_that_was_being_made(run_test, tmp_path):
     body = """
 import os
-from tests.harness import session
-from tests.harness.cases import MultiHead
+from tests.harness.measurement import session
+from tests.harness.cases.case import MultiHead
 
 def test_it():
     session.current.last_call.note(MultiHead(N=3))
@@ -160,9 +160,9 @@ def test_a_failure_is_a_value_that_comes_from_a_worker_whole(run_test, tmp_path)
     """And leaves its script, although its masks are so large that the record has no room for the report."""
     body = """
 from hypothesis import given, strategies as st
-from tests.harness.cases import MultiHead
-from tests.harness.checking import check
-from tests.harness.masks import Mask
+from tests.harness.cases.case import MultiHead
+from tests.harness.measurement.checking import check
+from tests.harness.cases.masks import Mask
 
 LARGE = MultiHead(N=2, L=60, S=60, num_heads=2, attn_mask=Mask("float", "slice", "bias", per_head=True))
 
@@ -251,9 +251,9 @@ def test_a_part_of_the_suite_says_so_and_leaves_the_record_of_the_whole_alone(ru
 ABOUT_CLAUSES = """
 import pytest
 from hypothesis import given, strategies as st
-from tests.harness.cases import MultiHead
-from tests.harness.checking import check
-from tests.harness.masks import Mask
+from tests.harness.cases.case import MultiHead
+from tests.harness.measurement.checking import check
+from tests.harness.cases.masks import Mask
 
 MASKS = st.sampled_from([None, Mask("bool", "row")])
 
@@ -304,13 +304,13 @@ def test_in_one_run_with_the_suites_own_tests_only_conformance_is_measured(run_t
     """The conformance tests keep their session, although a selftest starts another one with the whole ledger."""
     own = copy_of_the_suite / "tests" / "selftest" / "test_own.py"
     own.write_text(
-        "from tests.harness import session\n"
+        "from tests.harness.measurement import session\n"
         "RUN = session.start()\n"
         "def test_own():\n    assert session.current.entries\n"
         "def test_fails():\n    assert False\n"
     )
     body = (
-        "from tests.harness import session\n"
+        "from tests.harness.measurement import session\n"
         "RUN = session.current\n"
         "def test_it():\n    assert session.current is RUN and not RUN.entries\n"
     )

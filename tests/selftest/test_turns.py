@@ -149,7 +149,7 @@ def test_what_is_right_only_at_first_fails_and_can_be_run_again(capsys):
         assert f'"{shortest_repr(second)}" --after "{shortest_repr(first)}"' in str(failure.value)
         assert again.main([shortest_repr(second)]) == 0
         assert again.main([shortest_repr(second), "--after", shortest_repr(first)]) == 1
-        assert "made for another case" in capsys.readouterr().out
+        assert "made by a call of another case" in capsys.readouterr().out
         assert run_script(script(second))[0] == 0
         (its_failure,) = failure.value.failures
         assert run_script(script_of(its_failure))[0] == 1

@@ -425,6 +425,7 @@ ENTRIES = (
             dtype="float32", S=2, D=4, Dv=4, attn_mask=Mask("bool", "none"), mask_batch=(1, 1), broadcast="S"
         ),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested((EXPANDED,)),
     ),
     Deviation(
@@ -442,6 +443,7 @@ ENTRIES = (
         ),
         devices=ON_CUDA,
         ends=True,
+        stage="attention",
         remedies=untested((EXPANDED,)),
     ),
     Deviation(
@@ -462,6 +464,7 @@ ENTRIES = (
             need_weights=False,
         ),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested((without("torch.func.vmap", cost=SLOWER),)),
     ),
     Deviation(
@@ -479,6 +482,7 @@ ENTRIES = (
             dtype="float32", mode="vmap", N=2, S=3, head_dim=4, attn_mask=Mask("float", "none"), need_weights=False
         ),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested((without("torch.func.vmap", cost=SLOWER),)),
     ),
     Deviation(
@@ -512,6 +516,7 @@ ENTRIES = (
         ),
         pinned=MultiHead(N=0, num_heads=2, head_dim=8, attention="self", need_weights=False),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested(off_the_fast_path()),
     ),
     Deviation(
@@ -535,6 +540,7 @@ ENTRIES = (
             activation="gelu",
         ),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested((FLOAT32,)),
     ),
     Deviation(
@@ -559,6 +565,7 @@ ENTRIES = (
         ),
         devices=ON_CUDA,
         ends=True,
+        stage="stack",
         remedies=untested((NO_EMPTY_MASK,)),
     ),
     Deviation(
@@ -588,6 +595,7 @@ ENTRIES = (
         change=lambda computation, call: raising(computation, "RuntimeError", "cutlassF: no kernel found to launch"),
         pinned=ScaledDotProduct(dtype="float32", layout="sliced", D=16, Dv=16),
         devices=ON_CUDA,
+        stage="attention",
         remedies=untested((Remedy("Give clones of query, key and value.", changed(layout="contiguous")),)),
     ),
 )
