@@ -276,7 +276,7 @@ def source_of(block: str) -> str:
 
 def masks_of(case: Case) -> dict[str, Mask]:
     """{argument name: Mask} of the masks that are not None."""
-    # mypy asks the class itself for the __hash__ of its instances
+    # mypy takes the class, an argument of a cached function, for an instance of it, which need not be hashable
     return {name: mask for name in _mask_names(type(case)) if (mask := getattr(case, name)) is not None}  # type: ignore[arg-type]
 
 

@@ -76,10 +76,9 @@ def _mask_shape(case, name):
 
 
 def _lengths(case, name):
-    """How many queries and keys the attention has that takes the mask of this name."""
-    if isinstance(case, (MultiHead, ScaledDotProduct)):
-        return case.L, case.S
-    return case.S if name.startswith("src") else case.T, case.T if name.startswith("tgt") else case.S
+    """How many queries and keys the block has that takes the mask of this name."""
+    block = name.partition("_")[0]
+    return case.number_of_queries(block), case.number_of_keys(block)
 
 
 @_cached
@@ -147,10 +146,7 @@ def hidden(case: Case) -> list[np.ndarray]:
     Masks are in the dtype that scores are computed in, in which a low number may be -inf. Appended keys are left out.
     """
     if isinstance(case, ScaledDotProduct):
-        where = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((case.L, case.S), bool)
-        for bias in _biases(case):
-            where = where | meaning.hidden(_as_added(case, bias))
-        return [np.broadcast_to(where, (*case.batch, case.L, case.S))]
+        return [_hidden_by(case, [_as_added(case, bias) for bias in _biases(case)])]
     result = []
     for attn_mask, key_padding_mask, _ in attentions(case):
         bias = merged_bias(case, attn_mask, key_padding_mask)
@@ -166,17 +162,16 @@ def _as_added(case, bias):
     return bias if dtype == case.dtype else rounded(bias, dtype)
 
 
-def hidden_from_scaled_dot_product(case: ScaledDotProduct) -> np.ndarray:
-    """True at (query, key) if the key is hidden from the query: a bool array, broadcastable to (*batch, L, S)."""
-    hidden = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((1, 1), bool)
-    for mask in mask_arrays(case).values():
-        hidden = hidden | meaning.hidden(meaning.as_bias(mask, held(case.dtype), true_hides=False))
-    return hidden
+def _hidden_by(case, biases):
+    """bool (*batch, L, S): where the biases or `is_causal` of a call of scaled_dot_product_attention hide a key."""
+    where = meaning.causal(case.L, case.S) if case.is_causal else np.zeros((case.L, case.S), bool)
+    for bias in biases:
+        where = where | meaning.hidden(bias)
+    return np.broadcast_to(where, (*case.batch, case.L, case.S))
 
 
 def _ignored_by_scaled_dot_product(case):
-    hidden = hidden_from_scaled_dot_product(case)
-    hidden = np.broadcast_to(hidden, (*case.batch, case.L, case.S)).all(axis=-2)
+    hidden = _hidden_by(case, _biases(case)).all(axis=-2)
     if case.kv_heads is not None:
         group = case.batch[-1] // case.kv_heads
         hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, group, case.S).all(axis=-2)
@@ -228,8 +223,7 @@ def _sees_something(case, shape):
     if case.S == 0:
         return np.ones(shape, bool)
     if isinstance(case, ScaledDotProduct):
-        hidden = hidden_from_scaled_dot_product(case)
-        return ~np.broadcast_to(hidden, (*shape, case.S)).all(axis=-1)
+        return ~_hidden_by(case, _biases(case)).all(axis=-1)
     bias = merged_bias(case, "attn_mask", "key_padding_mask")
     if bias is None:
         return np.ones(shape, bool)

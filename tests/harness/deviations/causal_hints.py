@@ -68,8 +68,8 @@ def gives_mask_and_hint(call: Call) -> bool:
 
 def hides_appended_keys(call: Call) -> bool:
     """True if a causal hint replaces a mask of an attention with appended keys."""
-    appends = call.case.add_bias_kv or call.case.add_zero_attn
-    return appends and any(drops_the_mask(call.case, call.release, block) for block in call.blocks("sdpa"))
+    case, blocks = call.case, call.blocks("sdpa")
+    return case.appended_keys > 0 and any(drops_the_mask(case, call.release, block) for block in blocks)
 
 
 HAS_HINTS = Condition("the module is not nn.Transformer", lambda case: case.module != "Transformer")

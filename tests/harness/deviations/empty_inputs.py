@@ -83,15 +83,14 @@ def _has_effect(case, name):
 
 def _views_nothing(case, block, views_padding):
     attn_mask, padding = (masks_of(case).get(name) for name in case.mask_names(block))
-    appends = case.add_bias_kv or case.add_zero_attn
-    has_nothing = case.N == 0 or (case.number_of_keys(block) == 0 and not appends)
+    has_nothing = case.N == 0 or case.number_of_keys(block) + case.appended_keys == 0
     return has_nothing and bool((attn_mask and attn_mask.per_head) or (padding and views_padding))
 
 
 def keyless_blocks(call: Call) -> tuple[str, ...]:
     """The blocks of scaled_dot_product_attention that have no key."""
-    appends = call.case.add_bias_kv or call.case.add_zero_attn
-    return () if appends else tuple(block for block in call.blocks("sdpa") if call.case.number_of_keys(block) == 0)
+    case = call.case
+    return tuple(block for block in call.blocks("sdpa") if case.number_of_keys(block) + case.appended_keys == 0)
 
 
 def spread_through_the_sum(computation: Computation, call: Call) -> Computation:

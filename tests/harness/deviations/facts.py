@@ -54,7 +54,7 @@ def is_empty(case: Case, block: str) -> bool:
 
 def has_empty_row(case: Case, block: str) -> bool:
     """True if the block has a fully masked query."""
-    if case.add_zero_attn or case.add_bias_kv:
+    if case.appended_keys:
         return False
     bias = bias_of(case, block)
     return bias is not None and bool(meaning.hidden(bias).all(axis=-1).any())
@@ -71,7 +71,7 @@ def absorbs_everything(case: Case, block: str, least: float) -> bool:
 
     Scores are lost beside such numbers, since they are small.
     """
-    if case.add_zero_attn or case.add_bias_kv:
+    if case.appended_keys:
         return False
     bias = bias_of(case, block)
     if bias is None:

@@ -40,10 +40,6 @@ def of(call: object) -> frozenset[int]:
     return frozenset(clause.number for clause in CLAUSES if clause.is_exercised and clause.is_exercised(call))
 
 
-def _appends(case):
-    return case.add_bias_kv or case.add_zero_attn
-
-
 def _given(case):
     """The case as torch is given it: a mode that packs leaves the padding out."""
     return without_padding(case) if packs(case) else case
@@ -97,7 +93,7 @@ def _is_hinted(case):
 
 def _has_a_query_without_keys(case):
     """True if some query sees no key: each is hidden from it or left out by packing, or there are none."""
-    return not _appends(case) and any(bool(where.all(axis=-1).any()) for where in hidden(case))
+    return not case.appended_keys and any(bool(where.all(axis=-1).any()) for where in hidden(case))
 
 
 def _hides_a_position(case):
@@ -116,7 +112,7 @@ def _is_causal(case):
 
 
 def _appends_or_drops_or_returns_weights(case):
-    return _appends(case) or case.need_weights or case.dropout > 0
+    return case.appended_keys > 0 or case.need_weights or case.dropout > 0
 
 
 def _pads(case):

@@ -9,7 +9,7 @@ from reference import masks as meaning
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
 from ..cases.dtypes import held
-from ..contents.arrays import hidden_from_scaled_dot_product, ignored, inputs, mask_arrays, merged_bias
+from ..contents.arrays import hidden, ignored, inputs, mask_arrays
 from ..contents.results import is_sequence_first
 
 FULLY_MASKED, WITHOUT_KEYS, MASKED_IN_A_HEAD = "fully masked query", "query without keys", "query masked in a head"
@@ -66,8 +66,8 @@ def position_in_argument(case: Case, name: str, where: Sequence[int]) -> Positio
 
 def fully_masked_query(case: Case) -> str:
     """The first query that is fully masked in all heads, in words; empty if no attention of the case has one."""
-    for source, hidden in () if _appends(case) else _attentions(case):
-        rows = hidden.all(axis=-1)
+    for source, where in () if case.appended_keys else _attentions(case):
+        rows = where.all(axis=-1)
         axes = (*_axes_of_batch(rows.ndim - 1), QUERY)
         if not isinstance(case, ScaledDotProduct):
             rows, axes = rows.all(axis=1), (SAMPLE, QUERY)
@@ -125,25 +125,12 @@ def _attentions(case):
 
     The shape of the array is (samples, heads, L, S), for scaled_dot_product_attention (*batch, L, S).
     """
-    if not case.attends:
-        return
     if isinstance(case, ScaledDotProduct):
-        yield "query", np.broadcast_to(hidden_from_scaled_dot_product(case), (*case.batch, case.L, case.S))
-        return
-    for attn_mask, padding, source in attentions(case):
-        queries, (L, S) = _lengths(case, attn_mask, source)
-        bias = merged_bias(case, attn_mask, padding)
-        hidden = np.zeros((1, 1, 1, 1), bool) if bias is None else meaning.hidden(bias)
-        yield queries, np.broadcast_to(hidden, (case.N if case.only is None else 1, case.num_heads, L, S))
-
-
-def _lengths(case, attn_mask, source):
-    """(name of the input of the queries, (L, S)) of one attention of a module."""
-    if isinstance(case, MultiHead):
-        return "query", (case.L, case.S)
-    if attn_mask == "src_mask":
-        return "src", (case.S, case.S)
-    return "tgt", (case.T, case.T if source == "tgt" else case.S)
+        yield "query", *hidden(case)
+    elif case.attends:
+        for (attn_mask, *_), where in zip(attentions(case), hidden(case), strict=True):
+            source = {"attn_mask": "query", "src_mask": "src"}.get(attn_mask, "tgt")
+            yield source, np.broadcast_to(where, (where.shape[0], case.num_heads, *where.shape[2:]))
 
 
 def _source(case):
@@ -153,30 +140,25 @@ def _source(case):
     return "tgt" if case.has_decoder else "src"
 
 
-def _appends(case):
-    """True if the module appends keys, which no mask hides."""
-    return case.add_bias_kv or case.add_zero_attn
-
-
 def _role_of_query(case, place):
-    own = [hidden for source, hidden in _attentions(case) if source == _source(case)]
-    hidden = [] if _appends(case) else [_of_query(case, its, place) for its in own]
-    if any(keys.shape[-1] == 0 for keys in hidden):
+    own = [where for source, where in _attentions(case) if source == _source(case)]
+    rows = [] if case.appended_keys else [_of_query(case, where, place) for where in own]
+    if any(keys.shape[-1] == 0 for keys in rows):
         return WITHOUT_KEYS
-    if any(keys.all() for keys in hidden):
+    if any(keys.all() for keys in rows):
         return FULLY_MASKED
-    if any(keys.all(axis=-1).any() for keys in hidden):
+    if any(keys.all(axis=-1).any() for keys in rows):
         return MASKED_IN_A_HEAD
     if case.nan_query and np.isnan(inputs(case)["query"][_index(case, place)]).any():
         return NAN_QUERY
     return PADDED if _is_padded(case, place) else ""
 
 
-def _of_query(case, hidden, place):
+def _of_query(case, where, place):
     """bool (heads, S): True for keys that are hidden from the query."""
     if isinstance(case, ScaledDotProduct):
-        return hidden[_index(case, place)][None]
-    rows = hidden[place.get(SAMPLE, 0), :, place[QUERY]]
+        return where[_index(case, place)][None]
+    rows = where[place.get(SAMPLE, 0), :, place[QUERY]]
     return rows[[place[HEAD]]] if HEAD in place else rows
 
 
@@ -192,16 +174,16 @@ def _is_padded(case, place):
     name = {"query": "key_padding_mask"}.get(_source(case), f"{_source(case)}_key_padding_mask")
     if name not in masks_of(case) or case.attention not in ("", "self", "copies"):
         return False
-    hidden = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))
-    return bool(hidden[place.get(SAMPLE, 0), place[QUERY]])
+    where = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))
+    return bool(where[place.get(SAMPLE, 0), place[QUERY]])
 
 
 def _of_weight(case, place):
     """The position of an attention weight whose query has no role."""
-    ((_, hidden),) = _attentions(case)
+    ((_, where),) = _attentions(case)
     key = place[KEY]
-    role = APPENDED if key >= hidden.shape[-1] else ""
-    if not role and _of_query(case, hidden, place)[:, key].all():
+    role = APPENDED if key >= where.shape[-1] else ""
+    if not role and _of_query(case, where, place)[:, key].all():
         role = HIDDEN_KEY
     return Position(role, f"for query {place[QUERY]} and {_named(role, KEY, place)}{_of(place)}")
 

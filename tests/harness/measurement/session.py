@@ -20,13 +20,13 @@ from ..execution.implementation import Adopted
 from ..execution.runner import Observation, observe, observe_apart
 from ..execution.setting import Setting
 from ..expectation import clauses
-from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, Verdict, judge
+from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE, Verdict, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
 from ..wrong_masks.judge import Judgement, is_shown, rows_of
 from ..wrong_masks.table import WrongCall
 from .last_call import LastCall
 
-PRESENT, ABSENT, CHANGED, NOT_APPLICABLE = "present", "absent", "changed", "not applicable"
+PRESENT, ABSENT, CHANGED = "present", "absent", "changed"
 
 
 @dataclass
