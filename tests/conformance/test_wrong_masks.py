@@ -6,8 +6,9 @@ import pytest
 
 from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.measurement import session
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.judge import check_rows
-from tests.harness.wrong_masks.ledger import ENTRIES, WrongMaskDeviation
+from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.sequences import ROWS
 from tests.harness.wrong_masks.table import not_applicable
 

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 
 from tests.harness.expectation.changes import with_masks
+from tests.harness.wrong_masks.outcome import observe, source
 from tests.harness.wrong_masks.remedies import without_fault
 from tests.harness.wrong_masks.results import compare
-from tests.harness.wrong_masks.table import ACCEPTS, observe, source
+from tests.harness.wrong_masks.table import ACCEPTS
 
 _NO_ARGUMENT = ("module", "result", "with", " ")  # lines that begin like this make no argument
 

@@ -12,7 +12,8 @@ from tests.harness.judgement.report import Failure, failure_of, report
 from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.wrong_masks.judge import Judgement
 from tests.harness.wrong_masks.judge import failure_of as failure_of_row
-from tests.harness.wrong_masks.table import ACCEPTS, CALLS, Outcome
+from tests.harness.wrong_masks.outcome import Outcome
+from tests.harness.wrong_masks.table import ACCEPTS, CALLS
 from tests.tools.filing import file_failures, folder_of
 
 EMPTY_ROW = MultiHead(attn_mask=Mask("bool", "all"))

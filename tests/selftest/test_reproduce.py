@@ -26,7 +26,7 @@ from tests.harness.judgement.verdict import FAILS
 from tests.harness.strategies.by_mode import low_precision_cases
 from tests.harness.strategies.modules import any_cases
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
-from tests.harness.wrong_masks import table
+from tests.harness.wrong_masks import outcome, table
 from tests.harness.wrong_masks.judge import judge_row
 from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
 from tests.tools.python_text import number as digits
@@ -40,7 +40,7 @@ FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.gen
 
 
 def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():
-    call = next(call for call in table.CALLS if table.observe(call).kind == table.RAISES)
+    call = next(call for call in table.CALLS if outcome.observe(call).kind == table.RAISES)
     assert run_script(wrong_mask_script(call))[0] == 0
 
 
@@ -48,10 +48,10 @@ def test_script_of_a_right_answer_to_a_wrong_mask_ends_well():
 def test_script_of_a_mask_that_may_be_accepted_looks_at_the_numbers(keys):
     id = f"TransformerEncoderLayer-src_mask-lower_precision{keys}-training"
     call = next(call for call in table.CALLS if call.id == id)
-    judgement = judge_row(call, table.observe(call), RELEASE, ())
+    judgement = judge_row(call, outcome.observe(call), RELEASE, ())
     code, output, _ = run_script(wrong_mask_script(call))
     assert code == (judgement.status == FAILS), output
-    assert ("off by" in output) == (table.observe(call).kind == table.ACCEPTS)
+    assert ("off by" in output) == (outcome.observe(call).kind == table.ACCEPTS)
 
 
 def test_script_stands_alone(tmp_path):

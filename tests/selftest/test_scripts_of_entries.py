@@ -14,7 +14,7 @@ from tests.harness.execution.release import Release, installed
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement.session import PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
-from tests.harness.wrong_masks import table
+from tests.harness.wrong_masks import outcome, table
 from tests.harness.wrong_masks.judge import judge_row
 from tests.tools.case_script import ERRORS
 from tests.tools.reproduce import first_row, script_of_entry, shown_by
@@ -43,7 +43,7 @@ def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
     code, output, _ = run_script(script_of_entry(entry))
     assert (code == CANNOT_BE_ASKED) == ("has no" in (table.not_applicable(row, RELEASE) or "")), output
     if not table.not_applicable(row, RELEASE):
-        judgement = judge_row(row, table.observe(row), RELEASE, ())
+        judgement = judge_row(row, outcome.observe(row), RELEASE, ())
         assert code == (judgement.status == FAILS), output
     if entry.concerns(RELEASE):
         assert code == 1, output

@@ -16,7 +16,8 @@ from tests.harness.cases.case import is_padding
 from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release, installed
 from tests.harness.execution.setting import Setting
-from tests.harness.expectation.changes import with_masks
+from tests.harness.expectation.changes import undefined, with_masks
+from tests.harness.judgement.left_out import MEMORY
 from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.measurement import record, session
@@ -32,7 +33,8 @@ from tests.harness.wrong_masks.judge import (
     report,
 )
 from tests.harness.wrong_masks.ledger import ENTRIES
-from tests.harness.wrong_masks.results import Comparison, Unwritten, compare
+from tests.harness.wrong_masks.outcome import Outcome, names_mask, observe, source
+from tests.harness.wrong_masks.results import Comparison, compare
 from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
 from tests.harness.wrong_masks.table import (
     ACCEPTS,
@@ -45,13 +47,9 @@ from tests.harness.wrong_masks.table import (
     Fault,
     L,
     N,
-    Outcome,
     S,
     WrongCall,
-    names_mask,
     not_applicable,
-    observe,
-    source,
 )
 
 PATCHED = [{"1.13": "1.13.1", "2.0": "2.0.1"}.get(minor, f"{minor}.0") for minor in RELEASES]
@@ -378,8 +376,7 @@ def test_only_what_is_uninitialised_is_left_out():
     first = np.arange(E) == 0
 
     def partly(computation, call):
-        places = {"output": "cpu", "weights": "cpu"}
-        return replace(entry.change(computation, call), undefined=Unwritten(first, places))
+        return undefined(entry.change(computation, call), MEMORY, first)
 
     outcome = observe(call)
     assert compare(call, outcome, partly) == Comparison((), N * S)

@@ -11,8 +11,8 @@ from tests.harness.execution.release import Release
 from tests.harness.execution.setting import Setting
 from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.outcome import source
 from tests.harness.wrong_masks.sequences import ROWS
-from tests.harness.wrong_masks.table import source
 
 from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask

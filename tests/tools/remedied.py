@@ -8,8 +8,9 @@ from packaging.version import Version
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.remedies import NoRemedy, meeting, remedies_of
 from tests.harness.execution.setting import Setting
-from tests.harness.wrong_masks.ledger import WrongMaskDeviation
-from tests.harness.wrong_masks.table import WrongCall, source
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
+from tests.harness.wrong_masks.outcome import source
+from tests.harness.wrong_masks.table import WrongCall
 
 from .case_script import call_lines
 

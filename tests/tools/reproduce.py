@@ -28,7 +28,7 @@ from tests.harness.judgement.verdict import predict
 from tests.harness.modes.parsing import parse
 from tests.harness.releases import OLDEST
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
-from tests.harness.wrong_masks.ledger import WrongMaskDeviation
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.sequences import ROWS
 from tests.harness.wrong_masks.table import WrongCall, not_applicable
 

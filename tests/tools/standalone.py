@@ -17,7 +17,7 @@ from .python_text import WIDTH, Statement, Suite, quoted, rendered
 
 if TYPE_CHECKING:
     from tests.harness.deviations.entry import Deviation
-    from tests.harness.wrong_masks.ledger import WrongMaskDeviation
+    from tests.harness.wrong_masks.entry import WrongMaskDeviation
 
 SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
 

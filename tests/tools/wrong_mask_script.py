@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from tests.harness.execution.setting import CPU, Setting
+from tests.harness.wrong_masks.outcome import name_of_mask, source
 from tests.harness.wrong_masks.results import Prediction
 from tests.harness.wrong_masks.sequences import WrongSequence
-from tests.harness.wrong_masks.table import ACCEPTS, WrongCall, name_of_mask, source
+from tests.harness.wrong_masks.table import ACCEPTS, WrongCall
 
 from .python_text import Bracketed, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument

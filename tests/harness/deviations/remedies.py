@@ -17,7 +17,7 @@ from ..releases import contains
 from .facts import has_empty_row, has_nonzero_finite
 
 if TYPE_CHECKING:
-    from ..wrong_masks.ledger import WrongMaskDeviation
+    from ..wrong_masks.entry import WrongMaskDeviation
     from ..wrong_masks.remedies import WrongMaskRemedy
     from .entry import Deviation
 

@@ -43,6 +43,7 @@ class Computation:
     # given, all gradients are undefined, too.
     undefined: Mapping[str, Any] = field(default_factory=dict)
     undefined_gradient: str | None = None  # the reason, if only the gradients are undefined
+    devices: Mapping[str, str] = field(default_factory=dict)  # {result: type of its device}, if not that of the inputs
     may_be_nan: bool = False  # any element of a result or derivative may be NaN instead
     ignores_garbage: bool = False  # garbage reaches no result, so all rows are well-conditioned
     lost: tuple[str, ...] = ()  # names of results that the call does not return

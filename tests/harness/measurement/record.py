@@ -19,7 +19,7 @@ from ..judgement.verdict import NOT_APPLICABLE
 from ..modes.inductor import can_build
 from ..modes.vectors import extension
 from ..wrong_masks import ledger as wrong_masks_ledger
-from ..wrong_masks.ledger import WrongMaskDeviation
+from ..wrong_masks.entry import WrongMaskDeviation
 from . import session
 
 SCHEMA = 3

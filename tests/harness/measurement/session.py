@@ -22,6 +22,7 @@ from ..execution.setting import Setting
 from ..expectation import clauses
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE, Verdict, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
+from ..wrong_masks.entry import WrongMaskDeviation
 from ..wrong_masks.judge import Judgement, is_shown, rows_of
 from ..wrong_masks.table import WrongCall
 from .last_call import LastCall
@@ -116,7 +117,7 @@ class Session:
     release: release.Release  # the installed release and the device
     findings: dict[str, Finding]  # {id of an entry of the ledger: its finding}
     entries: tuple[Deviation, ...]  # the entries that predict outcomes in this run
-    wrong_masks: tuple[wrong_masks_ledger.WrongMaskDeviation, ...] = ()  # the entries that predict wrong masks
+    wrong_masks: tuple[WrongMaskDeviation, ...] = ()  # the entries that predict wrong masks
     model: str | None = None  # --model: judge by the model of this version, not of the installed one
     imported: str | None = None  # --import: the module that registers the device with torch
     last_call: LastCall = field(default_factory=LastCall)
@@ -217,7 +218,7 @@ def find_late(entry: Deviation) -> Finding:
     return finding
 
 
-def find_wrong_mask(entry: wrong_masks_ledger.WrongMaskDeviation) -> Finding:
+def find_wrong_mask(entry: WrongMaskDeviation) -> Finding:
     """The finding on an entry of wrong_masks_ledger in this session. Also added to the current tally."""
     status = NOT_APPLICABLE
     if rows_of(entry, current.release):

@@ -11,10 +11,12 @@ from ..execution.setting import CPU, Setting
 from ..judgement.report import Failure, Nonconformance, quotations
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from ..judgement.wording import differences
-from .ledger import ENTRIES, WrongMaskDeviation
+from .entry import WrongMaskDeviation
+from .ledger import ENTRIES
+from .outcome import Outcome, observe, source
 from .results import NOTHING_COMPARED, Comparison, compare
 from .sequences import ROWS
-from .table import ACCEPTS, UNHELPFUL, Outcome, WrongCall, not_applicable, observe, source
+from .table import ACCEPTS, UNHELPFUL, WrongCall, not_applicable
 
 if TYPE_CHECKING:
     from ..measurement.session import Session

@@ -6,7 +6,7 @@ the wrong one, another kernel computes, or elements are uninitialised.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from ..contents.results import as_held, present
 from ..expectation.specification import Computation, reference_module
 from ..judgement import comparison
 from ..judgement.comparison import DEVICE, DTYPE, RESULTS, SHAPE, Mismatch
-from .table import HEADS, PARAMETERS, E, Outcome, WrongCall
-
-_SDPA = "scaled_dot_product_attention"
+from .outcome import Outcome
+from .table import HEADS, PARAMETERS, SDPA, E, WrongCall
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def compare(
 ) -> Comparison:
     """Compare the result of an accepted call with the specified computation, after `change` if it is given.
 
-    change: as in ledger.WrongMaskDeviation.
+    change: as in entry.WrongMaskDeviation.
     """
     results = _results(outcome.names["result"])
     if not _has_known_parameters(call, outcome.names):
@@ -66,13 +65,13 @@ def _has_known_parameters(call, names):
 def _compared(name, predicted, got):
     """([Mismatch], number of elements left out) for one result."""
     expected = predicted.exact[name]
-    told = {SHAPE: expected.shape, DEVICE: predicted.unwritten.devices[name], DTYPE: predicted.call.fault.inputs}
+    told = {SHAPE: expected.shape, DEVICE: predicted.device_of(name), DTYPE: predicted.call.fault.inputs}
     dtype = str(got.dtype).removeprefix("torch.")
     seen = {SHAPE: tuple(got.shape), DEVICE: got.device.type, DTYPE: dtype}
     if told != seen:
         differ = [kind for kind in told if told[kind] != seen[kind]]
         return [Mismatch(f"{name} {kind}", told[kind], seen[kind], kind=kind, of=(name,)) for kind in differ], 0
-    left_out = np.broadcast_to(predicted.unwritten.where, expected.shape)
+    left_out = np.broadcast_to(predicted.is_undefined, expected.shape)
     if left_out.all():
         return [], left_out.size
     numbers = np.where(left_out, expected, got.detach().cpu().numpy())
@@ -93,20 +92,12 @@ def _results(result):
 
 
 @dataclass(frozen=True)
-class Unwritten:
-    """The uninitialised elements of the results."""
-
-    where: object  # bool, True at uninitialised elements, broadcastable to each result
-    devices: dict[str, str]  # {result: type of its device}
-
-
-@dataclass(frozen=True)
 class Prediction:
     """The predicted result of a call."""
 
     call: WrongCall
-    names: dict  # see table.Outcome
-    change: Callable[[Computation, WrongCall], Computation] | None = None  # see ledger.WrongMaskDeviation
+    names: dict  # see outcome.Outcome
+    change: Callable[[Computation, WrongCall], Computation] | None = None  # see entry.WrongMaskDeviation
 
     def _computation(self, dtype):
         computation = specification(self.call, self.names, dtype)
@@ -126,11 +117,13 @@ class Prediction:
         return self._results(self.computation)
 
     @property
-    def unwritten(self) -> Unwritten:
-        """The uninitialised elements and the devices of the results."""
-        device = self.names[self.call.callee.inputs[0]].device.type
-        found: Any = self.computation.undefined  # an Unwritten, in the place of reasons
-        return found or Unwritten(False, {"output": device, "weights": device})
+    def is_undefined(self) -> np.ndarray:
+        """True at undefined elements: a bool array, broadcastable to each result."""
+        return reduce(np.logical_or, self.computation.undefined.values(), np.asarray(False))
+
+    def device_of(self, name: str) -> str:
+        """The type of the device of a result: that of the inputs, unless the computation names another."""
+        return self.computation.devices.get(name, self.names[self.call.callee.inputs[0]].device.type)
 
     def bounds(self, name: str) -> Iterator[float | np.ndarray]:
         """The allowed errors of a result, the cheap bound first (see comparison.py)."""
@@ -141,7 +134,7 @@ class Prediction:
 
 
 def specification(call: WrongCall, names: dict[str, Any], dtype: str = "float64") -> Computation:
-    """The specified computation, in the arithmetic of `dtype`. names: as in table.Outcome.
+    """The specified computation, in the arithmetic of `dtype`. names: as in outcome.Outcome.
 
     The wrong mask is one of its arguments, with its wrong shape, unless it holds no numbers.
     """
@@ -149,7 +142,7 @@ def specification(call: WrongCall, names: dict[str, Any], dtype: str = "float64"
     inputs = _inputs(call)
     arrays: dict[str, Any] = {name: as_held(case, name, _array(names[given], dtype)) for name, given in inputs.items()}
     arrays |= _masks(call, names, dtype)
-    if call.module == _SDPA:
+    if call.module == SDPA:
         grouped = {"enable_gqa": "enable_gqa" in call.callee.options}
         return Computation(scaled_dot_product_attention, arrays | grouped, call.fault.inputs)
     state = names["module"].state_dict() if call.callee.made else {_IN_MODULE[name]: names[name] for name in PARAMETERS}
@@ -209,7 +202,7 @@ def case_of(call: WrongCall) -> Case:
         "N": call.fault.samples,
         "S": S,
     }
-    if call.module == _SDPA:
+    if call.module == SDPA:
         return ScaledDotProduct(L=L, S=S, D=E // HEADS, Dv=E // HEADS)
     if len(callee.inputs) < 3:
         norms: dict[str, Any] = {"norm": call.module == "Transformer", "norm_first": callee.variant == "norm_first"}

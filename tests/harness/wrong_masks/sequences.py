@@ -7,9 +7,7 @@ Other sizes are an error (clause 9), with any message. Sizes of 1 are left out: 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .table import CALLEES, CALLS, RAISES, UNHELPFUL, Callee, Fault, WrongCall
-
-_SDPA = "scaled_dot_product_attention"
+from .table import CALLEES, CALLS, RAISES, SDPA, UNHELPFUL, Callee, Fault, WrongCall
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,8 @@ def _callees() -> Iterator[tuple[Callee, tuple[SequenceFault, ...]]]:
         if not callee.is_batched:
             continue
         if len(callee.inputs) == 3 and callee.variant != "self":
-            faults = _SDPA_FAULTS if callee.module == _SDPA else _ATTENTION_FAULTS
-            yield replace(callee, inputs=("query", "key", "value")), _beside_masks(faults, hint=callee.module == _SDPA)
+            faults = _SDPA_FAULTS if callee.module == SDPA else _ATTENTION_FAULTS
+            yield replace(callee, inputs=("query", "key", "value")), _beside_masks(faults, hint=callee.module == SDPA)
         elif "memory" in callee.inputs:
             yield callee, _beside_masks(_MEMORY_FAULTS, hint=False)
 

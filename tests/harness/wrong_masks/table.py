@@ -1,32 +1,27 @@
-"""A table of calls with one wrong mask, and the observation of torch on each call (clause 9).
+"""A table of calls with one wrong mask each (clause 9).
 
-Each call is rendered as Python text, and this text runs: a report shows the code that was executed. Each mask hides
-some keys, and each input is drawn from a seed, so the result tells which mask was applied (results.py).
+Each mask hides some keys, and each input is drawn from a seed, so the result tells which mask was applied (results.py).
 """
 
 import re
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
-from math import prod
+from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 from torch.nn import functional
 
 from ..cases.case import is_padding
 from ..execution.release import Release, takes
-from ..execution.setting import CPU, Setting
 from ..releases import since
+from .tensor_text import random
 
-RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"
+RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"  # the kinds of an outcome
 UNBATCHED = "unbatched"  # prefix of the variants with unbatched inputs
 
 # N samples; query and tgt have length L, key and src have length S. L != S makes a transposed mask wrong.
 N, HEADS, L, S, E = 2, 2, 4, 6, 4
 _LENGTHS = {"query": L, "tgt": L, "key": S, "value": S, "src": S, "memory": S}
-_SDPA = "scaled_dot_product_attention"
+SDPA = "scaled_dot_product_attention"
 
 
 # ---- modules and functions -----------------------------------------------------------------------------------------
@@ -143,9 +138,9 @@ CALLEES = (
         for module, masks, inputs, made in _TRANSFORMERS
         for variant, way in _ways(made)
     ),
-    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
-    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),
-    Callee(_SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, options="enable_gqa=True", variant="grouped"),
+    Callee(SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="3d"),
+    Callee(SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, variant="4d"),
+    Callee(SDPA, _CROSS_MASKS[:1], _CROSS_INPUTS, options="enable_gqa=True", variant="grouped"),
 )
 
 
@@ -273,7 +268,7 @@ _SDPA_MASK = (
 
 def faults(callee: Callee, argument: str) -> tuple[Fault, ...]:
     """The faults of a mask argument of the callee."""
-    if callee.module == _SDPA:
+    if callee.module == SDPA:
         return _SDPA_MASK
     if is_padding(argument):
         return _PADDING_MASK if callee.is_batched else _UNBATCHED_PADDING_MASK
@@ -329,12 +324,12 @@ class WrongCall:
     @property
     def is_sequence_first(self) -> bool:
         """True if the sequence is the first dimension of the inputs."""
-        return not (self.callee.made and self.callee.variant != "sequence_first") and self.module != _SDPA
+        return not (self.callee.made and self.callee.variant != "sequence_first") and self.module != SDPA
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of an input."""
         length, is_key = self.length(name), name in ("key", "value")
-        if self.module == _SDPA:
+        if self.module == SDPA:
             heads = 1 if self.callee.variant == "grouped" and is_key else HEADS
             return (*((N * HEADS,) if self.callee.variant == "3d" else (N, heads)), length, E // HEADS)
         features = self.callee.features if is_key else E
@@ -345,7 +340,7 @@ class WrongCall:
 
     def making_of(self, name: str, shape: tuple[int, ...], device: str) -> list[str]:
         """Statements that make an input."""
-        return [f"{name} = {_random(shape, self.fault.inputs, device)}"]
+        return [f"{name} = {random(shape, self.fault.inputs, device)}"]
 
     @property
     def masks(self) -> dict[str, tuple[int, ...]]:
@@ -365,7 +360,7 @@ class WrongCall:
     @property
     def conforming(self) -> tuple[str, ...]:
         """The kinds of outcome that conform. The modules do not document the precision of a float mask."""
-        is_open = self.fault.precision and self.module != _SDPA
+        is_open = self.fault.precision and self.module != SDPA
         return (RAISES, ACCEPTS) if is_open else (RAISES,)
 
     @property
@@ -421,138 +416,3 @@ def _asks(call):
     """The names of the arguments that the row gives to nn.MultiheadAttention and to its call."""
     given = [call.argument, *[call.hint] * call.fault.hint, *[call.other] * call.fault.beside]
     return {*re.findall(r"(\w+)=", call.callee.made), *given}
-
-
-# ---- the call as text ----------------------------------------------------------------------------------------------
-
-
-def source(call: WrongCall, setting: Setting = CPU) -> str:
-    """The Python text of the call: imports, module, inputs, masks and the call itself."""
-    imports = [f"import {name}" for name in setting.imports]
-    return "\n".join([*imports, *_making(call, setting), *_calling(call, setting.device)])
-
-
-def _making(call, setting):
-    if not call.callee.made:
-        return []
-    made = call.callee.made.replace("torch.nn.MultiheadAttention", setting.attention)
-    where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(setting.device)}
-    moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in _DEFAULTS)
-    return [_seeding(0, "cpu"), f"module = {made}" + (f".to({moved})" if moved else "")]
-
-
-_DEFAULTS = ("torch.float32", "'cpu'")
-
-
-def _seeding(seed, device):
-    """A statement that seeds one generator; torch.manual_seed on a CPU records each call for absent GPUs."""
-    return f"torch.{'default_generator.' if device == 'cpu' else ''}manual_seed({seed})"
-
-
-def _calling(call, device):
-    shapes = {name: call.shape_of(name) for name in call.callee.inputs}
-    shapes |= PARAMETERS if call.module == "multi_head_attention_forward" else {}
-    lines = [line for name, shape in shapes.items() for line in call.making_of(name, shape, device)]
-    given = {}
-    if call.shape is not None:
-        place = ("meta" if device == "cpu" else "cpu") if call.fault.elsewhere else device
-        lines += _mask(call, place)
-        given[call.argument] = "mask"
-    if call.fault.beside:
-        lines.append(f"other_mask = {_hiding(call, call.masks[call.other], device)}")
-        given[call.other] = "other_mask"
-    if call.fault.hint:
-        given[call.hint] = "True"
-    return [_seeding(1, device), *lines, *_invocation(call, given)]
-
-
-def _mask(call, place):
-    """Statements that make the wrong mask."""
-    if call.fault.bias:
-        sizes = ", ".join(map(str, call.shape))
-        return ["import torch.nn.attention.bias", f"mask = torch.nn.attention.bias.{call.fault.bias}({sizes})"]
-    hiding, dtype = _hiding(call, call.shape, place), call.fault.dtype
-    if dtype.startswith("float"):
-        hiding = hiding.replace("!=", "==")
-        numbers = _random(call.shape, dtype, place) if call.hides_numbers else _zeros(call.shape, dtype, place)
-        return [f"mask = {numbers}.masked_fill({hiding}, -torch.inf)"]
-    return [f"mask = {hiding}" if dtype == "bool" else f"mask = ({hiding}).to(torch.{dtype})"]
-
-
-def _hiding(call, shape, device):
-    """An expression for a mask that hides every fifth element.
-
-    No row of two keys or more is fully masked, not even by two masks together.
-    """
-    hides = "!=" if call.module == _SDPA else "=="  # scaled_dot_product_attention keeps where True
-    return f"torch.arange({_joined(prod(shape), device=repr(device))}).reshape({shape}) % 5 {hides} 2"
-
-
-def _random(shape, dtype, device):
-    return f"torch.randn({_joined(shape, dtype=f'torch.{dtype}', device=repr(device))})"
-
-
-def _zeros(shape, dtype, device):
-    return f"torch.zeros({_joined(shape, dtype=f'torch.{dtype}', device=repr(device))})"
-
-
-def _joined(first, **options):
-    """Arguments as text; options at their default are left out."""
-    others = [f"{option}={value}" for option, value in options.items() if value not in _DEFAULTS]
-    return ", ".join([str(first), *others])
-
-
-def _invocation(call, given):
-    options = [call.callee.options] if call.callee.options else []
-    arguments = ", ".join([*call.callee.inputs, *options, *(f"{name}={value}" for name, value in given.items())])
-    if not call.callee.made:
-        return [f"result = torch.nn.functional.{call.module}({arguments})"]
-    if call.mode == "training":
-        return ["module.train()", f"result = module({arguments})"]
-    return ["module.eval()", "with torch.no_grad():", f"    result = module({arguments})"]
-
-
-# ---- outcomes ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The observed outcome of a call."""
-
-    kind: str  # RAISES, UNHELPFUL or ACCEPTS
-    error: str = ""  # "type: message" of the exception
-    # {name: value} after the call: the inputs, the masks, `module` and `result`
-    names: dict = field(default_factory=dict, compare=False, repr=False)
-
-
-def observe(call: WrongCall, setting: Setting = CPU) -> Outcome:
-    """Make the call with the installed torch, or with the implementation that the setting names as its subject."""
-    imports = [f"import {name}" for name in setting.imports]
-    names = {"torch": torch, "module": _made("\n".join([*imports, *_making(call, setting)]))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            exec("\n".join(_calling(call, setting.device)), names)
-        except Exception as raised:  # any exception is an outcome
-            error = f"{type(raised).__name__}: {raised}"
-            return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)
-    return Outcome(ACCEPTS, names=names)
-
-
-@cache
-def _made(text):
-    """The module that the text makes, shared by many calls: making it takes longer than calling it."""
-    names = {"torch": torch}
-    exec(text, names)
-    return names.get("module")
-
-
-def names_mask(message: str, argument: str) -> bool:
-    """True if an error message names this mask."""
-    return re.search(name_of_mask(argument), message, re.IGNORECASE) is not None
-
-
-def name_of_mask(argument: str) -> str:
-    """A regular expression for the names of a mask in a message: its argument or "mask", not part of an operator."""
-    names = ("key_padd(ing|ed)_mask",) if is_padding(argument) else ("attn_mask", "CausalBias")
-    return rf"(?<![\w:])({'|'.join(dict.fromkeys(['masks?', *names, argument]))})(?!\w)"
