@@ -75,12 +75,25 @@ def block_without_tangent(call: Call, ending: Container[str] = ()) -> str | None
     return None
 
 
-def _taking_none(call):
-    """The blocks that are served by a kernel without a forward-mode derivative."""
+def meets_no_second_derivative(call: Call) -> bool:
+    """True if gradients that pass through a fused kernel, which has no second derivative, are differentiated."""
+    if not BY_ID[call.case.mode].is_second_order or not directions(call.case) or views_nothing(call):
+        return False
+    fused = _fused(call)
+    return bool(fused) and any(block in fused and depends for block, depends in _computed(call))
+
+
+def _fused(call):
+    """The blocks that are served by a fused kernel."""
     fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
     if since(call.release, "2.12"):  # empty inputs need no kernel
-        fused = tuple(block for block in fused if not _is_empty(call.case, block))
-    return {*fused, *call.blocks("native_layer"), *call.blocks("native_mha")}
+        return tuple(block for block in fused if not _is_empty(call.case, block))
+    return fused
+
+
+def _taking_none(call):
+    """The blocks that are served by a kernel without a forward-mode derivative."""
+    return {*_fused(call), *call.blocks("native_layer"), *call.blocks("native_mha")}
 
 
 def _is_empty(case, block):
@@ -98,15 +111,18 @@ def _has_tangent_within(call, block):
 def _computed(call):
     """(block, True if its query, a key, a value or a mask has a tangent) of each attention, in order.
 
-    In the reference a tangent is the imaginary part of an array.
+    In the reference a tangent is the imaginary part of an array. Fast paths, which record no gradient, lose it; in
+    forward mode they raise.
     """
     case, computed = call.case, []
+    losing = {*call.blocks("native_layer"), *call.blocks("native_mha"), *["src"] * is_nested(call)}
     computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
 
     def noting(block: str, kernel: Callable) -> Callable:
-        def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, ...]:
             computed.append((block, any(map(np.iscomplexobj, given))))
-            return kernel(*given)
+            results = kernel(*given)
+            return tuple(result.real for result in results) if block in losing else results
 
         return noting_kernel
 

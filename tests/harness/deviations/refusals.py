@@ -27,6 +27,7 @@ from .facts import (
 )
 from .functorch import (
     block_without_tangent,
+    meets_no_second_derivative,
     meets_what_takes_no_tangent,
     moves_an_expanded_tensor,
     packs_under_a_transform,
@@ -379,6 +380,15 @@ REFUSALS = (
         applies=_refused_alone,
         error=("RuntimeError", "No available kernel"),
         warning="Flash attention kernel not used because",
+    ),
+    Refusal(
+        id="no-second-derivative",
+        source="pytorch/pytorch#116350: that fused kernels have no second derivative is a known gap, says a maintainer",
+        applies=meets_no_second_derivative,
+        error=(
+            "RuntimeError",
+            r"derivative for aten::_scaled_dot_product_(flash|efficient|cudnn)_attention(_for_cpu)?_backward is not",
+        ),
     ),
     Refusal(
         id="no-forward-derivative",

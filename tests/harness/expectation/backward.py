@@ -1,8 +1,9 @@
-"""NaN in gradients: a backward pass multiplies, and 0 * NaN is NaN even for results that the loss leaves out.
+"""NaN in gradients, and second derivatives: the derivative in a second formulation, in reverse mode.
 
-A second formulation of the derivative, in reverse mode: a Traced array records the operations that made it, and
-`gradients` runs their backward formulas. Finite gradients agree with reference/derivative.py; only NaN is taken from
-here.
+A Traced array records the operations that made it, and `gradients` runs their backward formulas. Finite gradients agree
+with reference/derivative.py. A backward pass multiplies, and 0 * NaN is NaN even for results that the loss leaves out:
+only this formulation tells where gradients are NaN. The gradients at displaced arguments (reference/derivative.py) are
+complex, and their imaginary parts are second derivatives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from reference.derivative import derivative, displaced
 from reference.masks import causal, over_queries
-from reference.transformer import relu
+from reference.transformer import gelu, gelu_tanh, relu, silu
 
 from ..cases.case import Case, ScaledDotProduct
 from ..cases.dtypes import LOW
@@ -42,7 +43,7 @@ class Traced(NDArrayOperatorsMixin):
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
-    real = property(lambda self: self.value)  # read by comparisons only
+    real = property(lambda self: self.value.real)  # read by comparisons only
     T = property(lambda self: np.transpose(self))
 
     def __array_ufunc__(self, ufunc, method, *given, **options):
@@ -159,7 +160,10 @@ def _from(value, source, arrays, starts):
         def pull(gradient):
             size = int(np.prod(shape))
             is_its = (source >= start) & (source < start + size)
-            return np.bincount(source[is_its] - start, gradient[is_its], minlength=size).reshape(shape)
+            added = partial(np.bincount, source[is_its] - start, minlength=size)
+            if np.iscomplexobj(gradient):
+                return (added(gradient.real[is_its]) + 1j * added(gradient.imag[is_its])).reshape(shape)
+            return added(gradient[is_its]).reshape(shape)
 
         return pull
 
@@ -233,10 +237,32 @@ def _activating(activation, multiplies):
     def activate(x):
         if (activation is relu and not multiplies) or not isinstance(x, Traced):
             return activation(x)
-        slope = derivative(activation(displaced(x.value, np.ones(x.shape))))
+        slope = derivative(activation(displaced(x.value.real, np.ones(x.shape))))
+        if np.iscomplexobj(x.value):
+            slope = slope + 1j * x.value.imag * BENDS[activation](x.value.real)
         return Traced(activation(x.value), [(x, lambda gradient: gradient * slope)])
 
     return activate
+
+
+def _bend_of_gelu(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * (2 - x**2)
+
+
+def _bend_of_gelu_tanh(x):
+    root, cubic = np.sqrt(2 / np.pi), 0.044715
+    tanh = np.tanh(root * (x + cubic * x**3))
+    first, second = root * (1 + 3 * cubic * x**2), root * 6 * cubic * x  # derivatives of the argument of tanh
+    return (1 - tanh**2) * (first + x * (second / 2 - tanh * first**2))
+
+
+def _bend_of_silu(x):
+    logistic = 0.5 * (1 + np.tanh(0.5 * x))
+    return logistic * (1 - logistic) * (2 + x * (1 - 2 * logistic))
+
+
+# {activation: function of a real array -> its second derivative}
+BENDS = {relu: np.zeros_like, gelu: _bend_of_gelu, gelu_tanh: _bend_of_gelu_tanh, silu: _bend_of_silu}
 
 
 def _attending(kernel, case, paths, filled):

@@ -24,6 +24,7 @@ from ..expectation.specification import Computation, specification
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
 from .comparison import DEVICE, DROPOUT, DTYPE, ERROR, GRADIENT, LEAK, MUTATED, RESULTS, WARNING, Mismatch
+from .second_order import SecondOrder
 
 if TYPE_CHECKING:
     from ..deviations.ledger import Applied
@@ -196,18 +197,39 @@ class _Prediction:
     @cached_property
     def gradients(self):
         """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
+        return self._backward(lambda array, direction: array, lambda computation: computation)
+
+    def _backward(self, move, change):
+        """The gradients of the loss at moved arguments. move: (array, direction) -> array."""
         leaves = {}
 
-        def move(name, array, _):
-            return leaves.setdefault(name, backward.Traced(array))
+        def trace(name, array, direction):
+            return leaves.setdefault(name, backward.Traced(move(array, direction)))
 
-        finish = partial(backward.traced, case=self.case, served=self.served, fills=self.fills)
-        computation = predict(
-            self.case, self.deviations, "float64", tuple(directions(self.case)), self.kept, move, finish
-        )
+        def finish(computation):
+            return backward.traced(change(computation), case=self.case, served=self.served, fills=self.fills)
+
+        moving = tuple(directions(self.case))
+        computation = predict(self.case, self.deviations, "float64", moving, self.kept, trace, finish)
         results = self._present(computation)
         with np.errstate(all="ignore"):
             return backward.gradients(results, self.cotangents, leaves)
+
+    @property
+    def second_order(self):
+        """The gradients, and the gradients of the derivative along `directions`."""
+        second = self._second_gradients(lambda computation: computation)
+        size = _norm(_weighted(self.cotangents, self.exact, np.real))
+        slope = _weighted(self.cotangents, self.exact, derivative).sum()
+        return SecondOrder(self.case, self.gradients, second, self._nearby_second_gradients, size, slope)
+
+    def _nearby_second_gradients(self):
+        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(4))
+        size = comparison.roundoff(computed_in(self.case))
+        return [self._second_gradients(partial(self._nearby, rng=rng, size=size)) for rng in generators]
+
+    def _second_gradients(self, change):
+        return {name: derivative(array) for name, array in self._backward(displaced, change).items()}
 
     @cached_property
     def garbage(self):
@@ -277,6 +299,12 @@ def bounds(
     return _Prediction(case, kept=kept).bounds(name, part)
 
 
+def second_order(case: Case, kept: Sequence[np.ndarray] | None = ()) -> SecondOrder | None:
+    """The specified gradients and second gradients; None if a result is NaN. kept: see `predict`."""
+    prediction = _Prediction(case, kept=kept)
+    return None if any(np.isnan(array).any() for array in prediction.exact.values()) else prediction.second_order
+
+
 def is_zero(
     case: Case,
     name: str,
@@ -311,7 +339,8 @@ def _against(case, observation, prediction, counts):
     found += more
     if directions(case) and not found:
         is_forward = BY_ID[case.mode].is_forward
-        more, its_margins, reason = (_tangents if is_forward else _gradients)(case, observation, prediction)
+        compared = _tangents if is_forward else partial(_gradients, counts=counts)
+        more, its_margins, reason = compared(case, observation, prediction)
         counts[reason or left_out.COMPARED, "gradients"] += len(directions(case))
         found, margins = found + more, margins + its_margins
     return tuple(found), tuple(margins)
@@ -435,7 +464,7 @@ def _undefined_gradient(prediction):
     return next(iter(prediction.computation.undefined), prediction.computation.undefined_gradient)
 
 
-def _gradients(case, observation, prediction):
+def _gradients(case, observation, prediction, counts):
     """(mismatches, margins, the reason if gradients are left out or None)"""
     got = {name: array for name, array in observation.gradients.items() if array is not None}
     if reason := _undefined_gradient(prediction):
@@ -455,9 +484,20 @@ def _gradients(case, observation, prediction):
             got = {name: np.where(still[name], 0, array) for name, array in got.items()}
             prediction = replace(prediction, still=still)
     found, margins = _contraction(case, got, prediction, has_nan)
+    if BY_ID[case.mode].is_second_order and not found:
+        found, more = _second_gradients(case, observation, prediction, has_nan, counts)
+        margins = margins + more
     if not (found or prediction.deviations or has_nan):
         found = list(_leaks(case, observation))
     return found, margins, None
+
+
+def _second_gradients(case, observation, prediction, has_nan, counts):
+    """(mismatches, margins) of second gradients. Adds their number to `counts`."""
+    predicted = None if has_nan else prediction.second_order
+    is_known = predicted is not None and predicted.is_known
+    counts[left_out.COMPARED if is_known else left_out.SECOND, "gradients"] += len(directions(case))
+    return predicted.compared(observation.second_gradients, BOUNDS) if is_known else ([], [])
 
 
 def _nan_in_gradient(name, got, prediction):

@@ -60,6 +60,7 @@ class Mode:
     warns: str | None = None  # a regular expression of warnings that the call may give
     differentiates: bool = True  # gradients are tested
     is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
+    is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
     lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
     vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
     compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
@@ -266,6 +267,17 @@ _JVP = Mode(
     warns="torch.jit.script",  # torch.func.jvp compiles its formulas with it
 )
 
+_TWICE = Mode(
+    "second_derivatives",  # of gradient penalties, of MAML, of Hessians
+    calls=_ALL,
+    is_second_order=True,
+    # 1.13 adds a float64 mask of -1e9 to float32 scores in another precision when it differentiates again
+    converts_masks=Version(torch.__version__) >= Version("2.0"),
+    drops=True,
+    everywhere=False,
+    only_on="cpu",  # measured on CPU only
+)
+
 _MAPPED = Mode(
     "vmap",
     code.VMAP,
@@ -350,6 +362,8 @@ MODES = (
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
+    _TWICE,
+    replace(_TWICE, id="second_derivatives_math", kin="second_derivatives", within=MATH, needs=_CHOOSES, since="2.0"),
     Mode(
         "checkpoint",
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",

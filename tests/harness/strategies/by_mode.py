@@ -42,7 +42,7 @@ def adapted(case: Case, mode: Mode) -> Case:
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
     if drops(changed) and not mode.drops:
         changed = replace(changed, dropout=0.0)
-    if mode.is_forward:
+    if mode.is_forward or mode.is_second_order:
         changed = _differentiating(changed)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     if not mode.converts_masks or is_empty_under_vmap:
@@ -128,7 +128,7 @@ def _without_mask(case):
 
 
 def _differentiating(case):
-    """The case with an input to differentiate for: forward mode differentiates under no_grad, too."""
+    """The case with an input to differentiate for. Forward mode differentiates under no_grad, too."""
     if case.autograd not in WITHOUT_GRADIENT:
         return case
     return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
