@@ -194,6 +194,8 @@ def test_every_rare_option_is_drawn(drawn, condition):
         lambda case: case.is_causal,
         pytest.param(lambda case: case.kv_heads, marks=needs("has_enable_gqa")),
         lambda case: case.D > 16,
+        pytest.param(lambda case: case.D == 0 < case.Dv, marks=needs("has_scale")),
+        lambda case: case.Dv == 0 < case.D,
         lambda case: len(case.batch) != 2,
         lambda case: max(case.L, case.S) > 129,
         lambda case: len(case.batch) == 2 and 1 < case.batch[0] == case.L and len(case.mask_batch) == 0,

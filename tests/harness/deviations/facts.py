@@ -52,6 +52,14 @@ def is_empty(case: Case, block: str) -> bool:
     return case.N * case.number_of_queries(block) * case.number_of_keys(block) == 0
 
 
+def is_served_by_no_kernel(case: ScaledDotProduct, release: Release) -> bool:
+    """True if a size is 0, so that scaled_dot_product_attention calls no kernel, as since 2.12."""
+    if not since(release, "2.12"):
+        return False
+    of_query = () if since(release, "2.13") else (case.D,)
+    return 0 in (*case.batch, case.L, case.S, case.Dv, *of_query)
+
+
 def has_empty_row(case: Case, block: str) -> bool:
     """True if the block has a fully masked query."""
     if case.add_zero_attn or case.add_bias_kv:

@@ -148,7 +148,8 @@ def _is_small(case):
 
 def _has_something(case):
     """True if no size is 0."""
-    return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
+    sizes = (getattr(case, name, 1) for name in ("N", "L", "S", "T", "D", "Dv"))
+    return 0 not in sizes and 0 not in getattr(case, "batch", ())
 
 
 def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
