@@ -6,16 +6,36 @@ from reference import masks as meaning
 
 from ..cases.case import Case, ScaledDotProduct, Transformer, merged_dtype, source_of
 from ..cases.dtypes import held, rounded
-from ..contents.arrays import mask_arrays, merged_bias
+from ..contents.arrays import directions, mask_arrays, merged_bias
 from ..execution.release import Release
+from ..expectation.backward import PLAIN, BackwardPass
 from ..modes.modes import BY_ID, computed_in
 from ..releases import since
+from .call import Call
 from .paths import detects_causality
 
 
 def fills_padding(release: Release) -> bool:
-    """True if a bool padding mask is filled into a float mask, not added to it (see backward.traced)."""
+    """True if a bool padding mask is filled into a float mask, not added to it (see BackwardPass)."""
     return not since(release, "2.0")
+
+
+def causal_sources(case: Case, release: Release) -> tuple[str, ...]:
+    """The sources of the blocks for which scaled_dot_product_attention gets is_causal=True and no mask."""
+    if isinstance(case, ScaledDotProduct):
+        return ("sdpa",) if case.is_causal else ()
+    return tuple({source_of(block): None for block in case.blocks if drops_the_mask(case, release, block)})
+
+
+def causal_flash_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks on the CPU's fused kernel that get is_causal=True and no mask."""
+    sources = causal_sources(call.case, call.release)
+    return tuple(block for block in call.flash_blocks() if source_of(block) in sources)
+
+
+def backward_pass(case: Case, release: Release) -> BackwardPass:
+    """The facts that decide which gradients of the call are NaN."""
+    return BackwardPass(fills_padding(release), causal_sources(case, release)) if directions(case) else PLAIN
 
 
 def is_cast(case: Case) -> bool:

@@ -57,13 +57,16 @@ class Packed:
     width: int  # length of the output
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
-        N, _, E = src.shape
         encoder = replace(self.encoder, norm=None)
-        samples = {n: encoder(src[n : n + 1, :kept])[0] for n, kept in enumerate(self.lengths) if kept}
-        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex if a sample is
-        for n, sample in samples.items():
-            output[n, : len(sample)] = sample
+        samples = [self._padded(encoder, src[n : n + 1, :kept]) for n, kept in enumerate(self.lengths)]
+        output = np.concatenate([src[:0, : self.width], *samples])
         return output if self.encoder.norm is None else self.encoder.norm(output)
+
+    def _padded(self, encoder, sample):
+        """The output for the kept positions of one sample (1, kept, E), with zeros behind them: (1, width, E)."""
+        _, kept, E = sample.shape
+        output = encoder(sample) if kept else sample
+        return np.concatenate([output, np.zeros((1, self.width - kept, E), output.dtype)], axis=1)
 
 
 def packed(computation: Computation, case: Case) -> Computation:

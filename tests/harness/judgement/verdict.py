@@ -18,6 +18,7 @@ from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..execution.runner import Observation
 from ..expectation import backward
+from ..expectation.backward import PLAIN, BackwardPass
 from ..expectation.changes import multiplied
 from ..expectation.dropout import UnlikeDropout, dropping
 from ..expectation.specification import Computation, specification
@@ -58,15 +59,15 @@ def judge(
     observation: Observation,
     deviations: "Sequence[Applied]" = (),
     announces: bool = False,
-    fills: bool = False,
+    backward_pass: BackwardPass = PLAIN,
 ) -> Verdict:
     """Compare the observation with the specification, changed by the deviations in turn.
 
     announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
-    fills: see backward.traced.
+    backward_pass: see facts.backward_pass.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
+    prediction = _Prediction(case, deviations, observation.kept, observation.served, backward_pass)
     counts: Counter[tuple[str, str]] = Counter()
     mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
@@ -115,7 +116,7 @@ class _Prediction:
     deviations: "Sequence[Applied]" = ()
     kept: Sequence[np.ndarray] | None = ()  # Observation.kept; None to compute without dropout
     served: tuple = ()  # Observation.served
-    fills: bool = False  # see backward.traced
+    backward_pass: BackwardPass = PLAIN
     # {name of a differentiated tensor: True at elements that are held constant}
     still: Mapping = field(default_factory=dict)
 
@@ -180,7 +181,8 @@ class _Prediction:
         """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
         arguments = dict(computation.arguments)
         for name in filter(arguments.__contains__, inputs(self.case)):  # a fixed order gives all processes equal bounds
-            arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
+            with np.errstate(invalid="ignore"):  # contents may be NaN or inf
+                arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
         return replace(computation, arguments=arguments)
 
     def _present(self, computation):
@@ -201,7 +203,7 @@ class _Prediction:
         def move(name, array, _):
             return leaves.setdefault(name, backward.Traced(array))
 
-        finish = partial(backward.traced, case=self.case, served=self.served, fills=self.fills)
+        finish = partial(backward.traced, case=self.case, served=self.served, backward_pass=self.backward_pass)
         computation = predict(
             self.case, self.deviations, "float64", tuple(directions(self.case)), self.kept, move, finish
         )
@@ -446,7 +448,7 @@ def _gradients(case, observation, prediction):
     if has_nan and case.mode == "func_jacrev":  # it multiplies whole rows of NaN by 0
         return [], [], left_out.JACOBIAN
     has_nothing = not any(array.size for array in prediction.exact.values())
-    if has_nan or has_nothing:
+    if has_nan or has_nothing or case.nonfinite:
         found = [mismatch for name in got for mismatch in _nan_in_gradient(name, got[name], prediction)]
         if found:
             return found, [], None
