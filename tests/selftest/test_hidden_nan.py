@@ -145,6 +145,29 @@ def test_nan_that_a_gradient_lacks_fails(name):
     assert verdict_on(replace(observation, gradients=gradients)).status == FAILS
 
 
+LATE = Transformer(
+    module="TransformerDecoder",
+    seed=3,
+    T=700,
+    S=2,
+    head_dim=4,
+    num_layers=2,
+    tgt_mask=Mask("bool", "causal"),
+    memory_mask=Mask("bool", "row"),
+    training=True,
+)
+
+
+@pytest.mark.parametrize("autograd", ["no_grad", "grad"])
+def test_nan_in_a_later_block_of_keys_does_not_reach_earlier_queries_of_a_causal_stack(autograd):
+    """Before 2.5 the query that sees no key of the memory is NaN, and so are the keys of the next layer."""
+    case = replace(LATE, autograd=autograd)
+    observation = observe(case)
+    assert verdict_on(observation, case).status != FAILS
+    if RELEASE.has_decoder_hints and np.isnan(observation.outputs["output"]).any():
+        assert np.isfinite(observation.outputs["output"][:, :512]).all()
+
+
 FUNCTION = ScaledDotProduct(seed=1, autograd="grad", L=520, S=1025, nonfinite="nan", is_causal=True)
 
 
