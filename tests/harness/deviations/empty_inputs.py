@@ -39,12 +39,19 @@ class SummingTheQuery:
         return (context if is_finite else context * np.nan), weights
 
 
-def attending_to_nothing(
-    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(context, weights) of the shortcut for empty queries: zeros. Arguments as in reference.attention.attend."""
-    weights = np.zeros((*query.shape[:-1], key.shape[-2]))
-    return np.zeros((*query.shape[:-1], value.shape[-1])), weights
+@dataclass(frozen=True)
+class AttendingToNothing:
+    """The shortcut for queries without features: zeros, plus 0 times the sum of all values so that autograd sees them.
+
+    The output is NaN if the sum is not finite.
+    """
+
+    limit: float  # largest finite number of the dtype in which the sum is computed
+
+    def __call__(self, query, key, value, bias, scale):
+        is_finite = np.abs(np.sum(value.real, dtype="float64")) <= self.limit
+        context = np.full((*query.shape[:-1], value.shape[-1]), 0.0 if is_finite else np.nan)
+        return context, np.zeros((*query.shape[:-1], key.shape[-2]))
 
 
 def views_nothing(call: Call) -> tuple[str, ...]:
@@ -112,6 +119,12 @@ def has_no_features(call: Call) -> bool:
     """True if scaled_dot_product_attention gets a query without features, and no other size is 0."""
     case = call.case
     return isinstance(case, ScaledDotProduct) and case.D == 0 and 0 not in (*case.batch, case.L, case.S, case.Dv)
+
+
+def attend_to_nothing(computation: Computation, call: Call) -> Computation:
+    """The computation that takes queries without features for an empty output."""
+    kernel = AttendingToNothing(PRECISIONS[call.case.dtype].max)
+    return with_kernel(computation, lambda _: kernel, ("sdpa",))
 
 
 def loses_empty_weights(call: Call) -> bool:
@@ -187,10 +200,11 @@ ENTRIES = (
         upstream="not found",
         clause=1,
         trigger="query and key of shape (..., 0), with values that have features",
-        instead="the output and all gradients are 0. Every score is 0, so that the mean of the visible values is due:"
+        instead="the output and all gradients are 0, or the output is NaN throughout if a value is not finite. Every"
+        " score is 0, so that the mean of the visible values is due:"
         " the shortcut for empty inputs takes an empty query for an empty output",
         applies=has_no_features,
-        change=lambda computation, call: with_kernel(computation, lambda _: attending_to_nothing, ("sdpa",)),
+        change=attend_to_nothing,
         pinned=ScaledDotProduct(D=0, scale=1.0),
         remedies=(upgrade("2.13"),),
     ),

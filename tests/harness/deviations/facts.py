@@ -35,7 +35,10 @@ def causal_flash_blocks(call: Call) -> tuple[str, ...]:
 
 def backward_pass(case: Case, release: Release) -> BackwardPass:
     """The facts that decide which gradients of the call are NaN."""
-    return BackwardPass(fills_padding(release), causal_sources(case, release)) if directions(case) else PLAIN
+    if not directions(case):
+        return PLAIN
+    calls_nothing = isinstance(case, ScaledDotProduct) and is_served_by_no_kernel(case, release)
+    return BackwardPass(fills_padding(release), causal_sources(case, release), calls_nothing)
 
 
 def is_cast(case: Case) -> bool:

@@ -205,6 +205,8 @@ class BackwardPass:
     fills: bool = False
     # sources of the blocks for which scaled_dot_product_attention gets is_causal=True in the place of a mask
     causal: tuple[str, ...] = ()
+    # True if scaled_dot_product_attention calls no kernel, since a size is 0: all of its gradients are 0
+    calls_nothing: bool = False
 
 
 PLAIN = BackwardPass()
@@ -219,6 +221,8 @@ def traced(
     """
     # scaled_dot_product_attention calls itself on unpacked nested tensors: the last call computes
     paths = iter(served[-1:] if isinstance(case, ScaledDotProduct) else served)
+    if backward_pass.calls_nothing:
+        return with_kernel(computation, lambda kernel: lambda *given: kernel(*map(plain, given)), ("sdpa",))
     for block in _EVERY_ATTENTION if not isinstance(case, ScaledDotProduct) else ("sdpa",):
         filled = _padding(case, block) if backward_pass.fills else None
         is_causal = block in backward_pass.causal
