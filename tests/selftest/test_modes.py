@@ -325,6 +325,16 @@ def test_what_a_trace_is_made_with_decides_what_a_mask_is_taken_for(mask):
         assert verdict.status == (DEVIATES if verdict.deviations else CONFORMS)
 
 
+def test_a_trace_takes_a_mask_for_causal_only_in_layers_off_the_fast_path():
+    """The last layer of the decoder is trained, which keeps it alone off its fast path."""
+    case = Transformer(mode="traced_causal", module="TransformerDecoder", S=2, T=2, num_heads=2, head_dim=2)
+    case = replace(case, num_layers=2, autograd="last_layer", tgt_mask=Mask("bool", "one"))
+    if not installed().has_decoder_hints:
+        pytest.skip("the decoder detects no causal mask")
+    verdict = judged(case)[1]
+    assert (verdict.status, verdict.deviations) == (DEVIATES, ("traced-causal-mask",))
+
+
 def test_a_trace_packs_as_the_padding_does_that_it_is_made_with():
     verdicts = {id: judged(replace(PADDED, mode=id))[1] for id in ("traced", "traced_hiding", "traced_causal")}
     assert all(verdict.status == DEVIATES for id, verdict in verdicts.items() if id != "traced_hiding")

@@ -18,7 +18,7 @@ from .call import Call
 from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
-from .facts import is_empty
+from .facts import is_empty, is_served_by_no_kernel
 from .native import blocks_without_a_bias
 from .nested_tensors import is_nested, looks_at_no_position
 from .paths import is_given_what_moves
@@ -87,7 +87,7 @@ def _fused(call):
     """The blocks that are served by a fused kernel."""
     fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
     if since(call.release, "2.12"):  # empty inputs need no kernel
-        return tuple(block for block in fused if not _is_empty(call.case, block))
+        return tuple(block for block in fused if not _is_empty(call, block))
     return fused
 
 
@@ -96,9 +96,10 @@ def _taking_none(call):
     return {*_fused(call), *call.blocks("native_layer"), *call.blocks("native_mha")}
 
 
-def _is_empty(case, block):
+def _is_empty(call, block):
+    case = call.case
     if isinstance(case, ScaledDotProduct):
-        return 0 in (*case.batch, case.L, case.S)
+        return is_served_by_no_kernel(case, call.release)
     return is_empty(case, block) and not case.appended_keys
 
 

@@ -26,6 +26,7 @@ from .facts import (
     absorbs_everything,
     bias_of,
     drops_the_mask,
+    is_served_by_no_kernel,
     mask_dtype,
     needs_mask_gradient,
 )
@@ -271,8 +272,8 @@ def is_short_of_dimensions(call: Call) -> bool:
         return False
     if call.release.device_type == "cuda":
         return _is_looked_at_by_cuda(call)
-    if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
-        return False  # empty inputs need no kernel
+    if is_served_by_no_kernel(case, call.release):
+        return False
     if drops(case):
         return False  # the fused kernel has no dropout
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):

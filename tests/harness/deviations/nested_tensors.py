@@ -58,16 +58,15 @@ class Packed:
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
         encoder = replace(self.encoder, norm=None)
-
-        def zeros(length):
-            return np.zeros((1, length, src.shape[-1]), src.dtype)
-
-        def sample(n, kept):
-            return [encoder(src[n : n + 1, :kept]), zeros(self.width - kept)] if kept else [zeros(self.width)]
-
-        samples = [np.concatenate(sample(n, kept), axis=1) for n, kept in enumerate(self.lengths)]
-        output = np.concatenate([zeros(self.width)[:0], *samples])
+        samples = [self._padded(encoder, src[n : n + 1, :kept]) for n, kept in enumerate(self.lengths)]
+        output = np.concatenate([src[:0, : self.width], *samples])
         return output if self.encoder.norm is None else self.encoder.norm(output)
+
+    def _padded(self, encoder, sample):
+        """The output for the kept positions of one sample (1, kept, E), with zeros behind them: (1, width, E)."""
+        _, kept, E = sample.shape
+        output = encoder(sample) if kept else sample
+        return np.concatenate([output, np.zeros((1, self.width - kept, E), output.dtype)], axis=1)
 
 
 def packed(computation: Computation, case: Case) -> Computation:

@@ -22,6 +22,7 @@ from .empty_inputs import left_by_later_layers, views_nothing
 from .facts import (
     drops_the_mask,
     is_cast,
+    is_served_by_no_kernel,
     mask_dtype,
     needs_mask_gradient,
 )
@@ -85,7 +86,7 @@ def _flash_alone(call):
     case, release = call.case, call.release
     if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
         return False
-    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # empty inputs need no kernel
+    if is_served_by_no_kernel(case, release):
         return False
     if since(release, "2.3") and is_short_of_dimensions(call):  # raises earlier: see the ledger
         return False

@@ -18,6 +18,7 @@ from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..execution.runner import Observation
 from ..expectation import backward
+from ..expectation.backward import PLAIN, BackwardPass
 from ..expectation.changes import multiplied
 from ..expectation.dropout import UnlikeDropout, dropping
 from ..expectation.specification import Computation, specification
@@ -59,15 +60,15 @@ def judge(
     observation: Observation,
     deviations: "Sequence[Applied]" = (),
     announces: bool = False,
-    fills: bool = False,
+    backward_pass: BackwardPass = PLAIN,
 ) -> Verdict:
     """Compare the observation with the specification, changed by the deviations in turn.
 
     announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
-    fills: see backward.traced.
+    backward_pass: see facts.backward_pass.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
+    prediction = _Prediction(case, deviations, observation.kept, observation.served, backward_pass)
     counts: Counter[tuple[str, str]] = Counter()
     mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
@@ -116,7 +117,7 @@ class _Prediction:
     deviations: "Sequence[Applied]" = ()
     kept: Sequence[np.ndarray] | None = ()  # Observation.kept; None to compute without dropout
     served: tuple = ()  # Observation.served
-    fills: bool = False  # see backward.traced
+    backward_pass: BackwardPass = PLAIN
     # {name of a differentiated tensor: True at elements that are held constant}
     still: Mapping = field(default_factory=dict)
 
@@ -181,7 +182,8 @@ class _Prediction:
         """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
         arguments = dict(computation.arguments)
         for name in filter(arguments.__contains__, inputs(self.case)):  # a fixed order gives all processes equal bounds
-            arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
+            with np.errstate(invalid="ignore"):  # contents may be NaN or inf
+                arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
         return replace(computation, arguments=arguments)
 
     def _present(self, computation):
@@ -207,7 +209,8 @@ class _Prediction:
             return leaves.setdefault(name, backward.Traced(move(array, direction)))
 
         def finish(computation):
-            return backward.traced(change(computation), case=self.case, served=self.served, fills=self.fills)
+            computation = change(computation)
+            return backward.traced(computation, self.case, self.served, self.backward_pass)
 
         moving = tuple(directions(self.case))
         computation = predict(self.case, self.deviations, "float64", moving, self.kept, trace, finish)
@@ -475,7 +478,7 @@ def _gradients(case, observation, prediction, counts):
     if has_nan and case.mode == "func_jacrev":  # it multiplies whole rows of NaN by 0
         return [], [], left_out.JACOBIAN
     has_nothing = not any(array.size for array in prediction.exact.values())
-    if has_nan or has_nothing:
+    if has_nan or has_nothing or case.nonfinite:
         found = [mismatch for name in got for mismatch in _nan_in_gradient(name, got[name], prediction)]
         if found:
             return found, [], None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from hypothesis import currently_in_test_context, event
@@ -11,7 +12,7 @@ from ..cases.laws import Law
 from ..contents.results import as_held, garbage_rows
 from ..deviations import ledger
 from ..deviations.call import Call
-from ..deviations.facts import fills_padding
+from ..deviations.facts import backward_pass
 from ..deviations.refusals import refusal
 from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
@@ -40,9 +41,9 @@ def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
     else:
         deviations, exercised = ledger.applying(call, run.entries), clauses.of(case)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, announces(call), fills_padding(run.release))
+            verdict = judge(case, observation, deviations, announces(call), backward_pass(case, run.release))
         else:
-            verdict = _judge_leniently(case, observation, deviations)
+            verdict = _judge_leniently(call, observation, deviations)
     run.tally.add(case, observation, verdict, exercised)
     return observation, verdict
 
@@ -68,17 +69,18 @@ def announces(call: Call) -> bool:
     return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
-def _judge_leniently(case, observation, deviations):
+def _judge_leniently(call, observation, deviations):
     """The verdict on another implementation or device, which has no ledger of its own.
 
     A call may conform, or deviate as torch on CPU does.
     """
     if _is_not_made(observation):
         return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
-    verdict = judge(case, observation)
+    judged_by = partial(judge, call.case, observation, backward_pass=backward_pass(call.case, call.release))
+    verdict = judged_by()
     if verdict.status == CONFORMS or not deviations:
         return verdict
-    alike = judge(case, observation, deviations)
+    alike = judged_by(deviations)
     return verdict if alike.status == FAILS else alike
 
 

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import ceil, isfinite, log10
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from ..cases.case import Case
 from ..deviations import ledger
 from ..deviations.call import Call
 from ..deviations.entry import Deviation
-from ..deviations.facts import fills_padding
+from ..deviations.facts import backward_pass
 from ..deviations.refusals import refusal
 from ..execution import release
 from ..execution.implementation import Adopted
@@ -199,10 +200,10 @@ def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Devi
     if refusal(call):
         return Finding(NOT_APPLICABLE, expected)
     others = tuple(other for other in concerned if other is not entry)
-    status, fills = CHANGED, fills_padding(installed)
-    if judge(case, observation, ledger.applying(call, others), fills=fills).status != FAILS:
+    status, judged = CHANGED, partial(judge, case, observation, backward_pass=backward_pass(case, installed))
+    if judged(deviations=ledger.applying(call, others)).status != FAILS:
         status = ABSENT
-    elif judge(case, observation, ledger.applying(call, (*others, entry)), fills=fills).status != FAILS:
+    elif judged(deviations=ledger.applying(call, (*others, entry))).status != FAILS:
         status = PRESENT
     return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
 

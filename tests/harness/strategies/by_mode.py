@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from ..cases.masks import Mask
-from ..contents.packing import BESIDE, NESTED
+from ..contents.arrays import nonfinite_positions
+from ..contents.packing import BESIDE, NESTED, packs
 from ..execution.release import Release
 from ..modes.modes import FUNCTIONAL, SDPA, Mode
 from ..modes.modes import MODULES as ANY_MODULE
@@ -18,7 +19,11 @@ from .sdpa import scaled_dot_product_cases
 
 
 def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
-    """Calls that can be made in the mode."""
+    """Calls that can be made in the mode, a few with NaN or inf in hidden positions."""
+    return with_a_few_nonfinite(_finite_cases_in(release, mode), release)
+
+
+def _finite_cases_in(release, mode):
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.id == "jagged_batch":
@@ -148,15 +153,39 @@ def _is_small(case):
 
 def _has_something(case):
     """True if no size is 0."""
-    return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
+    sizes = (getattr(case, name, 1) for name in ("N", "L", "S", "T", "D", "Dv"))
+    return 0 not in sizes and 0 not in getattr(case, "batch", ())
 
 
 def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
-    """Calls in a low precision; many of scaled_dot_product_attention, which is the fastest."""
+    """Calls in a low precision; many of scaled_dot_product_attention, which is the fastest.
+
+    A few have NaN or inf in hidden positions.
+    """
     cases = [any_cases(release)] * 2
     if release.has_scaled_dot_product_attention and not release.adopted:
         cases.append(scaled_dot_product_cases(release))
-    return mixed(*cases).map(lambda case: _lowered(case, dtype))
+    return with_a_few_nonfinite(mixed(*cases).map(lambda case: _lowered(case, dtype)), release)
+
+
+NONFINITE = ("nan", "nan", "inf")
+
+
+def with_a_few_nonfinite(cases: st.SearchStrategy, release: Release) -> st.SearchStrategy:
+    """The calls, of which a few get NaN or inf in positions that are hidden from every query.
+
+    Only where the ledger has been measured: on a CPU, for torch's own modules.
+    """
+    if release.device_type != "cpu" or release.adopted:
+        return cases
+    return st.tuples(cases, evenly((*[""] * 15, *NONFINITE))).map(_perhaps_nonfinite)
+
+
+def _perhaps_nonfinite(drawn):
+    """The case with the drawn kind of contents, if torch is given a position that is hidden from every query."""
+    case, nonfinite = drawn
+    spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
+    return spoiled if nonfinite and not packs(case) and nonfinite_positions(spoiled) else case
 
 
 def _lowered(case, dtype):
