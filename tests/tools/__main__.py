@@ -8,6 +8,7 @@ from tests.harness.command_line import Parser
 
 # verb: (module, description)
 VERBS = {
+    "ask": ("tests.tools.ask", "predict what each release does with a call, without running it"),
     "again": ("tests.tools.again", "run one case again and print a report"),
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),

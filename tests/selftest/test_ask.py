@@ -1,0 +1,417 @@
+"""`python -m tests.tools ask` says what a run of the release sees, and reads calls as people write them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, assume, event, given, settings
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, drops, masks_of
+from tests.harness.cases.masks import Mask
+from tests.harness.command_line import BAD_INPUT
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.kernels import kernels
+from tests.harness.deviations.prediction import CONFORMS, DEVIATES, LACKING, REFUSED, prediction
+from tests.harness.deviations.refusals import refusal
+from tests.harness.execution.another_release import AnotherRelease
+from tests.harness.execution.release import installed
+from tests.harness.judgement.verdict import CONFORMS as IS_RIGHT
+from tests.harness.judgement.verdict import FAILS, NOT_APPLICABLE
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import judged
+from tests.harness.modes.modes import BY_ID, MODES
+from tests.harness.strategies.basics import mixed
+from tests.harness.strategies.by_mode import cases_in, low_precision_cases
+from tests.harness.strategies.contents import nonfinite_cases
+from tests.harness.strategies.modules import any_cases, module_cases
+from tests.tools.answers import Question, remedied, versions_in
+from tests.tools.ask import main
+from tests.tools.asked_case import Situation, case_of, smaller
+from tests.tools.asked_text import read
+from tests.tools.case_script import call_lines
+
+RELEASE = installed()
+PREDICTED = AnotherRelease(RELEASE.version)
+SOME = [AnotherRelease(Version(version)) for version in ("1.13.1", "2.0.0", "2.2.0", "2.4.1", "2.15.0")]
+FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate])
+QUICK = [mode for mode in MODES if mode.is_in() and mode.id != "eager" and not (mode.compiles or mode.vectors)]
+SLOW = [mode for mode in MODES if mode.is_in() and mode.compiles and not mode.builds]
+
+
+# ---- what it says --------------------------------------------------------------------------------------------------
+
+
+def assert_said(case):
+    """The prediction, if it says what the run of the call sees; AssertionError else."""
+    observation, verdict = judged(case)
+    assume(verdict.status not in (FAILS, NOT_APPLICABLE))  # a failure is of the conformance tests to tell
+    said = prediction(case, PREDICTED)
+    if refused := refusal(Call(case, session.current.release, observation.served)):
+        assert said.refusal is refused
+        return said
+    findings = session.current.findings.items()
+    on_other_cpus = {id for id, its in findings if its.expected and its.status == session.ABSENT}
+    ids = set(said.ids) - on_other_cpus
+    if verdict.status == IS_RIGHT and drops(case):  # what is dropped may hide an entry that applies
+        assert ids <= set(verdict.deviations)
+    else:
+        assert ids == (set() if verdict.status == IS_RIGHT else set(verdict.deviations))
+    return said
+
+
+@settings(FEW, max_examples=300)
+@given(case=mixed(*[any_cases(RELEASE)] * 4, nonfinite_cases(RELEASE)))
+def test_ask_says_what_a_run_of_this_release_sees(case):
+    event(assert_said(case).status)
+
+
+@settings(FEW, max_examples=300)
+@given(data=st.data())
+def test_ask_says_what_a_run_in_any_mode_sees(data):
+    mode = data.draw(st.sampled_from(QUICK))
+    event(f"{mode} {assert_said(data.draw(cases_in(RELEASE, mode))).status}")
+
+
+@settings(FEW, max_examples=12)
+@given(data=st.data())
+def test_ask_says_what_a_run_of_a_compiled_call_sees(data):
+    assert_said(data.draw(cases_in(RELEASE, data.draw(st.sampled_from(SLOW)))) if SLOW else MultiHead())
+
+
+@pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
+@FEW
+@given(data=st.data())
+def test_ask_says_what_a_run_in_low_precision_sees(dtype, data):
+    assert_said(data.draw(low_precision_cases(RELEASE, dtype)))
+
+
+@FEW
+@given(case=module_cases(RELEASE))
+def test_ask_says_what_a_run_sees_where_parameters_alone_are_trained(case):
+    assert_said(replace(case, autograd="parameters"))
+
+
+def test_a_prediction_may_be_any_of_four():
+    """By this the tests above can fail."""
+    empty = MultiHead(attn_mask=Mask("bool", "all"))
+    found = {
+        CONFORMS: prediction(replace(empty, need_weights=False), SOME[-1]),
+        DEVIATES: prediction(empty, SOME[-1]),
+        REFUSED: prediction(ScaledDotProduct(mode="sdpa_flash", D=1, Dv=2), SOME[-1]),
+        LACKING: prediction(ScaledDotProduct(), SOME[0]),
+    }
+    assert {status: its.status for status, its in found.items()} == {status: status for status in found}
+    assert found[DEVIATES].ids == ("empty-row-nan-explicit",)
+
+
+def test_an_entry_that_applies_and_does_not_show_is_not_said():
+    """Of one key the weight is 1, whatever is added to its score."""
+    biased = Transformer(S=2, num_heads=2, head_dim=2, src_mask=Mask("float", "none"))
+    assert not prediction(biased, SOME[-1]).ids
+    assert prediction(replace(biased, src_mask=Mask("float", "one", "finite")), SOME[-1]).ids
+
+
+# ---- what only an installed release can tell -----------------------------------------------------------------------
+
+FACTS = [name for name in dir(AnotherRelease) if name.startswith("has_") and name != "has_mode"]
+
+
+@pytest.mark.parametrize("name", [*FACTS, "dtypes", "low_dtypes"])
+def test_another_release_offers_what_the_installed_one_does(name):
+    assert getattr(PREDICTED, name) == getattr(RELEASE, name)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in BY_ID if not BY_ID[mode].builds])
+def test_another_release_has_the_modes_of_the_installed_one(mode):
+    assert PREDICTED.has_mode(mode) == BY_ID[mode].is_in()
+
+
+def test_there_are_facts():
+    assert "has_scale" in FACTS
+    assert [SOME[0].has_scale, SOME[-1].has_scale] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("version", "kernel"),
+    [("2.0.0", "sdpa_math"), ("2.2.0", "sdpa_math"), ("2.3.0", "sdpa_flash"), ("2.15.0", "sdpa_flash")],
+)
+def test_the_kernel_of_a_masked_call_is_that_of_the_release(version, kernel):
+    case = ScaledDotProduct(attn_mask=Mask())
+    assert kernels(case, AnotherRelease(Version(version))) == (kernel,)
+    assert kernels(replace(case, autograd="mask", attn_mask=Mask("float")), AnotherRelease(Version(version)))[0] == (
+        "sdpa_math"
+    )
+
+
+# ---- what it reads -------------------------------------------------------------------------------------------------
+
+
+def assert_read_back(case):
+    """The text of the case as one types it, read, gives a call of which each release says the same."""
+    case = replace(case, garbage=False)  # of content alone
+    # what moves forwards stands in no line of the call
+    situation = Situation(autograd=case.autograd) if BY_ID[case.mode].is_forward else None
+    text = "\n".join(call_lines(case))
+    assume(len(text) < 1_000_000)
+    back = case_of(read(text), situation)
+    for release in SOME:
+        assert prediction(back, release) == prediction(case, release), release.version
+
+
+@FEW
+@given(case=mixed(*[any_cases(SOME[-1])] * 4, nonfinite_cases(SOME[-1])))
+def test_a_call_as_it_is_typed_is_read_back(case):
+    assert_read_back(case)
+
+
+@settings(FEW, max_examples=150)
+@given(data=st.data())
+def test_a_call_in_any_mode_is_read_back(data):
+    mode = data.draw(st.sampled_from([mode for mode in MODES if mode.is_in() and mode.id != "eager"]))
+    assert_read_back(data.draw(cases_in(RELEASE, mode)))
+
+
+X = "x = torch.randn(2, 5, 64)\n"
+ENCODER = "nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4, batch_first=True), 2)"
+CAUSAL = (
+    "torch.triu(torch.ones(5, 5), diagonal=1).bool()",
+    "torch.ones(5, 5, dtype=torch.bool).triu(1)",
+    "~torch.tril(torch.ones((5, 5), dtype=torch.bool))",
+    "torch.arange(5)[None, :] > torch.arange(5)[:, None]",
+    "nn.Transformer.generate_square_subsequent_mask(5)",
+    "torch.full((5, 5), float('-inf')).triu(diagonal=1)",
+    "torch.zeros(5, 5).masked_fill(torch.triu(torch.ones(5, 5), 1) == 1, -torch.inf)",
+    "(torch.triu(torch.ones(5, 5)) == 1).transpose(0, 1).logical_not()",
+)
+
+
+@pytest.mark.parametrize("text", CAUSAL)
+def test_a_causal_mask_is_known_as_it_is_written(text):
+    (mask,) = masks_of(case_of(read(f"{X}mask = {text}\n{ENCODER}(x, mask=mask)"))).values()
+    assert mask.pattern == "causal"
+    assert np.array_equal(mask.array((5, 5), "float32", []) != 0, np.triu(np.ones((5, 5)), 1) != 0)
+
+
+READ = [
+    ("nn.MultiheadAttention(64, 4)", MultiHead, {"attention": "self", "L": 5, "training": True, "E": 64}),
+    (f"{X}nn.MultiheadAttention(64, 4)(x, x, x)", MultiHead, {"attention": "self", "N": 5, "L": 2}),
+    (
+        "nn.MultiheadAttention(8, 2)(q, k, k, need_weights=False)",
+        MultiHead,
+        {"attention": "cross", "need_weights": False},
+    ),
+    (f"{ENCODER}.eval()", Transformer, {"training": False, "num_layers": 2, "dropout": 0.1, "dtype": "float32"}),
+    (f"with torch.no_grad():\n    {ENCODER}(x)", Transformer, {"autograd": "no_grad"}),
+    (f"m = {ENCODER}\n@torch.no_grad()\ndef f(x):\n    return m(x)", Transformer, {"autograd": "no_grad"}),
+    (f"model = {ENCODER}\nmodel.requires_grad_(False)\nmodel(x)", Transformer, {"autograd": "frozen"}),
+    (f"torch.compile({ENCODER}, fullgraph=True)(x)", Transformer, {"mode": "compiled_fullgraph"}),
+    (f"model = torch.compile({ENCODER})\nmodel(x)", Transformer, {"mode": "compiled_inductor"}),
+    (f"with torch.autocast('cpu', dtype=torch.bfloat16):\n    {ENCODER}(x)", Transformer, {"mode": "autocast"}),
+    (f"torch.backends.mha.set_fastpath_enabled(False)\n{ENCODER}(x)", Transformer, {"fast_path": False}),
+    (f"model = {ENCODER}.double()", Transformer, {"dtype": "float64"}),
+    ("nn.Transformer()", Transformer, {"E": 512, "num_layers": 6, "dim_feedforward": 2048}),
+    ("F.scaled_dot_product_attention(q, k, v, is_causal=True)", ScaledDotProduct, {"is_causal": True, "L": 5, "S": 5}),
+    (
+        "class Model:\n    def __init__(self):\n        self.attn = nn.MultiheadAttention(embed_dim=16, num_heads=2)\n"
+        "    def forward(self, x):\n        return self.attn(x, x, x, need_weights=False)[0]",
+        MultiHead,
+        {"E": 16, "need_weights": False, "attention": "self"},
+    ),
+    (
+        "B, L = 3, 6\nq, k, v = (torch.rand(B, 2, L, 4), torch.rand(B, 2, 9, 4), torch.rand(B, 2, 9, 4))\n"
+        "with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):\n    F.scaled_dot_product_attention(q, k, v)",
+        ScaledDotProduct,
+        {"batch": (3, 2), "L": 6, "S": 9, "mode": "sdpa_math"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "fields"), READ, ids=[text[-50:] for text, *_ in READ])
+def test_what_people_write_is_read(text, kind, fields):
+    case = case_of(read(text))
+    assert type(case) is kind
+    assert {name: getattr(case, name) for name in fields} == fields
+
+
+def test_a_bool_mask_keeps_in_scaled_dot_product_attention_and_hides_in_modules():
+    ones = "torch.ones(5, 5, dtype=torch.bool)"
+    for text, pattern in (
+        (f"F.scaled_dot_product_attention(q, k, v, attn_mask={ones})", "none"),
+        (f"nn.MultiheadAttention(8, 2)(x, x, x, attn_mask={ones})", "all"),
+    ):
+        assert case_of(read(text)).attn_mask.pattern == pattern
+
+
+def test_nothing_of_the_text_is_run(tmp_path):
+    path = tmp_path / "proof"
+    text = f"__import__('pathlib').Path({str(path)!r}).touch()\nnn.MultiheadAttention(8, 2)"
+    case_of(read(text))
+    assert not path.exists()
+
+
+@FEW
+@given(case=any_cases(SOME[-1]))
+def test_fewer_features_change_no_answer(case):
+    for release in SOME:
+        assert prediction(smaller(case), release) == prediction(case, release), release.version
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+
+
+def asked(*arguments, capsys):
+    """(exit code, what it prints as JSON)"""
+    code = main([*arguments, "--format", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+EVERY_KEY = ("--mask", "attn_mask=bool:all")
+ANSWERS = [
+    (
+        "F.scaled_dot_product_attention(q, k, v, attn_mask=m)",
+        "--mask attn_mask=bool:all",
+        [("1.13", None), ("2.0 to 2.4", ["empty-row-nan-sdpa"]), ("2.5 to 2.15", [])],
+    ),
+    (
+        "nn.MultiheadAttention(8, 2)",
+        "--mask attn_mask=float:causal --torch 2.0:2.1",
+        [("2.0 to 2.1", [])],
+    ),
+    (
+        f"torch.compile({ENCODER}, fullgraph=True)(x, src_key_padding_mask=...)",
+        "--eval --no-grad --mask src_key_padding_mask=bool:none --torch 2.9:2.10",
+        [("2.9", ["compiled-whole-padding-raises"]), ("2.10", [])],
+    ),
+    (
+        "nn.MultiheadAttention(8, 2)(q, q, q, is_causal=True, need_weights=False)",
+        "--train --mask attn_mask=float:causal --autograd grad --torch 2.0",
+        [("2.0.0", ["hint-excludes-mask"]), ("2.0.1", ["causal-mask-gradient"])],
+    ),
+    (
+        f"{ENCODER}(x, src_key_padding_mask=m)",
+        "--eval --no-grad --mask src_key_padding_mask=bool:trailing --torch 2.4",
+        [("2.4", ["nested-padding-zero", "nested-prototype-warning"])],
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "options", "expected"), ANSWERS, ids=[call[:40] for call, *_ in ANSWERS])
+def test_neighbouring_releases_are_one_answer(call, options, expected, capsys):
+    code, told = asked(call, *options.split(), capsys=capsys)
+    found = [
+        (its["releases"], None if its["status"] == LACKING else [entry["id"] for entry in its["entries"]])
+        for its in told["ranges"]
+    ]
+    assert (code, found) == (0, expected)
+
+
+def test_the_text_begins_with_the_symptom_and_has_a_remedy(capsys):
+    main(["F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, "--torch", "2.1:2.15"])
+    text = capsys.readouterr().out
+    assert "2.1 to 2.4   output is all NaN: A query that sees no key" in text
+    assert "remedy: Use PyTorch 2.5, or a later release." in text
+    assert "2.5 to 2.15  as specified" in text
+    assert "CUDA is not asked" in text
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash"])
+def test_a_kernel_that_is_named_serves(kernel, capsys):
+    call = "F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=-1.0)"
+    _, told = asked(call, "--kernel", kernel, "--torch", "2.15", capsys=capsys)
+    assert bool(told["ranges"][0]["entries"]) == (kernel == "flash")
+
+
+@settings(FEW, max_examples=60)
+@given(case=mixed(module_cases(RELEASE, inferring=(True,)), any_cases(RELEASE)))
+def test_a_remedy_that_is_told_helps_on_this_release(case):
+    assume(not drops(case))
+    said = prediction(case, PREDICTED)
+    assume(said.ids and assert_said(case).ids)
+    for changed in remedied(Question(case, case, only=True), said.ids, RELEASE.version):
+        _, verdict = judged(changed)
+        assert verdict.status == IS_RIGHT, changed
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last", "has"),
+    [
+        ("2.1:2.15", "2.1.0", "2.15.0", "2.4.1"),
+        ("2.4", "2.4.0", "2.4.1", "2.4.1"),
+        ("2.4.1", "2.4.1", "2.4.1", "2.4.1"),
+        (":2.0", "1.13.0", "2.0.1", "2.0.1"),
+        ("2.14:", "2.14.0", "2.15.0", "2.15.0"),
+        ("2.2.2", "2.2.2", "2.2.2", "2.2.2"),
+        ("2.1,2.9", "2.1.0", "2.9.0", "2.9.0"),
+    ],
+)
+def test_a_range_of_releases_has_the_patch_releases_that_differ(text, first, last, has):
+    found = [str(version) for version in versions_in(text)]
+    assert (found[0], found[-1]) == (first, last)
+    assert has in found
+
+
+# ---- bad input -----------------------------------------------------------------------------------------------------
+
+MHA = "nn.MultiheadAttention(64, 4)"
+BAD = [
+    (("nn.MultiheadAttention(64, 5)",), "num_heads=5"),
+    ((f"{MHA}(q, k, v, src_mask=m)",), "takes no src_mask; it takes query, key"),
+    ((MHA, "--mask", "src_mask=bool:causal"), "takes no mask src_mask; it takes key_padding_mask, attn_mask"),
+    ((MHA, "--mask", "attn_mask=bool:cuasal"), "'cuasal'"),
+    ((MHA, "--mask", "attn_mask=int:causal"), "bool or float"),
+    ((MHA, "--mask", "attn_mask"), "ARGUMENT=KIND"),
+    (("nn.Linear(3, 4)(x)",), "no call of an attention"),
+    (("nn.MultiheadAttention(64",), "not Python"),
+    ((MHA, "--torch", "3.0"), "3.0: not modelled; 1.13, 2.0"),
+    ((MHA, "--torch", "2.4:2.1"), "comes after"),
+    ((MHA, "--torch", "new"), "no version"),
+    (("F.scaled_dot_product_attention(q, k, v, attn_mask=m)",), "--mask attn_mask=bool:causal"),
+    (("F.scaled_dot_product_attention(q, k, v, attn_mask=m, is_causal=True)", *EVERY_KEY), "not both"),
+    ((MHA, "--mode", "jit"), "not one of eager"),
+    ((MHA, "--kernel", "cudnn"), "not one of math, flash"),
+    ((MHA, "--dtype", "int8"), "not one of"),
+    ((MHA, "--autograd", "some"), "not one of grad"),
+    ((MHA, "--batch", "-1"), "--batch -1"),
+    ((f"{MHA}.cuda()",), "CUDA is not asked"),
+    (("nn.MultiheadAttention(E, 4)",), "embed_dim=E"),
+    ((f"{MHA}(*arguments)",), "write the arguments out"),
+    ((f"{MHA}(x, x, x, attn_mask=torch.ones(3, 4, 5, 6))",), "has shape"),
+    ((f"{MHA}(x, x, x, attn_mask=torch.ones(100000, 100000))",), "smaller sizes"),
+    ((f"{MHA}(x, x, x, attn_mask=torch.ones(2, 3) + torch.ones(4))",), "must match the size"),
+    ((f"{MHA}(x, x, x, attn_mask=torch.eye(5).long())",), "int64"),
+    ((f"{MHA}(x, x, x, is_causal=True)",), "hint"),
+    ((f"x = torch.randn(2, 5, 32)\n{MHA}(x, x, x)",), "32 features"),
+    (("nn.TransformerEncoder(layer, 2)",), "nn.TransformerEncoderLayer(...) is wanted"),
+    (("nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 0)",), "num_layers=0"),
+    (("nn.Transformer(num_encoder_layers=1)",), "num_decoder_layers=6"),
+    (("MultiHead(L=-1)",), "less than 0"),
+    (("MultiHead()", "--eval"), "no option but"),
+    (("missing.py",), "missing.py"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=[words for _, words in BAD])
+def test_bad_input_is_one_line_that_names_it(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    told = capsys.readouterr().err
+    assert ended.value.code == BAD_INPUT
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_a_file_is_read(tmp_path, capsys):
+    path = tmp_path / "model.py"
+    path.write_text(f"import torch\nfrom torch import nn\nmodel = {ENCODER}\nmodel.eval()\n")
+    assert main([str(path), "--torch", "2.15"]) == 0
+    assert "TransformerEncoder, in eval mode" in capsys.readouterr().out
+
+
+def test_a_call_of_a_case_is_what_its_seed_says(capsys):
+    _, told = asked("ScaledDotProduct(attn_mask=Mask(form='bool', pattern='all'))", "--torch", "2.4", capsys=capsys)
+    assert [its["id"] for its in told["ranges"][0]["entries"]] == ["empty-row-nan-sdpa"]
+    assert told["torch"] == torch.__version__
