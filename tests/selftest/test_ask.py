@@ -1,12 +1,14 @@
 """`python -m tests.tools ask` says what a run of the release sees, and reads calls as people write them."""
 
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, assume, event, given, settings
+from hypothesis import HealthCheck, Phase, assume, event, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -37,7 +39,13 @@ from tests.tools.case_script import call_lines
 RELEASE = installed()
 PREDICTED = AnotherRelease(RELEASE.version)
 SOME = [AnotherRelease(Version(version)) for version in ("1.13.1", "2.0.0", "2.2.0", "2.4.1", "2.15.0")]
-FEW = settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate])
+FEW = settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 QUICK = [mode for mode in MODES if mode.is_in() and mode.id != "eager" and not (mode.compiles or mode.vectors)]
 SLOW = [mode for mode in MODES if mode.is_in() and mode.compiles and not mode.builds]
 
@@ -402,6 +410,13 @@ def test_bad_input_is_one_line_that_names_it(arguments, words, capsys):
     assert ended.value.code == BAD_INPUT
     assert words in told
     assert told.count("\n") == 1
+
+
+def test_the_page_has_the_answer_to_its_first_question(capsys):
+    text = Path("docs/ask.md").read_text(encoding="utf-8")
+    command, answer = text.split("```\n")[1:4:2]
+    main(shlex.split(command.replace("\\\n", ""))[3:])
+    assert capsys.readouterr().out.startswith(answer.rpartition("               ...")[0])
 
 
 def test_a_file_is_read(tmp_path, capsys):

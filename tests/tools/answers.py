@@ -3,17 +3,17 @@
 Nothing is run. Neighbouring releases that do the same are one answer.
 """
 
-from collections import Counter
+import re
 from dataclasses import dataclass, replace
 from difflib import unified_diff
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations, groupby
 
 import numpy as np
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from tests.harness.cases.case import Case, masks_of
+from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
 from tests.harness.cases.masks import Given, SeeingFirst
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import directions, inputs
@@ -24,15 +24,17 @@ from tests.harness.deviations.kernels import kernels
 from tests.harness.deviations.prediction import CONFORMS, LACKING, prediction
 from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.another_release import AnotherRelease
-from tests.harness.judgement.verdict import predict
+from tests.harness.execution.call import constructor
+from tests.harness.judgement.verdict import predict, showing
 from tests.harness.modes.modes import BY_ID
 from tests.harness.releases import RELEASES, is_modelled, minor
 
 from .asked_case import is_drawn
 from .case_script import call_lines
 
-DRAWS, DRAWS_OF_REMEDIES = 8, 3  # contents of a mask whose kind leaves them open
+DRAWS, FEW_DRAWS = 8, 3  # contents of a mask whose kind leaves them open; few where gradients cost more
 _MOST_LINES = 12
+WARNS = "an undue warning"
 _STAND_INS = {"compiled_inductor": "compiled", "compiled_inductor_dynamic": "compiled_dynamic"}
 _ENTRIES = {entry.id: entry for entry in ledger.ENTRIES}
 
@@ -163,7 +165,8 @@ class Question:
     @cached_property
     def draws(self):
         """The small call with the contents to ask about."""
-        seeds = range(DRAWS) if is_drawn(self.case) and not self.only else [self.case.seed]
+        number = FEW_DRAWS if directions(self.small) else DRAWS
+        seeds = range(number) if is_drawn(self.case) and not self.only else [self.case.seed]
         return [replace(self.small, seed=seed) for seed in seeds]
 
     @cached_property
@@ -190,15 +193,17 @@ def _said(question, release):
     made = [question.predicted(case, release) for case in draws]
     if made[0].status == LACKING:
         return _Said(LACKING, why=_lacking(draws[0], release))
-    shown = Counter(id for its in made for id in its.ids)
-    entries = tuple(_shown(id, draws, made, release, question.kernel, shown[id]) for id in _in_order(shown))
     status = next((its.status for its in made if its.status != CONFORMS), CONFORMS)
     why = next((f"{its.refusal.error[0]}: {its.refusal.source}" for its in made if its.refusal), "")
-    return _Said(status, entries, why)
+    entries = [_shown(_ENTRIES[id], draws, made, release, question.kernel) for id in _ids(made)]
+    telling = [entry for entry in entries if entry.shows] or entries
+    return _Said(status, tuple(sorted(telling, key=lambda entry: entry.symptom == WARNS)), why)
 
 
-def _in_order(ids):
-    return [id for id in _ENTRIES if id in ids]
+def _ids(made):
+    """The ids of the entries that show with any of the contents, in the order of the ledger."""
+    shown = {id for its in made for id in its.ids}
+    return [id for id in _ENTRIES if id in shown]
 
 
 def _in_its_mode(case, release):
@@ -215,33 +220,50 @@ def _lacking(case, release):
     return "it lacks the function, or one of the arguments"
 
 
-def _shown(id, draws, made, release, kernel, number):
-    entry = _ENTRIES[id]
-    case = next(case for case, its in zip(draws, made, strict=True) if id in its.ids)
-    symptom = symptom_of(entry, Call(case, release, kernels(case, release, kernel)))
-    words = entry.title, entry.instead
-    return Shown(id, symptom, *words, number, len(draws), entry.every_cpu, entry.upstream)
+def _shown(entry, draws, made, release, kernel):
+    """The Shown of an entry: with how many of the contents it makes a difference by itself."""
+    calls = [Call(case, release, kernels(case, release, kernel)) for case in draws]
+    pairs = zip(calls, made, strict=True)
+    found = (symptom_of(entry, call, is_alone=its.ids == (entry.id,)) for call, its in pairs if entry.id in its.ids)
+    symptoms = list(filter(None, found))
+    symptom = symptoms[0] if symptoms else "together with others"
+    told = entry.title, entry.instead, len(symptoms), len(draws), entry.every_cpu, entry.upstream
+    return Shown(entry.id, symptom, *told)
 
 
 # ---- symptoms ------------------------------------------------------------------------------------------------------
 
 
-def symptom_of(entry, call):
-    """A few words on what the caller sees of an entry: an error, NaN, another result."""
-    call = call.met
-    undropped = replace(call.case, dropout=0.0)
-    model, plain = predict(undropped, ledger.applying(call, (entry,))), predict(undropped)
+def symptom_of(entry, call, is_alone=False):
+    """A few words for an error, NaN, or another result that an entry alone makes of a call; empty if it makes none.
+
+    is_alone: whether no other entry is known to show.
+    """
+    applied, undropped = ledger.applying(call, (entry,)), replace(call.case, dropout=0.0)
+    model = predict(undropped, applied)
     if model.error:
         return f"raises {model.error[0].partition('|')[0]}"
     if model.warnings:
-        return "an undue warning"
+        return WARNS
     if model.lost:
         return "no weights are returned"
-    right, wrong = (present(undropped, computation()) for computation in (plain, model))
-    right, wrong = ({name: np.real(array) for name, array in its.items()} for its in (right, wrong))
+    plain, right = _specified(undropped)
+    wrong = {name: np.real(array) for name, array in present(undropped, model()).items()}
     if any(wrong[name].shape != right[name].shape for name in wrong):
         return f"output of shape {wrong['output'].shape}, not {right['output'].shape}"
-    return _of_numbers(model, right, wrong) or ("wrong gradients" if directions(call.case) else "another dtype")
+    if numbers := _of_numbers(model, right, wrong):
+        return numbers
+    if (model.dtype, model.weights_dtype) != (plain.dtype, plain.weights_dtype):
+        return "another dtype"
+    is_seen = bool(directions(call.case)) and (is_alone or bool(showing(call.case, applied, call.served)))
+    return "wrong gradients" if is_seen else ""
+
+
+@lru_cache(maxsize=64)
+def _specified(case):
+    """(computation, results) of the specification."""
+    plain = predict(case)
+    return plain, {name: np.real(array) for name, array in present(case, plain()).items()}
 
 
 def _of_numbers(model, right, wrong):
@@ -254,7 +276,7 @@ def _of_numbers(model, right, wrong):
         )
     if model.may_be_nan:
         return "output may be NaN"
-    is_right = all(np.allclose(wrong[name], right[name], equal_nan=True) for name in wrong)
+    is_right = all(np.allclose(wrong[name], right[name], rtol=1e-9, equal_nan=True) for name in wrong)
     return "" if is_right and not model.undefined else "wrong output, without an error"
 
 
@@ -295,17 +317,17 @@ def _helping(question, versions, *remedies):
     for version in versions:
         release = AnotherRelease(version)
         cases = [_in_its_mode(case, release) for case in question.draws]
-        cases = [case for case in cases if question.predicted(case, release).ids][:DRAWS_OF_REMEDIES]
+        cases = [case for case in cases if question.predicted(case, release).ids][:FEW_DRAWS]
         changed = [_changed(case, version, remedies) for case in cases]
         if cases and all(its and question.predicted(its, release).status == CONFORMS for its in changed):
             helped.append(version)
-            shown = shown or (replace(question.case, seed=cases[0].seed, mode=cases[0].mode), version)
+            shown = shown or (cases[0], changed[0])
     if not helped:
         return None
     text = " ".join(its[0].text for its in remedies)
     cost = "; ".join(dict.fromkeys(its[0].cost for its in remedies if its[0].cost))
     where = "" if len(helped) == len(versions) else _in_words(helped, versions)
-    return Remedied(text, cost, where, _diff(shown[0], _changed(*shown, remedies)))
+    return Remedied(text, cost, where, _diff(question.case, *shown))
 
 
 def _changed(case, version, remedies):
@@ -354,11 +376,25 @@ def _in_words(helped, versions):
     return ", ".join(Answer(tuple(run), CONFORMS).releases for is_helped, run in runs if is_helped)
 
 
+def _diff(case, *smalls):
+    """The lines by which two small calls differ, with the sizes of the case that they stand for."""
+    before, after = ([_in_size(line, case, smalls[0]) for line in _without_inputs(small)] for small in smalls)
+    lines = list(unified_diff(before, after, n=0, lineterm=""))[2:]
+    lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
+    return tuple(f"{line[0]} {line[1:]}" for line in lines) if len(lines) <= _MOST_LINES else ()
+
+
 def _without_inputs(case):
     return [line for line in call_lines(case) if line.partition(" = ")[0] not in inputs(case)]
 
 
-def _diff(case, changed):
-    lines = unified_diff(*(_without_inputs(its) for its in (case, changed)), n=0, lineterm="")
-    lines = [line for line in list(lines)[2:] if not line.startswith("@@") and line[1:].strip()]
-    return tuple(f"{line[0]} {line[1:]}" for line in lines) if len(lines) <= _MOST_LINES else ()
+def _in_size(line, case, small):
+    """A line of a small call with the numbers of the case."""
+    if isinstance(case, ScaledDotProduct) or getattr(case, "functional", False):
+        return line
+    sizes = {f"{name}=": (value, constructor(case)[name]) for name, value in constructor(small).items()}
+    sizes |= {"(layer, ": (getattr(small, "num_layers", 0), getattr(case, "num_layers", 0))}
+    sizes |= {"LayerNorm(": (small.E, case.E)}
+    for name, (former, number) in sizes.items():
+        line = re.sub(rf"{re.escape(name)}{re.escape(str(former))}(?=[,)])", f"{name}{number}", line)
+    return line

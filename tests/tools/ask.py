@@ -29,6 +29,7 @@ from .answers import Question, answers, versions_in
 from .asked_case import Situation, case_of, smaller
 from .asked_text import read
 
+_REMEDIES = 4  # the most that the text has
 KERNELS = {"math": MATH_ALONE, "flash": FLASH}
 ABOUT = "What each release of torch does with a call, predicted by the ledger."
 EPILOG = """\
@@ -202,10 +203,12 @@ def _of_answer(answer, width):
         lines += _wrapped(f"an error is right: {answer.why}", indent)
     for entry in answer.entries:
         lines += _of_entry(entry, indent)
-    for remedy in answer.remedies:
+    for remedy in answer.remedies[:_REMEDIES]:
         facts = [f"in {remedy.releases}"] * bool(remedy.releases) + [f"cost: {remedy.cost}"] * bool(remedy.cost)
         lines += _wrapped(f"remedy: {remedy.text}" + (f" ({'; '.join(facts)})" if facts else ""), f"{indent}  ")
         lines += [f"{indent}      {line}" for line in remedy.diff]
+    if more := len(answer.remedies) - _REMEDIES:
+        lines += [f"{indent}  and {more} more: --format json"] * (more > 0)
     if answer.no_remedy:
         lines += _wrapped(f"no remedy: {answer.no_remedy}", f"{indent}  ")
     return [head + lines[0][len(indent) :], *lines[1:]]

@@ -573,16 +573,19 @@ def _hints_of(case):
 
 
 def smaller(case):
-    """The case with fewer features, and two layers for more: no entry tells these apart, and it is quickly computed."""
-    changes = {}
-    if hasattr(case, "num_heads"):
-        changes["head_dim"] = min(case.head_dim, 4)
-        for name in ("kdim", "vdim"):
-            if getattr(case, name, None) is not None:
-                is_own = getattr(case, name) != case.E
-                changes[name] = case.num_heads * changes["head_dim"] + is_own
+    """The case with fewer features, heads and layers: no entry tells these apart, and it is quickly computed."""
+    if isinstance(case, ScaledDotProduct):
+        return case
+    heads = case.num_heads
+    if not any(mask.per_head or isinstance(mask, Given) for mask in masks_of(case).values()):
+        heads = min(heads, 2 + heads % 2)  # as even as it was
+    changes = {"num_heads": heads, "head_dim": min(case.head_dim, 2)}
+    for name in ("kdim", "vdim"):
+        if getattr(case, name, None) is not None:
+            is_own = getattr(case, name) != case.E
+            changes[name] = heads * changes["head_dim"] + is_own
     if isinstance(case, Transformer):
-        changes |= {"dim_feedforward": min(case.dim_feedforward, 8)}
+        changes |= {"dim_feedforward": min(case.dim_feedforward, 4)}
         if case.autograd != "one_parameter":  # which a seed chooses among them
             changes["num_layers"] = min(case.num_layers, 2)
     return replace(case, **changes)

@@ -52,7 +52,7 @@ def _sdpa_fits(case, release, _):
     """True if the sizes and the memory of query, key and value are those that the fused kernel takes."""
     dimensions = (2, 1) if since(release, "2.14") else (2,)
     return (
-        (len(case.batch) in dimensions or _is_joined(case))
+        len(case.batch) in dimensions
         and case.Dv == case.D
         and 0 not in (case.L, case.S)
         and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
@@ -60,15 +60,10 @@ def _sdpa_fits(case, release, _):
     )
 
 
-def _is_joined(case):
-    """True if samples are copied into one jagged tensor, which has as many dimensions as it may."""
-    return case.mode == "jagged_batch"
-
-
 def _last_stride(case, array):
     """The last stride of query, key or value; some modes copy or cast them."""
     mode = BY_ID[case.mode]
-    is_copied = mode.copies or _is_joined(case)
+    is_copied = mode.copies or case.mode == "jagged_batch"
     tensor = lay_out(array, "contiguous" if is_copied else case.layout, case.dtype)
     return (tensor.to(getattr(torch, mode.lowers)) if mode.lowers else tensor).stride(-1)
 
