@@ -15,6 +15,7 @@ from packaging.version import Version
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from tests.harness.cases.masks import Mask
 from tests.harness.command_line import BAD_INPUT
+from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.kernels import kernels
 from tests.harness.deviations.prediction import CONFORMS, DEVIATES, LACKING, REFUSED, prediction
@@ -30,6 +31,7 @@ from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in, low_precision_cases
 from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import any_cases, module_cases
+from tests.tools import asked_table
 from tests.tools.answers import Question, remedied, versions_in
 from tests.tools.ask import main
 from tests.tools.asked_case import Situation, case_of, smaller
@@ -277,6 +279,7 @@ def asked(*arguments, capsys):
     return code, json.loads(capsys.readouterr().out)
 
 
+TITLES = {entry.id: entry.title for entry in ledger.ENTRIES}
 EVERY_KEY = ("--mask", "attn_mask=bool:all")
 ANSWERS = [
     (
@@ -320,7 +323,7 @@ def test_neighbouring_releases_are_one_answer(call, options, expected, capsys):
 def test_the_text_begins_with_the_symptom_and_has_a_remedy(capsys):
     main(["F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, "--torch", "2.1:2.15"])
     text = capsys.readouterr().out
-    assert "2.1 to 2.4   output is all NaN: A query that sees no key" in text
+    assert f"2.1 to 2.4   output is all NaN: {TITLES['empty-row-nan-sdpa'][:40]}" in text
     assert "remedy: Use PyTorch 2.5, or a later release." in text
     assert "2.5 to 2.15  as specified" in text
     assert "CUDA is not asked" in text
@@ -362,6 +365,45 @@ def test_a_range_of_releases_has_the_patch_releases_that_differ(text, first, las
     assert has in found
 
 
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+IN_THE_TABLE = [
+    ("TransformerEncoder", "causal-bias", "train", []),
+    ("TransformerEncoder", "causal-bias", "eval-no-grad", ["native-layer-float-mask"]),
+    ("TransformerEncoder", "bool-padding", "eval-no-grad", ["nested-padding-zero", "nested-prototype-warning"]),
+    ("MultiheadAttention", "all-padding", "eval", ["empty-row-nan-explicit"]),
+    ("MultiheadAttention, need_weights=False", "all-padding", "eval", []),
+    ("scaled_dot_product_attention", "all-padding", "train", []),
+]
+
+
+@pytest.fixture(scope="module")
+def table():
+    versions = versions_in("2.4,2.15")
+    return asked_table.as_json(asked_table.cells(versions), versions)
+
+
+@pytest.mark.parametrize(("module", "mask", "setting", "expected"), IN_THE_TABLE)
+def test_the_table_has_the_entries_that_apply(module, mask, setting, expected, table):
+    (cell,) = (its for its in table["cells"] if (its["module"], its["mask"], its["setting"]) == (module, mask, setting))
+    assert [entry["id"] for entry in cell["ranges"][-1]["entries"]] == expected
+
+
+def test_each_cell_of_the_table_says_something_of_each_version_once(table):
+    for cell in table["cells"]:
+        assert [version for its in cell["ranges"] for version in its["versions"]] == table["versions"]
+        assert all(bool(its["entries"]) == (its["status"] == DEVIATES) for its in cell["ranges"]), cell
+
+
+def test_each_module_of_the_table_has_each_kind_of_mask_that_it_takes(table):
+    found = {(cell["module"], cell["mask"]) for cell in table["cells"]}
+    lacking = {(module, mask) for module in table["modules"] for mask in table["masks"]} - found
+    assert {mask for module, mask in lacking if module != "scaled_dot_product_attention"} == {
+        "memory-bool",
+        "memory-float",
+    }
+
+
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 MHA = "nn.MultiheadAttention(64, 4)"
@@ -399,6 +441,10 @@ BAD = [
     (("MultiHead(L=-1)",), "less than 0"),
     (("MultiHead()", "--eval"), "no option but"),
     (("missing.py",), "missing.py"),
+    ((), "CALL is missing"),
+    (("--table", MHA), "--table takes no CALL"),
+    (("--table", "--mode", "traced"), "--table takes no --mode"),
+    (("--table", "--dtype", "int8"), "--dtype int8: not one of bfloat16"),
 ]
 
 

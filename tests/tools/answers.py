@@ -4,6 +4,7 @@ Nothing is run. Neighbouring releases that do the same are one answer.
 """
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from functools import cached_property, lru_cache
@@ -20,8 +21,9 @@ from tests.harness.contents.arrays import directions, inputs
 from tests.harness.contents.results import present
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
+from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.kernels import kernels
-from tests.harness.deviations.prediction import CONFORMS, LACKING, prediction
+from tests.harness.deviations.prediction import CONFORMS, LACKING, Prediction, prediction
 from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
@@ -78,13 +80,9 @@ class Answer:
     no_remedy: str = ""
 
     @property
-    def releases(self):
-        """As "2.1 to 2.4.0": a patch release is named where another one of its minor release differs."""
-        first, last = self.versions[0], self.versions[-1]
-        if first == last:
-            return str(first) if _PATCHES[minor(first)] else minor(first)
-        ends = minor(first) if first.micro == 0 else str(first), _end(last)
-        return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    def releases(self) -> str:
+        """The releases in words, such as "2.1 to 2.4.0"."""
+        return in_words(self.versions)
 
 
 # ---- releases ------------------------------------------------------------------------------------------------------
@@ -100,7 +98,7 @@ def _borders():
 _PATCHES = _borders()
 
 
-def versions_in(text):
+def versions_in(text: str) -> list[Version]:
     """The versions of "2.1:2.15", "2.4" or "2.4.1": minor releases by the patch releases that differ."""
     found = []
     for part in text.split(","):
@@ -131,6 +129,15 @@ def _between(first, last):
     return [v for v in starts if last is None or v <= last or (len(last.release) < 3 and minor(v) == minor(last))]
 
 
+def in_words(versions: Sequence[Version]) -> str:
+    """As "2.1 to 2.4.0": neighbouring versions, with a patch release where another one of its minor release differs."""
+    first, last = versions[0], versions[-1]
+    if first == last:
+        return str(first) if _PATCHES[minor(first)] else minor(first)
+    ends = minor(first) if first.micro == 0 else str(first), _end(last)
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
 def _end(version):
     """The minor release, unless later patch releases may differ."""
     patches = _PATCHES[minor(version)]
@@ -141,11 +148,11 @@ def _end(version):
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What is said of one release, before its remedies are looked for."""
+class Said:
+    """The answer for one release, without remedies. See Answer."""
 
     status: str
-    entries: tuple = ()
+    entries: tuple[Shown, ...] = ()
     why: str = ""
 
 
@@ -163,7 +170,7 @@ class Question:
     only: bool = False
 
     @cached_property
-    def draws(self):
+    def draws(self) -> list[Case]:
         """The small call with the contents to ask about."""
         number = FEW_DRAWS if directions(self.small) else DRAWS
         seeds = range(number) if is_drawn(self.case) and not self.only else [self.case.seed]
@@ -173,7 +180,7 @@ class Question:
     def _known(self):
         return {}
 
-    def predicted(self, case, release):
+    def predicted(self, case: Case, release: AnotherRelease) -> Prediction:
         """The Prediction of one call."""
         key = case, release
         if key not in self._known:
@@ -181,23 +188,24 @@ class Question:
         return self._known[key]
 
 
-def answers(question, versions):
+def answers(question: Question, versions: Sequence[Version]) -> list[Answer]:
     """The Answers on a Question, in the order of the releases."""
-    said = [(version, _said(question, AnotherRelease(version))) for version in versions]
+    said = [(version, said_of(question, AnotherRelease(version))) for version in versions]
     groups = [(what, tuple(version for version, _ in group)) for what, group in groupby(said, key=lambda pair: pair[1])]
     return [_answer(question, what, its) for what, its in groups]
 
 
-def _said(question, release):
+def said_of(question: Question, release: AnotherRelease) -> Said:
+    """The answer for one release, without remedies."""
     draws = [_in_its_mode(case, release) for case in question.draws]
     made = [question.predicted(case, release) for case in draws]
     if made[0].status == LACKING:
-        return _Said(LACKING, why=_lacking(draws[0], release))
+        return Said(LACKING, why=_lacking(draws[0], release))
     status = next((its.status for its in made if its.status != CONFORMS), CONFORMS)
     why = next((f"{its.refusal.error[0]}: {its.refusal.source}" for its in made if its.refusal), "")
     entries = [_shown(_ENTRIES[id], draws, made, release, question.kernel) for id in _ids(made)]
     telling = [entry for entry in entries if entry.shows] or entries
-    return _Said(status, tuple(sorted(telling, key=lambda entry: entry.symptom == WARNS)), why)
+    return Said(status, tuple(sorted(telling, key=lambda entry: entry.symptom == WARNS)), why)
 
 
 def _ids(made):
@@ -234,7 +242,7 @@ def _shown(entry, draws, made, release, kernel):
 # ---- symptoms ------------------------------------------------------------------------------------------------------
 
 
-def symptom_of(entry, call, is_alone=False):
+def symptom_of(entry: Deviation, call: Call, is_alone: bool = False) -> str:
     """A few words for an error, NaN, or another result that an entry alone makes of a call; empty if it makes none.
 
     is_alone: whether no other entry is known to show.
@@ -326,7 +334,7 @@ def _helping(question, versions, *remedies):
         return None
     text = " ".join(its[0].text for its in remedies)
     cost = "; ".join(dict.fromkeys(its[0].cost for its in remedies if its[0].cost))
-    where = "" if len(helped) == len(versions) else _in_words(helped, versions)
+    where = "" if len(helped) == len(versions) else _where(helped, versions)
     return Remedied(text, cost, where, _diff(question.case, *shown))
 
 
@@ -351,7 +359,7 @@ def _with_contents(case, changed):
     return replace(changed, **held)
 
 
-def remedied(question, ids, version):
+def remedied(question: Question, ids: Iterable[str], version: Version) -> Iterator[Case]:
     """The calls that single remedies of these entries make of the call, and that then do what is specified."""
     release = AnotherRelease(version)
     for remedy in _changes([remedy for id in ids for remedy in remedies_of(_ENTRIES[id])]):
@@ -370,10 +378,10 @@ def _upgrades(question, remedies):
             yield Remedied(text)
 
 
-def _in_words(helped, versions):
-    """Where a remedy helps: runs of neighbouring releases."""
+def _where(helped, versions):
+    """The releases in which a remedy helps: runs of neighbouring ones."""
     runs = groupby(versions, key=helped.__contains__)
-    return ", ".join(Answer(tuple(run), CONFORMS).releases for is_helped, run in runs if is_helped)
+    return ", ".join(in_words(tuple(run)) for is_helped, run in runs if is_helped)
 
 
 def _diff(case, *smalls):

@@ -8,13 +8,14 @@ tensors that the text makes, or are named by --mask. Exit code 0, or 4 for bad i
 import json
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
 
 import torch
 
-from tests.harness.cases.case import AUTOGRAD, ScaledDotProduct, masks_of
+from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
@@ -25,6 +26,7 @@ from tests.harness.modes.parsing import parse
 from tests.harness.modes.vectors import extension
 from tests.harness.releases import NEWEST, OLDEST
 
+from . import asked_table
 from .answers import Question, answers, versions_in
 from .asked_case import Situation, case_of, smaller
 from .asked_text import read
@@ -37,26 +39,43 @@ A mask is named by its form, and if it is not what is meant, by its pattern and 
 float:random:-1e9, float:all:min, float:causal:per_head. docs/ask.md has examples."""
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
+    """Answer a question, and return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         versions = versions_in(options.torch)
-        question = _question(options)
+        _check_names(options)
+        if options.table:
+            _check_table(options, parser.parse_args([]))
+        question = None if options.table else _question(options)
     except BadInput as error:
         parser.error(str(error))
     try:
-        found = answers(question, versions)
+        print(_answered(question, versions, options) if question else _table(versions, options))
     except Exception:  # of the suite, which says nothing about torch
         traceback.print_exc()
         return HARNESS_ERROR
-    print(_as_json(question, found) if options.format == "json" else _as_text(question, found))
     return 0
+
+
+def _answered(question, versions, options):
+    found = answers(question, versions)
+    return _as_json(question, found) if options.format == "json" else _as_text(question, found)
+
+
+def _table(versions, options):
+    found = asked_table.cells(versions, options.dtype)
+    if options.format == "text":
+        return "\n".join(asked_table.as_text(found))
+    return json.dumps({**_installed(), **asked_table.as_json(found, versions)}, indent=1)
 
 
 def _parser():
     parser = Parser(prog="ask", description=ABOUT, epilog=EPILOG)
-    parser.add_argument("call", metavar="CALL", help="Python text, a file of it that ends in .py, or - for the input")
+    parser.add_argument(
+        "call", metavar="CALL", nargs="?", help="Python text, a file of it that ends in .py, or - for the input"
+    )
     parser.add_argument("--torch", metavar="RANGE", default=f"{OLDEST}:{NEWEST}", help="such as 2.1:2.15, 2.4 or 2.4.1")
     parser.add_argument("--mask", metavar="ARGUMENT=KIND", action="append", default=[], help="a mask by its kind")
     training = parser.add_mutually_exclusive_group()
@@ -74,14 +93,32 @@ def _parser():
     parser.add_argument("--kernel", help=f"of scaled_dot_product_attention, if not predicted: {', '.join(KERNELS)}")
     for name, default in (("--batch", 2), ("--length", 5), ("--memory-length", 7)):
         parser.add_argument(name, type=int, help=f"where no tensor tells it; default {default}")
+    parser.add_argument("--table", action="store_true", help="each module with each kind of mask, in place of a call")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     return parser
 
 
-def _question(options):
+def _check_names(options):
+    """Raise BadInput for a name that does not exist."""
     for name, known in (("kernel", KERNELS), ("mode", BY_ID), ("dtype", PRECISIONS)):
         if (value := getattr(options, name)) is not None and value not in known:
             raise BadInput(f"--{name} {value}: not one of {', '.join(known)}")
+
+
+_OF_TABLE = ("table", "torch", "dtype", "format")
+
+
+def _check_table(options, default):
+    """Raise BadInput for an option that the table does not take."""
+    changed = [name for name in vars(options) if getattr(options, name) != getattr(default, name)]
+    if other := [name for name in changed if name not in _OF_TABLE]:
+        name = "CALL" if other[0] == "call" else f"--{other[0].replace('_', '-')}"
+        raise BadInput(f"--table takes no {name}; it takes --torch, --dtype and --format")
+
+
+def _question(options):
+    if options.call is None:
+        raise BadInput("CALL is missing: Python text, a file that ends in .py, or - for the standard input")
     known = (*AUTOGRAD, "parameters", None)
     if options.autograd not in known:
         raise BadInput(f"--autograd {options.autograd}: not one of {', '.join(known[:-1])}")
@@ -146,7 +183,7 @@ _AUTOGRAD = {
 }
 
 
-def in_words(case):
+def in_words(case: Case) -> str:
     """The call in one line."""
     training = {True: "in training mode", False: "in eval mode"}.get(getattr(case, "training", None))
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
@@ -169,7 +206,7 @@ def _sizes(case):
     return f"batch {case.N}, {length}"
 
 
-def notes(question):
+def notes(question: Question) -> Iterator[str]:
     """What the answer rests on beside the ledger: a sentence each."""
     case = question.case
     yield (
@@ -230,8 +267,13 @@ def _as_json(question, found):
         {"releases": answer.releases, **asdict(answer), "versions": [str(version) for version in answer.versions]}
         for answer in found
     ]
-    about = {"call": in_words(question.case), "device": "cpu", "vectors": extension(), "torch": torch.__version__}
-    return json.dumps({**about, "ranges": ranges, "notes": list(notes(question))}, indent=2)
+    return json.dumps(
+        {"call": in_words(question.case), **_installed(), "ranges": ranges, "notes": list(notes(question))}, indent=2
+    )
+
+
+def _installed():
+    return {"device": "cpu", "vectors": extension(), "torch": torch.__version__}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from reference import masks as meaning
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
+from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Given, Mask
 from tests.harness.command_line import BadInput
@@ -18,6 +18,7 @@ from .asked_text import Unknown
 from .signatures import CALLS
 
 HEADS, FEATURES = 4, 8  # of a query whose shape is not told
+_FEW_FEATURES = 8
 _SCORES = 5_000_000  # the most that are computed
 _SEEDS = 1_000
 
@@ -572,23 +573,30 @@ def _hints_of(case):
     return {f"{part}_mask": getattr(case, f"{part}_is_causal") for part in ("src", "tgt", "memory")}
 
 
-def smaller(case):
+def smaller(case: Case) -> Case:
     """The case with fewer features, heads and layers: no entry tells these apart, and it is quickly computed."""
     if isinstance(case, ScaledDotProduct):
         return case
-    heads = case.num_heads
-    if not any(mask.per_head or isinstance(mask, Given) for mask in masks_of(case).values()):
-        heads = min(heads, 2 + heads % 2)  # as even as it was
-    changes = {"num_heads": heads, "head_dim": min(case.head_dim, 2)}
+    heads, head_dim = _heads_of_a_smaller(case)
+    changes: dict[str, int] = {"num_heads": heads, "head_dim": head_dim}
     for name in ("kdim", "vdim"):
         if getattr(case, name, None) is not None:
             is_own = getattr(case, name) != case.E
-            changes[name] = heads * changes["head_dim"] + is_own
+            changes[name] = heads * head_dim + is_own
     if isinstance(case, Transformer):
         changes |= {"dim_feedforward": min(case.dim_feedforward, 4)}
         if case.autograd != "one_parameter":  # which a seed chooses among them
             changes["num_layers"] = min(case.num_layers, 2)
     return replace(case, **changes)
+
+
+def _heads_of_a_smaller(case):
+    """(heads, features of each): as even as they were, and with features enough for gradients to pass a layer norm."""
+    head_dim = min(case.head_dim, _FEW_FEATURES // 2)
+    if any(mask.per_head or isinstance(mask, Given) for mask in masks_of(case).values()):
+        return case.num_heads, head_dim
+    enough = (heads for heads in range(2 + case.num_heads % 2, case.num_heads, 2) if heads * head_dim >= _FEW_FEATURES)
+    return next(enough, case.num_heads), head_dim
 
 
 def is_drawn(case):

@@ -7,6 +7,7 @@ Everything else is Unknown, which matters only where a mask depends on it.
 import ast
 import operator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from math import prod
 
 import torch
@@ -413,6 +414,7 @@ def _is_own(mode):
     return len(mode.made.splitlines()) > 1
 
 
+@cache
 def _statements(mode):
     return _dumped(ast.parse(mode.made).body)
 
