@@ -545,8 +545,15 @@ def _refuse_what_is_undefined(case):
         return
     for name, hint in _hints_of(case).items():
         mask = getattr(case, name)
-        if hint and (mask is None or mask.pattern != "causal"):
+        if hint and (mask is None or not _is_causal(mask)):
             raise BadInput(f"the hint is_causal=True is about {name}, which is no causal mask: that is undefined")
+
+
+def _is_causal(mask):
+    """True if the mask is causal; of one query and one key, a mask that hides nothing is."""
+    return mask.pattern == "causal" or (
+        isinstance(mask, Given) and mask.shape[-2:] == (1, 1) and mask.pattern == "none"
+    )
 
 
 def _scores(case):
