@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
 from tests.harness.cases.masks import Given, SeeingFirst
 from tests.harness.command_line import BadInput
-from tests.harness.contents.arrays import directions, inputs
+from tests.harness.contents.arrays import directions
 from tests.harness.contents.results import present
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
@@ -103,10 +103,10 @@ def versions_in(text: str) -> list[Version]:
     found = []
     for part in text.split(","):
         first, colon, last = part.partition(":")
-        ends = [_version(end) if end else None for end in ((first, last) if colon else (first, first))]
-        if None not in ends and ends[0] > ends[1]:
+        start, end = (_version(end) if end else None for end in ((first, last) if colon else (first, first)))
+        if start and end and start > end:
             raise BadInput(f"--torch {part}: {first} comes after {last}")
-        found += _between(*ends)
+        found += _between(start, end)
     return sorted(set(found))
 
 
@@ -168,6 +168,7 @@ class Question:
     small: Case
     kernel: str | None = None
     only: bool = False
+    calls: int = 1  # in the text, see asked_text.Asked
 
     @cached_property
     def draws(self) -> list[Case]:
@@ -247,7 +248,7 @@ def symptom_of(entry: Deviation, call: Call, is_alone: bool = False) -> str:
 
     is_alone: whether no other entry is known to show.
     """
-    applied, undropped = ledger.applying(call, (entry,)), replace(call.case, dropout=0.0)
+    applied, undropped = ledger.applying(call, (entry,)), _undropped(call.case)
     model = predict(undropped, applied)
     if model.error:
         return f"raises {model.error[0].partition('|')[0]}"
@@ -265,6 +266,10 @@ def symptom_of(entry: Deviation, call: Call, is_alone: bool = False) -> str:
         return "another dtype"
     is_seen = bool(directions(call.case)) and (is_alone or bool(showing(call.case, applied, call.served)))
     return "wrong gradients" if is_seen else ""
+
+
+def _undropped(case):
+    return replace(case, dropout=0.0)
 
 
 @lru_cache(maxsize=64)
@@ -386,14 +391,11 @@ def _where(helped, versions):
 
 def _diff(case, *smalls):
     """The lines by which two small calls differ, with the sizes of the case that they stand for."""
-    before, after = ([_in_size(line, case, smalls[0]) for line in _without_inputs(small)] for small in smalls)
+    lines = [call_lines(small, with_inputs=False) for small in smalls]
+    before, after = ([_in_size(line, case, smalls[0]) for line in its] for its in lines)
     lines = list(unified_diff(before, after, n=0, lineterm=""))[2:]
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     return tuple(f"{line[0]} {line[1:]}" for line in lines) if len(lines) <= _MOST_LINES else ()
-
-
-def _without_inputs(case):
-    return [line for line in call_lines(case) if line.partition(" = ")[0] not in inputs(case)]
 
 
 def _in_size(line, case, small):

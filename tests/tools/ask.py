@@ -132,8 +132,9 @@ def _question(options):
         if situation != Situation():
             raise BadInput("a case tells all by itself: it takes no option but --torch, --kernel and --format")
         return Question(case, case, kernel, only=True)
-    case = case_of(read(text), situation)
-    return Question(case, smaller(case), kernel)
+    asked = read(text, options.length or 5, options.training is not False)
+    case = case_of(asked, situation)
+    return Question(case, smaller(case), kernel, calls=asked.calls)
 
 
 def _masks(texts):
@@ -185,7 +186,7 @@ _AUTOGRAD = {
 
 def in_words(case: Case) -> str:
     """The call in one line."""
-    training = {True: "in training mode", False: "in eval mode"}.get(getattr(case, "training", None))
+    training = "" if isinstance(case, ScaledDotProduct) else "in training mode" if case.training else "in eval mode"
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
     mode = "" if case.mode == "eager" else f"mode {case.mode}"
     masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()] or ["no mask"]
@@ -213,6 +214,8 @@ def notes(question: Question) -> Iterator[str]:
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
         " CUDA is not asked: it was measured with one release, 2.11."
     )
+    if question.calls > 1:
+        yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:
         yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
     if case.mode.startswith("compiled_inductor"):

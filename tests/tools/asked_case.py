@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
-import numpy as np
 import torch
 
-from reference import masks as meaning
 from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
-from tests.harness.cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Given, Mask
+from tests.harness.cases.masks import Given, Mask
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import parameters
 from tests.harness.modes.modes import BY_ID
 
-from .asked_text import Unknown
+from .asked_masks import given_mask, kind_of_mask, layout_of
+from .asked_text import Asked
+from .asked_values import Named, Unknown
 from .signatures import CALLS
 
 HEADS, FEATURES = 4, 8  # of a query whose shape is not told
@@ -38,35 +39,16 @@ class Situation:
     memory_length: int | None = None
 
 
-def case_of(asked, situation=None):
-    """The case of a call (asked_text.Asked). Raises BadInput, which names the argument."""
+def case_of(asked: Asked, situation: Situation | None = None) -> Case:
+    """The case of a call. Raises BadInput, which names the argument."""
+    situation = situation or Situation()
+    if asked.kind == "scaled_dot_product_attention":
+        _refuse_mask_and_hint(asked, situation)
     make = {"scaled_dot_product_attention": _scaled_dot_product, "multi_head_attention_forward": _functional}
     make["MultiheadAttention"] = _multi_head
-    case = make.get(asked.kind, _transformer)(_Call(asked, situation or Situation()))
+    case = make.get(asked.kind, _transformer)(_Call(asked, situation))
     _refuse_what_is_undefined(case)
     return case if _scores(case) <= _SCORES else _of_two_samples(case)
-
-
-def kind_of_mask(text, argument):
-    """The Mask that "bool:causal", "float:trailing:-1e9" or the like names."""
-    form, *parts = text.split(":")
-    if form not in ("bool", "float"):
-        raise BadInput(f"{argument}={text}: a mask is bool or float, as in bool:causal; not {form!r}")
-    patterns = PADDING_PATTERNS if is_padding(argument) else ATTENTION_PATTERNS
-    choices = {"pattern": patterns, "values": VALUES, "dtype": tuple(PRECISIONS), "layout": LAYOUTS}
-    if form == "bool":
-        del choices["values"], choices["dtype"]
-    found = {"form": form}
-    for part in parts:
-        name = next((name for name, values in choices.items() if part in values), None)
-        if part == "per_head" and not is_padding(argument):
-            found["per_head"] = True
-        elif name is None or name in found:
-            known = "; ".join(f"{name}: {' '.join(values)}" for name, values in choices.items())
-            raise BadInput(f"{argument}={text}: no such {part!r} of a {form} mask; {known}")
-        else:
-            found[name] = part
-    return Mask(**found)
 
 
 # ---- what the text and the command line say together ---------------------------------------------------------------
@@ -126,23 +108,27 @@ class _Call:
             if name not in takes:
                 raise BadInput(f"{self.kind} takes no mask {name}; it takes {', '.join(takes)}")
         given = {name: self.given[name] for name in takes if self.given.get(name) is not None} | named
-        return {name: self._mask(name, value) for name, value in given.items()}
+        return {
+            name: self._mask(name, value)
+            for name, value in given.items()
+            if not (isinstance(value, str) and value == "None")
+        }
 
     def _mask(self, name, value):
-        if isinstance(value, str):
-            return kind_of_mask(value, name)
+        if isinstance(value, (str, Named)):
+            return kind_of_mask(str(value), name)
         if torch.is_tensor(value):
             return value
         told = getattr(value, "text", value)
         raise BadInput(
             f"{name}={told if told is not ... else '...'}: which mask that is, the text does not tell; "
-            f"say it by --mask {name}=bool:{'trailing' if is_padding(name) else 'causal'}, or write the tensor"
+            f"say it by --mask {name}=bool:{'trailing' if is_padding(name) else 'causal'}, or by --mask {name}=None"
         )
 
     def held(self, case):
         """The case with its masks."""
         masks = {name: mask for name, mask in self.masks.items() if isinstance(mask, Mask)}
-        masks |= {name: _given(case, name, mask) for name, mask in self.masks.items() if torch.is_tensor(mask)}
+        masks |= {name: given_mask(case, name, mask) for name, mask in self.masks.items() if torch.is_tensor(mask)}
         return replace(case, **masks)
 
     # ---- what every case has
@@ -170,7 +156,7 @@ class _Call:
     def contents(self):
         """NaN and infinity in the inputs, and how these lie in memory."""
         sequences = {name: self.given[name] for name in self.given if self.is_sequence(name)}
-        layout = next((its for its in map(_layout, sequences.values()) if its != "contiguous"), "contiguous")
+        layout = next((its for its in map(layout_of, sequences.values()) if its != "contiguous"), "contiguous")
         spoiled = {name: "nan" for name, tensor in sequences.items() if tensor.isnan().any()}
         spoiled |= {name: "inf" for name, tensor in sequences.items() if tensor.isinf().any() and name not in spoiled}
         if spoiled.get("query") == "nan" and self.attention() not in ("self", "copies"):
@@ -187,6 +173,8 @@ class _Call:
         if self.asked.context in ("no_grad", "inference_mode"):
             return self.asked.context
         inputs = [name for name in self.given if self.is_sequence(name) and self.given[name].requires_grad]
+        if not (self.asked.made or any(map(self.is_sequence, self.given))):
+            inputs = ["query"]  # of tensors that the text does not tell, as in a model that is trained
         masks = [name for name, mask in self.masks.items() if torch.is_tensor(mask) and mask.requires_grad]
         trained = self.asked.made.trained if has_parameters and self.asked.made else "none"
         if trained not in ("all", "none", "last_layer"):
@@ -439,6 +427,9 @@ def _scaled_dot_product(call):
         dropout=call.option("dropout_p", 0.0),
     )
     mask = call.masks.get("attn_mask")
+    if isinstance(mask, Mask) and mask.per_head:
+        call.masks["attn_mask"] = replace(mask, per_head=False)
+        case = replace(case, mask_batch=case.batch)
     return call.held(replace(case, **_broadcast(case, tuple(mask.shape))) if torch.is_tensor(mask) else case)
 
 
@@ -450,77 +441,6 @@ def _broadcast(case, shape):
     if len(dropped) > 1:
         raise BadInput(f"attn_mask has shape {shape}: one element for all scores is not modelled; expand it")
     return {"mask_batch": shape[:-2], "broadcast": "".join(dropped)}
-
-
-# ---- masks that are tensors ----------------------------------------------------------------------------------------
-
-
-def _given(case, name, tensor):
-    """The Mask that holds what a tensor holds."""
-    is_bool = tensor.dtype is torch.bool
-    if not (is_bool or tensor.is_floating_point()):
-        raise BadInput(f"{name} is {str(tensor.dtype).removeprefix('torch.')}: a mask is bool or float")
-    array = tensor.detach().double().numpy() != 0 if is_bool else tensor.detach().double().numpy()
-    array = ~array if is_bool and isinstance(case, ScaledDotProduct) else array
-    padded = array[None] if is_padding(name) and array.ndim == 1 and not case.batched else array
-    _check_shape(case, name, padded)
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return Given(
-        form="bool" if is_bool else "float",
-        pattern=_pattern(name, padded),
-        per_head=padded.ndim == 3 and not isinstance(case, ScaledDotProduct),
-        layout=_layout(tensor),
-        dtype=None if is_bool or dtype == case.dtype else dtype,
-        content=np.ascontiguousarray(padded).tobytes(),
-        shape=padded.shape,
-        was_float=not is_bool,
-    )
-
-
-def _pattern(name, array):
-    """The pattern that a mask has, where a remedy or a sentence asks for it; else "random"."""
-    hides = array if array.dtype == bool else array < 0
-    if not hides.any():
-        return "none"
-    if hides.all():
-        return "all"
-    is_causal = not is_padding(name) and array.ndim >= 2 and (hides == meaning.causal(*array.shape[-2:])).all()
-    return "causal" if is_causal else "scattered" if is_padding(name) else "random"
-
-
-def _check_shape(case, name, array):
-    """Raise BadInput for a shape that no call may have."""
-    if isinstance(case, ScaledDotProduct):
-        scores = (*case.batch, case.L, case.S)
-        try:
-            fits = np.broadcast_shapes(array.shape, scores) == scores
-        except ValueError:
-            fits = False
-        allowed = [scores]
-    else:
-        stream = name.partition("_")[0]
-        number_of_queries = case.L if isinstance(case, MultiHead) else case.S if stream == "src" else case.T
-        number_of_keys = case.T if stream == "tgt" else case.S
-        allowed = [(number_of_queries, number_of_keys), (case.N * case.num_heads, number_of_queries, number_of_keys)]
-        allowed = [(case.N, number_of_keys)] if is_padding(name) else allowed
-        fits = array.shape in allowed
-    if not fits:
-        told = " or ".join(map(str, allowed))
-        raise BadInput(f"{name} has shape {array.shape}: the call takes {told}; docs/edge-cases.md has wrong masks")
-
-
-def _layout(tensor):
-    """The layout (masks.LAYOUTS) of a tensor's memory."""
-    strides = [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
-    if 0 in strides:
-        return "expanded"
-    if tensor.is_contiguous():
-        return "contiguous"
-    if tensor.permute(*reversed(range(tensor.ndim))).is_contiguous():
-        return "transposed"
-    if tensor.stride(-1) == 1:
-        return "sliced"
-    return "stepped" if strides == sorted(strides, reverse=True) else "transposed"
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------
@@ -540,8 +460,6 @@ def _with_the_parameter(call, case):
 def _refuse_what_is_undefined(case):
     """Raise BadInput for a call that no clause speaks of: a false hint, two masks that exclude each other."""
     if isinstance(case, ScaledDotProduct):
-        if case.is_causal and case.attn_mask is not None:
-            raise BadInput("scaled_dot_product_attention takes attn_mask or is_causal=True, not both: it raises")
         return
     for name, hint in _hints_of(case).items():
         mask = getattr(case, name)
@@ -574,6 +492,13 @@ def _of_two_samples(case):
     return replace(case, N=2)
 
 
+def _refuse_mask_and_hint(asked, situation):
+    """Raise BadInput for a call of scaled_dot_product_attention with a mask and is_causal=True."""
+    has_mask = asked.given.get("attn_mask") is not None or "attn_mask" in situation.masks
+    if has_mask and asked.given.get("is_causal") is True:
+        raise BadInput("scaled_dot_product_attention takes attn_mask or is_causal=True, not both: it raises")
+
+
 def _hints_of(case):
     if isinstance(case, MultiHead):
         return {"attn_mask": case.is_causal}
@@ -585,7 +510,7 @@ def smaller(case: Case) -> Case:
     if isinstance(case, ScaledDotProduct):
         return case
     heads, head_dim = _heads_of_a_smaller(case)
-    changes: dict[str, int] = {"num_heads": heads, "head_dim": head_dim}
+    changes: dict[str, Any] = {"num_heads": heads, "head_dim": head_dim}
     for name in ("kdim", "vdim"):
         if getattr(case, name, None) is not None:
             is_own = getattr(case, name) != case.E
@@ -606,7 +531,7 @@ def _heads_of_a_smaller(case):
     return next(enough, case.num_heads), head_dim
 
 
-def is_drawn(case):
+def is_drawn(case: Case) -> bool:
     """True if a seed decides what its masks hold."""
     recipes = [mask for mask in masks_of(case).values() if not isinstance(mask, Given)]
     return any(

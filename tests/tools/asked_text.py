@@ -8,16 +8,17 @@ import ast
 import operator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import prod
 
 import torch
 
 from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
+from .asked_classes import ClassReader, modules_of
+from .asked_values import Instance, Made, Named, Unknown, computed, filled, is_unknown, on_cpu, parts, square, text_of
 from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 
-_LONGEST, _LARGEST = 2_000_000, 10_000_000  # characters of a text, elements of a tensor
+_LONGEST = 2_000_000  # characters of a text
 
 _FACTORIES = "tensor zeros ones full empty rand randn arange eye zeros_like ones_like full_like randn_like rand_like"
 _FUNCTIONS = f"{_FACTORIES} triu tril where logical_not logical_and logical_or cat stack isnan finfo"
@@ -26,6 +27,8 @@ _METHODS = """
     repeat_interleave unsqueeze squeeze view view_as reshape transpose permute t contiguous clone detach logical_not
     triu tril eq ne lt le gt ge flatten cumsum sum any all size dim requires_grad_ new_zeros new_ones new_full type_as
 """
+_SIZED = ("ones", "zeros", "full", "empty")  # that take the sizes of a tensor first
+_KEEPING = ("to", "bool", "contiguous", "clone", "detach", "cpu")  # methods after which a mask is of the same kind
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.BitAnd: operator.and_, ast.BitOr: operator.or_,
@@ -38,25 +41,6 @@ _CONTEXTS = ("no_grad", "inference_mode", "enable_grad")
 
 
 @dataclass(frozen=True)
-class Unknown:
-    """A value that the text does not tell."""
-
-    text: str
-
-
-@dataclass
-class Made:
-    """A module as its constructor was written. trained: "all", "none", "last_layer" or the name of one parameter."""
-
-    kind: str
-    arguments: dict
-    training: bool = True
-    trained: str = "all"
-    mode: str = "eager"
-    dtype: torch.dtype | None = None
-
-
-@dataclass(frozen=True)
 class Asked:
     """A call of a module (made), or of a function. given: its arguments by name. mode: an id of modes.py."""
 
@@ -66,35 +50,42 @@ class Asked:
     context: str = ""
     mode: str = "eager"
     fast_path: bool = True
+    calls: int = 1  # of attentions in the text, of which this is the last
 
 
-def read(text):
-    """The last call of an attention in the text; of a constructor alone, the call of what it makes. Or BadInput."""
+def read(text: str, length: int = 5, training: bool = True) -> Asked:
+    """The last call of an attention in the text; of a constructor alone, the call of what it makes. Or BadInput.
+
+    length: the size of a square tensor whose size the text does not tell. training: self.training, likewise.
+    """
     if len(text) > _LONGEST:
         raise BadInput(f"the text has {len(text):,} characters; {_LONGEST:,} are read")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadInput(f"not Python: {error}") from None
-    reader = _Reader(tree)
+    reader = _Reader(tree, length, training)
     try:
         reader.run(tree.body)
+        reader.call_all()
     except RecursionError:
         raise BadInput("the text is nested too deeply") from None
     if reader.asked:
-        return reader.asked[-1]
+        return replace(reader.asked[-1], calls=len(reader.places))
     if reader.made:
         return reader.ask(reader.made[-1].kind, {}, reader.made[-1])
     known = ", ".join([*CONSTRUCTORS, *FUNCTIONS])
     raise BadInput(f"no call of an attention in {text.strip()[:80]!r}; it may be of {known}")
 
 
-class _Reader:
+class _Reader(ClassReader):
     """names: of variables, as their text. Statements are read in order, those within others as well."""
 
-    def __init__(self, tree):
+    def __init__(self, tree, length, training):
+        super().__init__(training)
+        self.length, self.returned = length, None
         self.names, self.contexts, self.fast_path = {}, [], True
-        self.asked, self.made = [], []
+        self.asked, self.made, self.places = [], [], set()
         self.mode = _mode_in(tree)  # one whose statements stand in the text
         self.known = _statements(BY_ID[self.mode])
 
@@ -113,9 +104,16 @@ class _Reader:
             value = self.value(node.value) if node.value else None
             if isinstance(node, ast.AnnAssign):
                 self.assign(node.target, value)
+            elif isinstance(node, ast.Return):
+                self.returned = value
         elif isinstance(node, ast.With):
             self.within([item.context_expr for item in node.items], node.body)
+        elif isinstance(node, ast.For):
+            self.loop(node)
+        elif isinstance(node, ast.ClassDef):
+            self.define(node)
         elif isinstance(node, ast.FunctionDef):
+            self.bind_defaults(node.args)
             self.within(node.decorator_list, node.body)
         elif isinstance(node, ast.AugAssign):
             self.assign(node.target, self.value(ast.BinOp(node.target, node.op, node.value)))
@@ -123,15 +121,24 @@ class _Reader:
             for part in ("body", "orelse", "finalbody"):
                 self.run(getattr(node, part, ()))
 
+    def bind_defaults(self, arguments):
+        """Give the arguments of a function their defaults; without one, an argument keeps what its name stands for."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        defaults = positional[len(positional) - len(arguments.defaults) :], arguments.defaults
+        pairs = [*zip(*defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+        for argument, default in pairs:
+            if default is not None and not (isinstance(default, ast.Constant) and default.value is None):
+                self.names.setdefault(argument.arg, self.value(default))
+
     def assign(self, target, value):
         if isinstance(target, ast.Tuple):
-            parts = _parts(value, len(target.elts)) or [Unknown(ast.unparse(part)) for part in target.elts]
-            for part, its in zip(target.elts, parts, strict=True):
+            found = parts(value, len(target.elts)) or [Unknown(ast.unparse(part)) for part in target.elts]
+            for part, its in zip(target.elts, found, strict=True):
                 self.assign(part, its)
         elif isinstance(target, ast.Subscript) and torch.is_tensor(self.value(target.value)):
             tensor, index = self.value(target.value), self.value(target.slice)
-            known = not _unknown((index, value))
-            self.names[ast.unparse(target.value)] = _computed(_filled, tensor, index, value) if known else _text(target)
+            known = not is_unknown((index, value))
+            self.names[ast.unparse(target.value)] = computed(filled, tensor, index, value) if known else text_of(target)
         else:
             self.names[ast.unparse(target)] = value
 
@@ -162,23 +169,38 @@ class _Reader:
             return type(ast.literal_eval("()" if isinstance(node, ast.Tuple) else "[]"))(map(self.value, node.elts))
         if isinstance(node, ast.Call):
             return self.call(node)
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return [self.value(node.elt)]
+        if isinstance(node, ast.IfExp):
+            return self.either(node, text)
         if isinstance(node, (ast.Name, ast.Attribute)):
             return self.named(node, text)
         operands, function = self.operation(node)
-        if function is None or _unknown(operands):
+        if function is operator.getitem and isinstance(operands[0], list) and len(operands[0]) == 1:
+            return operands[0][0]  # each element is made alike
+        if function is None or is_unknown(operands):
             return Unknown(text)
-        return _computed(function, *operands)
+        return computed(function, *operands)
+
+    def either(self, node, text):
+        """The value of a conditional expression."""
+        test = self.value(node.test)
+        return Unknown(text) if is_unknown(test) else self.value(node.body if test else node.orelse)
 
     def named(self, node, text):
         last = text.rpartition(".")[2]
         if last in _CONSTANTS:
             return _CONSTANTS[last]
+        if text == "self.training":
+            return self.training
         if last in FUNCTIONS:
             return last
         if text.startswith("torch.") and isinstance(getattr(torch, last, None), torch.dtype):
             return getattr(torch, last)
         if isinstance(node, ast.Attribute):
             owner = self.value(node.value)
+            if isinstance(owner, Instance) and last in owner.attributes:
+                return owner.attributes[last]
             if torch.is_tensor(owner) and last in ("shape", "T", "mT", "dtype", "ndim", "device"):
                 return getattr(owner, last)
             if isinstance(owner, torch.finfo) and last in ("min", "max"):
@@ -206,13 +228,18 @@ class _Reader:
         text, given = ast.unparse(node.func), [self.value(argument) for argument in node.args]
         named = {argument.arg: self.value(argument.value) for argument in node.keywords if argument.arg}
         last = text.rpartition(".")[2]
+        if last == "generate_square_subsequent_mask":
+            return self.square(given, named)
         if (target := self.target(node.func, text)) is not None:
             if len(named) < len(node.keywords) or any(isinstance(argument, ast.Starred) for argument in node.args):
                 raise BadInput(f"{ast.unparse(node)[:80]}: * and ** are not read; write the arguments out")
+            self.places.add((node.lineno, node.col_offset))
             made = target if isinstance(target, Made) else None
             kind = made.kind if made else target
             self.asked.append(self.ask(kind, bound(kind, given, named, is_call=True), made))
             return Unknown(ast.unparse(node))
+        if (found := self.of_class(node, text, given, named)) is not None:
+            return found
         if last in CONSTRUCTORS:
             self.made.append(Made(last, bound(last, given, named)))
             return self.made[-1]
@@ -239,18 +266,34 @@ class _Reader:
     def changed(self, node, text, given, named):
         """What a call makes of a module: itself, or what is compiled, say; None if it is about no module."""
         method = text.rpartition(".")[2]
+        if given and isinstance(given[0], Instance):
+            mode = _mode_of_function(text, named)
+            return replace(given[0], mode=_both(given[0].mode, mode)) if mode else None
         if given and isinstance(given[0], Made):
             mode = _mode_of_function(text, named)
             if text.endswith("checkpoint"):
                 made = replace(given[0], mode="checkpoint")
                 self.asked.append(self.ask(made.kind, bound(made.kind, given[1:], {}, is_call=True), made))
-            return replace(given[0], mode=_both(given[0].mode, mode)) if mode else None
+            if mode is None:
+                return None
+            self.made.append(replace(given[0], mode=_both(given[0].mode, mode)))
+            return self.made[-1]
         if not isinstance(node.func, ast.Attribute):
             return None
         owner = self.value(node.func.value)
         if isinstance(owner, Made):
             return _after_method(owner, method, given, named)
+        if isinstance(owner, Instance):
+            return self.after_method(owner, method, given, named, text)
         return self.of_parameters(node, method, given)
+
+    def after_method(self, instance, method, given, named, text):
+        """An object after a method of nn.Module, which is applied to the modules within it."""
+        for made in modules_of(instance):
+            _after_method(made, method, given, named)
+        if method in ("train", "eval"):
+            instance.attributes["training"] = method == "train" and (*given, True)[0] is not False
+        return instance if method in _PASSED else Unknown(text)
 
     def of_parameters(self, node, method, given):
         """A part of a module that is frozen, or not."""
@@ -268,82 +311,42 @@ class _Reader:
     def computed(self, node, last, given, named):
         """The result of a function of torch that only computes."""
         text = ast.unparse(node)
-        if last == "generate_square_subsequent_mask" and given and not _unknown(given):
-            return _computed(_square, *given)
         if last in ("float", "int") and given and isinstance(given[0], (str, int, float)):
-            return _computed(float if last == "float" else int, given[0])
+            return computed(float if last == "float" else int, given[0])
         if isinstance(node.func, ast.Attribute):
             owner = self.value(node.func.value)
+            if isinstance(owner, Named) and last in _KEEPING:
+                return Named(owner.kind.replace("float", "bool")) if last == "bool" else owner
             if torch.is_tensor(owner):
-                is_read = last in _METHODS.split() and not _unknown((given, named))
-                return _computed(getattr(owner, last), *given, **_on_cpu(named)) if is_read else Unknown(text)
+                is_read = last in _METHODS.split() and not is_unknown((given, named))
+                return computed(getattr(owner, last), *given, **on_cpu(named)) if is_read else Unknown(text)
         is_torch = ast.unparse(node.func) == f"torch.{last}" and last in _FUNCTIONS.split()
-        if not is_torch or _unknown((given, _on_cpu(named))):
+        given = self.sized(last, given)
+        if not is_torch or is_unknown((given, on_cpu(named))):
             return Unknown(text)
-        return _computed(getattr(torch, last), *given, **_on_cpu(named))
+        return computed(getattr(torch, last), *given, **on_cpu(named))
+
+    def joined(self, one, other):
+        """The mode that two modes together are."""
+        return _both(one, other)
+
+    def square(self, given, named):
+        """The mask of generate_square_subsequent_mask, of which the text may not tell the size."""
+        size = (*given, *([named["sz"]] if "sz" in named else []), Unknown("sz"))[0]
+        return Named("float:causal") if is_unknown(size) else computed(square, size)
+
+    def sized(self, last, given):
+        """The arguments of a function, with numbers for the size of a square, if the text does not tell it."""
+        sizes = given[0] if given and isinstance(given[0], (tuple, list)) else given[:2]
+        if last not in _SIZED or len(sizes) != 2 or not isinstance(sizes[0], Unknown) or sizes[0] != sizes[1]:
+            return given
+        numbers = [self.length, self.length]
+        return [numbers, *given[1:]] if sizes is given[0] else [*numbers, *given[2:]]
 
     def ask(self, kind, given, made):
         mode = _both(made.mode if made else "eager", self.mode)
         context = next((context for context in reversed(self.contexts)), "")
         return Asked(kind, given, made and replace(made), context, mode, self.fast_path)
-
-
-# ---- values --------------------------------------------------------------------------------------------------------
-
-
-def _computed(function, *given, **named):
-    """function(*given, **named), or BadInput in one line; nothing large is made."""
-    numbers = [prod(size for size in group if type(size) is int) for group in _groups(given, named)]
-    if any(abs(number) > _LARGEST for number in numbers):
-        raise BadInput(f"a tensor of more than {_LARGEST:,} elements: ask with smaller sizes")
-    try:
-        result = function(*given, **named)
-    except Exception as error:  # what was typed can be wrong in any way
-        name = getattr(function, "__name__", str(function))
-        raise BadInput(f"{name}: {' '.join(str(error).split())[:200]}") from None
-    if torch.is_tensor(result) and result.numel() > _LARGEST:
-        raise BadInput(f"a tensor of more than {_LARGEST:,} elements: ask with smaller sizes")
-    return result
-
-
-def _groups(given, named):
-    """The sequences of numbers that may be sizes."""
-    yield [part for part in given if type(part) is int]
-    yield from (part for part in (*given, *named.values()) if isinstance(part, (tuple, list)))
-
-
-def _filled(tensor, index, value):
-    tensor[index] = value
-    return tensor
-
-
-def _square(size, *_):
-    return torch.full((size, size), float("-inf")).triu(1)
-
-
-def _on_cpu(named):
-    """The arguments without a device, which has no say in what a mask holds."""
-    return {name: value for name, value in named.items() if name != "device"}
-
-
-def _unknown(value):
-    if isinstance(value, (tuple, list)):
-        return any(map(_unknown, value))
-    if isinstance(value, dict):
-        return _unknown(tuple(value.values()))
-    if isinstance(value, slice):
-        return _unknown((value.start, value.stop, value.step))
-    return isinstance(value, (Unknown, Made))
-
-
-def _text(node):
-    return Unknown(ast.unparse(node))
-
-
-def _parts(value, count):
-    """The parts of a value that is assigned to so many names."""
-    is_sequence = isinstance(value, (tuple, list)) or (torch.is_tensor(value) and value.ndim)
-    return list(value) if is_sequence and len(value) == count else None
 
 
 # ---- modules and modes ---------------------------------------------------------------------------------------------

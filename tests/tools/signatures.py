@@ -1,5 +1,8 @@
 """The arguments of the six modules and two functions, in order, with their names in every release."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tests.harness.command_line import BadInput
 
 _KIND = "device dtype"
@@ -36,7 +39,7 @@ CALLS = {
 }
 
 
-def bound(kind, given, named, is_call=False):
+def bound(kind: str, given: Sequence[Any], named: dict[str, Any], is_call: bool = False) -> dict[str, Any]:
     """{argument: value} of a constructor, or of a call. Raises BadInput for an argument that does not exist."""
     names = (CALLS if is_call else CONSTRUCTORS)[kind].split()
     if len(given) > len(names):

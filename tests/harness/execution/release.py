@@ -169,12 +169,13 @@ class Release:
         hints = any(getattr(case, name) is not None for name in HINTS)
         return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
 
-    def has_mode(self, mode):
-        """True if calls in this mode (an id of modes.py) can be asked."""
+    def has_mode(self, mode: str) -> bool:
+        """True if the release has this mode (an id of modes.py) on the device."""
         return BY_ID[mode].is_in(self.device_type)
 
     @property
-    def has_default_device(self):
+    def has_default_device(self) -> bool:
+        """True if torch.set_default_device exists."""
         return hasattr(torch, "set_default_device")
 
     def _offers_square_mask(self, case):
