@@ -66,6 +66,13 @@ RARE = [
     " num_heads=8, head_dim=2, tgt_mask=Mask(form='float', pattern='one', values='-1e9', per_head=True,"
     " layout='stepped', dtype='bfloat16'), tgt_key_padding_mask=Mask(form='float', pattern='sample', values='bias',"
     " layout='expanded'), memory_key_padding_mask=Mask(), num_layers=2, activation='gelu_tanh')",
+    # NaN in one sample, and a query of the other one whose keys are masked with -1e9, which leaves scores no digits
+    "Transformer(dtype='float32', seed=26584, autograd='frozen', layout='sliced', nonfinite='nan',"
+    " module='TransformerDecoderLayer', N=2, S=5, T=5, num_heads=2, head_dim=17, tgt_mask=Mask(form='float',"
+    " pattern='anti_causal', values='-1e9'), memory_mask=Mask(form='float', pattern='causal', values='bias',"
+    " layout='sliced'), tgt_key_padding_mask=Mask(form='float', pattern='sample', values='bias', layout='stepped'),"
+    " memory_key_padding_mask=Mask(form='float', pattern='scattered', values='finite', dtype='bfloat16'),"
+    " activation='silu')",
 ]
 
 
