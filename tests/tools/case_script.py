@@ -64,13 +64,21 @@ def script(
     return assembled(text.blocks(), setting, head, typed.mode.begins)
 
 
-def call_lines(case: Case, setting: Setting = CPU) -> list[str]:
-    """The lines of the call alone, one for each statement. The values of a module's parameters are left out."""
+def call_lines(case: Case, setting: Setting = CPU, with_inputs: bool = True) -> list[str]:
+    """The lines of the call alone, one for each statement. The values of a module's parameters are left out.
+
+    with_inputs: False leaves out the statements that make the inputs.
+    """
     if not case.attends:
         return list(statements(case))
     typed = TypedCall(case, setting)
     text = _CaseScript(case, typed, frozenset(), ())
-    made = (*text.switches(), *typed.parameters(with_values=False), *typed.inputs(), *typed.masks())
+    made = (
+        *text.switches(),
+        *typed.parameters(with_values=False),
+        *(typed.inputs() if with_inputs else ()),
+        *typed.masks(),
+    )
     return [line for part in (*made, *typed.requirements(), *text.call()) for line in rendered(part, _IN_ONE_LINE)]
 
 

@@ -67,12 +67,12 @@ class Call:
         """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
         kernels = [path for path in self.served if path.startswith("sdpa")]
         served = self.blocks("sdpa")
-        order = [block for block in self._order() if block in served]
+        order = [block for block in self.order() if block in served]
         # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
         # gradient, which keeps later layers off their fast path.
         return list(zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False))
 
-    def _order(self):
+    def order(self) -> tuple[str, ...]:
         """The blocks in the order of computation: all layers of the encoder, then those of the decoder."""
         case = self.case
         if not isinstance(case, Transformer):

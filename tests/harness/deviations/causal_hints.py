@@ -100,8 +100,8 @@ def _beside_zeros(case):
         return replace(case, key_padding_mask=zeros)
     return replace(
         case,
-        **{"src_key_padding_mask": zeros} if case.has_encoder else {},
-        **{"tgt_key_padding_mask": zeros} if case.has_decoder else {},
+        **{"src_key_padding_mask": case.src_key_padding_mask or zeros} if case.has_encoder else {},
+        **{"tgt_key_padding_mask": case.tgt_key_padding_mask or zeros} if case.has_decoder else {},
     )
 
 

@@ -136,7 +136,7 @@ def rounding_flash_blocks(call: Call) -> tuple[str, ...]:
     Only blocks in a call that is differentiated count, since the log-sum-exp is for the backward pass.
     """
     # the fused kernel takes no float mask that requires a gradient
-    if call.case.autograd not in ("inputs", "one_input", "one_parameter", "last_layer"):
+    if call.case.autograd not in ("inputs", "one_input", "parameters", "one_parameter", "last_layer"):
         return ()
     least = 0.02 / PRECISIONS[summed_in(call.case)].eps  # beside such a number, 0.01 is lost
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block, least))

@@ -60,7 +60,9 @@ class Arithmetic:
     def _computed(self, query, key, value, bias, scale):
         scores = scale * (query @ np.swapaxes(key, -1, -2))
         if bias is not None:
-            scores = np.where(meaning.hidden(bias) & self.fills, -np.inf, scores + bias)
+            hidden = meaning.hidden(bias)
+            sums = np.where(hidden, scores + bias, added(scores, bias))
+            scores = np.where(hidden & self.fills, -np.inf, sums)
         powers = np.exp(scores - highest(scores))
         weights = powers / powers.sum(axis=-1, keepdims=True)
         if self.is_safe:

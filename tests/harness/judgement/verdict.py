@@ -106,6 +106,15 @@ def predict(
     return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 
 
+def showing(case: Case, deviations: "Sequence[Applied]", served: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The ids of the deviations that a run of the case would show; none if it conforms within its bounds.
+
+    Computed without dropout. served: see Observation.
+    """
+    model, plain = (_Prediction(case, its, None, served) for its in (deviations, ()))
+    return model.shown if deviations and _can_be_told(case, model, plain) else ()
+
+
 @dataclass(frozen=True)
 class _Prediction:
     """The predicted results and gradients of a case, with the error bound of each.
@@ -328,6 +337,44 @@ def bounds_of_garbage(case: Case, name: str, kept: Sequence[np.ndarray] | None =
     return allowed, ignore
 
 
+def _can_be_told(case, model, plain):
+    """True if two predictions differ by more than the bounds of a result."""
+    if model.cannot_conform or (_is_loose(model.computation) and any(array.size for array in model.exact.values())):
+        return True
+    kinds = [(its.computation.dtype, its.computation.weights_dtype, its.computation.device) for its in (model, plain)]
+    if kinds[0] != kinds[1] or any(_result_differs(name, model.exact[name].real, plain) for name in plain.exact):
+        return True
+    return bool(directions(case)) and _slopes_differ(case, model, plain)
+
+
+def _result_differs(name, got, prediction):
+    """True if a result differs by more than its bounds, in rows of garbage queries too."""
+    if _compared(name, got, prediction)[0]:
+        return True
+    is_left = np.zeros(got.shape, bool)
+    return prediction.garbage[name] is not None and bool(_rows_of_garbage(name, got, prediction, is_left, Counter())[0])
+
+
+def _is_loose(computation):
+    """True if some numbers are not predicted."""
+    return bool(computation.undefined) or computation.may_be_nan or computation.undefined_gradient is not None
+
+
+def _slopes_differ(case, model, plain):
+    """True if the gradients or tangents of two predictions differ by more than their bounds."""
+    if BY_ID[case.mode].is_forward:
+        return any(_compared(name, derivative(model.exact[name]), plain, derivative)[0] for name in plain.exact)
+    results = [array for its in (model, plain) for array in its.exact.values()]
+    if any(np.isnan(array).any() for array in results) or not any(array.size for array in results):
+        nan = [{name: np.isnan(array) for name, array in its.gradients.items()} for its in (model, plain)]
+        if any((nan[0][name] != nan[1][name]).any() for name in nan[1]):
+            return True
+    slope = _weighted(plain.cotangents, model.exact, derivative).sum()
+    # the gradients themselves, which cost more, can but widen the bound
+    spreads = (lambda: 0.0, lambda: comparison.contraction(plain.gradients, directions(case))[1])
+    return all(_slope_compared(case, slope, spread(), plain, has_nan=False)[0] for spread in spreads)
+
+
 def _against(case, observation, prediction, counts):
     """(mismatches, margins). Adds the numbers of compared and left out elements, gradients and results to `counts`."""
     model = prediction.computation
@@ -519,10 +566,14 @@ def _contraction(case, gradients, prediction, has_nan):
     If deviations make results NaN, another deviation may make garbage visible. The bound then allows for scores as
     large as garbage.
     """
+    return _slope_compared(case, *comparison.contraction(gradients, directions(case)), prediction, has_nan)
+
+
+def _slope_compared(case, got, spread, prediction, has_nan):
+    """(mismatches, margins) of a directional derivative. spread: the norm of its summands."""
     terms = comparison.terms(case)
     if has_nan and case.garbage:
         terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
-    got, spread = comparison.contraction(gradients, directions(case))
     weights = prediction.cotangents
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()

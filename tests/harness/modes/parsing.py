@@ -24,7 +24,7 @@ _CHOICES = {
     "given_dtype": tuple(PRECISIONS),
     "given_device": DEVICES,
     "default_device": DEVICES,
-    "autograd": (*AUTOGRAD, "one_input"),
+    "autograd": (*AUTOGRAD, "one_input", "parameters"),
     "layout": LAYOUTS,
     "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
