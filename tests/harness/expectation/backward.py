@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from reference.attention import linear
+from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
 from reference.masks import causal, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
@@ -235,7 +235,7 @@ def traced(
     if isinstance(case, ScaledDotProduct):
         return computation
     if case.static and case.attention == "self":
-        computation = replace(computation, function=_ProjectingInOne(computation.function))
+        computation = replace(computation, function=_ProjectingInOne(**vars(computation.function)))
 
     def change(layer, _):
         activation = _activating(layer.feed_forward.activation, multiplies=BY_ID[case.mode].is_torchscript)
@@ -245,20 +245,17 @@ def traced(
 
 
 @dataclass(frozen=True)
-class _ProjectingInOne:
+class _ProjectingInOne(MultiHeadAttention):
     """Self-attention with static keys or values, whose query, key and value are projected by one product.
 
     The projections that the static ones replace get gradients of 0, which that product multiplies: 0 * NaN is NaN.
     """
 
-    attention: Any  # the MultiHeadAttention of the reference
-
-    def __call__(self, query, key, value, **options):
-        output, weights = self.attention(query, key, value, **options)
+    def __call__(self, query, key, value, *masks, **options):
+        output, weights = super().__call__(query, key, value, *masks, **options)
         if not isinstance(output, Traced):
             return output, weights
-        its = self.attention
-        unused = [linear(key, its.k_weight, its.k_bias), linear(value, its.v_weight, its.v_bias)]
+        unused = [linear(key, self.k_weight, self.k_bias), linear(value, self.v_weight, self.v_bias)]
         nothing = [(x, lambda gradient, x=x: np.zeros(x.shape)) for x in unused if isinstance(x, Traced)]
         return Traced(plain(output), [(output, lambda gradient: gradient), *nothing]), weights
 
@@ -376,7 +373,7 @@ def _in_blocks(weights):
 
 def _times(weights, keys, parts):
     """weights (..., L, S) @ keys (..., S, D) over these parts alone: a key that is not computed may be NaN."""
-    products = np.zeros((*weights.shape[:-1], keys.shape[-1]))
+    products = np.zeros((*weights.shape[:-1], keys.shape[-1]), np.result_type(weights, keys))
     for rows, columns in parts:
         products[..., rows, :] = weights[..., rows, :][..., columns] @ keys[..., columns, :]
     return products
@@ -384,7 +381,8 @@ def _times(weights, keys, parts):
 
 def _turned_times(weights, queries, parts):
     """Transposed weights (..., S, L) @ queries (..., L, D) over these parts alone."""
-    products = np.zeros((*weights.shape[:-2], weights.shape[-1], queries.shape[-1]))
+    shape = (*weights.shape[:-2], weights.shape[-1], queries.shape[-1])
+    products = np.zeros(shape, np.result_type(weights, queries))
     for rows, columns in parts:
         products[..., columns, :] += _turned(weights[..., rows, :][..., columns]) @ queries[..., rows, :]
     return products
