@@ -19,7 +19,7 @@ from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
 from .facts import is_empty, is_served_by_no_kernel
-from .native import blocks_without_a_bias
+from .native import blocks_without_a_bias, differentiates
 from .nested_tensors import is_nested, looks_at_no_position
 from .paths import is_given_what_moves
 from .remedies import (
@@ -76,8 +76,13 @@ def block_without_tangent(call: Call, ending: Container[str] = ()) -> str | None
 
 
 def meets_no_second_derivative(call: Call) -> bool:
-    """True if gradients that pass through a fused kernel, which has no second derivative, are differentiated."""
+    """True if gradients that pass through a fused kernel, which has no second derivative, are differentiated.
+
+    The ledger has the errors of the forward pass and of the first backward pass.
+    """
     if not BY_ID[call.case.mode].is_second_order or not directions(call.case) or views_nothing(call):
+        return False
+    if differentiates(call, "native_layer") or (not since(call.release, "2.1") and differentiates(call, "native_mha")):
         return False
     fused = _fused(call)
     return bool(fused) and any(block in fused and depends for block, depends in _computed(call))
