@@ -345,6 +345,20 @@ def test_a_trace_packs_as_the_padding_does_that_it_is_made_with():
     assert verdicts["traced_hiding"].status == CONFORMS
 
 
+_FLOAT32 = {"attn_mask": Mask("float", "random", "bias", dtype="float32")}
+_MASKED = MultiHead(mode="vmap_of_masks", L=3, S=33, head_dim=2, training=True, need_weights=False, **_FLOAT32)
+
+
+@pytest.mark.parametrize("padding", [None, Mask("float", "right", dtype="float32")])
+@pytest.mark.parametrize("changes", [{}, {"add_zero_attn": True}, {"N": 2, "num_heads": 2}, {"num_heads": 2}], ids=str)
+def test_masks_that_vmap_maps_are_strided_which_decides_the_kernel(padding, changes):
+    """Only the fused kernel skips half of a vector of a float32 mask."""
+    case = replace(_MASKED, key_padding_mask=padding, **changes)
+    if not installed().offers(case) or not BY_ID[case.mode].is_in():
+        pytest.skip("the release does not have the mode")
+    assert judged(case)[1].status != FAILS
+
+
 def test_a_backend_refuses_what_it_does_not_serve():
     case = ScaledDotProduct(S=2, Dv=2, mode="sdpa_flash")
     if not installed().offers(case) or not since(installed(), "2.1"):

@@ -196,7 +196,7 @@ ENTRIES = (
         id="sdpa-no-features-zero",
         title="scaled_dot_product_attention returns zeros if queries have no features",
         affects=">=2.12,<2.13",
-        upstream="not found",
+        upstream="pytorch/pytorch#184330",
         clause=1,
         trigger="query and key of shape (..., 0), with values that have features",
         instead="the output and all gradients are 0, or the output is NaN throughout if a value is not finite. Every"

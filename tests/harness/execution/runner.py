@@ -169,9 +169,10 @@ def _as_eager(case):
     if case.has_fast_path and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
-    layouts = {"layout": "contiguous"} if copied else {}
-    if copied == "all":
-        layouts |= {name: replace(mask, layout="contiguous") for name, mask in masks_of(case).items()}
+    layouts = {"layout": "contiguous"} if copied in ("sequences", "all") else {}
+    if copied in ("masks", "all"):
+        layout = "stepped" if copied == "masks" else "contiguous"
+        layouts |= {name: replace(mask, layout=layout) for name, mask in masks_of(case).items()}
     return replace(case, mode=EAGER.id, **layouts)
 
 

@@ -68,7 +68,9 @@ class Mode:
     only_on: str | None = None  # the only type of device on which the mode is tested
     is_for_small: bool = False  # only small calls are tested, and no empty ones
     is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
-    copies: str = ""  # tensors that are copied and thus contiguous: "sequences" (query, key, value), "all" (also masks)
+    # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
+    # "masks", whose copies are interleaved
+    copies: str = ""
     everywhere: bool = True  # tested also on types of devices that have not been measured
     decomposes: bool = False  # fused kernels are decomposed
     serves: str = ""  # an artifact is reused for "masks" with other contents, or for other "sizes" as well
@@ -455,6 +457,7 @@ MODES = (
         _MAPPED,
         id="vmap_of_masks",
         kin="vmap",
+        copies="masks",
         made=code.VMAP_OF_MASKS,
         only_on="cpu",  # measured on CPU only
         since="2.3",  # before, vmap cannot call the fused kernel
