@@ -10,7 +10,13 @@ from ..contents.arrays import mask_arrays, merged_bias
 from ..execution.release import Release
 from ..modes.modes import BY_ID, computed_in
 from ..releases import since
+from .call import Call
 from .paths import detects_causality
+
+
+def announces(call: Call) -> bool:
+    """True if the release warns of a bool and a float mask in one attention, and the mode lets the warning through."""
+    return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
 def fills_padding(release: Release) -> bool:
