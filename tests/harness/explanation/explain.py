@@ -20,7 +20,7 @@ from .neighbours import neighbours
 from .search import Search
 from .sight import Model, Sight, sighted
 
-_MOST_CALLS = 12  # of a group that are tried
+_MOST_CALLS = 20  # of a group that are tried
 _MOST_NEIGHBOURS = 12
 
 
@@ -55,12 +55,13 @@ def explained_parts(
 ) -> tuple[Part, ...]:
     """The cases, split so that each part has one explanation. Arguments: see `explain`."""
     sights = _failing(cases, model, device, adopted, firsts)
-    if not sights:
-        return (Part(tuple(cases), _NOT_AGAIN),)
-    return _search(sights, model, shown, until, device, adopted).parts()
+    parts = _search(sights, model, shown, until, device, adopted).parts()
+    told = {case for part in parts for case in part.calls}
+    others = tuple(case for case in cases if case not in told)
+    return (*parts, *[Part(others, _NOT_AGAIN)] * bool(others))
 
 
-_NOT_AGAIN = Explanation(NEW, note="the calls do not fail when they are made again")
+_NOT_AGAIN = Explanation(NEW, note="calls that do not fail again, or are too many to try")
 
 
 def _failing(cases, model, device, adopted, firsts):
