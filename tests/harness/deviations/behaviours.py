@@ -365,3 +365,8 @@ def pattern_of(message: str) -> str:
     """A regular expression of the first line of a message in which numbers may differ."""
     parts = re.split(r"[\d.]*\d", _first_line(message))
     return r"[\d.]*\d".join(re.escape(part).replace(r"\ ", " ") for part in parts)
+
+
+def unknown(computation: Computation, call: Call) -> Computation:
+    """The computation unchanged: the effect of a proposed entry that a person is to write."""
+    return computation

@@ -18,7 +18,7 @@ class View:
     """The call as it is."""
 
     is_kept = True  # False if the entry is removed
-    text = ""  # ends the sentence "the entry also applies to calls ..."
+    text = ""  # ends the sentence "the entry shows on other calls: ..."
     code = "call"  # a Python expression of the Call that the entry sees, from the Call `call`
 
     def look(self, call: Call) -> Call | None:
@@ -91,7 +91,7 @@ class WithField(View):
     @property
     def text(self) -> str:  # type: ignore[override]
         """The field in words."""
-        return f"whose {self.name} is not {self.value!r}"
+        return f"as if {self.name} were {self.value!r}"
 
     @property
     def code(self) -> str:  # type: ignore[override]

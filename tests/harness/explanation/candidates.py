@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from ..deviations import behaviours
 from ..deviations.refusals import REFUSALS
-from ..deviations.views import AS_IS, LOOSENED, REMOVED, View, releases_nearest
+from ..deviations.views import AS_IS, LOOSENED, REMOVED, View, WithField, releases_nearest
 from .edits import Edits
 from .explanation import BACK, GONE, NARROWER, WIDER, Changed
 from .search import Stage
@@ -22,6 +22,7 @@ def stages(part: Sequence[Sight], model: Model, until: Version | None = None) ->
     yield Stage(tuple(_removals(asked, model)), is_paired=True)
     yield Stage(tuple(_additions(part, model)), is_paired=True)
     yield Stage(tuple(_as_in_others(asked, model, until)), is_paired=True)
+    yield Stage(tuple(_seen_as_others(asked, model, until)))
     yield Stage(tuple(_loosened(asked, model)), needs_others=True)
     yield Stage(tuple(_behaviours(asked)), needs_others=True)
 
@@ -54,6 +55,14 @@ def _as_in_others(asked, model, until):
             yield Edits({refusal.id: view})
 
 
+def _seen_as_others(asked, model, until):
+    """The whole model, which sees the calls as calls of another kind: they take another path than it says."""
+    for view in (*LOOSENED, WithField("fast_path", False), *releases_nearest(model.release.version, until)):
+        edits = Edits(every=view)
+        if all(sight.alters(edits) for sight in asked):
+            yield edits
+
+
 def _loosened(asked, model):
     """Entries that apply under a looser condition. Before them, those that another kind of call would show."""
     for view in LOOSENED:
@@ -77,7 +86,19 @@ def _behaviours(asked):
 
 def changed(edits: Edits, part: Sequence[Sight], model: Model, shown: Collection[str]) -> tuple[Changed, ...]:
     """The changes of entries that the edits stand for. shown: ids of entries that other calls still show."""
-    return tuple(_changed(id, view, part, model, shown) for id, view in edits.views.items())
+    views = dict(edits.views)
+    if edits.every:
+        differ = [its.id for its in model.entries if _differs(its, edits.every, part)]
+        views = dict.fromkeys(differ or sorted(model.ids & _ids(part)), edits.every) | views
+    return tuple(_changed(id, view, part, model, shown) for id, view in views.items())
+
+
+def _differs(entry, view, part):
+    return any(bool(sight.applied(entry)) != bool(sight.applied(entry, view)) for sight in part)
+
+
+def _ids(part):
+    return {applied.id for sight in part for applied in sight.changes(Edits())}
 
 
 def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Collection[str]) -> Changed:

@@ -13,12 +13,13 @@ class Edits:
     """Edits of a model. Hashable by the text of its parts."""
 
     views: Mapping[str, View] = field(default_factory=dict)  # {id of an entry or a refusal: its view}
+    every: View | None = None  # the view of all entries and refusals of the model that have none of their own
     behaviours: tuple[Behaviour, ...] = ()  # applied after all entries
     is_silent: bool = False  # the documented warning of two types of masks is not expected
 
     @cached_property
     def _key(self):
-        return frozenset(self.views.items()), tuple(its.code for its in self.behaviours), self.is_silent
+        return frozenset(self.views.items()), self.every, tuple(its.code for its in self.behaviours), self.is_silent
 
     def __hash__(self):
         return hash(self._key)
@@ -29,7 +30,8 @@ class Edits:
     def __add__(self, other: "Edits") -> "Edits":
         """Both edits at once."""
         both = (*self.behaviours, *other.behaviours)
-        return Edits({**self.views, **other.views}, both, self.is_silent or other.is_silent)
+        every = self.every or other.every
+        return Edits({**self.views, **other.views}, every, both, self.is_silent or other.is_silent)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ class Changed:
 
 _WORDS = {
     BACK: "{id} is back",
-    WIDER: "{id} also shows on calls {words}",
+    WIDER: "{id} shows on other calls: {words}",
     NARROWER: "{id} no longer shows on these calls",
     GONE: "{id} is gone",
 }
@@ -52,7 +52,7 @@ class Explanation:
     @property
     def text(self) -> str:
         """The explanation in a sentence."""
-        told = [_WORDS[its.kind].format(id=its.id, words=its.words or "of other kinds") for its in self.changed]
+        told = [_WORDS[its.kind].format(id=its.id, words=its.words) for its in self.changed]
         told += [self.behaviour] if self.behaviour else []
         told = told or ["no known entry and no simple behaviour predicts these calls"]
         return ", and ".join(told) + (f" ({self.note})" if self.note else "")

@@ -84,7 +84,12 @@ class Sight:
         """The refusal that the edited model predicts."""
         if not self.case.attends:
             return None
-        return next((its for its in REFUSALS if self.refuses(its, edits.views.get(its.id, AS_IS))), None)
+        every = self._every(edits)
+        return next((its for its in REFUSALS if self.refuses(its, edits.views.get(its.id, every))), None)
+
+    def _every(self, edits):
+        """The view of the entries that have none of their own."""
+        return edits.every if edits.every and self._met(edits.every) else AS_IS
 
     def refuses(self, refusal: Refusal, view: View = AS_IS) -> bool:
         """True if the refusal applies to the call as the view shows it."""
@@ -99,8 +104,9 @@ class Sight:
         return tuple(self._changes(edits))
 
     def _changes(self, edits):
+        every = self._every(edits)
         for entry in self.model.candidates:
-            view = edits.views.get(entry.id, AS_IS if entry.id in self.model.ids else None)
+            view = edits.views.get(entry.id, every if entry.id in self.model.ids else None)
             applied = self.applied(entry, view) if view is not None and view.is_kept else None
             if applied:
                 yield applied

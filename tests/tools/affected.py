@@ -1,0 +1,60 @@
+"""Edits of the range of an entry: a version specifier that ends before a release, or contains one more release."""
+
+from packaging.specifiers import Specifier, SpecifierSet
+from packaging.version import Version
+
+from tests.harness.releases import RELEASES, contains
+
+
+def short(version: Version) -> str:
+    """The release as ranges spell it: "2.16" for 2.16.0, "2.14.1" for 2.14.1."""
+    numbers = version.release if version.micro else version.release[:2]
+    return ".".join(map(str, numbers))
+
+
+def ended(affects: str, version: Version) -> str:
+    """The range, without the release and all later ones."""
+    kept = [its for its in _parts(affects) if not (its.operator.startswith("<") and Version(its.version) >= version)]
+    kept = [its for its in kept if its.operator != "!=" or Version(its.version.removesuffix(".*")) < version]
+    return ",".join([*map(str, kept), f"<{short(version)}"])
+
+
+def begun(affects: str, version: Version) -> str:
+    """The range with the release and later ones, if it ended before; or with an earlier beginning.
+
+    Releases between the old range and the release are excluded one by one. Raises ValueError for a range that lists
+    releases.
+    """
+    if contains(affects, version):
+        return affects
+    parts = _parts(affects)
+    others = [its for its in parts if its.operator not in ("<", "<=", ">=", ">")]
+    if any(its.operator not in ("!=",) for its in others):
+        raise ValueError(f"{affects}: a range that only a person can widen")
+    lower = [its for its in parts if its.operator.startswith(">")]
+    upper = [its for its in parts if its.operator.startswith("<")]
+    if lower and Version(lower[0].version) > version:
+        gap = [minor for minor in RELEASES if version < Version(minor) < Version(_minor(lower[0].version))]
+        kept = [
+            f">={short(version)}",
+            *(f"!={minor}.*" for minor in gap if Version(minor).release != version.release[:2]),
+        ]
+        return ",".join([*kept, *map(str, others), *map(str, upper)])
+    first = Version(upper[0].version)
+    gap = [
+        minor
+        for minor in RELEASES
+        if first <= Version(minor) < version and Version(minor).release != version.release[:2]
+    ]
+    within = [f"!={first}"] if first.micro and _minor(str(first)) != _minor(str(version)) else []
+    return ",".join([*map(str, lower), *map(str, others), *within, *(f"!={minor}.*" for minor in gap)])
+
+
+def _parts(affects) -> list[Specifier]:
+    """The parts of the range, in the order in which they are written."""
+    written = [part.strip() for part in affects.split(",")]
+    return sorted(SpecifierSet(affects), key=lambda its: written.index(str(its)) if str(its) in written else -1)
+
+
+def _minor(version):
+    return ".".join(map(str, Version(version).release[:2]))
