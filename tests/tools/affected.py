@@ -14,6 +14,8 @@ def short(version: Version) -> str:
 
 def ended(affects: str, version: Version) -> str:
     """The range, without the release and all later ones."""
+    if not contains(affects, version):
+        return affects
     kept = [its for its in _parts(affects) if not (its.operator.startswith("<") and Version(its.version) >= version)]
     kept = [its for its in kept if its.operator != "!=" or Version(its.version.removesuffix(".*")) < version]
     return ",".join([*map(str, kept), f"<{short(version)}"])

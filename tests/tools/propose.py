@@ -6,6 +6,7 @@ in words. Conditions are found by running calls, so the release of the record mu
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ class _Writer:
 
     def __init__(self, judge, version, texts, notes):
         self.judge, self.version, self.texts, self.notes = judge, version, texts, notes
+        self.reaches: dict[tuple[str, str, str], str] = {}  # {(file, id, view): code}, for each the widest condition
 
     def change_entry(self, its: Changed, change: Explained) -> None:
         """Edit the range or the reach of an entry."""
@@ -126,13 +128,20 @@ class _Writer:
             when = "True" if is_as_release else condition_of_rows(rows, self._other_rows(rows))
             seen = its.view.partition('("')[2].partition('"')[0] if is_as_release else ""
             by = f'"{seen}"' if seen else "None"
-            self.texts.add(OF_ROWS, reaches=[_reach(its.id, self.version, by, when)])
+            self._reach(OF_ROWS, its.id, by, when)
         elif its.view == AS_IS.code:
             self.notes.append(f"{its.id}: its pinned case does not show it any more, but other calls do; find another")
         else:
             view = its.view.removesuffix(".look(call)") or "views.REMOVED"
             when = "True" if is_as_release else self._condition(cases)
-            self.texts.add(OF_CASES, reaches=[_reach(its.id, self.version, view, when)])
+            self._reach(OF_CASES, its.id, view, when)
+
+    def _reach(self, path, id, view, when):
+        """Add the reach, unless it is there already."""
+        code = _reach(id, self.version, view, when)
+        if self.reaches.get((path, id, view)) not in (code, _reach(id, self.version, view, "True")):
+            self.reaches[path, id, view] = code
+            self.texts.add(path, reaches=[code])
 
     def add_entry(self, change: Explained, id: str) -> None:
         """A skeleton of an entry for what is new."""
@@ -161,7 +170,7 @@ class _Writer:
                 *_text("instead", told.behaviour or least.title.partition(": ")[2]),
                 *_function("applies", "call", self._condition(cases)),
                 f"    change={effect},",
-                f"    pinned={least.case!r},",
+                *_pinned(least.case),
                 *(["    ends=True,"] if not least.mismatches else []),
                 '    stage="call",',
                 '    remedies=NoRemedy("unknown"),',
@@ -215,13 +224,17 @@ def _in_words(cases):
 
 
 def _reach(id, version, view, when):
-    first = f'Reach("{id}", "{version.base_version}", {view}'
-    return f"{first})" if when == "True" else "\n".join([f"{first},", *_function("when", "call", when), ")"])
+    given = f'"{id}", "{version.base_version}", {_quoted(view)}'
+    if when == "True":
+        return f"Reach({given})"
+    return "\n".join(
+        ["Reach(", *(f"    {part}," for part in given.split(", ", 2)), *_function("when", "call", when), ")"]
+    )
 
 
 def _text(name, value) -> Iterator[str]:
     """Lines of a text as an argument, split if it is long."""
-    first, *others = [repr(part).replace("\n", " ") for part in _pieces(value)]
+    first, *others = [_quoted(repr(part)) for part in _pieces(value)]
     yield f"    {name}={first}" + ("" if others else ",")
     for i, part in enumerate(others):
         yield f"    {part}" + ("," if i == len(others) - 1 else "")
@@ -233,15 +246,45 @@ def _pieces(value):
 
 def _function(name, arguments, code) -> Iterator[str]:
     """Lines of a function as an argument; a conjunction has a line for each part if it is long."""
+    code = _quoted(code)
     line = f"    {name}=lambda {arguments}: {code},"
     if len(line) <= _WIDEST:
         yield line
         return
-    first, *others = code.split(" and ")
+    first, *others = _split(code, " and ")
     yield f"    {name}=lambda {arguments}: ("
     yield f"        {first}"
     yield from (f"        and {part}" for part in others)
     yield "    ),"
+
+
+def _pinned(case) -> Iterator[str]:
+    """Lines of the pinned case as an argument; a line for each field if it is long."""
+    code = _quoted(repr(case))
+    if len(code) <= _WIDEST - 20:
+        yield f"    pinned={code},"
+        return
+    kind, _, rest = code.partition("(")
+    yield f"    pinned={kind}("
+    yield from (f"        {part}," for part in _split(rest[:-1], ", "))
+    yield "    ),"
+
+
+def _quoted(code):
+    """The code with double quotes."""
+    return code if '"' in code else code.replace("'", '"')
+
+
+def _split(code, separator) -> list[str]:
+    """The parts of the code between separators outside of brackets."""
+    parts, depth = [""], 0
+    for piece in re.split(rf"({re.escape(separator)})", code):
+        if piece == separator and not depth:
+            parts.append("")
+            continue
+        parts[-1] += piece
+        depth += sum(map(piece.count, "([{")) - sum(map(piece.count, ")]}"))
+    return parts
 
 
 # ---- command line --------------------------------------------------------------------------------------------------
