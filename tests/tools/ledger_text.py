@@ -23,7 +23,7 @@ _IMPORTS = {
         (".remedies", ("NoRemedy",)),
     ),
     OF_ROWS: (
-        (".", ("outcomes",)),
+        (".", ("effects", "simple_outcomes")),
         (".entry", ("Reach", "WrongMaskDeviation")),
         (".table", ("ACCEPTS", "UNHELPFUL")),
     ),

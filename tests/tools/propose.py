@@ -180,7 +180,7 @@ class _Writer:
 
     def _row_entry(self, change, id, when):
         least, told = change.least, change.explanation
-        fields = told.effect or "instead=ACCEPTS, change=outcomes.left_open"
+        fields = told.effect or "instead=ACCEPTS, change=effects.never_computed"
         instead, _, rest = fields.partition(", ")
         return "\n".join(
             [

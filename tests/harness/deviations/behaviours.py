@@ -15,6 +15,7 @@ import numpy as np
 from reference import masks as meaning
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.dtypes import rounded
 from ..contents.arrays import mask_arrays
 from ..expectation.arithmetic import multiplying, multiplying_safely
 from ..expectation.changes import raising, warning, with_kernel, with_masks, without_gradient, without_weights
@@ -223,11 +224,27 @@ class Averaging:
         return self.kernel(query, key, value, np.where(is_empty, 0, bias), scale)
 
 
+@dataclass(frozen=True)
+class HeadsFirst:
+    """A kernel that reads the slices of the merged mask by head first: slice h * N + n for sample n and head h."""
+
+    kernel: Callable
+
+    def __call__(self, query, key, value, bias, scale):
+        if bias is None or query.ndim != 4:
+            return self.kernel(query, key, value, bias, scale)
+        N, H, L, _ = query.shape
+        slices = np.broadcast_to(bias, (N, H, L, key.shape[-2]))
+        slices = np.swapaxes(slices.reshape(H, N, *slices.shape[-2:]), 0, 1)
+        return self.kernel(query, key, value, slices, scale)
+
+
 _KERNELS: dict[str, tuple[str, Callable[[Callable], Callable]]] = {
     "unmasked": ("no mask is applied", Unmasked),
     "nan": ("fully masked rows are NaN", lambda _: multiplying),
     "zero": ("fully masked rows are 0", lambda _: multiplying_safely),
     "averaging": ("fully masked rows attend to all keys", Averaging),
+    "heads_first": ("the merged mask is read with heads before samples", HeadsFirst),
     "as_bool": ("every number of the merged mask other than 0 hides", lambda _: HidingNonzero()),
 }
 
@@ -254,6 +271,21 @@ class _Zeroing:
         if type(result) is tuple:
             return np.where(self.zero, 0, result[0]), *result[1:]
         return np.where(self.zero, 0, result)
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """A function of the reference whose results are rounded."""
+
+    encoder: Callable  # see _Zeroing
+    dtype: str
+
+    def __call__(self, **arguments: Any):
+        result = self.encoder(**arguments)
+        return tuple(map(self._rounded, result)) if type(result) is tuple else self._rounded(result)
+
+    def _rounded(self, array):
+        return array + (rounded(np.real(array), self.dtype) - np.real(array))
 
 
 def zeros_in_padded_rows(computation: Computation, call: Call) -> Computation:
@@ -284,8 +316,15 @@ def warns(message: str) -> Change:
 
 
 def returns_dtype(dtype: str) -> Change:
-    """A change: the results have this dtype."""
-    return lambda computation, call: replace(computation, dtype=dtype)
+    """A change: the results are rounded to this dtype."""
+
+    def change(computation: Computation, call: Call) -> Computation:
+        if computation.dtype == dtype:
+            return computation
+        function = _Rounding(computation.function, dtype)
+        return replace(computation, function=function, dtype=dtype, weights_dtype=None)
+
+    return change
 
 
 def weights_lost(computation: Computation, call: Call) -> Computation:

@@ -11,7 +11,8 @@ from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
 from ..judgement.report import Failure
 from ..wrong_masks.ledger import WrongMaskDeviation
-from .explain import explained_parts
+from .edits import Edits
+from .explain import Options, explained_parts
 from .explanation import BACK, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from .rows import ModelOfRows, explained_rows
 from .sight import Model
@@ -69,15 +70,28 @@ class Judge:
 def explained(groups: Iterable[Grouped], judge: Judge) -> tuple[Explained, ...]:
     """The changes of torch that explain the groups, the gravest first, and entries that no call shows any more."""
     found: list[Explained] = []
+    suspects: tuple[list[Edits], list[Edits]] = [], []
+    again = []
     for group in groups:
-        for calls, explanation in _parts(group.calls, judge):
-            seen = group.seen if len(calls) == len(group.calls) else len(calls)
-            _join(found, Explained(explanation, tuple(calls), seen))
+        for calls, explanation in _parts(group.calls, judge, suspects):
+            change = Explained(explanation, tuple(calls), _seen(group, calls))
+            if explanation.kind == NEW:
+                again.append(change)
+            else:
+                _join(found, change)
+    for change in again:  # by now more is known that their neighbours may show
+        for calls, explanation in _parts(change.calls, judge, suspects):
+            _join(found, Explained(explanation, tuple(calls), _seen(change, calls)))
     told = {id for its in found for id in its.explanation.entries}
     for id in sorted(judge.absent - told):
         kind = NARROWER if id in judge.shown else GONE
         found.append(Explained(Explanation(kind, (Changed(id, kind),), checked=1), ()))
     return tuple(sorted(found, key=lambda its: (KINDS.index(its.explanation.kind), -its.seen)))
+
+
+def _seen(group, calls):
+    """The number of failing calls of a part of a group; of a part alone only those that are kept are known."""
+    return group.seen if len(calls) == len(group.calls) else len(calls)
 
 
 def _join(found, change):
@@ -100,22 +114,23 @@ def _key(explanation):
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect
 
 
-def _parts(calls: Sequence[Failure], judge: Judge):
-    """Generates (failures, explanation) for failures that look alike."""
-    cases = [failure for failure in calls if failure.case and not failure.twin]
+def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], list[Edits]]):
+    """Generates (failures, explanation) for failures that look alike. suspects: edits of cases, edits of rows."""
+    cases = [failure for failure in calls if failure.case and failure.mismatches and not failure.twin]
     rows = [failure for failure in calls if failure.row]
     others = [failure for failure in calls if failure not in cases and failure not in rows]
     if cases:
         firsts = {failure.case: failure.first for failure in cases if failure.first}
         asked = tuple(dict.fromkeys(failure.case for failure in cases))
-        options = {"shown": judge.shown, "until": judge.until, "device": judge.setting.device}
-        for part in explained_parts(asked, judge.cases, **options, adopted=judge.adopted, firsts=firsts):
+        device, suspected = judge.setting.device, suspects[0]
+        options = Options(judge.shown, judge.until, device, judge.adopted, firsts, suspected)
+        for part in explained_parts(asked, judge.cases, options):
             its = [failure for failure in cases if failure.case in part.calls]
             if its:
                 yield its, part.explanation
     if rows:
         ids = tuple(dict.fromkeys(failure.row for failure in rows))
-        for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting):
+        for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting, suspects[1]):
             named = {row.id for row in part.calls}
             its = [failure for failure in rows if failure.row in named]
             if its:

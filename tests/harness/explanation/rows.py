@@ -149,17 +149,18 @@ def explained_rows(
     shown: Collection[str] = (),
     until: Version | None = None,
     setting: Setting = CPU,
+    suspects: list[Edits] | None = None,
 ) -> tuple[Part, ...]:
-    """The rows, split so that each part has one explanation. rows: ids. Other arguments: see explain.explain."""
+    """The rows of these ids, split so that each part has one explanation. Other arguments: see explain.Options."""
     sights = [SightOfRow(BY_ID[id], observe(BY_ID[id], setting), model) for id in dict.fromkeys(rows) if id in BY_ID]
     failing = [sight for sight in sights if not sight.is_predicted(Edits())]
     if not failing:
         note = "the calls do not fail when they are made again"
         return (Part(tuple(sight.row for sight in sights), Explanation(NEW, note=note)),)
     around = partial(_around, model=model, setting=setting)
-    search = Search(
-        failing, partial(stages, model=model, until=until), partial(_changed, model=model, shown=shown), around
-    )
+    edits = partial(stages, model=model, until=until)
+    changes = partial(_changed, model=model, shown=shown)
+    search = Search(failing, edits, changes, around, [] if suspects is None else suspects)
     return search.parts()
 
 

@@ -1,15 +1,16 @@
 """The search for the smallest edit of a model that predicts every call of a group exactly."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any, Protocol
 
 from .edits import Edits
 from .explanation import BEHAVIOUR, NEW, Changed, Explanation, Part, gravest
 
 _MOST_PAIRED = 14  # edits that are tried in pairs
+NEAREST = 2  # the first neighbours that are drawn, which differ in their contents alone
 _MOST_COMPARED = 6  # edits of one stage whose predictions for neighbours are compared
 
 
@@ -47,6 +48,13 @@ class Search:
     stages: Callable[[Sequence[Seen]], Iterator[Stage]]  # the edits for some calls, in the order of trial
     changed: Callable[[Edits, Sequence[Seen]], tuple[Changed, ...]]  # the changes of entries that edits stand for
     around: Callable[[Sequence[Seen]], Sequence[Seen]]  # calls in the neighbourhood of some calls
+    # Edits that explain other groups: they are tried first. A neighbour may show one of them, too.
+    suspects: list[Edits] = field(default_factory=list)
+
+    @cached_property
+    def within(self) -> list[Edits]:
+        """Edits that explain some calls of the group, but not all."""
+        return []
 
     @cached_property
     def _drawn(self) -> dict[tuple[int, ...], Sequence[Seen]]:
@@ -70,7 +78,7 @@ class Search:
     def _of(self, part):
         """The explanation of all these calls; None if there is none."""
         vague, paired = [], []
-        for stage in self._stages_and_pairs(part, paired):
+        for stage in chain([Stage(tuple(self.suspects))], self._stages_and_pairs(part, paired)):
             fitting = [edits for edits in stage.edits if all(seen.is_predicted(edits) for seen in part)]
             vague += [edits for edits in fitting if part[0].is_vague(edits)]
             sharp = [edits for edits in fitting if edits not in vague]
@@ -105,6 +113,7 @@ class Search:
                 its = [seen for seen in left if seen.is_predicted(edits)]
                 if its and not its[0].is_vague(edits):
                     found.setdefault(edits, (its, stage.needs_others))
+        self.within.extend(found)
         for edits, (its, needs_others) in sorted(found.items(), key=lambda item: -len(item[1][0])):
             if explanation := self._best([edits], its, needs_others or len(its) < len(left) / 4):
                 return explanation, its
@@ -117,17 +126,31 @@ class Search:
             confirmed, is_contradicted = self._asked(edits, part)
             if not is_contradicted and confirmed > most and not (needs_others and not confirmed):
                 best, most = edits, confirmed
-        return None if best is None else self._explanation(best, part, len(part) + most)
+        if best is None:
+            return None
+        if best not in self.suspects:
+            self.suspects.append(best)
+        return self._explanation(best, part, len(part) + most)
 
     def _asked(self, edits, part):
-        """(number of neighbours that show the edits, True if a neighbour is neither as edited nor as before)"""
+        """(number of neighbours that show the edits, True if they are contradicted)
+
+        The nearest neighbours must show the edits, or be as before. Of the others, one in four may show something else:
+        calls of other kinds may meet other changes.
+        """
         key = tuple(map(id, part))
         if key not in self._drawn:
             self._drawn[key] = self.around(part)
-        asked = [seen for seen in self._drawn[key] if seen.alters(edits)]
-        failing = [seen for seen in asked if not seen.is_predicted(Edits())]
-        confirmed = sum(seen.is_predicted(edits) for seen in failing)
-        return confirmed, confirmed < len(failing)
+        failing = [seen for seen in self._drawn[key] if seen.alters(edits) and not seen.is_predicted(Edits())]
+        wrong = [its for its in failing if not its.is_predicted(edits) and not self._shows_another(its, edits)]
+        nearest = self._drawn[key][:NEAREST]
+        is_contradicted = any(its in nearest for its in wrong) or len(wrong) > len(failing) / 4
+        return sum(seen.is_predicted(edits) for seen in failing), is_contradicted
+
+    def _shows_another(self, seen, edits):
+        """True if a neighbour shows a change that explains other calls, alone or with the edits."""
+        others = (*self.suspects, *self.within)
+        return any(seen.is_predicted(other) or seen.is_predicted(edits + other) for other in others)
 
     def _explanation(self, edits, part, checked):
         changed = self.changed(edits, part)

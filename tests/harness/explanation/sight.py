@@ -37,9 +37,8 @@ class Model:
     def candidates(self) -> tuple[Deviation, ...]:
         """The known entries and those of the run, in the order in which their changes compose."""
         its = {entry.id: entry for entry in (*self.known, *self.entries)}
-        return tuple(entry for entry in ledger.ENTRIES if entry.id in its) + tuple(
-            entry for entry in its.values() if entry not in ledger.ENTRIES
-        )
+        order = {entry.id: number for number, entry in enumerate(ledger.ENTRIES)}
+        return tuple(sorted(its.values(), key=lambda entry: order.get(entry.id, len(order))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Simple outcomes of wrong calls: explanation/ tries them on rows that no entry explains, and proposed.py names them."""
+"""Simple outcomes of wrong calls, which explanation/ tries on unexplained rows. proposed.py names them in entries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
