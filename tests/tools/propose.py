@@ -11,21 +11,19 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
-from types import SimpleNamespace
 from typing import Any
 
 from packaging.version import Version
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations.refusals import REFUSALS
-from tests.harness.deviations.views import AS_IS
+from tests.harness.deviations.views import REMOVED
 from tests.harness.execution.release import installed
 from tests.harness.explanation.conditions import condition, condition_of_rows, is_as_before, variants
 from tests.harness.explanation.explanation import BACK, GONE, NEW, Changed
 from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.rows import BY_ID, ModelOfRows
 from tests.harness.explanation.sight import Model, sighted
-from tests.harness.judgement.report import Failure
 from tests.harness.measurement import session
 from tests.harness.measurement.record import SCHEMA
 from tests.harness.measurement.session import ABSENT
@@ -63,21 +61,19 @@ def judge_of(plain: Mapping[str, Any], until: Version | None = None) -> Judge:
 
 def changes_of(plain: Mapping[str, Any], judge: Judge) -> Sequence[Explained]:
     """The changes that a record tells, explained now unless the run has explained them."""
-    if "changes" in plain:
-        return [Explained.from_plain(change) for change in plain["changes"]]
-    return explained(_groups(plain), judge)
+    groups = list(_groups(plain))
+    if all("explanation" in group for group in groups):
+        return [Explained.from_plain(group) for group in groups]
+    unexplained = [Explained.from_plain({"explanation": {"kind": NEW}} | group) for group in groups]
+    return explained(unexplained, judge)
 
 
 def _groups(plain):
-    """The groups of failures of a record; the failures of each test, if the run did not collect groups."""
+    """The groups of failures of a record as plain data; the failures of each test if the run collected no groups."""
     if "groups" in plain:
-        for group in plain["groups"]:
-            yield SimpleNamespace(calls=tuple(map(Failure.from_plain, group["calls"])), seen=group["seen"])
-        return
-    for test in plain["tests"].values():
-        failures = tuple(map(Failure.from_plain, test.get("failures", ())))
-        if failures:
-            yield SimpleNamespace(calls=failures, seen=len(failures))
+        return [group for group in plain["groups"] if not group.get("is_flaky")]
+    calls = [test["failures"] for test in plain["tests"].values() if test.get("failures")]
+    return [{"calls": its, "seen": len(its)} for its in calls]
 
 
 # ---- the edits -----------------------------------------------------------------------------------------------------
@@ -104,13 +100,12 @@ class _Writer:
 
     def change_entry(self, its: Changed, change: Explained) -> None:
         """Edit the range or the reach of an entry."""
-        is_refusal = any(refusal.id == its.id for refusal in REFUSALS)
-        if its.kind in (GONE, BACK) and not its.view.startswith("views.") and not is_refusal:
-            edit = ended if its.kind == GONE else begun
-            if not self._change_range(its.id, edit):
-                self.notes.append(f"{its.id}: {its.kind}; edit its range by hand")
-        elif change.least is None:
-            self.notes.append(f"{its.id}: its pinned case does not show it any more; find another")
+        is_whole = its.view in ("", REMOVED.code) and not any(refusal.id == its.id for refusal in REFUSALS)
+        if its.kind in (GONE, BACK) and is_whole:
+            if not self._change_range(its.id, ended if its.kind == GONE else begun):
+                self.notes.append(f"{its.id} is {its.kind}: edit its range by hand")
+        elif not its.view:
+            self.notes.append(f"{its.id}: its pinned case does not show it any more, but other calls do; find another")
         else:
             self._add_reach(its, change)
 
@@ -129,10 +124,8 @@ class _Writer:
             seen = its.view.partition('("')[2].partition('"')[0] if is_as_release else ""
             by = f'"{seen}"' if seen else "None"
             self._reach(OF_ROWS, its.id, by, when)
-        elif its.view == AS_IS.code:
-            self.notes.append(f"{its.id}: its pinned case does not show it any more, but other calls do; find another")
         else:
-            view = its.view.removesuffix(".look(call)") or "views.REMOVED"
+            view = its.view.removesuffix(".look(call)")
             when = "True" if is_as_release else self._condition(cases)
             self._reach(OF_CASES, its.id, view, when)
 

@@ -31,6 +31,7 @@ class Removed(View):
     """The entry is removed from the model."""
 
     is_kept = False
+    code = "views.REMOVED"
 
 
 AS_IS, REMOVED = View(), Removed()

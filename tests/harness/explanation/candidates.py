@@ -103,7 +103,7 @@ def _ids(part):
 
 def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Collection[str]) -> Changed:
     if view is REMOVED:
-        return Changed(id, NARROWER if id in shown else GONE)
+        return Changed(id, NARROWER if id in shown else GONE, view.code)
     entry = next((its for its in model.candidates if its.id == id), None)
     if entry is None:
         return Changed(id, WIDER, view.code, view.text)  # a refusal

@@ -16,7 +16,9 @@ class Changed:
 
     id: str
     kind: str  # BACK, WIDER, NARROWER or GONE
-    view: str = ""  # a Python expression of the Call that the entry sees (deviations/views.py), if not the call itself
+    # A Python expression of the Call that the entry sees (deviations/views.py), if not the call itself;
+    # "views.REMOVED" if the entry does not apply to these calls any more
+    view: str = ""
     words: str = ""  # the view in words
 
 

@@ -179,7 +179,7 @@ def _changed(edits, part, model, shown):
 
 def _change(id, view, part, model, shown):
     if view is REMOVED:
-        return Changed(id, NARROWER if id in shown else GONE)
+        return Changed(id, NARROWER if id in shown else GONE, view.code)
     if view is AS_IS:
         return Changed(id, BACK)
     entry = next(entry for entry in model.known if entry.id == id)
