@@ -36,20 +36,30 @@ def begun(affects: str, version: Version) -> str:
     lower = [its for its in parts if its.operator.startswith(">")]
     upper = [its for its in parts if its.operator.startswith("<")]
     if lower and Version(lower[0].version) > version:
-        gap = [minor for minor in RELEASES if version < Version(minor) < Version(_minor(lower[0].version))]
-        kept = [
-            f">={short(version)}",
-            *(f"!={minor}.*" for minor in gap if Version(minor).release != version.release[:2]),
-        ]
-        return ",".join([*kept, *map(str, others), *map(str, upper)])
-    first = Version(upper[0].version)
-    gap = [
-        minor
-        for minor in RELEASES
-        if first <= Version(minor) < version and Version(minor).release != version.release[:2]
-    ]
-    within = [f"!={first}"] if first.micro and _minor(str(first)) != _minor(str(version)) else []
-    return ",".join([*map(str, lower), *map(str, others), *within, *(f"!={minor}.*" for minor in gap)])
+        begins = _minor(lower[0].version)
+        gap = _without(lambda its: version < its < begins)
+        return ",".join([f">={short(version)}", *gap, *map(str, others), *map(str, upper)])
+    first, last = Version(upper[0].version), _minor(str(version))
+    within = [f"!={first}"] if first.micro and _minor(str(first)) != last else []
+    gap = _without(lambda its: first <= its < last)
+    return ",".join([*map(str, lower), *map(str, others), *within, *gap])
+
+
+def _without(is_excluded):
+    """Specifiers that exclude the minor releases for which is_excluded(version) is true."""
+    return [f"!={minor}.*" for minor in RELEASES if is_excluded(Version(minor))]
+
+
+def is_known_at(affects: str, version: Version) -> bool:
+    """True if the range contains the release or an earlier one."""
+    patches = (Version(f"{minor}.{patch}") for minor in RELEASES for patch in range(4))
+    return any(contains(affects, its) for its in (version, *patches) if its <= version)
+
+
+def known_at(affects: str, version: Version) -> str:
+    """The range as it was known at the release: without ends and gaps that come later."""
+    kept = [its for its in _parts(affects) if Version(its.version.removesuffix(".*")) <= version]
+    return ",".join(map(str, kept)) or f">={RELEASES[0]}"
 
 
 def _parts(affects) -> list[Specifier]:
@@ -59,4 +69,5 @@ def _parts(affects) -> list[Specifier]:
 
 
 def _minor(version):
-    return ".".join(map(str, Version(version).release[:2]))
+    """The minor release of a version, as a Version."""
+    return Version(".".join(map(str, Version(version).release[:2])))

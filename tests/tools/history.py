@@ -28,12 +28,13 @@ from tests.harness.wrong_masks.judge import predicted_entry
 from tests.harness.wrong_masks.sequences import ROWS
 
 from .filing import folder_of
-from .history_measured import measured, table
+from .history_measured import left_out, measured, table
 from .records import Record, read_json, read_records
 from .upstream import EXPLANATIONS, RELEASED, THREADS
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
+LEFT_OUT = DIGESTS / "left-out"
 PAGE = ROOT / "docs" / "history.md"
 COMMAND = "python -m tests.tools history"
 _ROWS = {call.id: call for call in ROWS}
@@ -211,10 +212,13 @@ def _applying(text, release, served):
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def page(steps: Sequence[Step], records: Mapping[str, Record]) -> str:
-    """The text of docs/history.md. steps: in order. records: {version: record of an ordinary run}."""
+def page(steps: Sequence[Step], records: Mapping[str, Record], left: Sequence[dict] = ()) -> str:
+    """The text of docs/history.md.
+
+    steps: in order. records: {version: record of an ordinary run}. left: results of leave_out.py.
+    """
     sections = (line for step in steps for line in _section(step, records))
-    return "\n".join([*_head(), *table(list(map(measured, steps))), *sections, *_quiet(steps), ""])
+    return "\n".join([*_head(), *table(list(map(measured, steps))), *left_out(left), *sections, *_quiet(steps), ""])
 
 
 def _head() -> Iterator[str]:
@@ -344,7 +348,7 @@ def main(arguments: list[str]) -> int:
             _add(path)
         steps = sorted((Step(read_json(path)) for path in DIGESTS.glob("*.json")), key=lambda s: s.new.version)
         records = {str(r.version): r for r in read_records(ROOT / "docs" / "results") if r.device == "cpu"}
-        text = page(steps, records)
+        text = page(steps, records, [read_json(path) for path in sorted(LEFT_OUT.glob("*.json"))])
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from tests.harness.measurement.record import depends_on_cpu
 
 if TYPE_CHECKING:
@@ -110,3 +112,25 @@ def _share(part, whole):
 
 def _ids(ids):
     return ", ".join(f"`{id}`" + (" (some CPUs)" if depends_on_cpu(id) else "") for id in ids)
+
+
+def left_out(results: Sequence[dict]) -> Iterator[str]:
+    """Lines of the page with a row for each result of leave_out.py, in order of release; none without results."""
+    if not results:
+        return
+    yield from (
+        "",
+        "## Ledgers cut back",
+        "",
+        "The ledgers are cut back to what was known at the release before (`python -m tests.tools leave-out 2.4.1`). A",
+        "run of the new release by this model tells changes; `propose` writes edits of the ledgers; the release is run",
+        "again by its own model. The table counts the changes of the first run, the edits, and the changes that are",
+        "left. A person has to write the effect of an entry where no explanation gives it.",
+        "",
+        "| | profile | changes | ranges | reaches | entries | of these without effect | by hand | left |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    )
+    for its in sorted(results, key=lambda its: Version(its["torch"])):
+        numbers = [len(its["changes"]), *(its[name] for name in ("ranges", "reaches", "entries", "without_effect"))]
+        cells = " | ".join(map(str, [*numbers, len(its["by_hand"]), len(its["left"])]))
+        yield f"| {its['model']} to {its['torch']} | {its['profile']} | {cells} |"

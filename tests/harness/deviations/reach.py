@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..releases import since
+from packaging.version import Version
+
 from .call import Call
 from .views import View
 
@@ -20,7 +21,7 @@ class Reach:
 
     def holds(self, call: Call) -> bool:
         """True if the entry sees the call by the view."""
-        return since(call.release, self.first) and bool(self.when(call))
+        return call.release.version.release >= Version(self.first).release and bool(self.when(call))
 
 
 def altered(entry: Any, reaches: Iterable[Reach]) -> Any:

@@ -10,7 +10,6 @@ from packaging.version import Version
 from ..execution.release import Release
 from ..execution.setting import ON_CPU
 from ..expectation.specification import Computation
-from ..releases import since
 from .outcome import Outcome
 from .remedies import (
     WrongMaskRemedy,
@@ -77,7 +76,7 @@ def altered(entry: WrongMaskDeviation, reaches: Iterable[Reach]) -> WrongMaskDev
 
     def applies(call: WrongCall, release: Release) -> bool:
         for reach in its:
-            if since(release, reach.first) and reach.when(call):
+            if release.version.release >= Version(reach.first).release and reach.when(call):
                 seen = reach.version and replace(release, version=Version(reach.version))
                 return bool(seen) and entry.applies(call, seen)
         return entry.applies(call, release)
