@@ -161,8 +161,8 @@ class _Writer:
                 f"    clause={clause},",
                 *_text("trigger", _in_words(cases)),
                 *_text("instead", told.behaviour or least.title.partition(": ")[2]),
-                *_function("applies", "call", self._condition(cases)),
-                f"    change={effect},",
+                *_function("applies", "call", self._applies(cases, least)),
+                f"    change={_quoted(effect)},",
                 *_pinned(least.case),
                 *(["    ends=True,"] if not least.mismatches else []),
                 '    stage="call",',
@@ -170,6 +170,10 @@ class _Writer:
                 ")",
             ]
         )
+
+    def _applies(self, cases, least):
+        """The condition of an entry; calls near one that ends the process are not made."""
+        return self._condition(cases) if least.mismatches else f"call.case == {least.case!r}"
 
     def _row_entry(self, change, id, when):
         least, told = change.least, change.explanation

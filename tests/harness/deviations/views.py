@@ -6,6 +6,7 @@ those of 2.4.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from packaging.version import Version
 
@@ -103,7 +104,8 @@ class WithField(View):
         """The call with the other value; None if it has this value already, or has no such field."""
         if getattr(call.case, self.name, self.value) == self.value or self.name not in vars(call.case):
             return None
-        return replace(call, case=replace(call.case, **{self.name: self.value}))
+        other: dict[str, Any] = {self.name: self.value}
+        return replace(call, case=replace(call.case, **other))
 
 
 LOOSENED: tuple[View, ...] = (

@@ -13,7 +13,7 @@ from ..judgement.report import Failure
 from ..wrong_masks.ledger import WrongMaskDeviation
 from .edits import Edits
 from .explain import Options, explained_parts
-from .explanation import BACK, GONE, KINDS, NARROWER, NEW, Changed, Explanation
+from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from .rows import ModelOfRows, explained_rows
 from .sight import Model
 
@@ -64,7 +64,8 @@ class Judge:
 
     def entry(self, id: str) -> Deviation | WrongMaskDeviation | None:
         """The entry of this id in either ledger."""
-        return next((its for its in (*self.cases.candidates, *self.rows.known) if its.id == id), None)
+        entries: tuple[Any, ...] = (*self.cases.candidates, *self.rows.known)
+        return next((its for its in entries if its.id == id), None)
 
 
 def explained(groups: Iterable[Grouped], judge: Judge) -> tuple[Explained, ...]:
@@ -120,8 +121,8 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], 
     rows = [failure for failure in calls if failure.row]
     others = [failure for failure in calls if failure not in cases and failure not in rows]
     if cases:
-        firsts = {failure.case: failure.first for failure in cases if failure.first}
-        asked = tuple(dict.fromkeys(failure.case for failure in cases))
+        firsts = {failure.case: failure.first for failure in cases if failure.case and failure.first}
+        asked = tuple(dict.fromkeys(failure.case for failure in cases if failure.case))
         device, suspected = judge.setting.device, suspects[0]
         options = Options(judge.shown, judge.until, device, judge.adopted, firsts, suspected)
         for part in explained_parts(asked, judge.cases, options):
@@ -136,13 +137,19 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], 
             if its:
                 yield its, part.explanation
     for failure in others:
-        yield [failure], _of_range(failure, judge)
+        yield [failure], _of_other(failure, judge)
 
 
-def _of_range(failure, judge):
-    """The explanation of a failure that is about the range of an entry; NEW for another failure."""
+def _of_other(failure, judge):
+    """The explanation of a failure that is about the range of an entry, or of a crash; NEW for another failure."""
+    if failure.case and not failure.mismatches and not failure.entry:
+        return Explanation(BEHAVIOUR, behaviour=_ENDS, effect=_DIES, checked=1)
     entry = judge.entry(failure.entry) if failure.entry else None
     if entry is None:
         return Explanation(NEW)
     kind = (NARROWER if entry.id in judge.shown else GONE) if entry.concerns(judge.cases.release) else BACK
     return Explanation(kind, (Changed(entry.id, kind),), checked=1)
+
+
+_ENDS = "the process ends during the call"
+_DIES = "behaviours.raises('Died', 'the process that makes the call has ended')"

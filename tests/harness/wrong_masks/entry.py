@@ -77,8 +77,9 @@ def altered(entry: WrongMaskDeviation, reaches: Iterable[Reach]) -> WrongMaskDev
     def applies(call: WrongCall, release: Release) -> bool:
         for reach in its:
             if release.version.release >= Version(reach.first).release and reach.when(call):
-                seen = reach.version and replace(release, version=Version(reach.version))
-                return bool(seen) and entry.applies(call, seen)
+                if reach.version is None:
+                    return False
+                return entry.applies(call, replace(release, version=Version(reach.version)))
         return entry.applies(call, release)
 
     return replace(entry, applies=applies)
