@@ -8,6 +8,7 @@ from torch.nn import functional
 from tests.harness.command_line import BadInput
 from tests.tools import history
 from tests.tools.history import Step, digest, page
+from tests.tools.history_measured import measured
 
 CASE = "MultiHead(seed=232, S=513, attention='cross', key_padding_mask=Mask(pattern='left'), need_weights=False)"
 FLASH = {
@@ -113,3 +114,50 @@ def test_a_case_of_a_record_is_not_run(tmp_path, capsys, monkeypatch):
     assert not made.exists()
     assert not history.DIGESTS.exists()
     assert "not one of ScaledDotProduct" in capsys.readouterr().err
+
+
+# ---- the measure of explanations -----------------------------------------------------------------------------------
+
+FIRST_KEYS = {"kind": "back", "changed": [{"id": "flash-first-keys-hidden", "kind": "back"}]}
+AGREED = told(case="MultiHead()", title="both models agree")
+
+
+def group(explanation, *calls, **others):
+    return {"explanation": explanation, "calls": list(calls), "seen": len(calls)} | others
+
+
+def measure(*groups):
+    return measured(step(groups=list(groups)))
+
+
+def test_an_explanation_that_names_an_entry_is_right():
+    found = measure(group(FIRST_KEYS, FLASH))
+    assert "flash-first-keys-hidden" in found.changed
+    assert found.right == {"flash-first-keys-hidden"}
+    assert "native-layer-bias" in found.missed
+    assert not found.others
+
+
+def test_a_change_without_the_right_explanation_is_reported_all_the_same():
+    found = measure(group({"kind": "new"}, FLASH))
+    assert (found.own, found.right) == ({"flash-first-keys-hidden"}, frozenset())
+    assert found.misread == ("flash-first-keys-hidden",)
+
+
+def test_a_group_that_mixes_two_changes_is_neither_ones_own():
+    assert not measure(group({"kind": "new"}, FLASH, AGREED)).own
+
+
+def test_a_report_of_calls_on_which_both_models_agree_is_counted():
+    assert measure(group({"kind": "new"}, AGREED)).others == ("both models agree",)
+    wrong = {"kind": "back", "changed": [{"id": "empty-row-nan-sdpa", "kind": "back"}]}
+    assert measure(group(wrong, AGREED)).others == ("empty-row-nan-sdpa back",)
+    assert not measure(group(wrong, AGREED, is_flaky=True)).others
+
+
+def test_the_page_has_a_row_for_each_measured_step():
+    text = page([step(groups=[group(FIRST_KEYS, FLASH)]), step()], {})
+    (row,) = (line for line in text.splitlines() if line.startswith("| 2.2.2 to 2.3.1 |"))
+    assert "`native-layer-bias`" in row
+    assert any(line.startswith("| all |") for line in text.splitlines())
+    assert "Measured on changes" not in page([step()], {})

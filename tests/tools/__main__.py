@@ -13,6 +13,7 @@ VERBS = {
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),
     "merge": ("tests.tools.merge", "merge the records of shards, or of runs with different seeds"),
+    "propose": ("tests.tools.propose", "write edits of the ledgers, as a patch, from the record of a run with --model"),
     "bisect": ("tests.tools.bisect", "find the release in which something broke, or was fixed"),
     "soak": ("tests.tools.soak", "repeat the default run with new seeds, and keep a log"),
     "benchmark": ("tests.tools.benchmark", "measure calls per second, and the share of CPU time inside torch"),
@@ -21,6 +22,7 @@ VERBS = {
     "clauses": ("tests.tools.clauses", "write the tables of clauses and their tests in reference/README.md"),
     "claims": ("tests.tools.claims", "write docs/claims.md"),
     "history": ("tests.tools.history", "write docs/history.md: each release judged by the model of the one before"),
+    "leave-out": ("tests.tools.leave_out", "measure propose with the ledgers as they were known at the release before"),
     "faults": ("tests.sensitivity.campaign", "put faults into torch, one at a time, and see which tests fail"),
     "fault-table": ("tests.sensitivity.kill_table", "write docs/sensitivity.md"),
 }

@@ -28,11 +28,13 @@ from tests.harness.wrong_masks.judge import predicted_entry
 from tests.harness.wrong_masks.sequences import ROWS
 
 from .filing import folder_of
+from .history_measured import left_out, measured, table
 from .records import Record, read_json, read_records
 from .upstream import EXPLANATIONS, RELEASED, THREADS
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = ROOT / "docs" / "results" / "history"
+LEFT_OUT = DIGESTS / "left-out"
 PAGE = ROOT / "docs" / "history.md"
 COMMAND = "python -m tests.tools history"
 _ROWS = {call.id: call for call in ROWS}
@@ -63,6 +65,33 @@ def digest(record: dict) -> dict:
         "statuses": record["statuses"],
         "absent": [id for id, entry in record["ledger"].items() if entry["status"] == ABSENT and entry["expected"]],
         "reports": [_report(id, test) for id, test in failed.items()],
+        **_changes(record.get("groups", ())),
+    }
+
+
+def _changes(groups):
+    """{"changes": the explained groups of failures as plain data}; empty if the run explained nothing."""
+    if not any("explanation" in group for group in groups):
+        return {}
+    kept = ("seen", "is_flaky")
+    return {
+        "changes": [
+            {name: group[name] for name in kept if group.get(name)}
+            | {"explanation": group["explanation"], "calls": [_call(plain) for plain in group["calls"]]}
+            for group in groups
+        ]
+    }
+
+
+def _call(plain):
+    """A failure of a group as plain data, in the form of `_report`."""
+    failure = Failure.from_plain(plain)
+    return {
+        "says": failure.title,
+        "case": repr(failure.case) if failure.case else None,
+        "served": list(failure.served),
+        "rows": [failure.row] if failure.row else [],
+        "entry": failure.entry,
     }
 
 
@@ -135,12 +164,15 @@ class Step:
     def reports(self) -> list[Report]:
         """The failed tests."""
         return [
-            Report(report["test"], report["says"], report["case"], frozenset(self._explanations(report)))
+            Report(report["test"], report["says"], report["case"], self.differing(report))
             for report in self.plain["reports"]
         ]
 
-    def _explanations(self, report):
-        """Generates the ids of the entries that explain a report; see `Report.explained`."""
+    def differing(self, call: dict) -> frozenset[str]:
+        """The ids of the entries that explain a call of a digest; see `Report.explained`."""
+        return frozenset(self._differing(call))
+
+    def _differing(self, report):
         yield from {report.get("entry")} & titles().keys()
         for row in report["rows"]:
             entries = [predicted_entry(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
@@ -180,9 +212,13 @@ def _applying(text, release, served):
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def page(steps: Sequence[Step], records: Mapping[str, Record]) -> str:
-    """The text of docs/history.md. steps: in order. records: {version: record of an ordinary run}."""
-    return "\n".join([*_head(), *(line for step in steps for line in _section(step, records)), *_quiet(steps), ""])
+def page(steps: Sequence[Step], records: Mapping[str, Record], left: Sequence[dict] = ()) -> str:
+    """The text of docs/history.md.
+
+    steps: in order. records: {version: record of an ordinary run}. left: results of leave_out.py.
+    """
+    sections = (line for step in steps for line in _section(step, records))
+    return "\n".join([*_head(), *table(list(map(measured, steps))), *left_out(left), *sections, *_quiet(steps), ""])
 
 
 def _head() -> Iterator[str]:
@@ -312,7 +348,7 @@ def main(arguments: list[str]) -> int:
             _add(path)
         steps = sorted((Step(read_json(path)) for path in DIGESTS.glob("*.json")), key=lambda s: s.new.version)
         records = {str(r.version): r for r in read_records(ROOT / "docs" / "results") if r.device == "cpu"}
-        text = page(steps, records)
+        text = page(steps, records, [read_json(path) for path in sorted(LEFT_OUT.glob("*.json"))])
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

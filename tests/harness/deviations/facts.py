@@ -15,6 +15,11 @@ from .call import Call
 from .paths import detects_causality
 
 
+def announces(call: Call) -> bool:
+    """True if the release warns of a bool and a float mask in one attention, and the mode lets the warning through."""
+    return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
+
+
 def fills_padding(release: Release) -> bool:
     """True if a bool padding mask is filled into a float mask, not added to it (see BackwardPass)."""
     return not since(release, "2.0")

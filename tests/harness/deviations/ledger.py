@@ -26,12 +26,14 @@ from . import (
     mixed_types,
     native,
     nested_tensors,
+    proposed,
     pruned,
     square_mask,
     torchscript,
 )
 from .call import Call
 from .entry import STAGES, Deviation
+from .reach import altered
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ _FAMILIES = (
     given_nested,
     hidden_content,
     square_mask,
+    proposed,
 )
 ENTRIES = tuple(
-    sorted((entry for family in _FAMILIES for entry in family.ENTRIES), key=lambda entry: STAGES.index(entry.stage))
+    sorted(
+        (altered(entry, proposed.REACHES) for family in _FAMILIES for entry in family.ENTRIES),
+        key=lambda entry: STAGES.index(entry.stage),
+    )
 )

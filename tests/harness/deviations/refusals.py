@@ -13,6 +13,7 @@ from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
 from ..releases import since
+from . import proposed
 from .autocast import raises_on_the_native_layer, raises_when_packed
 from .call import Call
 from .compiled import asks_in_a_graph, packs_fake_tensors
@@ -43,6 +44,7 @@ from .paths import (
     takes_nested_path,
     takes_nested_path_on_fake_tensors,
 )
+from .reach import altered
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,7 @@ def _breaks_the_graph(call):
     return warns or (isinstance(case, Transformer) and (takes_nested_path(case, release) or _looks_for_causality(call)))
 
 
-REFUSALS = (
+_REFUSALS = (
     Refusal(
         id="nested-off-fast-path",
         source="the pages of the modules: nested tensors are for their fast path, and masks keep a call off it",
@@ -370,3 +372,5 @@ REFUSALS = (
         ),
     ),
 )
+
+REFUSALS: tuple[Refusal, ...] = tuple(altered(refusal, proposed.REACHES) for refusal in _REFUSALS)

@@ -12,7 +12,7 @@ from ..cases.laws import Law
 from ..contents.results import as_held, garbage_rows
 from ..deviations import ledger
 from ..deviations.call import Call
-from ..deviations.facts import backward_pass
+from ..deviations.facts import announces, backward_pass
 from ..deviations.refusals import refusal
 from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
@@ -22,8 +22,6 @@ from ..judgement import left_out
 from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
 from ..judgement.report import Nonconformance, failure_of, report
 from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
-from ..modes.modes import BY_ID
-from ..releases import since
 from . import session
 
 
@@ -62,11 +60,6 @@ def _observed(case, apart=False):
     if observation.error:
         end_if_lost(run.device, observation.error[1])
     return observation
-
-
-def announces(call: Call) -> bool:
-    """True if the release warns of a bool and a float mask in one attention, and the mode lets the warning through."""
-    return since(call.release, "2.0") and BY_ID[call.case.mode].is_watched
 
 
 def _judge_leniently(call, observation, deviations):

@@ -1,8 +1,11 @@
 """An entry of the ledger of wrong masks."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
 
 from ..execution.release import Release
 from ..execution.setting import ON_CPU
@@ -53,3 +56,30 @@ class WrongMaskDeviation:
         """True if the outcome is as predicted: its kind, and its message or result."""
         compared = self.compared(call, outcome)
         return compared is not None and not compared.mismatches
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A change of the rows to which an entry applies: since a release, some rows are as in another release."""
+
+    id: str  # of the entry
+    first: str  # the first release
+    version: str | None  # the entry applies as in this release; None if it no longer applies to these rows
+    when: Callable[[WrongCall], Any] = lambda call: True  # truthy for the rows
+
+
+def altered(entry: WrongMaskDeviation, reaches: Iterable[Reach]) -> WrongMaskDeviation:
+    """The entry with those of the reaches that are its own."""
+    its = [reach for reach in reaches if reach.id == entry.id]
+    if not its:
+        return entry
+
+    def applies(call: WrongCall, release: Release) -> bool:
+        for reach in its:
+            if release.version.release >= Version(reach.first).release and reach.when(call):
+                if reach.version is None:
+                    return False
+                return entry.applies(call, replace(release, version=Version(reach.version)))
+        return entry.applies(call, release)
+
+    return replace(entry, applies=applies)

@@ -7,6 +7,7 @@ predicts must conform.
 from dataclasses import replace
 
 from ..execution.setting import ON_BOTH, ON_CUDA
+from . import proposed
 from .conditions import (
     HELD_RIGHT,
     cannot_be_viewed,
@@ -42,7 +43,7 @@ from .effects import (
     on_meta,
     per_sample,
 )
-from .entry import WrongMaskDeviation
+from .entry import WrongMaskDeviation, altered
 from .remedies import (
     AS_BOOL,
     COMPARED_SHAPE,
@@ -58,7 +59,7 @@ from .remedies import (
 )
 from .table import ACCEPTS, HEADS, SDPA, UNHELPFUL, N
 
-ENTRIES = (
+_ENTRIES = (
     WrongMaskDeviation(
         id="native-mask-by-elements",
         title="The native paths take an attention mask of any shape with the right number of elements",
@@ -372,3 +373,6 @@ ENTRIES = (
         remedies=tuple(replace(remedy, tested=False) for remedy in MOVED_TO_THE_DEVICE),
     ),
 )
+
+# The first entry that applies predicts an outcome.
+ENTRIES = (*proposed.ENTRIES, *(altered(entry, proposed.REACHES) for entry in _ENTRIES))

@@ -1,0 +1,39 @@
+"""Edits of a model: entries that are removed, added, or applied to other calls, and simple behaviours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..deviations.behaviours import Behaviour
+from ..deviations.views import View
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Edits of a model. Hashable by the text of its parts."""
+
+    views: Mapping[str, View] = field(default_factory=dict)  # {id of an entry or a refusal: its view}
+    every: View | None = None  # the view of all entries and refusals of the model that have none of their own
+    behaviours: tuple[Behaviour, ...] = ()  # applied after all entries
+    is_silent: bool = False  # the documented warning of two types of masks is not expected
+
+    @cached_property
+    def _key(self):
+        return frozenset(self.views.items()), self.every, tuple(its.code for its in self.behaviours), self.is_silent
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __eq__(self, other):
+        return isinstance(other, Edits) and self._key == other._key
+
+    def __add__(self, other: "Edits") -> "Edits":
+        """Both edits at once."""
+        both = (*self.behaviours, *other.behaviours)
+        every = self.every or other.every
+        return Edits({**self.views, **other.views}, every, both, self.is_silent or other.is_silent)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the entries that are edited."""
+        return tuple(self.views)

@@ -1,0 +1,155 @@
+"""Explains the groups of failures of a run, and joins those with the same explanation: each change is told once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from packaging.version import Version
+
+from ..deviations.entry import Deviation
+from ..execution.implementation import Adopted
+from ..execution.setting import CPU, Setting
+from ..judgement.report import Failure
+from ..wrong_masks.ledger import WrongMaskDeviation
+from .edits import Edits
+from .explain import Options, explained_parts
+from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
+from .rows import ModelOfRows, explained_rows
+from .sight import Model
+
+
+class Grouped(Protocol):
+    """Failures that look alike (judgement/groups.py)."""
+
+    calls: tuple[Failure, ...]
+    seen: int
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The failures that one change of torch explains."""
+
+    explanation: Explanation
+    calls: tuple[Failure, ...]  # the simplest first
+    seen: int = 0  # failing calls, those that are not kept included
+
+    @property
+    def least(self) -> Failure | None:
+        """The simplest failure; None if only a pinned case tells the change."""
+        return self.calls[0] if self.calls else None
+
+    def as_plain(self) -> dict[str, Any]:
+        """The change as plain data for a record."""
+        calls = [failure.as_plain() for failure in self.calls]
+        return {"explanation": self.explanation.as_plain(), "calls": calls, "seen": self.seen}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> "Explained":
+        """The change from the data of `as_plain`. Raises BadInput, or an error of Python, for other data."""
+        calls = tuple(map(Failure.from_plain, plain["calls"]))
+        return cls(Explanation.from_plain(plain["explanation"]), calls, int(plain["seen"]))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The models by which a run was judged, and the circumstances of its calls."""
+
+    cases: Model
+    rows: ModelOfRows
+    shown: frozenset[str] = frozenset()  # ids of entries that some call of the run shows
+    absent: frozenset[str] = frozenset()  # ids of entries whose pinned case does not show them, though it should
+    until: Version | None = None  # the latest release whose entries and conditions are known; None for all
+    setting: Setting = CPU
+    adopted: Adopted | None = None
+
+    def entry(self, id: str) -> Deviation | WrongMaskDeviation | None:
+        """The entry of this id in either ledger."""
+        entries: tuple[Any, ...] = (*self.cases.candidates, *self.rows.known)
+        return next((its for its in entries if its.id == id), None)
+
+
+def explained(groups: Iterable[Grouped], judge: Judge) -> tuple[Explained, ...]:
+    """The changes of torch that explain the groups, the gravest first, and entries that no call shows any more."""
+    found: list[Explained] = []
+    suspects: tuple[list[Edits], list[Edits]] = [], []
+    again = []
+    for group in groups:
+        for calls, explanation in _parts(group.calls, judge, suspects):
+            change = Explained(explanation, tuple(calls), _seen(group, calls))
+            if explanation.kind == NEW:
+                again.append(change)
+            else:
+                _join(found, change)
+    for change in again:  # by now more is known that their neighbours may show
+        for calls, explanation in _parts(change.calls, judge, suspects):
+            _join(found, Explained(explanation, tuple(calls), _seen(change, calls)))
+    told = {id for its in found for id in its.explanation.entries}
+    for id in sorted(judge.absent - told):
+        kind = NARROWER if id in judge.shown else GONE
+        found.append(Explained(Explanation(kind, (Changed(id, kind),), checked=1), ()))
+    return tuple(sorted(found, key=lambda its: (KINDS.index(its.explanation.kind), -its.seen)))
+
+
+def _seen(group, calls):
+    """The number of failing calls of a part of a group; of a part alone only those that are kept are known."""
+    return group.seen if len(calls) == len(group.calls) else len(calls)
+
+
+def _join(found, change):
+    """Add the change to those that were found; one with the same entries and the same effect grows."""
+    key = _key(change.explanation)
+    for i, other in enumerate(found):
+        if key is not None and _key(other.explanation) == key:
+            checked = other.explanation.checked + change.explanation.checked
+            explanation = replace(other.explanation, checked=checked)
+            calls = tuple(dict.fromkeys((*other.calls, *change.calls)))
+            found[i] = Explained(explanation, calls, other.seen + change.seen)
+            return
+    found.append(change)
+
+
+def _key(explanation):
+    """The entries and their kinds of change, and the effect; None if nothing is known of a change."""
+    if explanation.kind == NEW:
+        return None
+    return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect
+
+
+def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], list[Edits]]):
+    """Generates (failures, explanation) for failures that look alike. suspects: edits of cases, edits of rows."""
+    cases = [failure for failure in calls if failure.case and failure.mismatches and not failure.twin]
+    rows = [failure for failure in calls if failure.row]
+    others = [failure for failure in calls if failure not in cases and failure not in rows]
+    if cases:
+        firsts = {failure.case: failure.first for failure in cases if failure.case and failure.first}
+        asked = tuple(dict.fromkeys(failure.case for failure in cases if failure.case))
+        device, suspected = judge.setting.device, suspects[0]
+        options = Options(judge.shown, judge.until, device, judge.adopted, firsts, suspected)
+        for part in explained_parts(asked, judge.cases, options):
+            its = [failure for failure in cases if failure.case in part.calls]
+            if its:
+                yield its, part.explanation
+    if rows:
+        ids = tuple(dict.fromkeys(failure.row for failure in rows))
+        for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting, suspects[1]):
+            named = {row.id for row in part.calls}
+            its = [failure for failure in rows if failure.row in named]
+            if its:
+                yield its, part.explanation
+    for failure in others:
+        yield [failure], _of_other(failure, judge)
+
+
+def _of_other(failure, judge):
+    """The explanation of a failure that is about the range of an entry, or of a crash; NEW for another failure."""
+    if failure.case and not failure.mismatches and not failure.entry:
+        return Explanation(BEHAVIOUR, behaviour=_ENDS, effect=_DIES, checked=1)
+    entry = judge.entry(failure.entry) if failure.entry else None
+    if entry is None:
+        return Explanation(NEW)
+    kind = (NARROWER if entry.id in judge.shown else GONE) if entry.concerns(judge.cases.release) else BACK
+    return Explanation(kind, (Changed(entry.id, kind),), checked=1)
+
+
+_ENDS = "the process ends during the call"
+_DIES = "behaviours.raises('Died', 'the process that makes the call has ended')"

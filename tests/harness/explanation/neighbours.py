@@ -1,0 +1,66 @@
+"""Calls near a given call: other contents, other sizes, other masks of the same kind."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..cases.case import Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding, masks_of
+from ..cases.masks import Mask
+from ..execution.release import Release
+from ..modes.modes import BY_ID
+
+_COSTLY = ("compiled", "exported", "traced", "scripted", "inductor")  # families of modes that make an artifact
+
+
+def neighbours(case: Case, release: Release) -> Iterator[Case]:
+    """Calls that the release offers and that differ from the case in one respect, the nearest first.
+
+    A case in a mode that makes an artifact has two neighbours with other contents.
+    """
+    mode = BY_ID[case.mode]
+    nearest = [replace(case, seed=case.seed + step) for step in (1009, 2003)]
+    yield from nearest
+    if mode.builds or mode.family in _COSTLY:
+        return
+    for changed in (*_of_other_sizes(case), *_of_other_masks(case)):
+        if release.offers(changed):
+            yield changed
+
+
+def _of_other_sizes(case):
+    if isinstance(case, SquareSubsequentMask):
+        yield replace(case, sz=case.sz + 2)
+    elif isinstance(case, ScaledDotProduct):
+        yield replace(case, L=case.L + 1)
+        yield replace(case, S=case.S + 2)
+        yield replace(case, D=case.D + 1, Dv=case.Dv + 1)
+    else:
+        yield from _of_other_lengths(case)
+        if case.batched and case.only is None:
+            yield replace(case, N=case.N + 1)
+        yield replace(case, num_heads=case.num_heads + 2)
+
+
+def _of_other_lengths(case):
+    if isinstance(case, MultiHead) and case.attention in ("self", "copies"):
+        yield replace(case, L=case.L + 2, S=case.S + 2)
+    elif isinstance(case, MultiHead):
+        yield replace(case, S=case.S + 2)
+        yield replace(case, L=case.L + 1)
+    elif isinstance(case, Transformer):
+        yield replace(case, S=case.S + 2)
+        yield from [replace(case, T=case.T + 2)] * case.has_decoder
+
+
+def _of_other_masks(case):
+    """The case with one mask of another pattern, unless a hint says that it is causal."""
+    if any(getattr(case, name, None) for name in ("is_causal", *_HINTS)):
+        return
+    for name, mask in masks_of(case).items():
+        if type(mask) is Mask and not mask.repeated:
+            patterns = ("scattered", "right") if is_padding(name) else ("random", "causal")
+            for pattern in patterns:
+                if pattern != mask.pattern:
+                    yield replace(case, **{name: replace(mask, pattern=pattern)})
+
+
+_HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")

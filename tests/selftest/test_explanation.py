@@ -1,0 +1,250 @@
+"""Failing calls are explained by the right change of the model, and calls of two changes by neither of them."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.harness.cases.masks import Mask
+from tests.harness.deviations.entry import Deviation
+from tests.harness.execution.runner import observe
+from tests.harness.expectation.changes import raising, warning
+from tests.harness.explanation.edits import Edits
+from tests.harness.explanation.explain import Options, explain, explained_parts
+from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW
+from tests.harness.explanation.groups import Explained, Judge, explained
+from tests.harness.explanation.neighbours import neighbours
+from tests.harness.explanation.rows import ModelOfRows, explained_rows
+from tests.harness.explanation.sight import Model, sighted
+from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.report import Failure, failure_of
+from tests.harness.judgement.verdict import FAILS, Verdict
+from tests.harness.measurement import session
+from tests.harness.wrong_masks.judge import rows_of
+from tests.sensitivity.faults import FAULTS
+from tests.sensitivity.injection import injected
+from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, inferring
+
+FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
+
+
+def model(without=(), added=()):
+    """The model of the installed release without some entries, and with some that it does not have."""
+    run = session.current
+    entries = tuple(entry for entry in run.entries if entry.id not in without)
+    return Model(run.release, (*entries, *added))
+
+
+def present():
+    """The ids of entries whose pinned case shows them here."""
+    session.start()
+    return [entry.id for entry in session.current.entries if not entry.is_asked_late]
+
+
+def pinned(id):
+    return next(entry.pinned for entry in session.current.entries if entry.id == id)
+
+
+@pytest.mark.parametrize("id", present())
+def test_an_entry_that_is_missing_from_the_model_is_named(id):
+    told = explain([pinned(id)], model(without=[id]))
+    assert told.entries == (id,)
+    assert told.kind == NARROWER  # it is known in this release
+    assert not told.behaviour
+
+
+def test_an_entry_of_other_releases_is_back():
+    id = "empty-row-nan-explicit"
+    entry = next(entry for entry in session.current.entries if entry.id == id)
+    known = [its for its in model().candidates if its.id != id] + [replace(entry, affects="<1.0")]
+    told = explain([FULLY_MASKED], replace(model(without=[id]), known=tuple(known)))
+    assert (told.kind, told.entries) == (BACK, (id,))
+
+
+def fake(id, change, applies=lambda call: True, case=CROSS):
+    return Deviation(id, id, ">=1.13", "not found", 1, "", "", applies, change, case)
+
+
+NOISE = fake("fake-noise", lambda computation, call: warning(computation, "noise"))
+ERROR = fake("fake-error", lambda computation, call: raising(computation, "E", "e"), lambda call: call.case.N > 2)
+
+
+def test_an_entry_that_no_call_shows_is_gone_or_narrower():
+    told = explain([CROSS, replace(CROSS, N=3)], model(added=[NOISE]))
+    assert (told.kind, told.entries) == (GONE, (NOISE.id,))
+    assert explain([CROSS], model(added=[NOISE]), Options(shown=[NOISE.id])).kind == NARROWER
+
+
+def test_two_entries_are_named_if_calls_need_both():
+    both = (NOISE, replace(NOISE, id="fake-second", change=lambda computation, call: warning(computation, "second")))
+    told = explain([CROSS, replace(CROSS, seed=5)], model(added=both))
+    assert set(told.entries) == {its.id for its in both}
+
+
+def test_a_group_that_mixes_two_changes_is_explained_by_neither():
+    mixed = [FULLY_MASKED, replace(CROSS, N=3)]
+    its = model(without=["empty-row-nan-explicit"], added=[ERROR])
+    assert explain(mixed, its).kind == NEW
+    parts = explained_parts(mixed, its)
+    assert {part.explanation.entries: part.calls for part in parts} == {
+        ("empty-row-nan-explicit",): (FULLY_MASKED,),
+        (ERROR.id,): (replace(CROSS, N=3),),
+    }
+
+
+def test_calls_that_do_not_fail_are_not_explained():
+    told = explain([CROSS], model())
+    assert (told.kind, told.entries, told.behaviour) == (NEW, (), "")
+    assert "do not fail again" in told.text
+
+
+# ---- simple behaviours ---------------------------------------------------------------------------------------------
+
+MASKED = Mask("bool", "random")
+BEHAVIOURS = {
+    "bool-mask-inverted": (replace(ATTENTION, attn_mask=MASKED), "attn_mask is inverted"),
+    "sdpa-bool-inverted": (replace(SDPA, attn_mask=MASKED), "attn_mask is inverted"),
+    "sdpa-float-negated": (replace(SDPA, attn_mask=Mask("float", "random", "finite")), "attn_mask is subtracted"),
+    "float-as-bool": (replace(ATTENTION, attn_mask=Mask("float", "random", "finite")), "attn_mask is read as a bool"),
+    "padding-heads-first": None,
+    "mask-transposed": None,
+    "sdpa-mask-of-another-head": None,
+    "sdpa-mask-of-another-sample": None,
+    "sdpa-causal-at-the-end": (replace(SDPA, is_causal=True), "is aligned at the last query"),
+    "memory-padding-inverted": None,
+    "memory-mask-transposed": None,
+    "mask-lost-beside-padding": (
+        replace(CROSS, attn_mask=MASKED, key_padding_mask=Mask("bool", "right")),
+        "attn_mask is ignored",
+    ),
+    "encoder-layer-padding-lost-with-norm-first": None,
+    "mask-detached": (replace(CROSS, attn_mask=Mask("float", "random", "finite")), "the gradient of attn_mask is lost"),
+    "empty-row-mean": None,
+    "native-layer-unmasked": (
+        replace(inferring(ENCODER_LAYER), src_key_padding_mask=Mask("bool", "scattered")),
+        "src_key_padding_mask is ignored",
+    ),
+    "target-mask-not-in-the-last-layer": None,
+    "masks-warned-of": None,
+    "bool-mask-refused": None,
+    "result-in-float32": (inferring(FAULTS["result-in-float32"].shows), "the result is of dtype float32"),
+}
+
+
+@pytest.mark.parametrize("id", sorted(set(BEHAVIOURS) & set(FAULTS)))
+def test_a_simple_fault_is_explained_by_its_behaviour(id):
+    fault = FAULTS[id]
+    case, words = BEHAVIOURS[id] or (fault.shows, "")
+    cases = [case, *(replace(case, seed=seed) for seed in (11, 12))]
+    with injected(fault):
+        told = explain(cases, model())
+    assert told.kind == BEHAVIOUR, told.text
+    assert words in told.behaviour
+    assert told.checked > len(cases)
+
+
+def test_two_faults_at_once_are_told_apart():
+    one = [replace(SDPA, attn_mask=MASKED, seed=seed) for seed in (3, 4)]
+    finite = Mask("float", "random", "finite")
+    other = [replace(CROSS, need_weights=True, attn_mask=finite, seed=seed) for seed in (3, 4)]
+    with injected(FAULTS["mask-detached"]), injected(FAULTS["sdpa-bool-inverted"]):
+        assert explain([*one, *other], model()).kind == NEW
+        found = explained_parts([*one, *other], model())
+    of = {part.explanation.behaviour: set(part.calls) for part in found}
+    assert of == {"attn_mask is inverted": set(one), "the gradient of attn_mask is lost": set(other)}
+
+
+def test_a_behaviour_that_a_neighbour_contradicts_explains_nothing():
+    """In a call with one key alone many behaviours agree; other calls tell them apart."""
+    case = replace(SDPA, batch=(1, 1), L=1, S=2, attn_mask=Mask("bool", "one"))
+    with injected(FAULTS["sdpa-bool-inverted"]):
+        told = explain([case], model())
+    assert told.behaviour == "attn_mask is inverted"
+
+
+# ---- neighbours, rows, groups --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [CROSS, SDPA, ENCODER_LAYER, replace(ATTENTION, attn_mask=MASKED)])
+def test_neighbours_differ_and_can_be_made(case):
+    near = list(neighbours(case, session.current.release))
+    assert len(near) > 4
+    assert case not in near
+    assert len(sighted(near, model())) == len(near)
+
+
+def model_of_rows(without=()):
+    run = session.current
+    return ModelOfRows(run.release, tuple(entry for entry in run.wrong_masks if entry.id not in without))
+
+
+def entries_with_rows():
+    session.start()
+    run = session.current
+    return [entry.id for entry in run.wrong_masks if rows_of(entry, run.release)][:8]
+
+
+@pytest.mark.parametrize("id", entries_with_rows())
+def test_an_entry_that_is_missing_from_the_model_explains_its_rows(id):
+    entry = next(entry for entry in session.current.wrong_masks if entry.id == id)
+    rows = [row.id for row in rows_of(entry, session.current.release)[:5]]
+    (part,) = explained_rows(rows, model_of_rows(without=[id]))
+    assert part.explanation.entries == (id,)
+
+
+def test_a_row_that_no_entry_explains_has_a_simple_outcome():
+    with injected(FAULTS["integer-masks-taken"]):
+        (part, *_) = explained_rows(["MultiheadAttention-cross-attn_mask-int64-training"], model_of_rows())
+    assert part.explanation.kind == BEHAVIOUR
+    assert "accepted" in part.explanation.behaviour
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Failures that look alike."""
+
+    calls: tuple
+    seen: int
+
+
+def failure(case, **others):
+    wrong = Mismatch("output", 0.0, 1.0, (0,), 1.0, 0.0)
+    return failure_of(case, observe(case), Verdict(FAILS, (), (wrong,)), **others)
+
+
+def judge(its, **others):
+    return Judge(its, model_of_rows(), **others)
+
+
+def test_groups_with_the_same_explanation_are_one_change():
+    cases = [FULLY_MASKED, replace(FULLY_MASKED, functional=True), replace(FULLY_MASKED, mode="deepcopy")]
+    groups = [Grouped((failure(case),), 7) for case in cases]
+    (change,) = explained(groups, judge(model(without=["empty-row-nan-explicit"])))
+    assert change.explanation.entries == ("empty-row-nan-explicit",)
+    assert change.seen == 21
+    assert {its.case for its in change.calls} == set(cases)
+
+
+def test_an_entry_whose_pinned_case_is_absent_is_gone_once():
+    changes = explained([], judge(model(), absent=frozenset({"some-entry"})))
+    assert [(its.explanation.kind, its.explanation.entries) for its in changes] == [(GONE, ("some-entry",))]
+    still = explained([], judge(model(), absent=frozenset({"some-entry"}), shown=frozenset({"some-entry"})))
+    assert still[0].explanation.kind == NARROWER
+
+
+def test_a_failure_about_a_range_names_its_entry():
+    about = Failure("empty-row-nan-explicit is absent", entry="empty-row-nan-explicit")
+    (change,) = explained([Grouped((about,), 1)], judge(model()))
+    assert (change.explanation.kind, change.explanation.entries) == (GONE, ("empty-row-nan-explicit",))
+
+
+def test_changes_are_plain_data():
+    told = explain([FULLY_MASKED], model(without=["empty-row-nan-explicit"]))
+    change = Explained(told, (failure(FULLY_MASKED),), 3)
+    assert Explained.from_plain(json.loads(json.dumps(change.as_plain()))) == change
+
+
+def test_edits_add_up():
+    one, other = Edits(is_silent=True), Edits({"some-entry": None})
+    assert (one + other).is_silent
+    assert (one + other).ids == ("some-entry",)
