@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ from tests.harness.command_line import HARNESS_ERROR, BadInput
 from tests.harness.deviations.paths import reachable_paths
 from tests.harness.execution.implementation import Unusable, load
 from tests.harness.expectation.clauses import BY_NUMBER, OF_CASES
-from tests.harness.judgement.report import Nonconformance, crash
+from tests.harness.judgement.groups import CRASH, Collection, Group, Key, collected, key_of
+from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
 from tests.harness.measurement.last_call import LastCall, path_of, taken
+from tests.harness.measurement.minimal import with_minimal_cases
 from tests.harness.measurement.summary import header, markdown, summary
 from tests.tools.compare import as_text, changes, forgiven
 from tests.tools.filing import file_failures
@@ -45,6 +47,7 @@ def register(
     ledger = not config.getoption("no_ledger")
     run = session.start(config.getoption("device"), ledger, model, adopted, config.getoption("imported"))
     run.clauses = clauses
+    run.collects = not config.getoption("maxfail") and config.getoption("patience") is None
     config.pluginmanager.register(Tests(config, asked, run), "measured tests")
     if hasattr(config, "workerinput"):
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
@@ -143,6 +146,8 @@ class Tests:
         started = time.process_time()
         outcome = yield
         tally = session.current.tally
+        if tally.groups.seen and not outcome.excinfo:
+            outcome.force_exception(collected(tally.groups))
         tally.seconds = round(time.process_time() - started, 3)
         if tally.unasked and not tally.statuses and not outcome.excinfo:
             outcome.force_exception(pytest.skip.Exception("no call of it exercises a selected clause"))
@@ -157,13 +162,15 @@ class Tests:
         report = (yield).get_result()
         if not self._is_measured(item.nodeid) or (report.when != "call" and report.passed):
             return
-        if report.failed and call.when == "call":
+        if report.failed and call.when == "call" and not self.run.collects:
             self._spend(report.duration)
         outcome = record.PASSED
         if call.excinfo is not None and not report.skipped:
             expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
             outcome = record.FAILED if expected else record.HARNESS_ERROR
         failures = getattr(call.excinfo.value, "failures", ()) if report.failed else ()
+        if report.failed and session.current.tally.groups.seen and outcome == record.FAILED:
+            report.longrepr = str(call.excinfo.value)  # a traceback would show the hooks of this file
         # xdist sends plain attributes of a report from the worker to the controller.
         report.measured = {
             "outcome": "skipped" if report.skipped else outcome,
@@ -177,7 +184,8 @@ class Tests:
     def _spend(self, seconds):
         """Add the time of a failed test. After --patience seconds, tests that start Hypothesis inside do not shrink."""
         self.spent += seconds
-        if self.spent > self.config.getoption("patience"):
+        patience = self.config.getoption("patience")
+        if self.spent > (_PATIENCE if patience is None else patience):
             settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
             settings.load_profile("as found")
 
@@ -186,6 +194,8 @@ def _seed(item, part=""):
     """A decorator that seeds a test by the seed of the run and its own name. Different tests draw different cases."""
     return seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}{part}")
 
+
+_PATIENCE = 600.0  # seconds of failing tests, if --patience is not given
 
 _ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # {parameter of a test: key in the record}
 
@@ -204,6 +214,7 @@ class Measurement:
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
         self.changes, self.filed, self.others_failed = [], [], False
+        self.groups = Collection()
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(run, profile, config.option.hypothesis_seed)
 
@@ -214,6 +225,8 @@ class Measurement:
     def pytest_runtest_logreport(self, report):
         if hasattr(report, "measured"):
             self.tests[report.nodeid] = report.measured
+            for plain in report.measured["tally"].pop("groups", ()):
+                self.groups.join(replace(Group.from_plain(plain), tests=(report.nodeid,)))
         elif report.failed and not _is_measured(self.config, self.asked, report.nodeid):
             self.others_failed = True
         elif report.failed:  # the report that xdist makes for a crashed worker
@@ -222,6 +235,10 @@ class Measurement:
             crashed = {"seconds": 0, "tally": {}, "failures": [failure.as_plain() for failure in last]}
             crashed["message"] = f"{str(report.longrepr)[:2000]}{told}"
             self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
+            name = report.nodeid.rpartition("/")[2]
+            for failure in last or [Failure(f"{name}: a worker process ended during the test")]:
+                key = key_of(failure) if failure.case else Key("", CRASH, "", "", "", failure.title)
+                self.groups.join(Group(key, (failure,), tests=(report.nodeid,)))
 
     def _last_call(self, report):
         """A list with the failure of the crashed worker's last call; empty if that is unknown."""
@@ -241,12 +258,24 @@ class Measurement:
         self.record |= {"part": self.asked.part} if self.asked.part else {}
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
         if self.tests:
-            record.write(self.record, self.config.option.report)
+            self._write(self.groups.all())
+            if complete and self.groups.seen:
+                self._write(with_minimal_cases(self.groups.all(), self.config.getoption("budget"), self._workers))
             self.filed = self._file()
         if complete and self.asked.baseline:
             session.exitstatus = self._gate()
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
             session.exitstatus = HARNESS_ERROR
+
+    def _write(self, groups):
+        """Write the record with these groups of failures."""
+        self.record["groups"] = [group.as_plain() for group in groups]
+        record.write(self.record, self.config.option.report)
+
+    @property
+    def _workers(self):
+        """The number of processes that run tests."""
+        return max(1, len(getattr(self.config.option, "tx", None) or ()))
 
     def _file(self):
         """Write a script and an issue for each failure. Returns lines for the summary."""

@@ -12,7 +12,7 @@ from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..modes.modes import BY_ID, EAGER
 from . import comparison
-from .report import Failure
+from .report import Failure, Nonconformance
 
 KEPT = 6  # calls that a group keeps: the least ones
 MOST = 400  # groups that a collection keeps; further groups are only counted
@@ -108,6 +108,20 @@ class Collection:
         return tuple(sorted(self.groups.values(), key=lambda group: (size(group.least), group.key)))
 
 
+_TOLD = 20  # groups of a test that its message lists
+
+
+def collected(collection: Collection) -> Nonconformance:
+    """The exception of a test that has collected failures: the least one of each group, and all rows that are kept."""
+    groups = collection.all()
+    number = f"{len(groups)} groups" if len(groups) > 1 else "1 group"
+    lines = [f"{collection.seen} calls fail, in {number}. The least found of each:", ""]
+    lines += [line for group in groups[:_TOLD] for line in (group.least.title, f"    {group.least.again}".rstrip(), "")]
+    lines += [f"and {len(groups) - _TOLD} more groups"] if len(groups) > _TOLD else []
+    calls = [call for group in groups for call in (group.calls if group.least.row else group.calls[:1])]
+    return Nonconformance("\n".join(lines), *calls)
+
+
 def key_of(failure: Failure) -> Key:
     """The key of the group of a failure."""
     predicted = ", ".join(failure.deviations)
@@ -157,16 +171,24 @@ def _key_of_row(failure: Failure, predicted: str) -> Key:
     return Key("", WRONG_MASK, {"training": "train", "inference": "eval"}.get(mode, ""), "", kind, differs, predicted)
 
 
+# From the simplest to the most complex.
+_MODULES: tuple[str, ...] = ("scaled_dot_product_attention", "MultiheadAttention", "multi_head_attention_forward")
+_MODULES += ("TransformerEncoderLayer", "TransformerDecoderLayer", "TransformerEncoder", "TransformerDecoder")
+_MODULES += ("Transformer",)
+
+
 def size(failure: Failure) -> tuple:
     """The key by which failures are sorted, the simplest first."""
     case = failure.case
     if case is None:
-        return (0, 0, 0, len(failure.row), failure.row, failure.title)
+        return (0, 0, 0, 0, len(failure.row), failure.row, failure.title)
     mode = BY_ID[case.mode]
     cases = [its for its in (case, failure.first, failure.twin) if its is not None]
     text = " ".join(map(repr, cases))
     sizes = sum(_elements(its) for its in cases)
-    return (mode.compiles + mode.builds, mode is not EAGER, text.count("="), sizes, len(text), text)
+    module = _MODULES.index(case.module) if case.module in _MODULES else 0
+    given = text.count("=") - text.count("head_dim=")  # one number of heads or two sizes: the features count
+    return (mode.compiles + mode.builds, mode is not EAGER, module, given, sizes, len(text), text)
 
 
 def _elements(case: Case) -> int:
