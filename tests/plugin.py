@@ -17,6 +17,7 @@ from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
 from tests.harness.measurement.last_call import LastCall, path_of, taken
 from tests.harness.measurement.minimal import with_minimal_cases
+from tests.harness.measurement.order import dealt, place
 from tests.harness.measurement.summary import header, markdown, summary
 from tests.tools.compare import as_text, changes, forgiven
 from tests.tools.filing import file_failures
@@ -48,6 +49,7 @@ def register(
     run = session.start(config.getoption("device"), ledger, model, adopted, config.getoption("imported"))
     run.clauses = clauses
     run.collects = not config.getoption("maxfail") and config.getoption("patience") is None
+    config.pluginmanager.register(Order(config, asked), "order of measured tests")
     config.pluginmanager.register(Tests(config, asked, run), "measured tests")
     if hasattr(config, "workerinput"):
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
@@ -84,6 +86,27 @@ def _is_measured(config, asked, nodeid):
     return asked.conformance in Path(config.rootpath, nodeid.partition("::")[0]).parents
 
 
+class Order:
+    """Sorts the conformance tests by their cost. Other plugins may sort them afterwards."""
+
+    def __init__(self, config, asked):
+        self.config, self.asked = config, asked
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        others = [item for item in items if not _is_measured(self.config, self.asked, item.nodeid)]
+        measured = [item for item in items if item not in others]
+        items[:] = [*others, *sorted(measured, key=_place)]
+
+
+def _place(item):
+    """The key by which tests are sorted; see `order.place`."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    mode, entry = parameters.get("mode"), parameters.get("entry")
+    is_slow = getattr(mode, "compiles", False) or getattr(entry, "is_asked_late", False)
+    return place(item.path.name, is_slow)
+
+
 class Tests:
     """Hooks for each process that runs tests: without xdist the only one, otherwise the workers."""
 
@@ -102,7 +125,7 @@ class Tests:
         asked = [item for item in asked if not self._is_measured(item.nodeid) or self._exercises(item)]
         chosen = asked[part - 1 :: parts]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        items[:] = dealt(chosen, getattr(config, "workerinput", {}).get("workercount", 1))
 
     def _exercises(self, item):
         """False if the marks of the test show that it exercises none of the clauses selected by --clause."""
