@@ -10,6 +10,7 @@ from tests.harness.measurement import session
 # A few selftests need something that older releases lack.
 NEEDED = {
     "test_catalogue.py": find_spec("jinja2"),  # installed with torch since 2.0
+    "test_minimal.py": find_spec("torch.nn.attention"),  # as the faults
     "test_devices.py": hasattr(utils, "backend_registration"),
     "test_turns.py": find_spec("torch.nn.attention"),
 }

@@ -63,8 +63,11 @@ def _other_modules(case: Case) -> Iterator[Case]:
             yield _changed(_part(case, f"{case.module}Layer", ()), num_layers=1, norm=False)
         else:
             yield from _attentions(case)
-    elif isinstance(case, MultiHead) and not case.need_weights and not case.key_padding_mask:
-        yield from _function(case)
+    elif isinstance(case, MultiHead):
+        if case.functional:
+            yield _changed(case, functional=False, static=False)
+        if not case.need_weights and not case.key_padding_mask:
+            yield from _function(case)
 
 
 def _part(case: Transformer, module: str, without: tuple[str, ...]) -> Transformer:

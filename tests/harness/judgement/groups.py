@@ -152,6 +152,23 @@ def _difference(failure: Failure) -> str:
     return " ".join(filter(None, (first.kind, name, first.symptom, first.role, _without_numbers(message))))
 
 
+_WRONG_NUMBERS = ("is off", "is not 0", "is a number")
+
+
+def are_alike(one: Failure, other: Failure) -> bool:
+    """True if the gravest differences are of one kind, whatever the element: a wrong number, NaN, the same error."""
+    return _sort(one) == _sort(other)
+
+
+def _sort(failure: Failure) -> tuple[str, ...]:
+    if failure.row or not failure.mismatches:
+        return (key_of(failure).differs,)
+    first = failure.mismatches[0]
+    if first.kind in (comparison.ERROR, comparison.WARNING):
+        return (_difference(failure),)
+    return (first.kind, "is off" if first.symptom in _WRONG_NUMBERS else first.symptom)
+
+
 def _without_numbers(message: str) -> str:
     return re.sub(r"\d+", "#", message)[:_MESSAGE]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..cases.case import Case
 from ..cases.simpler import is_valid, simpler
 from ..judgement.comparison import CONTENT
-from ..judgement.groups import Key, key_of
+from ..judgement.groups import are_alike
 from ..judgement.report import Failure
 from ..wrong_masks.judge import check_row
 from ..wrong_masks.sequences import ROWS
@@ -19,7 +19,7 @@ from .last_call import LastCall
 
 
 @contextmanager
-def _collecting() -> Iterator[session.Tally]:
+def collecting() -> Iterator[session.Tally]:
     """A context in which failures are collected in a tally of their own. No clause limits the calls."""
     run = session.current
     changed: dict[str, Any] = {"tally": session.Tally(), "collects": True, "clauses": frozenset()}
@@ -34,7 +34,7 @@ def _collecting() -> Iterator[session.Tally]:
 
 def asked_again(failure: Failure) -> tuple[Failure, ...]:
     """The failures when the calls of a failure are made again in this process. Empty if they conform now."""
-    with _collecting() as tally:
+    with collecting() as tally:
         if failure.row:
             check_row(next(call for call in ROWS if call.id == failure.row), session.current)
         elif failure.case is not None and failure.twin is not None:
@@ -52,15 +52,15 @@ def _law(failure: Failure) -> str:
     return found[1] if found else ""
 
 
-def still_failing(failure: Failure, like: Key) -> Failure | None:
-    """The failure when the calls are made again, if it has the difference of the key; else None."""
+def still_failing(failure: Failure) -> Failure | None:
+    """The failure when the calls are made again, if it differs from the expected outcome in the same way; else None."""
     if failure.case is not None and not session.current.release.offers(failure.case):
         return None
     try:
         found = asked_again(failure)
     except Exception:  # a variant may be a call that the suite cannot judge
         return None
-    return next((its for its in found if key_of(its).differs == like.differs), None)
+    return next((its for its in found if are_alike(its, failure)), None)
 
 
 def simpler_failures(failure: Failure) -> Iterator[Failure]:

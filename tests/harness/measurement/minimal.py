@@ -36,7 +36,7 @@ def search(group: Group, known: Collection[Key], ends: float) -> Iterator[Found]
 
     known: keys of groups whose minimal cases are known. ends: time.monotonic() when the search must end.
     """
-    failing = [its for call in group.calls[:_CALLS_OF_A_GROUP] if (its := still_failing(call, group.key))]
+    failing = [its for call in group.calls[:_CALLS_OF_A_GROUP] if (its := still_failing(call))]
     if not failing:
         yield Found(group.least, (group.key,), is_flaky=True)
         return
@@ -61,7 +61,7 @@ def _reduced(failure: Failure, like: Key, known: Collection[Key], ends: float) -
             if time.monotonic() > ends:
                 return
             tried.add(calls)
-            if found := still_failing(asked, like):
+            if found := still_failing(asked):
                 failure, is_smaller, key = found, True, key_of(found)
                 keys.pop(key, None)
                 keys[key] = None

@@ -23,7 +23,6 @@ from ..expectation import clauses
 from ..judgement.groups import Collection
 from ..judgement.report import Failure, Nonconformance, report
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE, Verdict, judge
-from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE, Verdict, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
 from ..wrong_masks.entry import WrongMaskDeviation
 from ..wrong_masks.judge import Judgement, is_shown, rows_of
