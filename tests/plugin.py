@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from tests.harness.judgement.groups import CRASH, Collection, Group, Key, collec
 from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
 from tests.harness.measurement.last_call import LastCall, path_of, taken
-from tests.harness.measurement.minimal import with_minimal_cases
+from tests.harness.measurement.minimal import news_about
+from tests.harness.measurement.news import News, judge_of, of_absent, parts_of, sort_key
 from tests.harness.measurement.order import dealt, place
 from tests.harness.measurement.summary import header, markdown, summary
 from tests.tools.compare import as_text, changes, forgiven
-from tests.tools.filing import file_failures
+from tests.tools.filing import file_failures, file_news
+from tests.tools.news import Told, as_lines, as_markdown
+from tests.tools.news_page import as_html
 from tests.tools.records import Record, as_record, read_record
 
 
@@ -198,11 +202,17 @@ class Tests:
         report.measured = {
             "outcome": "skipped" if report.skipped else outcome,
             "seconds": round(report.duration, 2),
-            "tally": session.current.tally.as_dict(),
+            "tally": self._taken(),
             "failures": [failure.as_plain() for failure in failures],
             "message": str(call.excinfo.value)[:20_000] if report.failed else "",
             **_about(item),
         }
+
+    @staticmethod
+    def _taken():
+        """The tally of the test as plain data; the next test begins with an empty one."""
+        tally, session.current.tally = session.current.tally, session.Tally()
+        return tally.as_dict()
 
     def _spend(self, seconds):
         """Add the time of a failed test. After --patience seconds, tests that start Hypothesis inside do not shrink."""
@@ -237,12 +247,15 @@ class Measurement:
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
         self.changes, self.filed, self.others_failed = [], [], False
-        self.groups = Collection()
+        self.groups, self.news, self.running = Collection(), [], ""
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(run, profile, config.option.hypothesis_seed)
 
     def pytest_report_header(self):
         return header(self.environment)
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.running = nodeid
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report):
@@ -275,25 +288,49 @@ class Measurement:
     def pytest_sessionfinish(self, session, exitstatus):
         for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
             path.unlink()
+        for group in self.run.tally.groups.all():  # of a test that was interrupted in this process
+            self.groups.join(replace(group, tests=(self.running,)))
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
         seconds = time.monotonic() - self.asked.started
         self.record = record.assemble(self.run, self.environment, self.tests, complete, seconds)
         self.record |= {"part": self.asked.part} if self.asked.part else {}
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
         if self.tests:
-            self._write(self.groups.all())
-            if complete and self.groups.seen:
-                self._write(with_minimal_cases(self.groups.all(), self.config.getoption("budget"), self._workers))
-            self.filed = self._file()
+            self._write([News(group) for group in self.groups.all()])
+            self._write(self._news() if complete else self.news)
+            self._write(self._file())
         if complete and self.asked.baseline:
             session.exitstatus = self._gate()
+        elif complete and self._is_better(exitstatus):
+            session.exitstatus = pytest.ExitCode.OK
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
             session.exitstatus = HARNESS_ERROR
 
-    def _write(self, groups):
-        """Write the record with these groups of failures."""
-        self.record["groups"] = [group.as_plain() for group in groups]
+    def _write(self, news):
+        """Write the record with these news, and pages about them beside it."""
+        self.news = list(news)
+        self.record["groups"] = [its.as_plain() for its in news]
+        self.record |= {"lost": self.groups.lost} if self.groups.lost else {}
         record.write(self.record, self.config.option.report)
+        for suffix, render in ((".html", as_html), (".md", as_markdown)):
+            page = Path(self.config.option.report).with_suffix(suffix)
+            if news and self.run.collects:
+                page.write_text("\n".join(render(self._told)) + "\n", encoding="utf-8")
+            else:
+                page.unlink(missing_ok=True)  # of an earlier run
+
+    @property
+    def _told(self):
+        """The news and their circumstances."""
+        its = self.record
+        return Told(tuple(self.news), its["environment"], its["statuses"], its["complete"], self.groups.lost)
+
+    def _news(self):
+        """The failures with minimal cases and explanations, and the entries that are gone."""
+        judge = judge_of(self.run, self.record["ledger"])
+        explain = partial(parts_of, judge=judge) if self.run.entries else None
+        found = news_about(self.groups.all(), self.config.getoption("budget"), self._workers, explain)
+        return sorted((*found, *of_absent(found, judge)), key=sort_key)
 
     @property
     def _workers(self):
@@ -301,13 +338,23 @@ class Measurement:
         return max(1, len(getattr(self.config.option, "tx", None) or ()))
 
     def _file(self):
-        """Write a script and an issue for each failure. Returns lines for the summary."""
+        """Write a script and an issue for each change, or each failed test. Returns the news with their folders."""
         if self.config.getoption("no_issues"):
-            return []
+            return self.news
+        folder = Path(self.config.option.report).parent
         try:
-            return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
+            if self.run.collects:
+                return file_news(self.news, self.record["environment"], folder)
+            self.filed = [f"To file: {place}" for place in file_failures(self.record, folder)]
         except Exception as error:  # the run has failed already, and its record is written
-            return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+            self.filed = [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+        return self.news
+
+    def _is_better(self, exitstatus):
+        """True if tests fail, but torch has only come nearer to the specification than --model says."""
+        others = self.others_failed or record.HARNESS_ERROR in self.record["outcomes"]
+        is_told = self.run.model and self.news and not others and self.groups.seen
+        return exitstatus == pytest.ExitCode.TESTS_FAILED and is_told and not self._told.is_worse
 
     def _gate(self):
         """The exit code with --baseline: failed only if a result is worse than in the baseline."""
@@ -323,6 +370,10 @@ class Measurement:
         terminalreporter.section("attention masks", sep="=")
         for line in (*summary(self.record, self.config.option.report), *self.filed):
             terminalreporter.write_line(line)
+        if self.news and self.run.collects:
+            terminalreporter.section("what has changed", sep="=")
+            for line in as_lines(self._told):
+                terminalreporter.write_line(line)
         if self.changes:
             terminalreporter.section("since the baseline", sep="=")
             for line in self.changes:
@@ -330,3 +381,5 @@ class Measurement:
         if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with open(step_summary, "a") as file:
                 file.write(markdown(self.record))
+                if self.news and self.run.collects:
+                    file.write("\n".join(as_markdown(self._told)))

@@ -13,12 +13,14 @@ from tests.harness.cases.case import MultiHead, SquareSubsequentMask
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import is_valid, simpler
+from tests.harness.explanation.explanation import BEHAVIOUR, GONE, NEW, Changed, Explanation
 from tests.harness.judgement.groups import Group, key_of, size
 from tests.harness.judgement.report import Failure, crash
 from tests.harness.measurement import minimal, session
 from tests.harness.measurement.asking import asked_again, collecting, simpler_failures
 from tests.harness.measurement.checking import check, check_same_without_garbage
-from tests.harness.measurement.minimal import can_fork, with_minimal_cases
+from tests.harness.measurement.minimal import End, Found, _Searched, can_fork, news_about
+from tests.harness.measurement.news import News
 from tests.harness.strategies.modules import any_cases
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
@@ -33,6 +35,11 @@ def with_faults(*ids):
     for id in ids:
         stack.enter_context(injected(FAULTS[id]))
     return stack
+
+
+def with_minimal_cases(groups, seconds, workers=1):
+    """The groups as a run without explanations tells them."""
+    return tuple(news.group for news in news_about(groups, seconds, workers))
 
 
 def fails(case, *faults):
@@ -82,7 +89,6 @@ def test_no_group_mixes_two_faults(found):
 def test_each_group_is_minimal_and_knows_its_calls(found):
     assert all(group.is_minimal and not group.is_flaky for group in found)
     assert sum(group.seen for group in found) > 50
-    assert list(found) == sorted(found, key=lambda group: (size(group.least), group.key))
 
 
 @pytest.mark.parametrize("fork", [True, False])
@@ -135,6 +141,47 @@ def test_a_crash_or_hang_during_the_search_ends_the_search_of_its_group_alone(ho
     assert (one.is_minimal, two.is_minimal) == (True, False)
     assert two.least == crashed
     assert not two.is_flaky
+
+
+# ---- groups join ---------------------------------------------------------------------------------------------------
+
+OLD, OTHER = Explanation(GONE, (Changed("one", GONE),)), Explanation(GONE, (Changed("two", GONE),))
+UNEXPLAINED, IGNORED = Explanation(NEW), Explanation(BEHAVIOUR, effect="ignored()")
+
+
+def group(*cases):
+    calls = tuple(Failure("output is off", case.module, case) for case in cases)
+    return Group(key_of(calls[0]), calls)
+
+
+def told_of(*ends):
+    """The explanations and numbers of calls that are told of (group, explanation of its calls) in turn."""
+    searched = _Searched()
+    for one, explanation in ends:
+        found = Found(one.least, (one.key, key_of(Failure("x", "end", PADDED))))
+        searched.add(one, End(found, (News(one, explanation),)))
+    return [(news.explanation, news.group.seen) for news in searched.news]
+
+
+ONE, TWO_HEADS = group(PADDED), group(replace(PADDED, mode="deepcopy"))
+ELSEWHERE = group(replace(PADDED, functional=True))
+
+
+def test_the_same_change_is_told_once_and_another_one_is_not_hidden_behind_it():
+    assert told_of((ONE, OLD), (TWO_HEADS, OLD)) == [(OLD, 2)]
+    assert told_of((ONE, OLD), (TWO_HEADS, OTHER)) == [(OLD, 1), (OTHER, 1)]
+    assert told_of((ONE, UNEXPLAINED), (TWO_HEADS, UNEXPLAINED)) == [(UNEXPLAINED, 2)]
+    assert told_of((ONE, OLD), (TWO_HEADS, UNEXPLAINED)) == [(OLD, 1), (UNEXPLAINED, 1)]
+    assert told_of((ONE, IGNORED), (TWO_HEADS, IGNORED)) == [(IGNORED, 2)]
+    assert told_of((ONE, IGNORED), (ELSEWHERE, IGNORED)) == [(IGNORED, 1), (IGNORED, 1)]
+
+
+def test_parts_of_a_group_are_news_of_their_own():
+    both = group(PADDED, replace(PADDED, seed=1))
+    parts = [News(replace(both, calls=both.calls[:1], seen=4), OLD), News(replace(both, calls=both.calls[1:]), OTHER)]
+    searched = _Searched()
+    searched.add(both, End(Found(both.least, (both.key,), is_minimal=True), tuple(parts)))
+    assert searched.news == parts
 
 
 # ---- other kinds of failures ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ..modes.modes import BY_ID, EAGER
 from . import comparison
 from .report import Failure, Nonconformance
 
-KEPT = 6  # calls that a group keeps: the least ones
+KEPT, KEPT_ROWS = 6, 24  # calls that a group keeps, the least ones; rows of the table of wrong masks cost little
 MOST = 400  # groups that a collection keeps; further groups are only counted
 
 WRONG_MASK, RANGE, CRASH = "wrong mask", "range of an entry", "crash"
@@ -75,7 +75,8 @@ class Group:
 
 def joined(one: Group, other: Group) -> Group:
     """One group of two with the same cause; it has the key of the first, and the least calls of both."""
-    calls = tuple(sorted(dict.fromkeys((*one.calls, *other.calls)), key=size))[:KEPT]
+    kept = KEPT_ROWS if one.key.way == WRONG_MASK else KEPT
+    calls = tuple(sorted(dict.fromkeys((*one.calls, *other.calls)), key=size))[:kept]
     tests = tuple(sorted({*one.tests, *other.tests}))
     return replace(one, calls=calls, seen=one.seen + other.seen, tests=tests)
 

@@ -1,4 +1,6 @@
-"""Searches the minimal case of each group of failures, within a stated time; groups that lead to the same case join.
+"""Searches the minimal case and the explanation of each group of failures, within a stated time.
+
+Groups that lead to the same case, or to the same change of entries, join.
 
 Each group is searched in a forked process: a call that crashes or hangs ends the search of its group alone.
 """
@@ -7,17 +9,22 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
-from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, joined, key_of, size
+from ..explanation.explanation import NEW
+from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, size
 from ..judgement.report import Failure
 from . import session
 from .asking import simpler_failures, still_failing
+from .news import News, added, changes_of, sort_key
+from .record import titles
 
 _CALLS_OF_A_GROUP = 3  # calls of a group that are made again and made smaller
 _SECONDS_OF_A_GROUP = 20.0
+_SECONDS_OF_AN_EXPLANATION = 20.0
 _GRACE = 5.0  # seconds that a process may take beyond its time
 
 
@@ -29,6 +36,17 @@ class Found:
     keys: tuple[Key, ...]  # the keys of the failures on the way; the last one may be that of a known group
     is_minimal: bool = False  # True if no simpler variant of `least` fails
     is_flaky: bool = False  # True if none of the calls fails again
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a search, and the explanation of the group."""
+
+    found: Found
+    parts: tuple[News, ...] = ()  # the group with its explanation, or its parts; empty without explanations
+
+
+Explain = Callable[[Group], tuple[News, ...]]
 
 
 def search(group: Group, known: Collection[Key], ends: float) -> Iterator[Found]:
@@ -76,50 +94,87 @@ def _reduced(failure: Failure, like: Key, known: Collection[Key], ends: float) -
 
 
 class _Searched:
-    """The groups whose search has ended, and the keys of failures that lead to each."""
+    """The news of groups whose search has ended, and the failures and explanations that lead to each."""
 
     def __init__(self) -> None:
-        self.groups: dict[Key, Group] = {}
-        self.place: dict[Key, Key] = {}  # {key of a failure: key of its group in `groups`}
+        self.news: list[News] = []
+        self.done: set[Key] = set()  # keys of the groups
+        self.place: dict[Hashable, int] = {}  # {key of a failure, or what has changed: index in `news`}
 
-    def add(self, group: Group, found: Found) -> None:
-        """Add a group with the result of its search; join it to a group that has led to the same failures."""
-        place = None if found.is_flaky else self.place.get(found.keys[-1])
-        if place is not None:
-            self.groups[place] = joined(self.groups[place], group)
+    @property
+    def known(self) -> dict[Key, bool]:
+        """{key of a failure whose minimal case is known: True if nothing explains it}"""
+        return {key: self._is_new(place) for key, place in self.place.items() if isinstance(key, Key)}
+
+    def _is_new(self, place: int) -> bool:
+        return self.news[place].explanation.kind == NEW
+
+    def add(self, group: Group, end: End) -> None:
+        """Add a group with the result of its search; join it to a group that has led to the same change."""
+        self.done.add(group.key)
+        found = end.found
+        if found.is_flaky:
+            self.news.append(News(replace(group, is_flaky=True)))
+            return
+        place = self.place.get(found.keys[-1])
+        if place is not None and not end.parts:
+            self._join(place, News(group))
             self.place[group.key] = place
             return
-        calls = (found.least, *(call for call in group.calls if call != found.least))
-        self.groups[group.key] = replace(group, calls=calls, is_minimal=found.is_minimal, is_flaky=found.is_flaky)
-        if not found.is_flaky:
-            self.place |= {group.key: group.key, found.keys[-1]: group.key}
+        for news in end.parts or (News(_with_least(group, found)),):
+            self._add_part(news, found if found.least in news.group.calls else None)
+
+    def _add_part(self, news: News, found: Found | None) -> None:
+        """found: the result of the search, if it belongs to this part of the group."""
+        key: Hashable = changes_of(news)
+        if key is None and found:  # joins calls that nothing explains either
+            key = found.keys[-1]
+        place = self.place.get(key) if key is not None else None
+        if place is None or (isinstance(key, Key) and not self._is_new(place)):
+            place = len(self.news)
+            self.news.append(news)
+        else:
+            self._join(place, news)
+        self.place |= {} if key is None else {key: place}
+        if found:
+            self.place |= {news.group.key: place, found.keys[-1]: place}
+
+    def _join(self, place: int, news: News) -> None:
+        self.news[place] = added(self.news[place], news)
 
 
-def with_minimal_cases(groups: Sequence[Group], seconds: float, workers: int = 1) -> tuple[Group, ...]:
-    """The groups with their minimal cases, as far as they are found in time; joined where these are alike.
+def _with_least(group: Group, found: Found) -> Group:
+    calls = (found.least, *(call for call in group.calls if call != found.least))
+    return replace(group, calls=calls, is_minimal=found.is_minimal)
 
-    seconds: the time for all searches, the cheapest first. workers: the number of processes that search at a time.
+
+def news_about(
+    groups: Sequence[Group], seconds: float, workers: int = 1, explain: Explain | None = None
+) -> tuple[News, ...]:
+    """The groups with minimal cases and explanations, as far as they are found in time; joined where these are alike.
+
+    seconds: the time for all groups, the cheapest first. workers: the number of processes that search at a time.
     """
     ends, searched = time.monotonic() + seconds, _Searched()
     running: list[_Here | _Forked] = []
-    waiting = sorted((group for group in groups if group.key.way != RANGE), key=_cost)
+    waiting = sorted(groups, key=_cost)
     begin = _Forked if can_fork() else _Here
     while waiting or running:
         while waiting and len(running) < workers and time.monotonic() < ends:
-            running.append(begin(waiting.pop(0), tuple(searched.place), ends))
+            running.append(begin(waiting.pop(0), searched.known, ends, explain))
         if not running:
             break
         for its in _first_to_end(running):
             running.remove(its)
-            searched.add(its.group, its.found)
-    done = {*searched.groups, *searched.place}
-    left = [group for group in groups if group.key not in done]
-    return tuple(sorted((*searched.groups.values(), *left), key=lambda group: (size(group.least), group.key)))
+            is_crash = its.group.key.way == CRASH and not its.end.found.is_flaky
+            searched.add(its.group, replace(its.end, parts=explain(its.group)) if explain and is_crash else its.end)
+    left = [News(group) for group in groups if group.key not in searched.done]
+    return tuple(sorted((*searched.news, *left), key=sort_key))
 
 
 def _cost(group: Group) -> tuple:
-    """The key by which groups are searched: a crash last, as it may be repeated."""
-    return (group.key.way == CRASH, group.key.way == WRONG_MASK, size(group.least), group.key)
+    """The key by which groups are searched: wrong masks first, which have no smaller calls; a crash last."""
+    return (group.key.way == CRASH, group.key.way not in (WRONG_MASK, RANGE), size(group.least), group.key)
 
 
 def can_fork() -> bool:
@@ -128,26 +183,47 @@ def can_fork() -> bool:
     return is_there and session.current.release.device_type == "cpu"
 
 
+def _steps(
+    group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None, searches: float
+) -> Iterator[End]:
+    """Generates the steps of the search until the time `searches`, and at last the explanation."""
+    steps = search(group, known, searches) if _can_be_asked(group) else iter([Found(group.least, (group.key,))])
+    for found in steps:
+        yield End(found)
+    joins = known.get(found.keys[-1], False)  # calls that nothing explains, as those of a known group
+    if explain and not found.is_flaky and group.key.way != CRASH and not joins:
+        yield End(found, explain(_with_least(group, found)))
+
+
+def _can_be_asked(group):
+    """False for failures about a range, and for pinned cases that may crash the process."""
+    entry = titles().get(group.least.entry)
+    return group.key.way != RANGE and not getattr(entry, "ends", False)
+
+
 class _Here:
     """A search in this process. A crash is not made again."""
 
-    def __init__(self, group: Group, known: Collection[Key], ends: float):
-        self.group, self.found = group, Found(group.least, (group.key,))
-        self.connection = None
+    connection = None
+
+    def __init__(self, group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None):
+        self.group, self.end = group, End(Found(group.least, (group.key,)))
         if group.key.way != CRASH:
-            for self.found in search(group, known, min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)):
+            for self.end in _steps(group, known, ends, explain, min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)):
                 pass
 
 
 class _Forked:
     """A search in a forked process."""
 
-    def __init__(self, group: Group, known: Collection[Key], ends: float):
-        self.group, self.found = group, Found(group.least, (group.key,))
-        self.ends = min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)
+    def __init__(self, group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None):
+        self.group, self.end = group, End(Found(group.least, (group.key,)))
+        searches = min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)
+        self.ends = min(ends, searches + _SECONDS_OF_AN_EXPLANATION)
         context = multiprocessing.get_context("fork")
         self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_serve, args=(theirs, group, known, self.ends), daemon=True)
+        given = (theirs, group, known, self.ends, explain, searches)
+        self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
         theirs.close()
 
@@ -155,7 +231,7 @@ class _Forked:
         """Take the steps that have come. True if there will be no more, or if the time is over; ends the process."""
         try:
             while self.connection.poll():
-                self.found = self.connection.recv()
+                self.end = self.connection.recv()
             if time.monotonic() < self.ends + _GRACE:
                 return False
         except (EOFError, OSError):  # it has sent its last step, or has crashed
@@ -166,9 +242,9 @@ class _Forked:
         return True
 
 
-def _serve(connection: Connection, group: Group, known: Collection[Key], ends: float) -> None:
-    for found in search(group, known, ends):
-        connection.send(found)
+def _serve(connection: Connection, *given: Any) -> None:
+    for end in _steps(*given):
+        connection.send(end)
     connection.close()
     os._exit(0)  # without the exit functions of the parent
 
