@@ -12,6 +12,7 @@ VERBS = {
     "again": ("tests.tools.again", "run one case again and print a report"),
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),
+    "news": ("tests.tools.news", "tell what a run found to have changed, as text, Markdown, HTML or JSON"),
     "merge": ("tests.tools.merge", "merge the records of shards, or of runs with different seeds"),
     "propose": ("tests.tools.propose", "write edits of the ledgers, as a patch, from the record of a run with --model"),
     "bisect": ("tests.tools.bisect", "find the release in which something broke, or was fixed"),
