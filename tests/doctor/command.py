@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 from tests.harness.command_line import BadInput, Parser
+from tests.harness.contents.arrays import forget
 
 from . import program
 from .calls import Made
 from .compare import obstacle
 from .diagnosis import Diagnosis
+from .repeat import Scripts
 from .report import as_json, as_text
 from .watch import Watcher
 
@@ -31,7 +33,7 @@ def main(arguments: list[str]) -> int:
     except BadInput as error:
         parser.error(str(error))
     sys.argv = [options.target, *given]
-    diagnosis = Diagnosis(most=options.max_calls)
+    diagnosis = Diagnosis(most=options.max_calls, keep=Scripts(options.scripts))
     watcher = Watcher(diagnosis.wants, obstacle, _timed(diagnosis), diagnosis.fails, diagnosis.passes)
     return _run(target, diagnosis, watcher, options)
 
@@ -47,11 +49,17 @@ def _parser():
     )
     parser.add_argument("--report", metavar="FILE", help="write the report to this file, not to stderr")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the report (default: text)")
+    parser.add_argument(
+        "--scripts",
+        default="doctor-scripts",
+        metavar="FOLDER",
+        help="where scripts of unknown differences are written (default: doctor-scripts)",
+    )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end the program after so long, and report")
     return parser
 
 
-_WITH_VALUES = ("--max-calls", "--report", "--format", "--timeout")
+_WITH_VALUES = ("--max-calls", "--report", "--format", "--scripts", "--timeout")
 
 
 def _up_to_target(arguments):
@@ -81,6 +89,7 @@ def _timed(diagnosis):
         try:
             diagnosis.judge(made)
         finally:
+            forget()
             diagnosis.seconds += time.perf_counter() - started
 
     return judge

@@ -9,11 +9,11 @@ from packaging.version import Version
 
 from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, drops
 from tests.harness.cases.dtypes import LOW
-from tests.harness.contents.arrays import forget
 from tests.harness.contents.given import GivenContents
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import ENTRIES, Applied, applying
+from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.release import Release
 from tests.harness.execution.runner import Observation
 from tests.harness.expectation.specification import Computation
@@ -39,6 +39,7 @@ class Outcome:
     verdict: str  # one of GRAVITY
     reason: str = ""  # why it was not compared, or the error
     entries: tuple[str, ...] = ()  # ids of the entries that explain a difference
+    remedies: tuple[str, ...] = ()  # those that hold for the call in this release, in words
     mismatches: tuple[Mismatch, ...] = ()  # with the specification
     size: float = 0.0  # the largest difference of a finite element
     case: Case | None = None
@@ -47,7 +48,7 @@ class Outcome:
 
 
 def compared(made: Made) -> Outcome:
-    """The judgement on a call. Frees the arrays that it needed."""
+    """The judgement on a call."""
     try:
         return _compared(made)
     except Inexpressible as reason:
@@ -56,8 +57,6 @@ def compared(made: Made) -> Outcome:
         if made.error is not None:
             return Outcome(REFUSED, f"{reason}: {_error(made)}")
         return Outcome(NOT_COMPARED, f"{reason}, which torch accepts")
-    finally:
-        forget()
 
 
 def obstacle(made: Made) -> str:
@@ -110,7 +109,7 @@ def _compared(made):
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
     if ids:
-        return replace(outcome, verdict=KNOWN, entries=ids)
+        return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
     if made.error is not None:
         return replace(outcome, reason=_error(made))
     return outcome
@@ -145,6 +144,18 @@ def _explanation(case, observation, release, samples) -> tuple[str, ...]:
 
 def _explains(case, observation, applied: Sequence[Applied]) -> bool:
     return bool(applied) and judge(case, observation, (*applied, _SILENT)).status == DEVIATES
+
+
+def _remedies(ids, case, release):
+    """The remedies that hold for the call in this release, each as a sentence with its cost."""
+    for id in ids:
+        entry = entry_of(id)
+        if isinstance(entry.remedies, NoRemedy):
+            yield f"{entry.remedies.reason} (no remedy of {id})"
+            continue
+        for remedy in remedies_of(entry):
+            if remedy.holds_in(release.version) and remedy.applied(case, release.version) is not None:
+                yield remedy.text + (f" Cost: {remedy.cost}." if remedy.cost else "")
 
 
 def entry_of(id: str) -> Deviation:

@@ -8,7 +8,8 @@ from typing import Any
 
 from .calls import Made
 from .compare import GRAVITY, NOT_COMPARED, UNKNOWN, Outcome, compared
-from .in_words import mask_in_words, mismatch_in_words
+from .in_words import masks_in_words, mismatch_in_words, setting_in_words
+from .memories import Memories
 from .mistakes import Mistake, mistakes_of
 from .places import Place
 
@@ -21,7 +22,8 @@ class Finding:
     function: str
     verdict: str
     reason: str = ""
-    entries: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()  # ids of the entries that explain the difference
+    remedies: tuple[str, ...] = ()  # for this call in this release
     is_own: bool = True  # the program makes the calls itself
     calls: int = 0  # compared calls
     masks: Counter[str] = field(default_factory=Counter)  # {masks of a call in words: calls}
@@ -50,6 +52,7 @@ class Diagnosis:
     errors: Counter[str] = field(default_factory=Counter)  # errors of the doctor
     seconds: float = 0.0  # spent comparing
     process: int = field(default_factory=os.getpid)
+    memories: Memories = field(default_factory=Memories)
     _seen: Counter[tuple[Any, ...]] = field(default_factory=Counter)
 
     def wants(self, made: Made) -> bool:
@@ -71,45 +74,41 @@ class Diagnosis:
     def judge(self, made: Made) -> None:
         """Compare a call, and the calls inside it if nobody knows why it differs, or if it cannot be compared."""
         if made.is_own:
-            for mistake in mistakes_of(made):
-                _, number = self.mistakes.get((made.place, made.function, mistake.id), (mistake, 0))
-                self.mistakes[made.place, made.function, mistake.id] = (mistake, number + 1)
+            self._add_mistakes(made)
         outcome = compared(made)
         self._add(made, outcome)
         if outcome.verdict in (UNKNOWN, NOT_COMPARED):
             for inner in made.inner:
                 self.judge(inner)
 
+    def _add_mistakes(self, made):
+        found = [*mistakes_of(made), *self.memories.mistakes_of(made)]
+        for mistake in {mistake.id: mistake for mistake in found}.values():
+            key = (made.place, made.function, mistake.id)
+            first, number = self.mistakes.get(key, (mistake, 0))
+            self.mistakes[key] = (first, number + 1)
+
     def _add(self, made, outcome):
-        key = (made.place, made.function, outcome.verdict, outcome.reason, outcome.entries)
+        key = (made.place, made.function, outcome.verdict, outcome.reason, outcome.entries, outcome.remedies)
         if key not in self.findings:
             self.findings[key] = Finding(
-                made.place, made.function, outcome.verdict, outcome.reason, outcome.entries, made.is_own
+                made.place,
+                made.function,
+                outcome.verdict,
+                outcome.reason,
+                outcome.entries,
+                outcome.remedies,
+                made.is_own,
             )
             if outcome.verdict == UNKNOWN:
                 self.findings[key].script = self.keep(made, outcome)
         finding = self.findings[key]
         finding.calls += 1
-        words = {name: mask_in_words(made, name) for name in made.masks}
-        finding.masks["; ".join(f"{name}: {its}" for name, its in words.items()) or _no_mask(made)] += 1
+        finding.masks[masks_in_words(made)] += 1
         finding.paths[" ".join(dict.fromkeys(made.served)) or "none"] += 1
-        finding.settings[_setting(made)] += 1
+        finding.settings[setting_in_words(made)] += 1
         finding.size = max(finding.size, outcome.size)
         finding.difference = finding.difference or mismatch_in_words(outcome)
-
-
-def _no_mask(made):
-    return (
-        "is_causal=True" if made.function == "scaled_dot_product_attention" and made.arguments["is_causal"] else "none"
-    )
-
-
-def _setting(made):
-    mode = "" if made.owner is None else ("train" if made.owner.training else "eval")
-    dtype = next((str(tensor.dtype).removeprefix("torch.") for tensor in made.tensors.values()), "")
-    grad = "" if made.around.records else "no grad"
-    autocast = f"autocast to {made.around.autocast}" if made.around.autocast else ""
-    return ", ".join(filter(None, (mode, grad, dtype, autocast)))
 
 
 def _kind(made):

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from tests.tools.remedied import sentences
-
 from .compare import AS_SPECIFIED, KNOWN, NOT_COMPARED, REFUSED, UNKNOWN, entry_of
 from .diagnosis import Diagnosis, Finding
 
@@ -57,7 +55,7 @@ def _plain(finding):
         "settings": dict(finding.settings),
         **{
             name: value
-            for name in ("reason", "entries", "difference", "size", "script")
+            for name in ("reason", "entries", "remedies", "difference", "size", "script")
             if (value := getattr(finding, name))
         },
     }
@@ -145,16 +143,10 @@ def _group(group) -> Iterator[str]:
     if first.verdict in (KNOWN, UNKNOWN) and first.size:
         yield f"    largest difference from the reference: {max(finding.size for finding in group):.3g}"
     for id in first.entries:
-        yield from _entry(id)
+        yield f"    because of {id}: {entry_of(id).title} ({_PAGE}#{id})"
+    yield from (f"    remedy: {remedy}" for remedy in first.remedies[:3])
     if first.script:
         yield f"    script: {first.script}"
-
-
-def _entry(id):
-    entry = entry_of(id)
-    yield f"    because of {id}: {entry.title} ({_PAGE}#{id})"
-    for sentence in sentences(entry):
-        yield f"        remedy: {sentence}"
 
 
 def _tail(diagnosis):

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +84,7 @@ def _noting_backend(function, seen, case, dares):
     return noting
 
 
-def sdpa_backend(lowers, *args, **kwargs):
+def sdpa_backend(lowers: str | None, *args: Any, **kwargs: Any) -> str:
     """The backend that torch reports as its choice. lowers: the dtype to which autocast casts the arguments, if any."""
     if lowers:
         args, kwargs = tree_map(lambda given: _lowered(given, getattr(torch, lowers)), (args, kwargs))
