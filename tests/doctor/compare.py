@@ -13,6 +13,7 @@ from tests.harness.contents.given import GivenContents
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import ENTRIES, Applied, applying
+from tests.harness.deviations.refusals import refusal
 from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.release import Release
 from tests.harness.execution.runner import Observation
@@ -105,6 +106,9 @@ def _compared(made):
     outcome = Outcome(AS_SPECIFIED, case=case, observation=observation, samples=samples)
     if plain.status != FAILS:
         return outcome
+    if refused := refusal(Call(case, release, observation.served)):
+        if not any(refused.mismatches(observation)):
+            return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
@@ -132,7 +136,8 @@ _SILENT = Applied("", _without_warnings)  # the program sees the warnings; the d
 def _explanation(case, observation, release, samples) -> tuple[str, ...]:
     """The ids of the entries that predict the result; empty if none do."""
     call = Call(case, release, observation.served)
-    applied = applying(call, [entry for entry in ENTRIES if entry.concerns(release)])
+    entries = [entry for entry in ENTRIES if entry.concerns(release) and entry.stage != "backward"]
+    applied = applying(call, entries)
     if not _explains(case, observation, applied):
         return ()
     for one in applied:  # without the entries that change nothing here
@@ -209,6 +214,7 @@ def _cut(case, observation, kept):
         {name: cut_input(name, array) for name, array in seed.inputs.items()},
         {name: cut_mask(name, array) for name, array in seed.masks.items()},
         seed.parameters,
+        seed.trained,
     )
     fields = {"batch": (kept, *case.batch[1:])} if is_sdpa else {"N": kept}
     if is_sdpa and len(case.mask_batch) == len(case.batch) and case.mask_batch[0] > 1:

@@ -242,14 +242,29 @@ def _autograd(made, case, parts, tensors):
         return "grad" if of_inputs or trained else "mask"
     if not (of_inputs or trained):
         return "frozen"
-    if case.num_layers > 1 and not of_inputs:
-        early = [name for name in trained if "layers." in name and f"layers.{case.num_layers - 1}." not in name]
-        first = [name for name in trained if "layers.0." in name]
-        if not early:
-            return "last_layer"
-        if not first:
-            raise Inexpressible("autograd records some of its layers and not others")
-    return "inputs"  # recorded, without a mask that requires a gradient
+    has_no_fast_path = isinstance(case, MultiHead) or case.training or not (case.batched and case.batch_first)
+    if of_inputs or len(trained) == len(parts.weights) or has_no_fast_path:
+        return "inputs"  # recorded, without a mask that requires a gradient
+    return _autograd_of_parameters(case, trained)
+
+
+def _autograd_of_parameters(case, trained):
+    """The value of Case.autograd if autograd records some parameters of layers, and no input."""
+    stacks = {name.partition(".")[0] for name in trained} if case.module == "Transformer" else {""}
+    early = [name for name in trained if "layers." in name and f"layers.{case.num_layers - 1}." not in name]
+    if len(stacks) == 1 and not early:
+        return "one_parameter"
+    firsts = [name for name in trained if "layers.0." in name and "self_attn." in name]
+    if len({name.partition("layers.")[0] for name in firsts}) < 1 + (case.module == "Transformer"):
+        raise Inexpressible("autograd records some of its parameters and not others")
+    return "inputs"  # the first attention of each stack is recorded, and so is all that follows
+
+
+def _first_trained(case, parts):
+    """The parameter that decides if attentions are recorded: one of a self-attention, if any is."""
+    trained = [name for name, weight in parts.weights.items() if weight.requires_grad]
+    firsts = ("self_attn.", "norm1.") if case.norm_first else ("self_attn.",)
+    return next((name for first in firsts for name in trained if first in name), next(iter(trained), ""))
 
 
 def _with_contents(made: Made, case: Case, parts: "Parts") -> Case:
@@ -264,7 +279,8 @@ def _with_contents(made: Made, case: Case, parts: "Parts") -> Case:
     weights = {name: to_array(weight) for name, weight in parts.weights.items()}
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise Inexpressible("its parameters hold NaN or inf")
-    case = replace(case, seed=GivenContents(arrays, masks, weights))
+    trained = _first_trained(case, parts) if case.autograd == "one_parameter" else ""
+    case = replace(case, seed=GivenContents(arrays, masks, weights, trained))
     return _with_nan(case)
 
 

@@ -17,14 +17,16 @@ class GivenContents(int):
     inputs: Mapping[str, np.ndarray]  # {name: array} as `arrays.inputs` returns them
     masks: Mapping[str, np.ndarray]  # {name: array} as `arrays.mask_arrays` returns them
     parameters: Mapping[str, np.ndarray]  # {name in the state_dict: array}
+    trained: str  # the first parameter that autograd records, if autograd="one_parameter"
 
     def __new__(
         cls,
         inputs: Mapping[str, np.ndarray],
         masks: Mapping[str, np.ndarray],
         parameters: Mapping[str, np.ndarray],
+        trained: str = "",
     ) -> "GivenContents":
         """A new number with these contents."""
         seed = super().__new__(cls, next(_NUMBERS))
-        seed.inputs, seed.masks, seed.parameters = inputs, masks, parameters
+        seed.inputs, seed.masks, seed.parameters, seed.trained = inputs, masks, parameters, trained
         return seed
