@@ -100,6 +100,12 @@ def surroundings(device: torch.device) -> Surroundings:
 
 def _autocast(device_type):
     """The dtype of torch.autocast on this type of device; None if it is not active."""
+    if hasattr(torch, "get_autocast_dtype"):
+        try:
+            is_active = torch.is_autocast_enabled(device_type)
+        except RuntimeError:  # a device without autocast
+            return None
+        return _name(torch.get_autocast_dtype(device_type)) if is_active else None
     if device_type == "cuda":
         return _name(torch.get_autocast_gpu_dtype()) if torch.is_autocast_enabled() else None
     if device_type == "cpu":

@@ -8,8 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+from packaging.version import Version
+
 from tests.harness.command_line import BadInput, Parser
 from tests.harness.contents.arrays import forget
+from tests.harness.releases import OLDEST
 
 from . import program
 from .calls import Made
@@ -26,6 +30,10 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(_up_to_target(arguments))
     if rest:
         parser.error(f"unknown option {rest[0]}")
+    if options.max_calls < 1:
+        parser.error(f"--max-calls {options.max_calls}: not a positive number")
+    if Version(torch.__version__) < Version(OLDEST):
+        parser.error(f"torch {torch.__version__} is too old: {OLDEST} is the oldest release that is modelled")
     given = arguments[len(_up_to_target(arguments)) :]
     try:
         target = program.load(options.target)
@@ -98,18 +106,33 @@ def _timed(diagnosis):
 def _run(target, diagnosis, watcher, options):
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=watcher.stop)
+    leave = os._exit
+
+    def leave_after_report(code: int) -> None:
+        _write(diagnosis, f"ended by os._exit({code})", options)
+        leave(code)
+
+    os._exit = leave_after_report
     program.end_on_signals(options.timeout)
     watcher.start()
     try:
         code, ended = program.run(target)
+        if code < 128:
+            program.wait_for_threads()
+    except (KeyboardInterrupt, program.Terminated):
+        code, ended = 130, "interrupted while its threads were running"
     finally:
         watcher.stop()
-    if os.getpid() == diagnosis.process:
-        _write(diagnosis, ended, options)
+        os._exit = leave
+    _write(diagnosis, ended, options)
     return code
 
 
 def _write(diagnosis, ended, options):
+    """Write the report, in the process that started and not in its forks."""
+    if os.getpid() != diagnosis.process:
+        return
+    sys.stdout.flush()
     text = (as_json if options.format == "json" else as_text)(diagnosis, ended)
     if options.report:
         Path(options.report).write_text(text, encoding="utf-8")

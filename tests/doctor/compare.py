@@ -102,13 +102,13 @@ def _compared(made):
     case, observation = described(made)
     case, observation, samples = _first_samples(case, observation)
     release = Release(Version(torch.__version__), str(made.device))
-    plain = judge(case, observation, (_SILENT,))
+    plain = judge(case, observation)
     outcome = Outcome(AS_SPECIFIED, case=case, observation=observation, samples=samples)
     if plain.status != FAILS:
         return outcome
-    if refused := refusal(Call(case, release, observation.served)):
-        if not any(refused.mismatches(observation)):
-            return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
+    refused = refusal(Call(case, release, observation.served))
+    if refused and not any(refused.mismatches(observation)):
+        return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)

@@ -33,7 +33,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
     """The contents as an array in a NumPy dtype that holds them; it may share memory with the tensor."""
-    tensor = tensor.detach().cpu()
+    try:
+        tensor = tensor.detach().cpu()
+    except (RuntimeError, NotImplementedError) as error:
+        raise Inexpressible(f"its device, {tensor.device}, cannot be read: {str(error).splitlines()[0]}") from None
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
@@ -239,11 +242,13 @@ def _autograd(made, case, parts, tensors):
     of_inputs = any(tensor.requires_grad for tensor in tensors)
     trained = [name for name, weight in parts.weights.items() if weight.requires_grad]
     if any(mask.requires_grad for mask in made.masks.values()):
+        if not (of_inputs or trained) and case.num_layers > 1:  # its output requires a gradient
+            raise Inexpressible("only its masks require a gradient, so that its first layer may take a path of its own")
         return "grad" if of_inputs or trained else "mask"
     if not (of_inputs or trained):
         return "frozen"
-    has_no_fast_path = isinstance(case, MultiHead) or case.training or not (case.batched and case.batch_first)
-    if of_inputs or len(trained) == len(parts.weights) or has_no_fast_path:
+    is_stacked = isinstance(case, Transformer) and not case.training and case.batched and case.batch_first
+    if of_inputs or len(trained) == len(parts.weights) or not is_stacked:
         return "inputs"  # recorded, without a mask that requires a gradient
     return _autograd_of_parameters(case, trained)
 

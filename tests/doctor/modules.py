@@ -69,8 +69,8 @@ def _attention(module):
     names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "bias_k", "bias_v")
     weights = {name: weight for name in names if (weight := getattr(module, name)) is not None}
     weights |= _linear(module.out_proj, "out_proj")
-    dropout = module.dropout if module.training else 0.0
-    return Parts(_config(weights, module.num_heads, dropout, module.add_zero_attn, module.batch_first), weights)
+    config = _config(weights, module.num_heads, module.dropout, module.add_zero_attn, module.batch_first)
+    return Parts(config, weights)
 
 
 def _config(weights, num_heads, dropout, add_zero_attn, batch_first):
@@ -152,9 +152,12 @@ def _layer(layer, kind):
 
 
 def _dropout(layer, config):
-    """The largest probability with which something is dropped."""
+    """The largest probability with which something is dropped in training."""
     parts = [part for name in ("dropout", "dropout1", "dropout2", "dropout3") if (part := getattr(layer, name, None))]
-    return max([config["dropout"], *(part.p for part in parts if part.training)])
+    attentions = [part for name in ("self_attn", "multihead_attn") if (part := getattr(layer, name, None))]
+    if any(part.training != layer.training for part in (*parts, *attentions)):
+        raise Inexpressible("its parts differ from it in `training`")
+    return max([config["dropout"], *(part.p for part in parts)])
 
 
 def _norm(norm, name):

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -78,12 +79,13 @@ def run(program: Callable[[], Any]) -> tuple[int, str]:
         program()
     except SystemExit as ended:
         return _code(ended.code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _print(error)
         return 128 + signal.SIGINT, "interrupted"
     except Terminated as ended:
         return 128 + ended.number, str(ended)
     except BaseException as error:
-        sys.excepthook(type(error), error, _without_own(error.__traceback__))
+        _print(error)
         return 1, f"ended by {type(error).__name__}"
     return 0, "ended"
 
@@ -97,11 +99,29 @@ def _code(code):
     return 1, "ended with exit code 1"
 
 
+def _print(error):
+    error = error.with_traceback(_without_own(error.__traceback__))
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
 def _without_own(tb):
-    """The traceback from the first frame of the program on."""
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE) and tb.tb_next is not None:
+    """The traceback without the frames of this package."""
+    kept = []
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_HERE):
+            kept.append(tb)
         tb = tb.tb_next
-    return tb
+    following = None
+    for tb in reversed(kept):
+        following = types.TracebackType(following, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+    return following
+
+
+def wait_for_threads() -> None:
+    """Wait for the threads of the program, as Python does before it ends."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
 
 
 class Terminated(BaseException):

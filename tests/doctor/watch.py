@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -201,7 +202,7 @@ class Watcher:
             outer.inner.append(made)
             return
         try:
-            with self._unseen(), self._lock, _without_modes():
+            with self._unseen(), self._lock, _without_modes(), np.errstate(all="ignore"):
                 self._judge(made)
         except Exception as error:
             self._fails(error)
