@@ -38,7 +38,8 @@ def mismatch_in_words(outcome: Outcome) -> str:
 def setting_in_words(made: Made) -> str:
     """The setting of a call: "eval, no grad, float32"."""
     mode = "" if made.owner is None else "train" if made.owner.training else "eval"
-    dtype = next((dtype_name(tensor.dtype) for tensor in made.tensors.values()), "")
+    inputs = (made.arguments[name] for name in ("query", "src", "tgt") if name in made.arguments)
+    dtype = next((dtype_name(tensor.dtype) for tensor in inputs), "")
     grad = "" if made.around.records else "no grad"
     autocast = f"autocast to {made.around.autocast}" if made.around.autocast else ""
     return ", ".join(filter(None, (mode, grad, dtype, autocast)))

@@ -77,7 +77,10 @@ def _head(diagnosis, ended) -> Iterator[str]:
     calls = sum(diagnosis.calls.values())
     yield f"==== doctor: torch {torch.__version__}, {_number(calls, 'call')} of attention, {ended} ===="
     if not calls:
-        yield "No call of the six modules, F.multi_head_attention_forward or F.scaled_dot_product_attention was seen."
+        yield (
+            "No call of the six modules, F.multi_head_attention_forward or F.scaled_dot_product_attention was seen: the"
+            " program has no attention, or computes it by itself."
+        )
         return
     counts = {}
     for finding in diagnosis.findings.values():

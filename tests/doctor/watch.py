@@ -153,7 +153,8 @@ class Watcher:
         if self._is_blind or not self.is_active:
             return original(*args, **kwargs)
         if reason := _unseeable(args, kwargs):
-            self._passed(f"{function} {reason}")
+            if not self._around or not self._around[-1].holds:
+                self._passed(f"{function} {reason}")
             with self._away() if reason.startswith("with a tensor") else self._unseen():
                 return original(*args, **kwargs)
         made = self._begun(function, original, args, kwargs)
