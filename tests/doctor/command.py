@@ -53,7 +53,7 @@ def _parser():
     )
     parser.add_argument("target", metavar="SCRIPT", help="a script with its arguments, or package.module:factory")
     parser.add_argument(
-        "--max-calls", type=int, default=20, metavar="N", help="compare N calls of each kind at a place (default: 20)"
+        "--max-calls", type=int, default=10, metavar="N", help="compare N calls of each kind at a place (default: 10)"
     )
     parser.add_argument("--report", metavar="FILE", help="write the report to this file, not to stderr")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the report (default: text)")

@@ -8,8 +8,8 @@ import torch
 from packaging.version import Version
 
 from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, drops
-from tests.harness.cases.dtypes import LOW
 from tests.harness.contents.given import GivenContents
+from tests.harness.contents.results import present
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import ENTRIES, Applied, applying
@@ -24,6 +24,7 @@ from tests.harness.judgement.verdict import DEVIATES, FAILS, judge, predict
 from .calls import MULTI_HEAD, Made
 from .describe import described
 from .inexpressible import Inexpressible, Unfit
+from .modules import parts_of_module
 from .watch import unwritten
 
 AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unknown"
@@ -73,18 +74,12 @@ def obstacle(made: Made) -> str:
 
 def _require_comparable(made):
     if made.module is not None:
-        parts = _parts(made)
+        parts = parts_of_module(made.module)
         if made.module.training and parts.config.get("dropout", 0.0) > 0:
             raise Inexpressible("dropout in training")
     elif made.arguments["dropout_p"] > 0 and made.arguments.get("training", True):
         raise Inexpressible("dropout")
     _require_full_precision(made)
-
-
-def _parts(made):
-    from .modules import parts_of_module
-
-    return parts_of_module(made.module)
 
 
 def _require_full_precision(made):
@@ -97,6 +92,8 @@ def _require_full_precision(made):
 
 def _compared(made):
     _require_comparable(made)
+    if made.error is not None and type(made.error).__module__ != "builtins":  # of a hook, or for lack of memory
+        raise Inexpressible(f"it was ended by {type(made.error).__name__}")
     if not unwritten(made):
         raise Inexpressible("its inputs were overwritten before it returned")
     case, observation = described(made)
@@ -231,8 +228,6 @@ def _difference(case, observation):
     """The largest difference of finite elements from the specification."""
     if observation.error or drops(case):
         return 0.0
-    from tests.harness.contents.results import present
-
     expected = present(case, predict(case)())
     largest = 0.0
     for name in set(expected) & set(observation.outputs):
@@ -241,8 +236,3 @@ def _difference(case, observation):
             both = np.isfinite(got) & np.isfinite(right)
             largest = max(largest, float(np.max(np.abs(got - right), where=both, initial=0.0)))
     return largest
-
-
-def is_low(case: Case) -> bool:
-    """True if the inputs have a low precision."""
-    return case.dtype in LOW

@@ -43,7 +43,7 @@ class Finding:
 class Diagnosis:
     """The findings of one run."""
 
-    most: int = 20  # calls that are compared for each kind of call at a place
+    most: int = 10  # calls that are compared for each kind of call at a place
     keep: Callable[[Made, Outcome], str] = lambda made, outcome: ""  # writes a script, and returns its path
     calls: Counter[tuple[Place, str]] = field(default_factory=Counter)  # all calls
     findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)

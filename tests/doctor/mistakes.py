@@ -17,6 +17,23 @@ from .calls import FUNCTIONAL, MODULES, MULTI_HEAD, SDPA, Made
 from .describe import dtype_name, to_array
 from .patterns import hides, hides_per_score, is_sorted
 
+# {id: the call in words}
+KINDS = {
+    "inverted-causal": "an attention mask hides the past and shows the future",
+    "inverted-padding": "a padding mask hides the first key of every sample, and nearly everything, or whole samples",
+    "hides-everything": "some query, which is not padding itself, may attend to no key",
+    "memory-padding": "a memory is padded in one place (the encoder, another layer) and not in the other",
+    "two-types": "the attention mask and the padding mask are of two types",
+    "false-hint": "`is_causal=True` beside a mask that is not causal",
+    "time-first-mask": "a square padding mask whose padding runs along its first dimension",
+    "minimum-twice": "`finfo.min` is added twice, which gives `-inf`",
+    "float-of-zeros-and-ones": "a float mask of zeros and ones, which is added and hides nothing",
+    "causal-with-cache": "`is_causal=True` of `scaled_dot_product_attention` with fewer queries than keys",
+    "repeat-not-interleaved": "masks of samples, repeated for the heads in the wrong order",
+    "dropout-in-eval": "`dropout_p` above 0 from a module in eval mode",
+    "projection-not-called": "an adapter in the place of `out_proj`, which is never called",
+}
+
 _LARGEST = 2**27  # positions of a mask that are looked at
 
 

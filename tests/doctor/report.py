@@ -82,7 +82,7 @@ def _head(diagnosis, ended) -> Iterator[str]:
             " program has no attention, or computes it by itself."
         )
         return
-    counts = {}
+    counts: dict[str, int] = {}
     for finding in diagnosis.findings.values():
         counts[finding.verdict] = counts.get(finding.verdict, 0) + finding.calls
     yield (
@@ -107,7 +107,7 @@ def _mistakes(diagnosis):
         yield ""
         yield f"MISTAKE {id}: {says}"
         calls = _number(sum(number for _, number in places), "call")
-        yield f"    at {_folded(place for place, _ in places)}, {function}, {calls}"
+        yield f"    at {folded(place for place, _ in places)}, {function}, {calls}"
         yield f"    {remedy}"
 
 
@@ -132,7 +132,7 @@ def _findings(diagnosis):
 def _group(group) -> Iterator[str]:
     first = group[0]
     verdict = first.verdict.upper() if first.verdict in (KNOWN, UNKNOWN) else first.verdict
-    yield f"{verdict}: {_folded(finding.place for finding in group)}"
+    yield f"{verdict}: {folded(finding.place for finding in group)}"
     calls = _number(sum(finding.calls for finding in group), "call")
     yield f"    {first.function}, {calls}, {' / '.join(first.settings)}; path: {' / '.join(first.paths)}"
     for words in list(first.masks)[:4]:
@@ -165,7 +165,7 @@ def _tail(diagnosis):
     yield f"the doctor spent {diagnosis.seconds:.1f} s on comparisons"
 
 
-def _folded(places: Iterable[Any]) -> str:
+def folded(places: Iterable[Any]) -> str:
     """Places with runs of numbered layers joined: encoder.layers.{0-11}.self_attn."""
     groups: dict[str, list[int]] = {}
     for text in dict.fromkeys(map(str, places)):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils import _python_dispatch
 
 from tests.harness.execution.watching import ENTRY_POINTS, sdpa_backend
 
@@ -246,8 +247,6 @@ def _is_wrapped(tensor):
 @contextmanager
 def _without_modes():
     """Keep modes of the program, which count or change operations, from seeing the doctor's."""
-    from torch.utils import _python_dispatch
-
     disable = getattr(_python_dispatch, "_disable_current_modes", None)
     with torch._C.DisableTorchFunction(), torch.no_grad():
         if disable is None:

@@ -1,5 +1,6 @@
 """The doctor says of a call what a run of the suite says of it, and changes nothing of the program."""
 
+import functools
 import warnings
 from dataclasses import replace
 
@@ -7,7 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from tests.doctor import compare
+from tests.doctor import diagnosis as doctor
 from tests.doctor.compare import AS_SPECIFIED, KNOWN, NOT_COMPARED, REFUSED, UNKNOWN
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
@@ -242,3 +246,59 @@ def test_calls_beyond_the_most_are_counted_and_not_compared():
     diagnosis = diagnosed(lambda: [model(x) for _ in range(7)], most=3)
     assert set(diagnosis.calls.values()) == {7}
     assert {finding.calls for finding in diagnosis.findings.values()} == {3}
+
+
+def test_a_checkpoint_that_stops_a_call_is_no_error():
+    attention, x = nn.MultiheadAttention(8, 2), torch.randn(3, 2, 8, requires_grad=True)
+
+    def program():
+        checkpoint(lambda y: attention(y, y, y)[0], x, use_reentrant=False).sum().backward()
+
+    found = {verdict for each in verdicts(program).values() for verdict in each}
+    assert found <= {AS_SPECIFIED, NOT_COMPARED}
+
+
+@pytest.mark.skipif(not hasattr(torch, "compiler"), reason="this release does not say that it compiles")
+def test_compiled_calls_pass_unseen_and_unbroken():
+    attention, x, results = nn.MultiheadAttention(8, 2), torch.randn(3, 2, 8), []
+    expected = attention(x, x, x)[0]
+
+    def program():
+        compiled = torch.compile(attention, backend="eager", fullgraph=True)
+        results.append(compiled(x, x, x)[0])
+
+    diagnosis = diagnosed(program)
+    assert torch.allclose(results[0], expected)
+    assert any("torch.compile" in reason for reason in diagnosis.passed)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_of_a_large_call_the_first_samples_are_compared(monkeypatch, batch_first):
+    monkeypatch.setattr(compare, "MOST_SCORES", 2 * 2 * 5 * 5)
+    mask = Mask("float", "random", "bias", per_head=True)
+    case = MultiHead(N=4, L=5, S=5, num_heads=2, attn_mask=mask, key_padding_mask=Mask("float", "right"))
+    case = replace(case, batch_first=batch_first)
+    outcomes = []
+    monkeypatch.setattr(doctor, "compared", lambda made: outcomes.append(compare.compared(made)) or outcomes[-1])
+    (finding,) = own_findings(case)
+    assert finding.verdict in (AS_SPECIFIED, KNOWN)
+    assert outcomes[-1].samples == (2, 4)
+    assert outcomes[-1].observation.outputs["output"].shape[0 if case.batch_first else 1] == 2
+    assert own_findings(Transformer(module="TransformerDecoder", N=4, S=5, T=5, num_heads=2))
+    assert outcomes[-1].samples == (2, 4)
+
+
+def test_overwritten_inputs_are_not_compared():
+    attention, x = nn.MultiheadAttention(8, 2), torch.randn(3, 2, 8)
+    right = F.multi_head_attention_forward
+
+    @functools.wraps(right)
+    def overwriting(query, *given, **options):
+        result = right(query, *given, **options)
+        x.add_(1)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "multi_head_attention_forward", overwriting)
+        diagnosis = diagnosed(lambda: attention(x, x, x))
+    assert {finding.verdict for finding in diagnosis.findings.values()} == {NOT_COMPARED}

@@ -1,12 +1,17 @@
 """Each mistake of the caller is found, and none is told of a right call."""
 
 import copy
+import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.doctor import mistakes as rules
+from tests.doctor.mistakes import KINDS
 from tests.harness.execution.release import installed
 
 from .diagnosed import mistakes
@@ -101,6 +106,13 @@ class Dropping(nn.Module):
     def forward(self, x):
         """(N, L, E) -> (N, L, E)"""
         return F.scaled_dot_product_attention(x, x, x, dropout_p=0.0 if self.is_right and not self.training else 0.5)
+
+
+def test_each_kind_of_mistake_is_described_and_tested():
+    text = Path(__file__).read_text(encoding="utf-8")
+    source = Path(inspect.getfile(rules)).read_text(encoding="utf-8")
+    assert all(f'"{id}"' in text for id in KINDS)
+    assert set(re.findall(r'Mistake\(\s*"([a-z-]+)"', source)) == set(KINDS)
 
 
 @needs_sdpa

@@ -25,6 +25,7 @@ VERBS = {
     "history": ("tests.tools.history", "write docs/history.md: each release judged by the model of the one before"),
     "leave-out": ("tests.tools.leave_out", "measure propose with the ledgers as they were known at the release before"),
     "doctor": ("tests.doctor.command", "run a program, and compare its calls of attention with the reference"),
+    "doctor-models": ("tests.doctor.page", "run public models under the doctor, and write docs/doctor.md"),
     "faults": ("tests.sensitivity.campaign", "put faults into torch, one at a time, and see which tests fail"),
     "fault-table": ("tests.sensitivity.kill_table", "write docs/sensitivity.md"),
 }
