@@ -1,5 +1,6 @@
 """Queries in the words of readers, with the entries and claims of which one must be among the first three results."""
 
+# ruff: noqa: E501
 # {query: ids}
 QUERIES = {
     # arguments
