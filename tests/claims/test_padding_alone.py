@@ -1,4 +1,4 @@
-"""Claims about samples of padding alone, and about NaN inside padding."""
+"""Claims about samples of padding alone, NaN inside padding, and padding in a cache."""
 
 import re
 

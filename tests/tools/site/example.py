@@ -1,6 +1,7 @@
 """Natural code for an entry: a few lines as a user would write them, and the same with a remedy. Both are tested."""
 
 from dataclasses import dataclass
+from difflib import unified_diff
 from textwrap import dedent
 
 # The lines that the page shows once, above all examples.
@@ -31,3 +32,9 @@ class Example:
         for old, new in self.remedy:
             code = code.replace(old, new)
         return code if self.remedy else ""
+
+    @property
+    def diff(self) -> str:
+        """The lines that the remedy changes."""
+        lines = list(unified_diff(self.code.splitlines(), self.remedied.splitlines(), n=0, lineterm=""))[2:]
+        return "\n".join(f"{line[0]} {line[1:]}" for line in lines if not line.startswith("@@"))

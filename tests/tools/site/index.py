@@ -37,7 +37,7 @@ def _claim(claim):
         "kind": CLAIM,
         "href": f"claims.html#{claim.id}",
         "title": _plain(claim.says),
-        "symptom": f"{claim.verdict[0].upper()}{claim.verdict[1:]}.",
+        "symptom": _plain(f"{claim.verdict[0].upper()}{claim.verdict[1:]}."),
         "aliases": words.aliases if words else (),
         "text": _plain(claim.because),
         "place": 0,
