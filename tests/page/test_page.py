@@ -148,9 +148,7 @@ def test_links_lead_somewhere_from_a_file(show, name):
         if not address.startswith("file://"):
             continue
         path = Path(re.sub(r"\?.*", "", address.removeprefix("file://")))
-        if not path.exists():
-            missing.append(link)
-        elif anchor and path.suffix == ".html" and f'id="{anchor}"' not in path.read_text():
+        if not path.exists() or (anchor and path.suffix == ".html" and f'id="{anchor}"' not in path.read_text()):
             missing.append(link)
     assert not missing
 
@@ -236,6 +234,5 @@ def test_axe_finds_no_violation(show, name, scheme):
     assert _violations(show((DOCS / name).as_uri(), color_scheme=scheme)) == {}
 
 
-@pytest.mark.parametrize("query", ["?q=nan", "?q=xyzzy", "?torch=2.15&kind=nan"])
-def test_axe_finds_no_violation_in_a_search(show, query):
-    assert _violations(show(ADDRESS + query)) == {}
+def test_axe_finds_no_violation_in_a_search(show):
+    assert _violations(show(f"{ADDRESS}?q=nan&torch=2.15")) == {}

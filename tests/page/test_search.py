@@ -16,13 +16,19 @@ SCORER = ROOT / "tests" / "tools" / "site" / "search.js"
 
 
 @pytest.fixture(scope="module")
-def find():
-    """A function: query -> ids of the results, best first."""
+def documents():
+    """The documents that the page searches."""
     page = PAGE.read_text()
     assert SCORER.read_text() in page, "docs/index.html is stale: run python -m tests.tools catalogue"
+    return json.loads(re.search(r"^const documents = (\[.*\])$", page, re.MULTILINE)[1])
+
+
+@pytest.fixture(scope="module")
+def find(documents):
+    """A function: query -> ids of the results, best first."""
     context = quickjs.Context()
     context.eval(SCORER.read_text())
-    context.set("text", re.search(r"^const documents = (\[.*\])$", page, re.MULTILINE)[1])
+    context.set("text", json.dumps(documents))
     context.eval("var search = createSearch(JSON.parse(text))")
     return lambda query: json.loads(context.eval(f"JSON.stringify(search({json.dumps(query)}).map(({{id}}) => id))"))
 
@@ -36,10 +42,9 @@ def test_a_query_finds_its_entry_among_the_first_three(find, query, ids):
     assert set(find(query)[:3]) & set(ids), find(query)[:6]
 
 
-@pytest.mark.parametrize("query", QUERIES)
-def test_the_beginning_of_the_last_word_finds_it_too(find, query):
-    """While the reader still types, the results are not empty."""
-    assert find(query[:-1]) or len(query) < 5
+@pytest.mark.parametrize("query", [query for query in QUERIES if query[-1].isalpha() and len(query.split()[-1]) > 3])
+def test_while_the_last_word_is_typed_there_are_results(find, query):
+    assert find(query[:-1])
 
 
 @pytest.mark.parametrize("query", WITHOUT_RESULT)
@@ -52,18 +57,12 @@ def test_one_wrong_letter_does_not_matter(find, query):
     assert find(query)
 
 
-def test_boilerplate_is_not_indexed(find):
-    """Remedies and facts that stand in many entries do not make them results."""
+def test_boilerplate_is_not_indexed(find, documents):
+    """Remedies, counts and paths that stand in many entries do not make them results."""
     assert len(find("every module of the process leaves its fast path")) < 15
-    assert find("Seen in calls of the run with on cpu") == []
+    assert not [one["id"] for one in documents if "calls of the run" in one["text"] or "tests/" in one["text"]]
 
 
-def test_every_alias_finds_its_document(find):
-    documents = json.loads(re.search(r"^const documents = (\[.*\])$", PAGE.read_text(), re.MULTILINE)[1])
-    lost = [
-        (alias, document["id"])
-        for document in documents
-        for alias in document["aliases"]
-        if document["id"] not in find(alias)
-    ]
+def test_every_alias_finds_its_document(find, documents):
+    lost = [(alias, one["id"]) for one in documents for alias in one["aliases"] if one["id"] not in find(alias)]
     assert not lost

@@ -77,7 +77,7 @@ def _address(address, path):
 
 def _framed(text):
     """The HTML with a frame around each table, which scrolls, and around each block of code."""
-    text = re.sub(r"<table>", '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>', text)
+    text = re.sub(r"<table>", '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>', text)
     text = text.replace("</table>", "</table></div>")
     text = re.sub(r'<pre><code(?: class="language-\w+")?>', '<div class="block"><pre tabindex="0"><code>', text)
     return text.replace("</code></pre>", "</code></pre></div>")

@@ -56,6 +56,7 @@ function createSearch(documents) {
       for (const term of vocabulary) {
         if (term === word) found.set(term, 1)
         else if (word.length > 2 && term.startsWith(word)) found.set(term, 0.5 + 0.3 * word.length / term.length)
+        else if (term.length > 3 && word.startsWith(term) && /^(i|in|ing|e|ed)$/.test(word.slice(term.length))) found.set(term, 0.6)
       }
     }
     for (const other of ALSO[word] || []) if (vocabulary.includes(stem(other))) found.set(stem(other), Math.max(found.get(stem(other)) || 0, 0.7))
