@@ -18,6 +18,7 @@ VERBS = {
     "benchmark": ("tests.tools.benchmark", "measure calls per second, and the share of CPU time inside torch"),
     "ask-page": ("tests.tools.asked_page", "write the answers in docs/ask.md"),
     "catalogue": ("tests.tools.catalogue", "write the edge cases: docs/index.html, edge-cases.md and .json, scripts"),
+    "works": ("tests.tools.site.works", "write docs/what-works.json: modules and kinds of mask, for the page"),
     "site": ("tests.tools.site.document_pages", "write the pages of the site that are made of Markdown"),
     "clauses": ("tests.tools.clauses", "write the tables of clauses and their tests in reference/README.md"),
     "claims": ("tests.tools.claims", "write docs/claims.md"),

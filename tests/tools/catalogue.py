@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = "python -m tests.tools catalogue"
 MARKDOWN, HTML, DATA, SCHEMA = "edge-cases.md", "index.html", "edge-cases.json", "edge-cases.schema.json"
 SCRIPTS = "scripts"  # a folder
+WORKS = ROOT / "docs" / "what-works.json"  # written by python -m tests.tools works
 
 
 def pages(folder: Path, specification: Path = ROOT / "reference" / "README.md") -> dict[str, str]:
@@ -27,7 +28,7 @@ def pages(folder: Path, specification: Path = ROOT / "reference" / "README.md") 
     made = catalogue(read_records(folder), read_clauses(specification.read_text()))
     return {
         MARKDOWN: to_markdown(made, COMMAND),
-        HTML: to_html(made, COMMAND),
+        HTML: to_html(made, COMMAND, WORKS.read_text() if WORKS.is_file() else ""),
         DATA: to_json(made, COMMAND),
         SCHEMA: schema(made),
         **{f"{SCRIPTS}/{case.id}.py": case.code for case in made.cases},

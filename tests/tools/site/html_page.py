@@ -42,8 +42,8 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def to_html(catalogue: Catalogue, command: str, works: dict | None = None) -> str:
-    """The text of docs/index.html. command: the command that writes the page. works: the table of what works."""
+def to_html(catalogue: Catalogue, command: str, works: str = "") -> str:
+    """The text of docs/index.html. command: the command that writes the page. works: the text of what-works.json."""
     kinds = [kind for kind, _ in catalogue.groups]
     filters = (
         ("modules", "Module", [(value, value) for value in catalogue.values("modules")]),
@@ -67,6 +67,14 @@ def to_html(catalogue: Catalogue, command: str, works: dict | None = None) -> st
             imports=IMPORTS.strip(),
             runs=runs,
             ways=ways,
-            works=works,
+            works=_table(json.loads(works)) if works else None,
         )
     )
+
+
+def _table(works):
+    """The table of what works, with its cells by module, mask and setting."""
+    table = {module: {mask: {} for mask in works["masks"]} for module in works["modules"]}
+    for cell in works["cells"]:
+        table[cell["module"]][cell["mask"]][cell["setting"]] = cell
+    return works | {"table": table}

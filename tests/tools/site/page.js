@@ -50,9 +50,32 @@ function apply() {
   matrix.querySelector("table").hidden = shown === 0
   document.getElementById("count").textContent =
     shown === articles.length ? `${shown} edge cases` : `${shown} of ${articles.length} edge cases`
+  judge(torches)
   list(query, found)
   close()
   rove()
+}
+
+// What works, in the chosen releases: a cell of the table is as specified, not in some, or not in any.
+function judge(torches) {
+  const [module] = values("modules")
+  const all = torches.length ? torches : [...form.elements.torch].map(box => box.value)
+  for (const part of document.querySelectorAll(".works details")) part.hidden = Boolean(module && part.dataset.module.split(",")[0] !== module)
+  for (const cell of document.querySelectorAll(".works td")) {
+    const able = all.filter(minor => !cell.dataset.lacking.split(" ").includes(minor)), affected = new Set()
+    for (const range of cell.querySelectorAll(".range")) {
+      const its = range.dataset.minors.split(" ").filter(minor => able.includes(minor))
+      range.hidden = !its.length
+      its.forEach(minor => affected.add(minor))
+    }
+    const [state, glyph, words] = !able.length ? ["not-applicable", "–", "not applicable"]
+      : !affected.size ? ["absent", "✓", "as specified"]
+      : affected.size < able.length ? ["in-part", "◐", "not as specified in some releases:"] : ["present", "●", "not as specified:"]
+    const mark = cell.querySelector(".cell")
+    mark.className = `cell ${state}`
+    mark.textContent = glyph
+    cell.querySelector(".words").textContent = words
+  }
 }
 
 // ---- results

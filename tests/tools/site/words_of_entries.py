@@ -231,6 +231,10 @@ WORDS = {
         "torch.func.jvp raises if the mask was made by expand.",
         "jvp; forward mode; forward AD; more than one element of the written-to tensor refers to a single memory location; expand mask jvp; jacfwd",
     ),
+    "nested-second-derivative": (
+        "A second derivative through a padded encoder in eval mode raises.",
+        "second derivative; double backward; create_graph; create_graph=True; gradient penalty; hessian; NestedTensorImpl doesn't support sizes; grad of grad",
+    ),
     "fake-native-weights": (
         "On fake tensors attention returns weights that were not asked for.",
         "FakeTensorMode; fake tensor; meta kernel; need_weights=False fake; shape inference",
@@ -271,6 +275,10 @@ WORDS = {
     "sdpa-no-keys-nan-spreads": (
         "Without keys one NaN in a query makes the whole batch NaN (since 2.12).",
         "empty keys; no keys; S=0; zero-length memory; empty cache nan; zero keys",
+    ),
+    "sdpa-no-features-zero": (
+        "Queries and keys without features give zeros, not the mean of the values (2.12).",
+        "head_dim 0; no features; zero features; empty query; E=0",
     ),
     "lower-right-bias-warning": (
         "causal_lower_right warns of NaN that does not come.",
