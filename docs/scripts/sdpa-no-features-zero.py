@@ -1,4 +1,4 @@
-# scaled_dot_product_attention returns zeros if queries have no features.
+# scaled_dot_product_attention returns zeros if queries have no features (pytorch/pytorch#184330).
 # To avoid it: Use PyTorch 2.13, or a later release.
 
 import sys
