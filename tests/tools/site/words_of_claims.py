@@ -48,4 +48,5 @@ WORDS = {
     "left-padding-with-cache": "left padding kv cache; left padding with cache; kv cache padding; kv cache left padding; batch generation; batched generation; generate left padding; padding in the cache; batched decoding; cache and padding mask; past_key_values padding; position of cache mask",
     "alibi-in-eval": "alibi; alibi eval; alibi in eval; alibi nan; nan with alibi bias in eval; alibi encoder; relative bias eval; attention bias eval; float mask eval; float src_mask eval; slopes; alibi TransformerEncoder; T5 bias eval; distance penalty; soft mask eval",
     "not-measured": "onnx; onnx export; torch.onnx; mps; apple; apple silicon; mac; metal; m1; m2; xla; tpu; rocm; amd; xpu; intel gpu; not measured; not covered; flexattention; flex_attention; flash-attn; xformers; quantization; tensorrt; coreml; windows",
+    "second-derivatives": "second derivative; gradient penalty; create_graph; create_graph=True; double backward; MAML; higher-order gradients; Hessian; hessian vector product; WGAN-GP; derivative for aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented; derivative is not implemented; grad of grad",
 }
