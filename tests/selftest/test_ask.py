@@ -87,6 +87,8 @@ def assert_read_back(case):
     # what moves forwards stands in no line of the call
     situation = Situation(autograd=case.autograd) if BY_ID[case.mode].is_forward else None
     back = case_of(read(_text(case)), situation)
+    if not (case.nonfinite or case.autograd in ("one_parameter", "one_input")):  # which the seed of `back` chooses
+        back = replace(back, seed=case.seed)  # the text has no parameters
     for release in SOME:
         assert prediction(back, release) == prediction(case, release), release.version
 
@@ -96,6 +98,9 @@ def _text(case):
 
 
 RARE = [
+    Transformer(
+        dtype="float32", seed=23676, autograd="mask", layout="transposed", S=8, num_heads=6, activation="gelu_tanh"
+    ),
     Transformer(
         autograd="grad",
         module="TransformerDecoderLayer",
