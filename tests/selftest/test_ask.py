@@ -266,6 +266,25 @@ def test_a_mask_is_named_as_people_call_it(text, argument, mask):
     assert kind_of_mask(text, argument) == mask
 
 
+def test_padding_stands_for_all_padding_masks():
+    case = case_of(read("nn.Transformer()"), Situation(masks={"padding": "left", "tgt_mask": "causal"}))
+    assert {name: mask.pattern for name, mask in masks_of(case).items()} == {
+        "tgt_mask": "causal",
+        "src_key_padding_mask": "left",
+        "tgt_key_padding_mask": "left",
+        "memory_key_padding_mask": "left",
+    }
+
+
+def test_a_causal_hint_is_explained_where_there_are_more_keys_than_queries(capsys):
+    call = ("F.scaled_dot_product_attention(q, k, v, is_causal=True)", "--length", "1", "--torch", "2.15")
+    _, told = asked(*call, "--memory-length", "6", capsys=capsys)
+    assert "is_causal=True" in told["call"]
+    assert any("causal_lower_right" in note for note in told["notes"])
+    _, told = asked(*call, capsys=capsys)
+    assert not any("causal_lower_right" in note for note in told["notes"])
+
+
 def test_a_mask_may_be_left_out():
     situation = Situation(masks={"attn_mask": "None"})
     assert case_of(read("nn.MultiheadAttention(8, 2)(x, x, x, attn_mask=m)"), situation).attn_mask is None

@@ -104,6 +104,9 @@ class _Call:
         """{argument: Mask or tensor}"""
         takes = [_RENAMED.get((self.kind, name), name) for name in CALLS[self.kind].split() if name.endswith("mask")]
         named = {_RENAMED.get((self.kind, name), name): kind for name, kind in self.situation.masks.items()}
+        paddings = [name for name in takes if is_padding(name)]
+        if paddings and "padding" in named:  # all of them
+            named |= dict.fromkeys(paddings, named.pop("padding"))
         for name in named:
             if name not in takes:
                 raise BadInput(f"{self.kind} takes no mask {name}; it takes {', '.join(takes)}")
