@@ -27,8 +27,9 @@ from tests.harness.strategies.modules import any_cases
 from tests.tools import asked_page, asked_table
 from tests.tools.answers import versions_in
 from tests.tools.ask import main
-from tests.tools.asked_case import Situation, case_of, smaller
+from tests.tools.asked_case import Situation, case_of
 from tests.tools.asked_masks import kind_of_mask
+from tests.tools.asked_size import smaller
 from tests.tools.asked_text import read
 from tests.tools.case_script import call_lines
 

@@ -28,7 +28,8 @@ from tests.harness.releases import NEWEST, OLDEST
 
 from . import asked_table
 from .answers import Question, answers, versions_in
-from .asked_case import Situation, case_of, smaller
+from .asked_case import Situation, case_of
+from .asked_size import smaller
 from .asked_text import read
 
 _REMEDIES = 4  # the most that the text has

@@ -15,7 +15,8 @@ from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.execution.another_release import AnotherRelease
 
 from .answers import Question, Said, in_words, said_of
-from .asked_case import Situation, case_of, smaller
+from .asked_case import Situation, case_of
+from .asked_size import smaller
 from .asked_text import read
 
 
