@@ -31,7 +31,7 @@ from tests.harness.judgement.verdict import predict, showing
 from tests.harness.modes.modes import BY_ID
 from tests.harness.releases import RELEASES, is_modelled, minor
 
-from .asked_case import is_drawn
+from .asked_size import is_drawn
 from .case_script import call_lines
 
 DRAWS, FEW_DRAWS = 8, 3  # contents of a mask whose kind leaves them open; few where gradients cost more

@@ -28,10 +28,12 @@ from tests.harness.releases import NEWEST, OLDEST
 
 from . import asked_table
 from .answers import Question, answers, versions_in
-from .asked_case import Situation, case_of, smaller
+from .asked_case import Situation, case_of
+from .asked_size import smaller
 from .asked_text import read
 
 _REMEDIES = 4  # the most that the text has
+HINTS = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
 KERNELS = {"math": MATH_ALONE, "flash": FLASH}
 ABOUT = "What each release of torch does with a call, predicted by the ledger."
 EPILOG = """\
@@ -189,7 +191,9 @@ def in_words(case: Case) -> str:
     training = "" if isinstance(case, ScaledDotProduct) else "in training mode" if case.training else "in eval mode"
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
     mode = "" if case.mode == "eager" else f"mode {case.mode}"
-    masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()] or ["no mask"]
+    masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()]
+    masks += [f"{name}=True" for name in HINTS if getattr(case, name, None)]
+    masks = masks or ["no mask"]
     return ", ".join(filter(None, [case.module, training, autograd, mode, case.dtype, *masks, _sizes(case)]))
 
 
@@ -214,6 +218,11 @@ def notes(question: Question) -> Iterator[str]:
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
         " CUDA is not asked: it was measured with one release, 2.11."
     )
+    if isinstance(case, ScaledDotProduct) and case.is_causal and case.L != case.S:
+        yield (
+            "is_causal=True counts from the first key: query i sees the keys 0 to i. Queries at the end of the keys, as"
+            " with a KV cache, need torch.nn.attention.bias.causal_lower_right, or a mask."
+        )
     if question.calls > 1:
         yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:

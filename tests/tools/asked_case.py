@@ -1,12 +1,10 @@
 """The case that a call amounts to: as it was read (asked_text.py), with the masks that are named by their kind."""
 
 from dataclasses import dataclass, field, replace
-from math import prod
-from typing import Any
 
 import torch
 
-from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
+from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given, Mask
 from tests.harness.command_line import BadInput
@@ -14,13 +12,12 @@ from tests.harness.contents.arrays import parameters
 from tests.harness.modes.modes import BY_ID
 
 from .asked_masks import given_mask, kind_of_mask, layout_of
+from .asked_size import computable
 from .asked_text import Asked
 from .asked_values import Named, Unknown
 from .signatures import CALLS
 
 HEADS, FEATURES = 4, 8  # of a query whose shape is not told
-_FEW_FEATURES = 8
-_SCORES = 5_000_000  # the most that are computed
 _SEEDS = 1_000
 
 
@@ -48,7 +45,7 @@ def case_of(asked: Asked, situation: Situation | None = None) -> Case:
     make["MultiheadAttention"] = _multi_head
     case = make.get(asked.kind, _transformer)(_Call(asked, situation))
     _refuse_what_is_undefined(case)
-    return case if _scores(case) <= _SCORES else _of_two_samples(case)
+    return computable(case)
 
 
 # ---- what the text and the command line say together ---------------------------------------------------------------
@@ -104,6 +101,9 @@ class _Call:
         """{argument: Mask or tensor}"""
         takes = [_RENAMED.get((self.kind, name), name) for name in CALLS[self.kind].split() if name.endswith("mask")]
         named = {_RENAMED.get((self.kind, name), name): kind for name, kind in self.situation.masks.items()}
+        paddings = [name for name in takes if is_padding(name)]
+        if paddings and "padding" in named:  # all of them
+            named |= dict.fromkeys(paddings, named.pop("padding"))
         for name in named:
             if name not in takes:
                 raise BadInput(f"{self.kind} takes no mask {name}; it takes {', '.join(takes)}")
@@ -474,24 +474,6 @@ def _is_causal(mask):
     )
 
 
-def _scores(case):
-    if isinstance(case, ScaledDotProduct):
-        return prod((*case.batch, case.L, case.S))
-    return (
-        case.N
-        * case.num_heads
-        * max(case.number_of_queries(block) * case.number_of_keys(block) for block in case.blocks)
-    )
-
-
-def _of_two_samples(case):
-    """The case with a smaller batch, which does the same, unless a mask that is a tensor tells its size."""
-    is_held = any(isinstance(mask, Given) for mask in masks_of(case).values())
-    if isinstance(case, ScaledDotProduct) or is_held or _scores(replace(case, N=2)) > _SCORES:
-        raise BadInput(f"{_scores(case):,} scores: ask with a smaller batch, or shorter sequences")
-    return replace(case, N=2)
-
-
 def _refuse_mask_and_hint(asked, situation):
     """Raise BadInput for a call of scaled_dot_product_attention with a mask and is_causal=True."""
     has_mask = asked.given.get("attn_mask") is not None or "attn_mask" in situation.masks
@@ -503,38 +485,3 @@ def _hints_of(case):
     if isinstance(case, MultiHead):
         return {"attn_mask": case.is_causal}
     return {f"{part}_mask": getattr(case, f"{part}_is_causal") for part in ("src", "tgt", "memory")}
-
-
-def smaller(case: Case) -> Case:
-    """The case with fewer features, heads and layers: no entry tells these apart, and it is quickly computed."""
-    if isinstance(case, ScaledDotProduct):
-        return case
-    heads, head_dim = _heads_of_a_smaller(case)
-    changes: dict[str, Any] = {"num_heads": heads, "head_dim": head_dim}
-    for name in ("kdim", "vdim"):
-        if getattr(case, name, None) is not None:
-            is_own = getattr(case, name) != case.E
-            changes[name] = heads * head_dim + is_own
-    if isinstance(case, Transformer):
-        changes |= {"dim_feedforward": min(case.dim_feedforward, 4)}
-        if case.autograd != "one_parameter":  # which a seed chooses among them
-            changes["num_layers"] = min(case.num_layers, 2)
-    return replace(case, **changes)
-
-
-def _heads_of_a_smaller(case):
-    """(heads, features of each): as even as they were, and with features enough for gradients to pass a layer norm."""
-    head_dim = min(case.head_dim, _FEW_FEATURES // 2)
-    if any(mask.per_head or isinstance(mask, Given) for mask in masks_of(case).values()):
-        return case.num_heads, head_dim
-    enough = (heads for heads in range(2 + case.num_heads % 2, case.num_heads, 2) if heads * head_dim >= _FEW_FEATURES)
-    return next(enough, case.num_heads), head_dim
-
-
-def is_drawn(case: Case) -> bool:
-    """True if a seed decides what its masks hold."""
-    recipes = [mask for mask in masks_of(case).values() if not isinstance(mask, Given)]
-    return any(
-        mask.pattern not in ("none", "all", "causal") or (mask.is_float and mask.values in ("finite", "bias", "slight"))
-        for mask in recipes
-    )

@@ -14,8 +14,9 @@ from packaging.version import Version
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.execution.another_release import AnotherRelease
 
-from .answers import Question, Said, Shown, in_words, said_of
-from .asked_case import Situation, case_of, smaller
+from .answers import Question, Said, in_words, said_of
+from .asked_case import Situation, case_of
+from .asked_size import smaller
 from .asked_text import read
 
 
@@ -186,7 +187,7 @@ def _ranges(questions, versions):
 def _joined(found):
     """One Said for several calls: the first that is not as specified, with the entries of all."""
     first = next((said for said in found if said.status != CONFORMS), found[0])
-    entries: dict[str, Shown] = {}
+    entries = {}
     for said in found:
         for entry in said.entries:
             entries.setdefault(entry.id, entry)

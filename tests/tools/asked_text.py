@@ -15,7 +15,20 @@ from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
 from .asked_classes import ClassReader, modules_of
-from .asked_values import Instance, Made, Named, Unknown, computed, filled, is_unknown, on_cpu, parts, square, text_of
+from .asked_values import (
+    Instance,
+    Made,
+    Named,
+    Unknown,
+    both,
+    computed,
+    filled,
+    is_unknown,
+    on_cpu,
+    parts,
+    square,
+    text_of,
+)
 from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 
 _LONGEST = 2_000_000  # characters of a text
@@ -83,8 +96,8 @@ class _Reader(ClassReader):
 
     def __init__(self, tree, length, training):
         super().__init__(training)
-        self.length, self.returned = length, None
-        self.names, self.contexts, self.fast_path = {}, [], True
+        self.length = length
+        self.contexts, self.fast_path = [], True
         self.asked, self.made, self.places = [], [], set()
         self.mode = _mode_in(tree)  # one whose statements stand in the text
         self.known = _statements(BY_ID[self.mode])
@@ -148,7 +161,7 @@ class _Reader(ClassReader):
         for name in map(ast.unparse, contexts):
             self.contexts += [context for context in _CONTEXTS if f"{context}(" in name]
             if mode := _mode_of_context(name):
-                self.mode = _both(self.mode, mode)
+                self.mode = both(self.mode, mode)
         self.run(statements)
         self.mode, self.contexts = outer, self.contexts[:count]
 
@@ -268,7 +281,7 @@ class _Reader(ClassReader):
         method = text.rpartition(".")[2]
         if given and isinstance(given[0], Instance):
             mode = _mode_of_function(text, named)
-            return replace(given[0], mode=_both(given[0].mode, mode)) if mode else None
+            return replace(given[0], mode=both(given[0].mode, mode)) if mode else None
         if given and isinstance(given[0], Made):
             mode = _mode_of_function(text, named)
             if text.endswith("checkpoint"):
@@ -276,7 +289,7 @@ class _Reader(ClassReader):
                 self.asked.append(self.ask(made.kind, bound(made.kind, given[1:], {}, is_call=True), made))
             if mode is None:
                 return None
-            self.made.append(replace(given[0], mode=_both(given[0].mode, mode)))
+            self.made.append(replace(given[0], mode=both(given[0].mode, mode)))
             return self.made[-1]
         if not isinstance(node.func, ast.Attribute):
             return None
@@ -326,10 +339,6 @@ class _Reader(ClassReader):
             return Unknown(text)
         return computed(getattr(torch, last), *given, **on_cpu(named))
 
-    def joined(self, one, other):
-        """The mode that two modes together are."""
-        return _both(one, other)
-
     def square(self, given, named):
         """The mask of generate_square_subsequent_mask, of which the text may not tell the size."""
         size = (*given, *([named["sz"]] if "sz" in named else []), Unknown("sz"))[0]
@@ -344,7 +353,7 @@ class _Reader(ClassReader):
         return [numbers, *given[1:]] if sizes is given[0] else [*numbers, *given[2:]]
 
     def ask(self, kind, given, made):
-        mode = _both(made.mode if made else "eager", self.mode)
+        mode = both(made.mode if made else "eager", self.mode)
         context = next((context for context in reversed(self.contexts)), "")
         return Asked(kind, given, made and replace(made), context, mode, self.fast_path)
 
@@ -395,15 +404,6 @@ def _mode_of_context(text):
         is_math = "MATH" in text or "enable_flash=False" in text
         return "sdpa_math" if is_math else "sdpa_flash"
     return "default_device" if text.replace('"', "'") == "torch.device('meta')" else None
-
-
-def _both(one, other):
-    """The mode that two ways together are, of which one may be none."""
-    if "eager" in (one, other) or one == other:
-        return other if one == "eager" else one
-    if {one, other} == {"func_jvp", "sdpa_math"}:
-        return "func_jvp_math"
-    raise BadInput(f"two ways at once, {one} and {other}: each is modelled alone (--mode names one)")
 
 
 def _mode_in(tree):

@@ -108,3 +108,12 @@ def parts(value: Any, count: int) -> list[Any] | None:
     """The parts of a value that is assigned to so many names."""
     is_sequence = isinstance(value, (tuple, list)) or (torch.is_tensor(value) and value.ndim)
     return list(value) if is_sequence and len(value) == count else None
+
+
+def both(one: str, other: str) -> str:
+    """The mode that two ways together are, of which one may be none."""
+    if "eager" in (one, other) or one == other:
+        return other if one == "eager" else one
+    if {one, other} == {"func_jvp", "sdpa_math"}:
+        return "func_jvp_math"
+    raise BadInput(f"two ways at once, {one} and {other}: each is modelled alone (--mode names one)")

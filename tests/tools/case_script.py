@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from reference.derivative import derivative
-from tests.harness.cases.case import Case, MultiHead, drops, mixes_types
+from tests.harness.cases.case import Case, MultiHead, SquareSubsequentMask, drops, mixes_types
 from tests.harness.cases.dtypes import LOW, PRECISIONS, rounded
 from tests.harness.cases.square_mask import statements
 from tests.harness.contents.arrays import coarsest, directions, ignored, inputs, mask_arrays
@@ -49,7 +49,7 @@ def script(
     If the case has dropout, the case is run to observe which elements torch keeps. Raises UnlikeDropout if these cannot
     be explained.
     """
-    if not case.attends:
+    if isinstance(case, SquareSubsequentMask):
         return square_mask_script(case, setting, head)
     leaves = tuple(name for name in directions(case) if of is None or name in of)
     typed, about, kept = TypedCall(case, setting), frozenset(about), ()
@@ -69,7 +69,7 @@ def call_lines(case: Case, setting: Setting = CPU, with_inputs: bool = True) -> 
 
     with_inputs: False leaves out the statements that make the inputs.
     """
-    if not case.attends:
+    if isinstance(case, SquareSubsequentMask):
         return list(statements(case))
     typed = TypedCall(case, setting)
     text = _CaseScript(case, typed, frozenset(), ())

@@ -13,7 +13,7 @@ from tests.harness.wrong_masks.results import Prediction
 from tests.harness.wrong_masks.sequences import WrongSequence
 from tests.harness.wrong_masks.table import ACCEPTS, WrongCall
 
-from .python_text import Bracketed, Suite, listed, split_call
+from .python_text import Bracketed, Statement, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument
 
 
@@ -21,7 +21,7 @@ def wrong_mask_script(call: WrongCall, setting: Setting = CPU, head: Sequence[st
     """The text of the script. head: lines of comment for its beginning."""
     lines = [line for line in source(call, setting).replace("'", '"').splitlines() if not line.startswith("import")]
     *before, invocation = lines
-    statement = split_call(invocation)
+    statement: Statement = split_call(invocation)
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
     is_of_sequences = isinstance(call, WrongSequence)  # any error conforms

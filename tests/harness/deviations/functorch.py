@@ -19,7 +19,7 @@ from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
 from .facts import is_empty, is_served_by_no_kernel
-from .native import blocks_without_a_bias, differentiates
+from .native import blocks_without_a_bias, differentiates, misses_the_layers_biases
 from .nested_tensors import is_nested, looks_at_no_position
 from .paths import is_given_what_moves
 from .remedies import (
@@ -81,6 +81,8 @@ def meets_no_second_derivative(call: Call) -> bool:
     The ledger has the errors of the forward pass and of the first backward pass.
     """
     if not BY_ID[call.case.mode].is_second_order or not directions(call.case) or views_nothing(call):
+        return False
+    if misses_the_layers_biases(call):
         return False
     if differentiates(call, "native_layer") or (not since(call.release, "2.1") and differentiates(call, "native_mha")):
         return False
