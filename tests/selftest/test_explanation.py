@@ -1,6 +1,7 @@
 """Failing calls are explained by the right change of the model, and calls of two changes by neither of them."""
 
 import json
+import warnings
 from dataclasses import dataclass, replace
 
 import pytest
@@ -22,7 +23,7 @@ from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.measurement import session
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
-from tests.sensitivity.injection import injected
+from tests.sensitivity.injection import Fault, injected, sdpa
 from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, inferring
 
 FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
@@ -127,7 +128,10 @@ BEHAVIOURS = {
     "target-mask-not-in-the-last-layer": None,
     "masks-warned-of": None,
     "bool-mask-refused": None,
-    "result-in-float32": (inferring(FAULTS["result-in-float32"].shows), "the result is of dtype float32"),
+    "last-head-unmasked": None,
+    "native-attention-last-sample-unmasked": None,
+    "native-padding-inverted": None,
+    "native-layer-mask-of-the-first-head": None,
 }
 
 
@@ -141,6 +145,31 @@ def test_a_simple_fault_is_explained_by_its_behaviour(id):
     assert told.kind == BEHAVIOUR, told.text
     assert words in told.behaviour
     assert told.checked > len(cases)
+
+
+def warned(result, call):
+    warnings.warn("noise", stacklevel=1)
+    return result
+
+
+def refused(result, call):
+    raise ValueError(f"{call.query.shape[-2]} queries are refused")
+
+
+OUTCOMES = {
+    "the result is of dtype float32": lambda result, call: result.float(),
+    "samples and positions of the output are exchanged": lambda result, call: result.transpose(0, 1),
+    "warns: noise": warned,
+    "raises ValueError: 3 queries are refused": refused,
+}
+
+
+@pytest.mark.parametrize("words", OUTCOMES)
+def test_another_outcome_is_a_behaviour(words):
+    case = inferring(replace(SDPA, batch=(2,), L=3, S=5))
+    with injected(Fault("fault", "", sdpa(after=OUTCOMES[words]), case)):
+        told = explain([case, replace(case, seed=9)], model())
+    assert (told.kind, told.behaviour) == (BEHAVIOUR, words)
 
 
 def test_two_faults_at_once_are_told_apart():
