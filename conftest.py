@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import math
 import os
 import random
 import re
@@ -58,8 +59,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--patience",
         metavar="SECONDS",
         type=float,
-        default=600.0,
-        help="after failed tests have taken this long, failures of compiled calls are no longer shrunk (default: 600)",
+        help="end each test with its first failure, as -x does; after failed tests have taken this long, failures of"
+        " compiled calls are no longer shrunk",
+    )
+    group.addoption(
+        "--budget",
+        metavar="SECONDS",
+        type=float,
+        default=120.0,
+        help="time after the tests to search the minimal case of each group of failures (default: 120)",
     )
     group.addoption(
         "--clause",
@@ -88,6 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--no-ledger and --strict contradict each other: without a ledger nothing is absent")
     if config.getoption("no_ledger") and config.getoption("model"):
         raise pytest.UsageError("--no-ledger and --model contradict each other: a model is the ledger of a release")
+    if not 0 < config.getoption("budget") < math.inf:
+        raise pytest.UsageError(f"--budget {config.getoption('budget'):g}: not a number of seconds above 0")
     torch = _import_torch()
     _import_backend(config.getoption("imported"))
     device = config.getoption("device")

@@ -2,7 +2,8 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,18 @@ from tests.harness.command_line import HARNESS_ERROR, BadInput
 from tests.harness.deviations.paths import reachable_paths
 from tests.harness.execution.implementation import Unusable, load
 from tests.harness.expectation.clauses import BY_NUMBER, OF_CASES
-from tests.harness.judgement.report import Nonconformance, crash
+from tests.harness.judgement.groups import CRASH, Collection, Group, Key, collected, key_of
+from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
 from tests.harness.measurement.last_call import LastCall, path_of, taken
+from tests.harness.measurement.minimal import news_about
+from tests.harness.measurement.news import News, judge_of, of_absent, parts_of, sort_key
+from tests.harness.measurement.order import dealt, place
 from tests.harness.measurement.summary import header, markdown, summary
 from tests.tools.compare import as_text, changes, forgiven
-from tests.tools.filing import file_failures
+from tests.tools.filing import file_failures, file_news
+from tests.tools.news import Told, as_lines, as_markdown
+from tests.tools.news_page import as_html
 from tests.tools.records import Record, as_record, read_record
 
 
@@ -45,6 +52,8 @@ def register(
     ledger = not config.getoption("no_ledger")
     run = session.start(config.getoption("device"), ledger, model, adopted, config.getoption("imported"))
     run.clauses = clauses
+    run.collects = not config.getoption("maxfail") and config.getoption("patience") is None
+    config.pluginmanager.register(Order(config, asked), "order of measured tests")
     config.pluginmanager.register(Tests(config, asked, run), "measured tests")
     if hasattr(config, "workerinput"):
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
@@ -81,6 +90,27 @@ def _is_measured(config, asked, nodeid):
     return asked.conformance in Path(config.rootpath, nodeid.partition("::")[0]).parents
 
 
+class Order:
+    """Sorts the conformance tests by their cost. Other plugins may sort them afterwards."""
+
+    def __init__(self, config, asked):
+        self.config, self.asked = config, asked
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        others = [item for item in items if not _is_measured(self.config, self.asked, item.nodeid)]
+        measured = [item for item in items if item not in others]
+        items[:] = [*others, *sorted(measured, key=_place)]
+
+
+def _place(item):
+    """The key by which tests are sorted; see `order.place`."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    mode, entry = parameters.get("mode"), parameters.get("entry")
+    is_slow = getattr(mode, "compiles", False) or getattr(entry, "is_asked_late", False)
+    return place(item.path.name, is_slow)
+
+
 class Tests:
     """Hooks for each process that runs tests: without xdist the only one, otherwise the workers."""
 
@@ -99,7 +129,7 @@ class Tests:
         asked = [item for item in asked if not self._is_measured(item.nodeid) or self._exercises(item)]
         chosen = asked[part - 1 :: parts]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        items[:] = dealt(chosen, getattr(config, "workerinput", {}).get("workercount", 1))
 
     def _exercises(self, item):
         """False if the marks of the test show that it exercises none of the clauses selected by --clause."""
@@ -143,6 +173,8 @@ class Tests:
         started = time.process_time()
         outcome = yield
         tally = session.current.tally
+        if tally.groups.seen and not outcome.excinfo:
+            outcome.force_exception(collected(tally.groups))
         tally.seconds = round(time.process_time() - started, 3)
         if tally.unasked and not tally.statuses and not outcome.excinfo:
             outcome.force_exception(pytest.skip.Exception("no call of it exercises a selected clause"))
@@ -157,27 +189,36 @@ class Tests:
         report = (yield).get_result()
         if not self._is_measured(item.nodeid) or (report.when != "call" and report.passed):
             return
-        if report.failed and call.when == "call":
+        if report.failed and call.when == "call" and not self.run.collects:
             self._spend(report.duration)
         outcome = record.PASSED
         if call.excinfo is not None and not report.skipped:
             expected = call.when == "call" and call.excinfo.errisinstance((Nonconformance, AssertionError))
             outcome = record.FAILED if expected else record.HARNESS_ERROR
         failures = getattr(call.excinfo.value, "failures", ()) if report.failed else ()
+        if report.failed and session.current.tally.groups.seen and outcome == record.FAILED:
+            report.longrepr = str(call.excinfo.value)  # a traceback would show the hooks of this file
         # xdist sends plain attributes of a report from the worker to the controller.
         report.measured = {
             "outcome": "skipped" if report.skipped else outcome,
             "seconds": round(report.duration, 2),
-            "tally": session.current.tally.as_dict(),
+            "tally": self._taken(),
             "failures": [failure.as_plain() for failure in failures],
             "message": str(call.excinfo.value)[:20_000] if report.failed else "",
             **_about(item),
         }
 
+    @staticmethod
+    def _taken():
+        """The tally of the test as plain data; the next test begins with an empty one."""
+        tally, session.current.tally = session.current.tally, session.Tally()
+        return tally.as_dict()
+
     def _spend(self, seconds):
         """Add the time of a failed test. After --patience seconds, tests that start Hypothesis inside do not shrink."""
         self.spent += seconds
-        if self.spent > self.config.getoption("patience"):
+        patience = self.config.getoption("patience")
+        if self.spent > (_PATIENCE if patience is None else patience):
             settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
             settings.load_profile("as found")
 
@@ -186,6 +227,8 @@ def _seed(item, part=""):
     """A decorator that seeds a test by the seed of the run and its own name. Different tests draw different cases."""
     return seed(f"{item.config.getoption('hypothesis_seed')} {item.path.name} {item.name}{part}")
 
+
+_PATIENCE = 600.0  # seconds of failing tests, if --patience is not given
 
 _ABOUT = {"entry": "entry", "mode": "way", "dtype": "way"}  # {parameter of a test: key in the record}
 
@@ -204,16 +247,22 @@ class Measurement:
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
         self.changes, self.filed, self.others_failed = [], [], False
+        self.groups, self.news, self.running = Collection(), [], ""
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(run, profile, config.option.hypothesis_seed)
 
     def pytest_report_header(self):
         return header(self.environment)
 
+    def pytest_runtest_logstart(self, nodeid):
+        self.running = nodeid
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report):
         if hasattr(report, "measured"):
             self.tests[report.nodeid] = report.measured
+            for plain in report.measured["tally"].pop("groups", ()):
+                self.groups.join(replace(Group.from_plain(plain), tests=(report.nodeid,)))
         elif report.failed and not _is_measured(self.config, self.asked, report.nodeid):
             self.others_failed = True
         elif report.failed:  # the report that xdist makes for a crashed worker
@@ -222,6 +271,10 @@ class Measurement:
             crashed = {"seconds": 0, "tally": {}, "failures": [failure.as_plain() for failure in last]}
             crashed["message"] = f"{str(report.longrepr)[:2000]}{told}"
             self.tests[report.nodeid] = {"outcome": record.CRASH, **crashed}
+            name = report.nodeid.rpartition("/")[2]
+            for failure in last or [Failure(f"{name}: a worker process ended during the test")]:
+                key = key_of(failure) if failure.case else Key("", CRASH, "", "", "", failure.title)
+                self.groups.join(Group(key, (failure,), tests=(report.nodeid,)))
 
     def _last_call(self, report):
         """A list with the failure of the crashed worker's last call; empty if that is unknown."""
@@ -235,27 +288,73 @@ class Measurement:
     def pytest_sessionfinish(self, session, exitstatus):
         for path in Path(self.config.option.report).parent.glob(path_of(self.config.option.report, "*").name):
             path.unlink()
+        for group in self.run.tally.groups.all():  # of a test that was interrupted in this process
+            self.groups.join(replace(group, tests=(self.running,)))
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
         seconds = time.monotonic() - self.asked.started
         self.record = record.assemble(self.run, self.environment, self.tests, complete, seconds)
         self.record |= {"part": self.asked.part} if self.asked.part else {}
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
         if self.tests:
-            record.write(self.record, self.config.option.report)
-            self.filed = self._file()
+            self._write([News(group) for group in self.groups.all()])
+            self._write(self._news() if complete else self.news)
+            self._write(self._file())
         if complete and self.asked.baseline:
             session.exitstatus = self._gate()
+        elif complete and self._is_better(exitstatus):
+            session.exitstatus = pytest.ExitCode.OK
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
             session.exitstatus = HARNESS_ERROR
 
+    def _write(self, news):
+        """Write the record with these news, and pages about them beside it."""
+        self.news = list(news)
+        self.record["groups"] = [its.as_plain() for its in news]
+        self.record |= {"lost": self.groups.lost} if self.groups.lost else {}
+        record.write(self.record, self.config.option.report)
+        for suffix, render in ((".html", as_html), (".md", as_markdown)):
+            page = Path(self.config.option.report).with_suffix(suffix)
+            if news and self.run.collects:
+                page.write_text("\n".join(render(self._told)) + "\n", encoding="utf-8")
+            else:
+                page.unlink(missing_ok=True)  # of an earlier run
+
+    @property
+    def _told(self):
+        """The news and their circumstances."""
+        its = self.record
+        return Told(tuple(self.news), its["environment"], its["statuses"], its["complete"], self.groups.lost)
+
+    def _news(self):
+        """The failures with minimal cases and explanations, and the entries that are gone."""
+        judge = judge_of(self.run, self.record["ledger"])
+        explain = partial(parts_of, judge=judge) if self.run.entries else None
+        found = news_about(self.groups.all(), self.config.getoption("budget"), self._workers, explain)
+        return sorted((*found, *of_absent(found, judge)), key=sort_key)
+
+    @property
+    def _workers(self):
+        """The number of processes that run tests."""
+        return max(1, len(getattr(self.config.option, "tx", None) or ()))
+
     def _file(self):
-        """Write a script and an issue for each failure. Returns lines for the summary."""
+        """Write a script and an issue for each change, or each failed test. Returns the news with their folders."""
         if self.config.getoption("no_issues"):
-            return []
+            return self.news
+        folder = Path(self.config.option.report).parent
         try:
-            return [f"To file: {place}" for place in file_failures(self.record, Path(self.config.option.report).parent)]
+            if self.run.collects:
+                return file_news(self.news, self.record["environment"], folder)
+            self.filed = [f"To file: {place}" for place in file_failures(self.record, folder)]
         except Exception as error:  # the run has failed already, and its record is written
-            return [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+            self.filed = [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+        return self.news
+
+    def _is_better(self, exitstatus):
+        """True if tests fail, but torch has only come nearer to the specification than --model says."""
+        others = self.others_failed or record.HARNESS_ERROR in self.record["outcomes"]
+        is_told = self.run.model and self.news and not others and self.groups.seen
+        return exitstatus == pytest.ExitCode.TESTS_FAILED and is_told and not self._told.is_worse
 
     def _gate(self):
         """The exit code with --baseline: failed only if a result is worse than in the baseline."""
@@ -271,6 +370,10 @@ class Measurement:
         terminalreporter.section("attention masks", sep="=")
         for line in (*summary(self.record, self.config.option.report), *self.filed):
             terminalreporter.write_line(line)
+        if self.news and self.run.collects:
+            terminalreporter.section("what has changed", sep="=")
+            for line in as_lines(self._told):
+                terminalreporter.write_line(line)
         if self.changes:
             terminalreporter.section("since the baseline", sep="=")
             for line in self.changes:
@@ -278,3 +381,5 @@ class Measurement:
         if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with open(step_summary, "a") as file:
                 file.write(markdown(self.record))
+                if self.news and self.run.collects:
+                    file.write("\n".join(as_markdown(self._told)))

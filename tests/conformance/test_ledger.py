@@ -1,10 +1,12 @@
 """Runs the pinned case of each entry of the ledger, and compares it with the model of this release."""
 
+from operator import attrgetter
+
 import pytest
 
 from tests.harness.deviations import ledger
 from tests.harness.expectation import clauses
-from tests.harness.judgement.report import Failure, Nonconformance, failure_of, report
+from tests.harness.judgement.report import Failure, failure_of
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
@@ -26,12 +28,11 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         strict = request.config.getini("strict")
         if finding.expected and strict:
             absent = Failure(f"{entry.id} is absent: fixed in this release?", entry=entry.id)
-            raise Nonconformance(absent.title, absent)
+            session.current.fail(absent, attrgetter("title"))
         return
     case = session.current.release.held(entry.pinned)
     observation, verdict = judged(case, apart=entry.ends)
     if verdict.status == FAILS:
         news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
         about = {"entry": entry.id, "note": f"The ledger's entry {entry.id} {news}."}
-        failure = failure_of(case, observation, verdict, session.current.setting, **about)
-        raise Nonconformance(report(failure), failure)
+        session.current.fail(failure_of(case, observation, verdict, session.current.setting, **about))

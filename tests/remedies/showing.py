@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, masks_of
 from tests.harness.deviations import ledger, refusals
 from tests.harness.deviations.call import Call
-from tests.harness.deviations.facts import fills_padding
+from tests.harness.deviations.facts import backward_pass
 from tests.harness.execution.runner import is_withheld, observe
 from tests.harness.judgement import verdict
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, predict
@@ -107,8 +107,8 @@ def shown(case, run):
 
 
 def _judged(call, observation, deviations):
-    release = call.release
-    return verdict.judge(call.case, observation, deviations, checking.announces(call), fills_padding(release))
+    its = backward_pass(call.case, call.release)
+    return verdict.judge(call.case, observation, deviations, checking.announces(call), its)
 
 
 def asked(entry, remedies, run, number, seconds, of=0):

@@ -6,6 +6,8 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import torch
 
+from tests.harness.deviations.facts import backward_pass
+from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.comparison import ERROR, GRADIENT, LEAK, MUTATED, WARNING
 from tests.harness.judgement.verdict import judge
@@ -38,7 +40,7 @@ def run_script(text):
 
 def mismatches(case):
     """The mismatches of the case with the specification, without deviations."""
-    return judge(case, observe(case)).mismatches
+    return judge(case, observe(case), backward_pass=backward_pass(case, installed())).mismatches
 
 
 def kinds_of(mismatches):

@@ -63,6 +63,7 @@ def test_nothing_in_a_text_is_run(text, tmp_path):
         ("MultiHead(num_heads=0)", "num_heads=0: less than 1"),
         ("ScaledDotProduct(batch=2)", "batch=2: not of type tuple"),
         ("ScaledDotProduct(batch=(-2,))", "batch=(-2,): less than 0"),
+        ("ScaledDotProduct(D=0)", "D=0: needs a scale, since the default scale is 1 / sqrt(D)"),
         ("MultiHead(attn_mask='causal')", "attn_mask='causal': not of type"),
         ("MultiHead(attn_mask=Mask(pattern='left'))", "attn_mask: pattern='left': not one of 'all'"),
         ("MultiHead(key_padding_mask=Mask(pattern='causal'))", "key_padding_mask: pattern='causal': not one of"),

@@ -7,15 +7,18 @@ import pytest
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
-from tests.harness.contents.arrays import inputs
+from tests.harness.contents.arrays import directions, inputs
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
+from tests.harness.deviations.facts import backward_pass
 from tests.harness.deviations.hidden_content import hides_nonfinite_on
 from tests.harness.deviations.paths import takes_nested_path
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.arithmetic import Arithmetic
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement import session
+from tests.harness.modes.modes import BY_ID
+from tests.harness.strategies.by_mode import cases_in, low_precision_cases
 from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import MODULES
 
@@ -125,6 +128,82 @@ def test_a_hidden_key_alone_is_no_matter_to_the_causal_kernel():
     assert verdict(case, session.current.entries).status == (CONFORMS if is_fused else DEVIATES)
 
 
+SEEN = MultiHead(S=2, head_dim=2, nonfinite="nan", key_padding_mask=Mask("bool", "one"), autograd="grad")
+
+
+def verdict_on(observation, case=SEEN):
+    entries = ledger.applying(Call(case, RELEASE, observation.served), session.current.entries)
+    return judge(case, observation, entries, backward_pass=backward_pass(case, RELEASE))
+
+
+@pytest.mark.parametrize("name", ["key", "out_proj.weight"])
+def test_nan_that_a_gradient_lacks_fails(name):
+    observation = observe(SEEN)
+    assert verdict_on(observation).status == DEVIATES
+    assert np.isnan(observation.gradients[name]).any()
+    gradients = {**observation.gradients, name: np.nan_to_num(observation.gradients[name])}
+    assert verdict_on(replace(observation, gradients=gradients)).status == FAILS
+
+
+LATE = Transformer(
+    module="TransformerDecoder",
+    seed=3,
+    T=700,
+    S=2,
+    head_dim=4,
+    num_layers=2,
+    tgt_mask=Mask("bool", "causal"),
+    memory_mask=Mask("bool", "row"),
+    training=True,
+)
+
+
+@pytest.mark.parametrize("autograd", ["no_grad", "grad"])
+def test_nan_in_a_later_block_of_keys_does_not_reach_earlier_queries_of_a_causal_stack(autograd):
+    """Before 2.5 the query that sees no key of the memory is NaN, and so are the keys of the next layer."""
+    case = replace(LATE, autograd=autograd)
+    observation = observe(case)
+    assert verdict_on(observation, case).status != FAILS
+    if RELEASE.has_decoder_hints and np.isnan(observation.outputs["output"]).any():
+        assert np.isfinite(observation.outputs["output"][:, :512]).all()
+
+
+FUNCTION = ScaledDotProduct(seed=1, autograd="grad", L=520, S=1025, nonfinite="nan", is_causal=True)
+
+
+@needs_sdpa
+@pytest.mark.parametrize("case", [FUNCTION, replace(FUNCTION, seed=2)])
+def test_keys_that_the_causal_kernel_never_computes_have_no_nan_in_their_gradient(case):
+    observation = observe(case)
+    assert verdict_on(observation, case).status != FAILS
+    is_fused = observation.served == ("sdpa_flash",)
+    if is_fused and case.seed == 1:  # only keys are NaN
+        assert 0 < np.isnan(observation.gradients["query"]).sum() < case.L
+
+
+STACK = Transformer(
+    module="TransformerEncoder", autograd="grad", S=1025, head_dim=4, src_mask=Mask("bool", "causal"), training=True
+)
+
+
+@pytest.mark.parametrize("case, sources", [(STACK, ("src",)), (replace(STACK, src_is_causal=False), ())])
+def test_a_stack_gives_is_causal_in_place_of_a_causal_mask(case, sources):
+    expected = sources if RELEASE.has_causal_hints else ()
+    assert not RELEASE.offers(case) or backward_pass(case, RELEASE).causal == expected
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(cases_in(RELEASE, BY_ID[id]) for id in ("traced", "reused", "pruned")),
+        *(low_precision_cases(RELEASE, dtype) for dtype in RELEASE.low_dtypes),
+    ],
+    ids=str,
+)
+def test_a_few_are_generated_in_other_modes_and_low_precision(strategy):
+    assert 0.02 < np.mean([case.nonfinite != "" for case in sample(strategy, 300)]) < 0.2
+
+
 @pytest.fixture(scope="module")
 def drawn():
     return sample(nonfinite_cases(RELEASE), 600)
@@ -147,6 +226,10 @@ def paths_of(case):
     call, paths = Call(case, RELEASE), ("explicit", "native_mha", "native_layer", "sdpa")
     found = {path for path in paths if hides_nonfinite_on(path)(call)}
     return found | ({"nested"} if takes_nested_path(case, RELEASE) else set())
+
+
+def test_some_are_differentiated(drawn):
+    assert sum(bool(directions(case)) for case in drawn) > 50
 
 
 @pytest.mark.parametrize("nonfinite", ["nan", "inf"])

@@ -325,6 +325,16 @@ def test_what_a_trace_is_made_with_decides_what_a_mask_is_taken_for(mask):
         assert verdict.status == (DEVIATES if verdict.deviations else CONFORMS)
 
 
+def test_a_trace_takes_a_mask_for_causal_only_in_layers_off_the_fast_path():
+    """The last layer of the decoder is trained, which keeps it alone off its fast path."""
+    case = Transformer(mode="traced_causal", module="TransformerDecoder", S=2, T=2, num_heads=2, head_dim=2)
+    case = replace(case, num_layers=2, autograd="last_layer", tgt_mask=Mask("bool", "one"))
+    if not installed().has_decoder_hints:
+        pytest.skip("the decoder detects no causal mask")
+    verdict = judged(case)[1]
+    assert (verdict.status, verdict.deviations) == (DEVIATES, ("traced-causal-mask",))
+
+
 def test_a_trace_packs_as_the_padding_does_that_it_is_made_with():
     verdicts = {id: judged(replace(PADDED, mode=id))[1] for id in ("traced", "traced_hiding", "traced_causal")}
     assert all(verdict.status == DEVIATES for id, verdict in verdicts.items() if id != "traced_hiding")
@@ -333,6 +343,20 @@ def test_a_trace_packs_as_the_padding_does_that_it_is_made_with():
         "traced_causal",
     }
     assert verdicts["traced_hiding"].status == CONFORMS
+
+
+_FLOAT32 = {"attn_mask": Mask("float", "random", "bias", dtype="float32")}
+_MASKED = MultiHead(mode="vmap_of_masks", L=3, S=33, head_dim=2, training=True, need_weights=False, **_FLOAT32)
+
+
+@pytest.mark.parametrize("padding", [None, Mask("float", "right", dtype="float32")])
+@pytest.mark.parametrize("changes", [{}, {"add_zero_attn": True}, {"N": 2, "num_heads": 2}, {"num_heads": 2}], ids=str)
+def test_masks_that_vmap_maps_are_strided_which_decides_the_kernel(padding, changes):
+    """Only the fused kernel skips half of a vector of a float32 mask."""
+    case = replace(_MASKED, key_padding_mask=padding, **changes)
+    if not installed().offers(case) or not BY_ID[case.mode].is_in():
+        pytest.skip("the release does not have the mode")
+    assert judged(case)[1].status != FAILS
 
 
 def test_a_backend_refuses_what_it_does_not_serve():

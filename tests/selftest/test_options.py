@@ -5,24 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.harness.measurement.record import SCHEMA
 from tests.harness.releases import NEWEST, OLDEST
+from tests.selftest.runs import ROOT, run
 
-ROOT = Path(__file__).parents[2]
 USAGE, HARNESS_ERROR = 4, 3
-CHEAP = "tests/conformance/test_generate_square_subsequent_mask.py"
 RIGHT = "def test_it():\n    pass\n"
 WRONG = "def test_it():\n    assert False, 'torch is wrong'\n"
-
-
-def run(*arguments, path=CHEAP, **options):
-    command = [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", "--hypothesis-profile=quick", *arguments]
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300} | options
-    return subprocess.run(command, check=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +30,8 @@ def run(*arguments, path=CHEAP, **options):
         (["--model=9.9"], f"--model 9.9: no release that is modelled: {OLDEST} to {NEWEST}, the newest"),
         (["--model=1.12.1"], "--model 1.12.1: no release that is modelled"),
         (["--no-ledger", f"--model={NEWEST}"], "--no-ledger and --model contradict each other"),
+        (["--budget=0"], "--budget 0: not a number of seconds above 0"),
+        (["--budget=nan"], "--budget nan: not a number of seconds above 0"),
         (["--report=/proc/no/such/folder/record.json"], "cannot be written"),
     ],
 )
@@ -73,30 +67,6 @@ def test_a_run_writes_a_record_and_junit_and_says_what_it_ran_on(tmp_path):
     assert report.with_suffix(".xml").exists()
     for words in ("attention masks: torch", "numpy", "profile quick, seed 7", "OMP_NUM_THREADS"):
         assert words in result.stdout
-
-
-@pytest.fixture(scope="session")
-def copy_of_the_suite(tmp_path_factory):
-    """A folder with a copy of the suite, in which tests can be added."""
-    copy = tmp_path_factory.mktemp("suite")
-    for name in ("conftest.py", "pytest.ini"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("reference", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
-@pytest.fixture
-def run_test(copy_of_the_suite):
-    """A function that runs conformance tests from a file with the given text."""
-    path = copy_of_the_suite / "tests" / "conformance" / "test_it.py"
-
-    def write_and_run(body, *arguments):
-        path.write_text(body)
-        return run(*arguments, path=str(path.relative_to(copy_of_the_suite)), cwd=copy_of_the_suite)
-
-    yield write_and_run
-    path.unlink(missing_ok=True)
 
 
 def test_an_error_of_the_suite_is_told_apart_from_a_failure(run_test, tmp_path):

@@ -24,6 +24,11 @@ RELEASE = session.start().release
 DRAWS = 1500
 
 
+def needs(attribute):
+    """A mark for an option that only releases with this attribute (release.Release) have."""
+    return pytest.mark.skipif(not getattr(RELEASE, attribute), reason="the release does not have the option")
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """A sample of cases of all modules."""
@@ -158,8 +163,8 @@ def test_every_situation_is_drawn(drawn, condition):
         lambda case: case.add_bias_kv,
         lambda case: case.add_zero_attn,
         lambda case: case.kdim,
-        lambda case: case.is_causal,
-        lambda case: not case.fast_path,
+        pytest.param(lambda case: case.is_causal, marks=needs("has_causal_hints")),
+        pytest.param(lambda case: not case.fast_path, marks=needs("has_fast_path_switch")),
         lambda case: not case.bias,
         lambda case: case.dropout,
         lambda case: not case.enable_nested_tensor,
@@ -183,12 +188,14 @@ def test_every_rare_option_is_drawn(drawn, condition):
 @pytest.mark.parametrize(
     "condition",
     [
-        lambda case: (case.scale or 1) < 0,
+        pytest.param(lambda case: (case.scale or 1) < 0, marks=needs("has_scale")),
         lambda case: case.broadcast.endswith("-D"),
         lambda case: case.broadcast in ("L", "S"),
         lambda case: case.is_causal,
-        lambda case: case.kv_heads,
+        pytest.param(lambda case: case.kv_heads, marks=needs("has_enable_gqa")),
         lambda case: case.D > 16,
+        pytest.param(lambda case: case.D == 0 < case.Dv, marks=needs("has_scale")),
+        lambda case: case.Dv == 0 < case.D,
         lambda case: len(case.batch) != 2,
         lambda case: max(case.L, case.S) > 129,
         lambda case: len(case.batch) == 2 and 1 < case.batch[0] == case.L and len(case.mask_batch) == 0,

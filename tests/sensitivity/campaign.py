@@ -102,6 +102,7 @@ def _arguments(profile, seed, report):
         f"--hypothesis-seed={seed}",
         "--tb=no",
         "--no-issues",
+        "--patience=600",  # each test ends with its first failure
         "-Wignore::pytest.PytestAssertRewriteWarning",  # preloaded modules are not rewritten
         f"--report={report}",
     ]

@@ -8,15 +8,18 @@ from tests.harness.command_line import Parser
 
 # verb: (module, description)
 VERBS = {
+    "ask": ("tests.tools.ask", "predict what each release does with a call, without running it"),
     "again": ("tests.tools.again", "run one case again and print a report"),
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),
+    "news": ("tests.tools.news", "tell what a run found to have changed, as text, Markdown, HTML or JSON"),
     "merge": ("tests.tools.merge", "merge the records of shards, or of runs with different seeds"),
     "propose": ("tests.tools.propose", "write edits of the ledgers, as a patch, from the record of a run with --model"),
     "bisect": ("tests.tools.bisect", "find the release in which something broke, or was fixed"),
     "soak": ("tests.tools.soak", "repeat the default run with new seeds, and keep a log"),
     "benchmark": ("tests.tools.benchmark", "measure calls per second, and the share of CPU time inside torch"),
     "catalogue": ("tests.tools.catalogue", "write docs/edge-cases.md and docs/index.html"),
+    "ask-page": ("tests.tools.asked_page", "write the answers in docs/ask.md"),
     "clauses": ("tests.tools.clauses", "write the tables of clauses and their tests in reference/README.md"),
     "claims": ("tests.tools.claims", "write docs/claims.md"),
     "history": ("tests.tools.history", "write docs/history.md: each release judged by the model of the one before"),

@@ -16,9 +16,10 @@ from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.judgement import comparison
-from tests.harness.judgement.verdict import bounds, bounds_of_garbage, is_zero, predict
+from tests.harness.judgement.verdict import bounds, bounds_of_garbage, is_zero, predict, second_order
 
 from .python_text import Bracketed, Suite, listed, number, rendered
+from .second_order_script import differentiated_again, second_gradients
 from .square_mask_script import square_mask_script
 from .standalone import assembled, drawn
 from .typed_call import TypedCall
@@ -52,6 +53,8 @@ def script(
         return square_mask_script(case, setting, head)
     leaves = tuple(name for name in directions(case) if of is None or name in of)
     typed, about, kept = TypedCall(case, setting), frozenset(about), ()
+    if typed.mode.is_second_order:  # the sum of all gradients is differentiated again
+        leaves, about = tuple(directions(case)), about | {GRADIENTS}
     if drops(case):
         observation = observe(case, setting.device, load(setting.subject) if setting.subject else None)
         kept = observation.kept
@@ -61,13 +64,21 @@ def script(
     return assembled(text.blocks(), setting, head, typed.mode.begins)
 
 
-def call_lines(case: Case, setting: Setting = CPU) -> list[str]:
-    """The lines of the call alone, one for each statement. The values of a module's parameters are left out."""
+def call_lines(case: Case, setting: Setting = CPU, with_inputs: bool = True) -> list[str]:
+    """The lines of the call alone, one for each statement. The values of a module's parameters are left out.
+
+    with_inputs: False leaves out the statements that make the inputs.
+    """
     if not case.attends:
         return list(statements(case))
     typed = TypedCall(case, setting)
     text = _CaseScript(case, typed, frozenset(), ())
-    made = (*text.switches(), *typed.parameters(with_values=False), *typed.inputs(), *typed.masks())
+    made = (
+        *text.switches(),
+        *typed.parameters(with_values=False),
+        *(typed.inputs() if with_inputs else ()),
+        *typed.masks(),
+    )
     return [line for part in (*made, *typed.requirements(), *text.call()) for line in rendered(part, _IN_ONE_LINE)]
 
 
@@ -111,6 +122,10 @@ class _CaseScript:
         return self.typed.mode.is_forward and bool(self.leaves)
 
     @property
+    def is_second_order(self):
+        return self.typed.mode.is_second_order and self.differentiates
+
+    @property
     def is_random(self):
         return drops(self.case) and self.case.dropout < 1
 
@@ -141,8 +156,9 @@ class _CaseScript:
             yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
         if self.differentiates or self.is_forward:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
-        if self.is_forward:
+        if self.is_forward or self.is_second_order:
             yield self.directions()
+        if self.is_forward:
             moved = "leaf.tangent = leaf.new_tensor(directions[name]).view_as(leaf)"
             yield Suite("for name, leaf in leaves.items():", (moved,))
         elif self.differentiates:
@@ -212,8 +228,10 @@ class _CaseScript:
         results, weights = ", ".join(names), ", ".join(f"cotangent_of_{name}" for name in names)
         results, weights = (results, weights) if len(names) == 1 else (f"[{results}]", f"[{weights}]")
         arguments = (results, "list(leaves.values())", weights, "allow_unused=True")
+        arguments += ("create_graph=True",) * self.is_second_order
         line = Bracketed("gradients = torch.autograd.grad(", arguments)
-        return ["gradients = [None] * len(leaves)"] * (not self.depends) + self.guarded(line)
+        first = ["gradients = [None] * len(leaves)"] * (not self.depends) + self.guarded(line)
+        return [*first, *differentiated_again()] if self.is_second_order else first
 
     def guarded(self, line):
         """The statement. If the results depend on no leaf, it has a condition: autograd may not record them."""
@@ -263,11 +281,12 @@ class _CaseScript:
             f"wrong = wrong or not abs((slope or 0) - slopes[name]) <= {allowed}",
         )
         return (
-            self.directions(),
+            *[self.directions()] * (not self.is_second_order),
             Bracketed("slopes = {", tuple(slopes), "}"),
             *["wrong = False"] * (RESULTS not in self.about),
             Suite("for name, gradient in zip(leaves, gradients):", loop),
             *self.leaks(),
+            *(second_gradients(second_order(self.case, self.kept)) if self.is_second_order else ()),
         )
 
     def directions(self):

@@ -1,15 +1,17 @@
-"""Writes a script and the text of an issue for each failed test of a run."""
+"""Writes a script and the text of an issue for each change that a run tells, or for each failed test."""
 
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.harness.deviations import ledger
 from tests.harness.expectation.dropout import UnlikeDropout
 from tests.harness.judgement.report import Failure
 from tests.harness.judgement.wording import RULES
+from tests.harness.measurement.news import BETTER, News
 from tests.harness.measurement.record import CRASH, FAILED
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.sequences import ROWS
@@ -20,6 +22,7 @@ from .wrong_mask_script import wrong_mask_script
 
 _TIMEOUT = 300  # seconds that a script may run
 _RUN_AT_MOST = 10  # scripts that are run; each imports torch
+_LONGEST_NAME = 60  # characters of the name of a folder
 _OTHERS_AT_MOST = 50  # further failures of a test that its issue lists
 
 
@@ -59,15 +62,50 @@ def file_failures(record: dict, folder: str | Path) -> list[Path]:
         if failure is None:
             continue
         place = Path(folder) / release / folder_of(test)
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "script.py").write_text(text)
-        output = (
-            _output(place / "script.py") if len(written) < _RUN_AT_MOST else "(not run, as there are many failures)"
-        )
         others = [its for its in failures if its is not failure]
-        (place / "issue.md").write_text(issue(failure, text, output, record["environment"], others))
+        _write(place, failure, text, record["environment"], others, runs=len(written) < _RUN_AT_MOST)
         written.append(place)
     return written
+
+
+def file_news(news: Sequence[News], environment: dict, folder: str | Path) -> list[News]:
+    """Write folder/<release>/<change>/ for each change for the worse. Returns the news with these folders.
+
+    The files are those of `file_failures`. environment: of the record.
+    """
+    release, filed, names = environment["torch"].split("+")[0], [], set()
+    for its in news:
+        failure, text = next(((call, text) for call in its.group.calls if (text := script_of(call))), (None, None))
+        if failure is None or its.section == BETTER:
+            filed.append(its)
+            continue
+        name = _name_of(its, failure)
+        name = next(f"{name}{number}" for number in ("", *range(2, 10_000)) if f"{name}{number}" not in names)
+        names.add(name)
+        others = [call for call in its.group.calls if call is not failure]
+        place = Path(folder) / release / name
+        _write(place, failure, text, environment, others, runs=len(names) <= _RUN_AT_MOST)
+        filed.append(replace(its, folder=_from_here(place)))
+    return filed
+
+
+def _from_here(place):
+    """The path, relative to the working directory if it is below."""
+    return place.relative_to(Path.cwd()).as_posix() if Path.cwd() in place.parents else place.as_posix()
+
+
+def _name_of(news, failure):
+    """The name of the folder of a change: the entries that have changed, or the module and the difference."""
+    words = "-".join(news.explanation.entries) or f"{failure.module}-{failure.title.partition(': ')[2]}"
+    return re.sub(r"[^\w.-]+", "-", words)[:_LONGEST_NAME].strip("-.")
+
+
+def _write(place, failure, text, environment, others, runs):
+    """Write both files. text: the script. others: further failures. runs: True to run the script for its output."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "script.py").write_text(text)
+    output = _output(place / "script.py") if runs else "(not run, as there are many failures)"
+    (place / "issue.md").write_text(issue(failure, text, output, environment, others))
 
 
 def _output(path):
@@ -157,7 +195,7 @@ def _remedies(failure):
 def _others(failures):
     """Generates lines with the titles of further failures of the test."""
     if failures:
-        yield from ("## Other calls of the same test that fail", "")
+        yield from ("## Other calls that fail", "")
         yield from (f"- {failure.title}" for failure in failures[:_OTHERS_AT_MOST])
         yield from ([f"- and {len(failures) - _OTHERS_AT_MOST} more"] if len(failures) > _OTHERS_AT_MOST else [])
         yield ""

@@ -16,6 +16,8 @@ from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations.paths import reachable_paths
 from tests.harness.execution.release import Release
 from tests.harness.measurement import record
+from tests.harness.measurement.news import merged as merged_news
+from tests.harness.measurement.news import news_of
 from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, NOT_EXERCISED, PASSED, SCHEMA
 from tests.harness.measurement.session import CHANGED, PRESENT
 
@@ -51,12 +53,16 @@ def merged(records: Iterable[dict]) -> dict:
         **{name: _sum(its.get(name, {}) for its in records) for name in ("margins", "uncomputed", "compared")},
         **{name: _nested_sum(records, name) for name in ("left_out", "clauses")},
     }
+    if any("groups" in its for its in records):
+        made["groups"] = [its.as_plain() for its in merged_news(news for its in records for news in news_of(its))]
+        made["lost"] = sum(its.get("lost", 0) for its in records)
     made |= {"part": part} if (part := _part(records)) else {}
     made["outcomes"] = _sum({test["outcome"]: 1} for test in made["tests"].values())
     environment = made["environment"]
     release = Release(Version(environment.get("model", environment["torch"])), environment["device"])
     made["neglected_paths"] = record.neglected_paths(made, reachable_paths(release))
-    added = {name: made[name] for name in ("margins", "compared", "left_out", "clauses")}  # missing in old records
+    others = ("margins", "compared", "left_out", "clauses", "groups", "lost")  # missing in old records
+    added = {name: made[name] for name in others if made.get(name) is not None}
     return {name: made[name] for name in first if name in made} | added
 
 

@@ -106,7 +106,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
+        raise BadInput(f"{path}: not a whole record: {in_one_line(error)}") from None
 
 
 def current(plain: dict) -> dict:
@@ -137,7 +137,7 @@ def as_record(plain: Any, path: str | Path) -> Record:
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path}: not a whole record: {_in_one_line(error)}") from None
+        raise BadInput(f"{path}: not a whole record: {in_one_line(error)}") from None
 
 
 def _clauses(tests):
@@ -176,7 +176,8 @@ def _told(test):
     return Told(test["outcome"], titles or (message,), test.get("entry"))
 
 
-def _in_one_line(error):
+def in_one_line(error: Exception) -> str:
+    """The type and the message of an error."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

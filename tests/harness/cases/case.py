@@ -23,6 +23,7 @@ class Case(Spelled):
 
         grad            parameters, inputs and float masks
         inputs          inputs only
+        parameters      parameters only
         one_input       one input of scaled_dot_product_attention, chosen by the seed
         mask            float masks only
         last_layer      the parameters of the last layer of each stack, and of norms after it

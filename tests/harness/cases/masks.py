@@ -136,6 +136,30 @@ class OverKeys(Mask):
         return np.broadcast_to(super().array((*shape[:-1], 1), dtype, seed, is_padding), shape)
 
 
+@dataclass(frozen=True, repr=False)
+class Given(Mask):
+    """A mask with explicit elements. If `values` is "negative", -100 replaces numbers below -1000."""
+
+    content: bytes = b""  # the elements of a C-ordered array
+    shape: tuple[int, ...] = ()  # of this array
+    was_float: bool = False  # the array is float64, not bool
+    shown_first: bool = False  # the first key is visible to every query
+
+    def array(self, shape: tuple[int, ...], dtype: str, seed: list[int], is_padding: bool = False) -> np.ndarray:
+        """The elements, broadcast to the shape. See Mask.array."""
+        held = np.frombuffer(self.content, float if self.was_float else bool).reshape(self.shape)
+        if not self.is_float:
+            held = held != 0
+        elif not self.was_float:
+            held = np.where(held, -np.inf, 0.0)
+        elif self.values == "negative":
+            held = np.where(np.isfinite(held) & (held < -1e3), NUMBERS["negative"], held)
+        if self.shown_first:
+            held = held.copy()
+            held[..., :1] = 0
+        return np.broadcast_to(held if not self.is_float else rounded(held, dtype), shape)
+
+
 def _attention(pattern, shape, rng):
     """The positions that a pattern hides, as a bool array of shape (B, L, S)."""
     B, L, S = shape

@@ -373,7 +373,7 @@ def is_trained(case: Case, name: str) -> bool:
         return _is_late(case, name)
     if case.autograd == "one_parameter":
         return name == the_parameter(case)
-    return case.autograd in ("grad", "no_grad", "inference_mode")
+    return case.autograd in ("grad", "no_grad", "inference_mode", "parameters")
 
 
 @_cached
@@ -384,7 +384,7 @@ def directions(case: Case) -> dict[str, np.ndarray]:
         moving = {the_input(case): inputs(case)[the_input(case)]}
     if case.autograd in ("grad", "mask"):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
-    if case.autograd in ("grad", "last_layer", "one_parameter"):
+    if case.autograd in ("grad", "parameters", "last_layer", "one_parameter"):
         moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
     shapes = {name: array.shape for name, array in moving.items()}
     numbers = np.random.default_rng([case.seed, 2]).normal(0, 1, sum(map(prod, shapes.values())))

@@ -8,6 +8,7 @@ from ..contents import packing
 from ..execution.release import Release
 from ..modes.modes import BY_ID
 from ..modes.vectors import extension
+from ..releases import since
 from .paths import path_of_each_block, takes_nested_path
 
 
@@ -67,12 +68,27 @@ class Call:
         """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
         kernels = [path for path in self.served if path.startswith("sdpa")]
         served = self.blocks("sdpa")
-        order = [block for block in self._order() if block in served]
+        order = [block for block in self.order() if block in served]
         # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
         # gradient, which keeps later layers off their fast path.
-        return list(zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False))
+        pairs = zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False)
+        return [(block, "sdpa_math" if self._has_strided_mask(block) else kernel) for block, kernel in pairs]
 
-    def _order(self):
+    def _has_strided_mask(self, block):
+        """True if vmap makes the sum of two masks strided over keys, which the fused kernel takes only since 2.8.
+
+        The eager call, which shows the kernels, has a contiguous sum. It is contiguous under vmap, too, if the padding
+        is expanded over the heads of several samples, or if keys are appended.
+        """
+        case = self.case
+        if case.mode != "vmap_of_masks" or since(self.release, "2.8") or isinstance(case, ScaledDotProduct):
+            return False
+        attn_mask, padding = (getattr(case, name) for name in case.mask_names(block))
+        if not (attn_mask and padding) or case.appended_keys:
+            return False
+        return attn_mask.per_head or 1 in (case.N, case.num_heads)
+
+    def order(self) -> tuple[str, ...]:
         """The blocks in the order of computation: all layers of the encoder, then those of the decoder."""
         case = self.case
         if not isinstance(case, Transformer):

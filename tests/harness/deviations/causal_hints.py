@@ -1,6 +1,7 @@
 """Causal masks that is_causal replaces: hints, detected causality, traces, torch.nn.attention.bias."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..cases.case import MultiHead, ScaledDotProduct, Transformer
 from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
 from ..execution.setting import ON_BOTH
-from ..expectation.changes import raising, warning, with_kernel, with_masks, without_gradient
+from ..expectation.changes import raising, warning, with_kernel, without_gradient
 from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
 from .call import Call
@@ -25,6 +26,17 @@ def causal_over_all_keys(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A kernel that replaces the mask by a causal one over all keys, appended ones included."""
     return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
+
+
+@dataclass(frozen=True)
+class TakingForCausal:
+    """A kernel that applies a causal mask in the place of the mask of the call."""
+
+    kernel: Callable  # computes the attention with that mask
+
+    def __call__(self, query, key, value, bias, scale):
+        hidden = meaning.causal(query.shape[-2], key.shape[-2])
+        return self.kernel(query, key, value, meaning.as_bias(hidden, bias.real.dtype), scale)
 
 
 def is_biased_past_its_keys(call: Call) -> bool:
@@ -42,22 +54,19 @@ def dropped_masks(call: Call) -> tuple[str, ...]:
     return tuple(call.case.mask_names(block)[0] for block in dropped)
 
 
-def masks_taken_for_causal(call: Call) -> dict[str, np.ndarray]:
-    """{name: causal mask} of masks that is_causal replaces, since the trace was made with a causal mask."""
-    if BY_ID[call.case.mode].family != "traced" or not isinstance(call.case, Transformer):
-        return {}
-    dropped = [block for block in call.blocks("sdpa") if drops_the_mask(call.case, call.release, block)]
-    masks = {name: mask_arrays(call.case)[name] for name in (call.case.mask_names(block)[0] for block in dropped)}
-    return {
-        name: meaning.causal(*mask.shape)
-        for name, mask in masks.items()
-        if mask.ndim == 2 and not is_exactly_causal(mask)
-    }
+def blocks_taken_for_causal(call: Call) -> tuple[str, ...]:
+    """The blocks whose mask is_causal replaces, since the trace was made with a causal mask."""
+    case = call.case
+    if BY_ID[case.mode].family != "traced" or not isinstance(case, Transformer):
+        return ()
+    dropped = [block for block in call.blocks("sdpa") if drops_the_mask(case, call.release, block)]
+    masks = {block: mask_arrays(case)[case.mask_names(block)[0]] for block in dropped}
+    return tuple(block for block, mask in masks.items() if mask.ndim == 2 and not is_exactly_causal(mask))
 
 
 def take_for_causal(computation: Computation, call: Call) -> Computation:
-    """The computation with causal masks in place of those that the trace takes for causal."""
-    return with_masks(computation, masks_taken_for_causal(call))
+    """The computation with causal masks in the blocks that the trace takes for causal."""
+    return with_kernel(computation, TakingForCausal, blocks_taken_for_causal(call))
 
 
 def gives_mask_and_hint(call: Call) -> bool:
@@ -91,8 +100,8 @@ def _beside_zeros(case):
         return replace(case, key_padding_mask=zeros)
     return replace(
         case,
-        **{"src_key_padding_mask": zeros} if case.has_encoder else {},
-        **{"tgt_key_padding_mask": zeros} if case.has_decoder else {},
+        **{"src_key_padding_mask": case.src_key_padding_mask or zeros} if case.has_encoder else {},
+        **{"tgt_key_padding_mask": case.tgt_key_padding_mask or zeros} if case.has_decoder else {},
     )
 
 
@@ -130,7 +139,7 @@ ENTRIES = (
         " with a causal mask and no hint; it is called with another mask of that shape, without padding, off the fast"
         " path",
         instead="the mask is ignored, and a causal mask is applied",
-        applies=lambda call: bool(masks_taken_for_causal(call)),
+        applies=lambda call: bool(blocks_taken_for_causal(call)),
         change=take_for_causal,
         pinned=Transformer(
             mode="traced_causal",

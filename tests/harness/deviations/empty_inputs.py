@@ -39,6 +39,21 @@ class SummingTheQuery:
         return (context if is_finite else context * np.nan), weights
 
 
+@dataclass(frozen=True)
+class AttendingToNothing:
+    """The shortcut for queries without features: zeros, plus 0 times the sum of all values so that autograd sees them.
+
+    The output is NaN if the sum is not finite.
+    """
+
+    limit: float  # largest finite number of the dtype in which the sum is computed
+
+    def __call__(self, query, key, value, bias, scale):
+        is_finite = np.abs(np.sum(value.real, dtype="float64")) <= self.limit
+        context = np.full((*query.shape[:-1], value.shape[-1]), 0.0 if is_finite else np.nan)
+        return context, np.zeros((*query.shape[:-1], key.shape[-2]))
+
+
 def views_nothing(call: Call) -> tuple[str, ...]:
     """The blocks that reshape a mask per head, or a padding mask, though there is no sample or no key."""
     case = call.case
@@ -97,6 +112,18 @@ def spread_through_the_sum(computation: Computation, call: Call) -> Computation:
     """The computation with NaN everywhere if the sum of the queries is not finite."""
     limit = PRECISIONS[call.case.dtype].max
     return with_kernel(computation, lambda kernel: SummingTheQuery(kernel, limit), keyless_blocks(call))
+
+
+def has_no_features(call: Call) -> bool:
+    """True if scaled_dot_product_attention gets a query without features, and no other size is 0."""
+    case = call.case
+    return isinstance(case, ScaledDotProduct) and case.D == 0 and 0 not in (*case.batch, case.L, case.S, case.Dv)
+
+
+def attend_to_nothing(computation: Computation, call: Call) -> Computation:
+    """The computation that takes queries without features for an empty output."""
+    kernel = AttendingToNothing(PRECISIONS[call.case.dtype].max)
+    return with_kernel(computation, lambda _: kernel, ("sdpa",))
 
 
 def loses_empty_weights(call: Call) -> bool:
@@ -164,6 +191,21 @@ ENTRIES = (
         change=spread_through_the_sum,
         pinned=ScaledDotProduct(S=0, nan_query=True),
         remedies=(Remedy("Give query.nan_to_num() as the query.", changed(nan_query=False)),),
+    ),
+    Deviation(
+        id="sdpa-no-features-zero",
+        title="scaled_dot_product_attention returns zeros if queries have no features",
+        affects=">=2.12,<2.13",
+        upstream="pytorch/pytorch#184330",
+        clause=1,
+        trigger="query and key of shape (..., 0), with values that have features",
+        instead="the output and all gradients are 0, or the output is NaN throughout if a value is not finite. Every"
+        " score is 0, so that the mean of the visible values is due:"
+        " the shortcut for empty inputs takes an empty query for an empty output",
+        applies=has_no_features,
+        change=attend_to_nothing,
+        pinned=ScaledDotProduct(D=0, scale=1.0),
+        remedies=(upgrade("2.13"),),
     ),
     Deviation(
         id="flash-no-heads",

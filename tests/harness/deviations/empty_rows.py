@@ -5,12 +5,12 @@ from collections.abc import Callable
 from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct
 from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
-from ..expectation.arithmetic import multiplying
+from ..expectation.arithmetic import Arithmetic, multiplying
 from ..expectation.changes import with_kernel
 from ..expectation.specification import Computation
 from .call import Call
 from .entry import Change, Deviation
-from .facts import has_empty_row
+from .facts import causal_flash_blocks, has_empty_row
 from .remedies import (
     FIRST_KEY,
     GLOBAL,
@@ -34,11 +34,17 @@ def sees_nothing_on(*paths: str) -> Callable[[Call], bool]:
 
 
 def computes_plainly_on(*paths: str) -> Change:
-    """A change: blocks on these paths give NaN for fully masked queries, and wherever it spreads."""
+    """A change: blocks on these paths give NaN for fully masked queries, and wherever it spreads.
+
+    It does not spread from keys that a causal kernel never computes.
+    """
 
     def change(computation: Computation, call: Call) -> Computation:
         blocks = sum((call.blocks(path) for path in paths), ())
-        return with_kernel(computation, lambda _: multiplying, blocks)
+        computation = with_kernel(computation, lambda _: multiplying, blocks)
+        skipping = causal_flash_blocks(call) if "sdpa" in paths else ()
+        kernel = Arithmetic(fills=True, skips=True)
+        return with_kernel(computation, lambda _: kernel, skipping) if skipping else computation
 
     return change
 

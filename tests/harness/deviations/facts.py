@@ -6,8 +6,9 @@ from reference import masks as meaning
 
 from ..cases.case import Case, ScaledDotProduct, Transformer, merged_dtype, source_of
 from ..cases.dtypes import held, rounded
-from ..contents.arrays import mask_arrays, merged_bias
+from ..contents.arrays import directions, mask_arrays, merged_bias
 from ..execution.release import Release
+from ..expectation.backward import PLAIN, BackwardPass
 from ..modes.modes import BY_ID, computed_in
 from ..releases import since
 from .call import Call
@@ -20,8 +21,29 @@ def announces(call: Call) -> bool:
 
 
 def fills_padding(release: Release) -> bool:
-    """True if a bool padding mask is filled into a float mask, not added to it (see backward.traced)."""
+    """True if a bool padding mask is filled into a float mask, not added to it (see BackwardPass)."""
     return not since(release, "2.0")
+
+
+def causal_sources(case: Case, release: Release) -> tuple[str, ...]:
+    """The sources of the blocks for which scaled_dot_product_attention gets is_causal=True and no mask."""
+    if isinstance(case, ScaledDotProduct):
+        return ("sdpa",) if case.is_causal else ()
+    return tuple({source_of(block): None for block in case.blocks if drops_the_mask(case, release, block)})
+
+
+def causal_flash_blocks(call: Call) -> tuple[str, ...]:
+    """The blocks on the CPU's fused kernel that get is_causal=True and no mask."""
+    sources = causal_sources(call.case, call.release)
+    return tuple(block for block in call.flash_blocks() if source_of(block) in sources)
+
+
+def backward_pass(case: Case, release: Release) -> BackwardPass:
+    """The facts that decide which gradients of the call are NaN."""
+    if not directions(case):
+        return PLAIN
+    calls_nothing = isinstance(case, ScaledDotProduct) and is_served_by_no_kernel(case, release)
+    return BackwardPass(fills_padding(release), causal_sources(case, release), calls_nothing)
 
 
 def is_cast(case: Case) -> bool:
@@ -56,6 +78,14 @@ def mask_dtype(case: Case, block: str) -> str | None:
 def is_empty(case: Case, block: str) -> bool:
     """True if the block has no sample, no query or no key."""
     return case.N * case.number_of_queries(block) * case.number_of_keys(block) == 0
+
+
+def is_served_by_no_kernel(case: ScaledDotProduct, release: Release) -> bool:
+    """True if a size is 0, so that scaled_dot_product_attention calls no kernel, as since 2.12."""
+    if not since(release, "2.12"):
+        return False
+    of_query = () if since(release, "2.13") else (case.D,)
+    return 0 in (*case.batch, case.L, case.S, case.Dv, *of_query)
 
 
 def has_empty_row(case: Case, block: str) -> bool:

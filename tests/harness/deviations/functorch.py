@@ -18,8 +18,8 @@ from .call import Call
 from .causal_hints import dropped_masks
 from .empty_inputs import views_nothing
 from .entry import Deviation
-from .facts import is_empty
-from .native import blocks_without_a_bias
+from .facts import is_empty, is_served_by_no_kernel
+from .native import blocks_without_a_bias, differentiates
 from .nested_tensors import is_nested, looks_at_no_position
 from .paths import is_given_what_moves
 from .remedies import (
@@ -75,17 +75,36 @@ def block_without_tangent(call: Call, ending: Container[str] = ()) -> str | None
     return None
 
 
-def _taking_none(call):
-    """The blocks that are served by a kernel without a forward-mode derivative."""
+def meets_no_second_derivative(call: Call) -> bool:
+    """True if gradients that pass through a fused kernel, which has no second derivative, are differentiated.
+
+    The ledger has the errors of the forward pass and of the first backward pass.
+    """
+    if not BY_ID[call.case.mode].is_second_order or not directions(call.case) or views_nothing(call):
+        return False
+    if differentiates(call, "native_layer") or (not since(call.release, "2.1") and differentiates(call, "native_mha")):
+        return False
+    fused = _fused(call)
+    return bool(fused) and any(block in fused and depends for block, depends in _computed(call))
+
+
+def _fused(call):
+    """The blocks that are served by a fused kernel."""
     fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
     if since(call.release, "2.12"):  # empty inputs need no kernel
-        fused = tuple(block for block in fused if not _is_empty(call.case, block))
-    return {*fused, *call.blocks("native_layer"), *call.blocks("native_mha")}
+        return tuple(block for block in fused if not _is_empty(call, block))
+    return fused
 
 
-def _is_empty(case, block):
+def _taking_none(call):
+    """The blocks that are served by a kernel without a forward-mode derivative."""
+    return {*_fused(call), *call.blocks("native_layer"), *call.blocks("native_mha")}
+
+
+def _is_empty(call, block):
+    case = call.case
     if isinstance(case, ScaledDotProduct):
-        return 0 in (*case.batch, case.L, case.S)
+        return is_served_by_no_kernel(case, call.release)
     return is_empty(case, block) and not case.appended_keys
 
 
@@ -98,15 +117,18 @@ def _has_tangent_within(call, block):
 def _computed(call):
     """(block, True if its query, a key, a value or a mask has a tangent) of each attention, in order.
 
-    In the reference a tangent is the imaginary part of an array.
+    In the reference a tangent is the imaginary part of an array. Fast paths, which record no gradient, lose it; in
+    forward mode they raise.
     """
     case, computed = call.case, []
+    losing = {*call.blocks("native_layer"), *call.blocks("native_mha"), *["src"] * is_nested(call)}
     computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
 
     def noting(block: str, kernel: Callable) -> Callable:
-        def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, ...]:
             computed.append((block, any(map(np.iscomplexobj, given))))
-            return kernel(*given)
+            results = kernel(*given)
+            return tuple(result.real for result in results) if block in losing else results
 
         return noting_kernel
 

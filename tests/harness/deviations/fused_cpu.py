@@ -26,6 +26,7 @@ from .facts import (
     absorbs_everything,
     bias_of,
     drops_the_mask,
+    is_served_by_no_kernel,
     mask_dtype,
     needs_mask_gradient,
 )
@@ -135,7 +136,7 @@ def rounding_flash_blocks(call: Call) -> tuple[str, ...]:
     Only blocks in a call that is differentiated count, since the log-sum-exp is for the backward pass.
     """
     # the fused kernel takes no float mask that requires a gradient
-    if call.case.autograd not in ("inputs", "one_input", "one_parameter", "last_layer"):
+    if call.case.autograd not in ("inputs", "one_input", "parameters", "one_parameter", "last_layer"):
         return ()
     least = 0.02 / PRECISIONS[summed_in(call.case)].eps  # beside such a number, 0.01 is lost
     return tuple(block for block in call.flash_blocks() if absorbs_everything(call.case, block, least))
@@ -271,8 +272,8 @@ def is_short_of_dimensions(call: Call) -> bool:
         return False
     if call.release.device_type == "cuda":
         return _is_looked_at_by_cuda(call)
-    if since(call.release, "2.12") and 0 in (*case.batch, case.L, case.S):
-        return False  # empty inputs need no kernel
+    if is_served_by_no_kernel(case, call.release):
+        return False
     if drops(case):
         return False  # the fused kernel has no dropout
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):

@@ -11,7 +11,7 @@ from ..expectation.specification import Computation
 from ..releases import since
 from .call import Call
 from .entry import Deviation
-from .facts import drops_the_mask
+from .facts import causal_flash_blocks
 from .remedies import Remedy, changed
 
 
@@ -47,15 +47,10 @@ def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
     Its fused kernel replaces the scores that is_causal=True hides.
     """
     is_safe = since(call.release, "2.5")
-    filling = tuple(block for block in call.flash_blocks() if _is_hidden_by_causality(call, block))
+    filling = causal_flash_blocks(call)
     adding = tuple(block for block in call.blocks("sdpa") if block not in filling)
     computation = with_arithmetic(computation, Arithmetic(is_safe=is_safe), adding)
     return with_arithmetic(computation, Arithmetic(fills=True, is_safe=is_safe, skips=True), filling)
-
-
-def _is_hidden_by_causality(call, block):
-    case = call.case
-    return case.is_causal if isinstance(case, ScaledDotProduct) else drops_the_mask(case, call.release, block)
 
 
 FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))

@@ -9,7 +9,7 @@ from reference.transformer import Transformer as WholeTransformer
 
 from ..cases.case import Case, Transformer, source_of
 from ..cases.masks import Mask, SeeingFirst
-from ..contents.arrays import mask_arrays
+from ..contents.arrays import mask_arrays, the_parameter
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
 from ..expectation.specification import Computation
@@ -57,13 +57,16 @@ class Packed:
     width: int  # length of the output
 
     def __call__(self, src, src_mask=None, src_key_padding_mask=None):
-        N, _, E = src.shape
         encoder = replace(self.encoder, norm=None)
-        samples = {n: encoder(src[n : n + 1, :kept])[0] for n, kept in enumerate(self.lengths) if kept}
-        output = np.zeros((N, self.width, E), np.result_type(src, *samples.values()))  # complex if a sample is
-        for n, sample in samples.items():
-            output[n, : len(sample)] = sample
+        samples = [self._padded(encoder, src[n : n + 1, :kept]) for n, kept in enumerate(self.lengths)]
+        output = np.concatenate([src[:0, : self.width], *samples])
         return output if self.encoder.norm is None else self.encoder.norm(output)
+
+    def _padded(self, encoder, sample):
+        """The output for the kept positions of one sample (1, kept, E), with zeros behind them: (1, width, E)."""
+        _, kept, E = sample.shape
+        output = encoder(sample) if kept else sample
+        return np.concatenate([output, np.zeros((1, self.width - kept, E), output.dtype)], axis=1)
 
 
 def packed(computation: Computation, case: Case) -> Computation:
@@ -190,6 +193,19 @@ def packs_nothing(call: Call) -> bool:
     return is_nested(call) and not nested_lengths(call.case)[0].any()
 
 
+def differentiates_twice(call: Call) -> bool:
+    """True if the gradient of a parameter within the packed layers is differentiated again.
+
+    A gradient of self_attn raises in the forward pass. That of the last bias of all depends on nothing.
+    """
+    case = call.case
+    if not BY_ID[case.mode].is_second_order or case.autograd != "one_parameter" or not is_nested(call):
+        return False
+    stack, layers, name = the_parameter(case).rpartition("layers.")
+    is_last = name.partition(".")[2] == "norm2.bias" and not (case.norm or case.module == "Transformer")
+    return layers != "" and stack in ("", "encoder.") and not is_last
+
+
 NO_PADDING = Condition(
     "no position is padding",
     lambda case: not any(array.any() for name, array in mask_arrays(case).items() if name == "src_key_padding_mask"),
@@ -306,6 +322,36 @@ ENTRIES = (
             ),
             NOT_NESTED,
             *off_the_fast_path(),
+        ),
+    ),
+    Deviation(
+        id="nested-second-derivative",
+        title="nn.TransformerEncoder with padding has no second derivative in eval mode",
+        affects=">=2.1",
+        upstream="not found",
+        clause=3,
+        trigger="a gradient by a parameter of the last layer, taken with create_graph=True and differentiated again, in"
+        " eval mode with earlier layers frozen, if the batch is packed into a nested tensor",
+        instead="RuntimeError: an internal error of nested tensors, which does not tell what is missing",
+        applies=differentiates_twice,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "NestedTensorImpl doesn't support sizes|Expected both (self and other )?to be"
+        ),
+        pinned=Transformer(
+            seed=4,
+            mode="second_derivatives",
+            autograd="one_parameter",
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            num_layers=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+        stage="backward",
+        remedies=tuple(
+            replace(remedy, text=f"{remedy.text[:-1]}, and use the math backend alone.")
+            for remedy in off_the_fast_path(mode="second_derivatives_math")
         ),
     ),
     Deviation(

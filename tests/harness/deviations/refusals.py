@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from ..cases.case import ScaledDotProduct, Transformer, masks_of, mixes_types, mixes_types_of, source_of
-from ..contents.arrays import inputs, mask_arrays
-from ..execution.call import lay_out
+from ..cases.case import ScaledDotProduct, Transformer, mixes_types, mixes_types_of, source_of
 from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
@@ -23,17 +21,19 @@ from .empty_inputs import left_by_later_layers, views_nothing
 from .facts import (
     drops_the_mask,
     is_cast,
+    is_served_by_no_kernel,
     mask_dtype,
-    needs_mask_gradient,
 )
 from .functorch import (
     block_without_tangent,
+    meets_no_second_derivative,
     meets_what_takes_no_tangent,
     moves_an_expanded_tensor,
     packs_under_a_transform,
 )
 from .fused_cpu import is_short_of_dimensions
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
+from .kernels import FLASH, kernel
 from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import looks_at_no_position, memory_is_too_short, packs_no_sample, packs_nothing, unpacks_too_late
 from .paths import (
@@ -86,41 +86,11 @@ def _flash_alone(call):
     case, release = call.case, call.release
     if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
         return False
-    if 0 in (*case.batch, case.L, case.S) and since(release, "2.12"):  # empty inputs need no kernel
+    if is_served_by_no_kernel(case, release):
         return False
     if since(release, "2.3") and is_short_of_dimensions(call):  # raises earlier: see the ledger
         return False
-    is_dense = all(_last_stride(array, case.layout, case.dtype) == 1 for array in inputs(case).values())
-    return not (is_dense and _suits_flash(case, release))
-
-
-def _suits_flash(case, release):
-    """True if the CPU's fused kernel takes a call of scaled_dot_product_attention whose inputs are contiguous."""
-    dimensions = (2, 1) if since(release, "2.14") else (2,)
-    return (
-        len(case.batch) in dimensions
-        and case.Dv == case.D
-        and 0 not in (case.L, case.S)
-        and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
-        and (not masks_of(case) or _fits_flash(case, release))
-    )
-
-
-def _fits_flash(case, release):
-    """True if the CPU's fused kernel takes the mask."""
-    dtype = case.attn_mask.dtype or case.dtype
-    is_apart = _last_stride(mask_arrays(case)["attn_mask"], case.attn_mask.layout, dtype) != 1
-    return (
-        since(release, "2.3")
-        and not needs_mask_gradient(case, "sdpa")
-        and len(case.mask_batch) in (0, len(case.batch))
-        and (since(release, "2.8") or not is_apart)
-    )
-
-
-def _last_stride(array, layout, dtype):
-    tensor = lay_out(array, layout, dtype)
-    return tensor.stride(-1) if tensor.ndim else 1
+    return kernel(case, release, "sdpa") != FLASH
 
 
 def _cannot_be_batched(call):
@@ -129,7 +99,7 @@ def _cannot_be_batched(call):
     if not _lacks_a_batching_rule(call):
         return False
     if isinstance(case, ScaledDotProduct):
-        return _suits_flash(case, release)  # vmap's inputs are copies, so they are contiguous
+        return kernel(case, release, "sdpa") == FLASH
     if looks_for_missing_biases(case, release):  # raises earlier: see the ledger
         return False
     viewing, unbatched = views_nothing(call), _unbatched(call)
@@ -381,6 +351,15 @@ _REFUSALS = (
         applies=_refused_alone,
         error=("RuntimeError", "No available kernel"),
         warning="Flash attention kernel not used because",
+    ),
+    Refusal(
+        id="no-second-derivative",
+        source="pytorch/pytorch#116350: that fused kernels have no second derivative is a known gap, says a maintainer",
+        applies=meets_no_second_derivative,
+        error=(
+            "RuntimeError",
+            r"derivative for aten::_scaled_dot_product_(flash|efficient|cudnn)_attention(_for_cpu)?_backward is not",
+        ),
     ),
     Refusal(
         id="no-forward-derivative",

@@ -155,7 +155,7 @@ class Release:
 
     def offers(self, case: Case) -> bool:
         """True if the release can run the case: it has the mode and the function, which takes the arguments."""
-        if not BY_ID[case.mode].is_in(self.device_type):
+        if not self.has_mode(case.mode):
             return False
         if not case.attends:
             return self._offers_square_mask(case)
@@ -169,8 +169,17 @@ class Release:
         hints = any(getattr(case, name) is not None for name in HINTS)
         return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
 
+    def has_mode(self, mode: str) -> bool:
+        """True if the release has this mode (an id of modes.py) on the device."""
+        return BY_ID[mode].is_in(self.device_type)
+
+    @property
+    def has_default_device(self) -> bool:
+        """True if torch.set_default_device exists."""
+        return hasattr(torch, "set_default_device")
+
     def _offers_square_mask(self, case):
-        has_default_device = case.default_device is None or hasattr(torch, "set_default_device")
+        has_default_device = case.default_device is None or self.has_default_device
         has_dtype = case.given_dtype is None or self.has_dtype_of_square_mask
         return (case.mode, case.autograd) == ("eager", "no_grad") and has_default_device and has_dtype
 

@@ -46,6 +46,8 @@ class Observation:
     seconds: float = 0.0  # CPU time of the call
     # {output name: type of its device}, for calls that choose the device
     devices: dict[str, str] = field(default_factory=dict)
+    # in modes of second order: the gradients of sum(gradients * directions), as in `gradients`
+    second_gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
 
 
 def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dares: bool = False) -> Observation:
@@ -73,7 +75,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     weights = _parameters(case, device)
-    outputs, gradients, tangents, kept, error = {}, {}, {}, (), None
+    outputs, gradients, second, tangents, kept, error = {}, {}, {}, {}, (), None
     call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
     if is_forward := BY_ID[case.mode].is_forward:
         _move(case, tensors | weights)
@@ -87,16 +89,15 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
                 tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
             else:
                 gradients = _gradients(case, outputs, tensors | weights)
+                if BY_ID[case.mode].is_second_order:
+                    second = _second_gradients(case, gradients, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
     seconds = time.process_time() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
         {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in outputs.items()},
-        {
-            name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
-            for name, gradient in gradients.items()
-        },
+        _held(case, gradients),
         {name: _to_numpy(tangent) for name, tangent in tangents.items()},
         error,
         tuple(str(warning.message) for warning in caught),
@@ -104,6 +105,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         kept,
         tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
         seconds,
+        second_gradients=_held(case, second),
     )
 
 
@@ -167,9 +169,10 @@ def _as_eager(case):
     if case.has_fast_path and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
     copied = BY_ID[case.mode].copies
-    layouts = {"layout": "contiguous"} if copied else {}
-    if copied == "all":
-        layouts |= {name: replace(mask, layout="contiguous") for name, mask in masks_of(case).items()}
+    layouts = {"layout": "contiguous"} if copied in ("sequences", "all") else {}
+    if copied in ("masks", "all"):
+        layout = "stepped" if copied == "masks" else "contiguous"
+        layouts |= {name: replace(mask, layout=layout) for name, mask in masks_of(case).items()}
     return replace(case, mode=EAGER.id, **layouts)
 
 
@@ -358,8 +361,33 @@ def _gradients(case, outputs, tensors):
         return dict.fromkeys(moving)
     weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
     weights = [_without_nan(torch.tensor(weights[name]).to(tensor), tensor) for name, tensor in results.items()]
-    gradients = torch.autograd.grad(list(results.values()), list(moving.values()), weights, allow_unused=True)
+    gradients = torch.autograd.grad(
+        list(results.values()),
+        list(moving.values()),
+        weights,
+        create_graph=BY_ID[case.mode].is_second_order,
+        allow_unused=True,
+    )
     return dict(zip(moving, gradients, strict=True))
+
+
+def _second_gradients(case, gradients, tensors):
+    """The gradients of sum(gradients * directions); None for all if the sum depends on none of the tensors."""
+    moving = {name: tensors[name] for name in gradients}
+    found = {name: gradient for name, gradient in gradients.items() if gradient is not None and gradient.requires_grad}
+    if not found:
+        return dict.fromkeys(moving)
+    along = [torch.tensor(as_given(case, name, directions(case)[name])).to(tensors[name]) for name in found]
+    second = torch.autograd.grad(list(found.values()), list(moving.values()), along, allow_unused=True)
+    return dict(zip(moving, second, strict=True))
+
+
+def _held(case, gradients):
+    """{name: array in the shape of arrays.py, or None} of {name: tensor or None}"""
+    return {
+        name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
+        for name, gradient in gradients.items()
+    }
 
 
 def _without_nan(weights, results):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference import masks as meaning
-from reference.attention import added
+from reference.attention import added, attend
 
 
 def multiplying(
@@ -47,10 +47,22 @@ class Arithmetic:
     def __call__(
         self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(context, weights); arguments as in reference.attention.attend."""
+        """(context, weights); arguments as in reference.attention.attend.
+
+        Complex arguments carry a derivative (reference/derivative.py); that of the results is the specified one.
+        """
+        context, weights = self._computed(query.real, key.real, value.real, None if bias is None else bias.real, scale)
+        if not any(np.iscomplexobj(given) for given in (query, key, value, bias) if given is not None):
+            return context, weights
+        its_context, its_weights = attend(query, key, value, bias, scale)
+        return _complex(context, its_context.imag), _complex(weights, its_weights.imag)
+
+    def _computed(self, query, key, value, bias, scale):
         scores = scale * (query @ np.swapaxes(key, -1, -2))
         if bias is not None:
-            scores = np.where(meaning.hidden(bias) & self.fills, -np.inf, scores + bias)
+            hidden = meaning.hidden(bias)
+            sums = np.where(hidden, scores + bias, added(scores, bias))
+            scores = np.where(hidden & self.fills, -np.inf, sums)
         powers = np.exp(scores - highest(scores))
         weights = powers / powers.sum(axis=-1, keepdims=True)
         if self.is_safe:
@@ -61,6 +73,13 @@ class Arithmetic:
         computed = np.arange(S) < computed_keys(L, S)[:, None]
         spoiled = (computed[:, :, None] & ~np.isfinite(value)[..., None, :, :]).any(axis=-2)
         return np.where(spoiled, np.nan, weights @ np.where(np.isfinite(value), value, 0)), weights
+
+
+def _complex(real, imaginary):
+    """The complex array of two parts, which real + 1j * imaginary is not if a part is NaN or inf."""
+    array = np.empty(real.shape, np.result_type(real, np.complex64))
+    array.real, array.imag = real, imaginary
+    return array
 
 
 def finite(bias: np.ndarray) -> np.ndarray:

@@ -1,21 +1,23 @@
-"""NaN in gradients: a backward pass multiplies, and 0 * NaN is NaN even for results that the loss leaves out.
+"""NaN in gradients, and second derivatives: the derivative in a second formulation, in reverse mode.
 
-A second formulation of the derivative, in reverse mode: a Traced array records the operations that made it, and
-`gradients` runs their backward formulas. Finite gradients agree with reference/derivative.py; only NaN is taken from
-here.
+A Traced array records the operations that made it, and `gradients` runs their backward formulas. Finite gradients agree
+with reference/derivative.py. A backward pass multiplies, and 0 * NaN is NaN even for results that the loss leaves out:
+only this formulation tells where gradients are NaN. The gradients at displaced arguments (reference/derivative.py) are
+complex, and their imaginary parts are second derivatives.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
 from reference.masks import causal, over_queries
-from reference.transformer import relu
+from reference.transformer import gelu, gelu_tanh, relu, silu
 
 from ..cases.case import Case, ScaledDotProduct
 from ..cases.dtypes import LOW
@@ -42,7 +44,7 @@ class Traced(NDArrayOperatorsMixin):
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
     dtype = property(lambda self: self.value.dtype)
-    real = property(lambda self: self.value)  # read by comparisons only
+    real = property(lambda self: self.value.real)  # read by comparisons only
     T = property(lambda self: np.transpose(self))
 
     def __array_ufunc__(self, ufunc, method, *given, **options):
@@ -159,7 +161,10 @@ def _from(value, source, arrays, starts):
         def pull(gradient):
             size = int(np.prod(shape))
             is_its = (source >= start) & (source < start + size)
-            return np.bincount(source[is_its] - start, gradient[is_its], minlength=size).reshape(shape)
+            added = partial(np.bincount, source[is_its] - start, minlength=size)
+            if np.iscomplexobj(gradient):
+                return (added(gradient.real[is_its]) + 1j * added(gradient.imag[is_its])).reshape(shape)
+            return added(gradient[is_its]).reshape(shape)
 
         return pull
 
@@ -195,26 +200,64 @@ def _in_order(results):
 # ---- the parts of a module -----------------------------------------------------------------------------------------
 
 
-def traced(computation: Computation, case: Case, served: Sequence[str] = (), fills: bool = False) -> Computation:
+@dataclass(frozen=True)
+class BackwardPass:
+    """Facts about a call on a release that decide which of its gradients are NaN."""
+
+    # True if torch fills a bool padding mask into a float mask instead of adding both: the float mask then gets no
+    # gradient at padded keys, not even NaN
+    fills: bool = False
+    # sources of the blocks for which scaled_dot_product_attention gets is_causal=True in the place of a mask
+    causal: tuple[str, ...] = ()
+    # True if scaled_dot_product_attention calls no kernel, since a size is 0: all of its gradients are 0
+    calls_nothing: bool = False
+
+
+PLAIN = BackwardPass()
+
+
+def traced(
+    computation: Computation, case: Case, served: Sequence[str] = (), backward_pass: BackwardPass = PLAIN
+) -> Computation:
     """The computation for Traced arrays: attention and activations have backward formulas of their own.
 
-    served: the path of each attention, in order (Observation.served). fills: True if torch fills a bool padding mask
-    into a float mask instead of adding both; the float mask then gets no gradient at padded keys, not even NaN.
+    served: the path of each attention, in order (Observation.served).
     """
     # scaled_dot_product_attention calls itself on unpacked nested tensors: the last call computes
     paths = iter(served[-1:] if isinstance(case, ScaledDotProduct) else served)
+    if backward_pass.calls_nothing:
+        return with_kernel(computation, lambda kernel: lambda *given: kernel(*map(plain, given)), ("sdpa",))
     for block in _EVERY_ATTENTION if not isinstance(case, ScaledDotProduct) else ("sdpa",):
-        filled = _padding(case, block) if fills else None
-        attending = partial(_attending, case=case, paths=paths, filled=filled)
+        filled = _padding(case, block) if backward_pass.fills else None
+        is_causal = block in backward_pass.causal
+        attending = partial(_attending, case=case, paths=paths, filled=filled, is_causal=is_causal)
         computation = with_kernel(computation, attending, (block,))
     if isinstance(case, ScaledDotProduct):
         return computation
+    if case.static and case.attention == "self":
+        computation = replace(computation, function=_ProjectingInOne(**vars(computation.function)))
 
     def change(layer, _):
         activation = _activating(layer.feed_forward.activation, multiplies=BY_ID[case.mode].is_torchscript)
         return replace(layer, feed_forward=replace(layer.feed_forward, activation=activation))
 
     return replace(computation, function=with_layers(computation.function, change))
+
+
+@dataclass(frozen=True)
+class _ProjectingInOne(MultiHeadAttention):
+    """Self-attention with static keys or values, whose query, key and value are projected by one product.
+
+    The projections that the static ones replace get gradients of 0, which that product multiplies: 0 * NaN is NaN.
+    """
+
+    def __call__(self, query, key, value, *masks, **options):
+        output, weights = super().__call__(query, key, value, *masks, **options)
+        if not isinstance(output, Traced):
+            return output, weights
+        unused = [linear(key, self.k_weight, self.k_bias), linear(value, self.v_weight, self.v_bias)]
+        nothing = [(x, lambda gradient, x=x: np.zeros(x.shape)) for x in unused if isinstance(x, Traced)]
+        return Traced(plain(output), [(output, lambda gradient: gradient), *nothing]), weights
 
 
 def _padding(case, block):
@@ -233,14 +276,39 @@ def _activating(activation, multiplies):
     def activate(x):
         if (activation is relu and not multiplies) or not isinstance(x, Traced):
             return activation(x)
-        slope = derivative(activation(displaced(x.value, np.ones(x.shape))))
+        slope = derivative(activation(displaced(x.value.real, np.ones(x.shape))))
+        if np.iscomplexobj(x.value):
+            slope = slope + 1j * x.value.imag * BENDS[activation](x.value.real)
         return Traced(activation(x.value), [(x, lambda gradient: gradient * slope)])
 
     return activate
 
 
-def _attending(kernel, case, paths, filled):
-    """A kernel for Traced arrays: its backward pass multiplies by every weight, also by a weight of 0."""
+def _bend_of_gelu(x):
+    return np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * (2 - x**2)
+
+
+def _bend_of_gelu_tanh(x):
+    root, cubic = np.sqrt(2 / np.pi), 0.044715
+    tanh = np.tanh(root * (x + cubic * x**3))
+    first, second = root * (1 + 3 * cubic * x**2), root * 6 * cubic * x  # derivatives of the argument of tanh
+    return (1 - tanh**2) * (first + x * (second / 2 - tanh * first**2))
+
+
+def _bend_of_silu(x):
+    logistic = 0.5 * (1 + np.tanh(0.5 * x))
+    return logistic * (1 - logistic) * (2 + x * (1 - 2 * logistic))
+
+
+# {activation: function of a real array -> its second derivative}
+BENDS = {relu: np.zeros_like, gelu: _bend_of_gelu, gelu_tanh: _bend_of_gelu_tanh, silu: _bend_of_silu}
+
+
+def _attending(kernel, case, paths, filled, is_causal):
+    """A kernel for Traced arrays: its backward pass multiplies by every weight, also by a weight of 0.
+
+    filled, is_causal: the facts of a BackwardPass about this block.
+    """
 
     def attend(query, key, value, bias, scale):
         path = next(paths, None)
@@ -249,9 +317,9 @@ def _attending(kernel, case, paths, filled):
         context, weights = kernel(q, k, v, mask, scale)
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
-        w, of_value, is_computed = weights, weights, True
-        if path == "sdpa_flash" and _is_causal_alone(case):
-            w, of_value, is_computed = _in_blocks(w)
+        w, of_value, is_computed, parts = weights, weights, True, _WHOLE
+        if path == "sdpa_flash" and is_causal:
+            w, of_value, is_computed, parts = _in_blocks(w)
 
         # the fused kernel computes no product that is scaled by 0
         is_without_products = path == "sdpa_flash" and scale == 0 and computed_in(case) not in LOW
@@ -269,36 +337,55 @@ def _attending(kernel, case, paths, filled):
                     return np.where(is_computed, slopes, 0)
                 return w * (its - (w * its).sum(axis=-1, keepdims=True))
 
-            def products(gradient):
-                return np.zeros_like(w) if is_without_products else scale * scores(gradient)
+            def multiplied(multiply, gradient, others):
+                product = multiply(scale * scores(gradient), others, parts)
+                return np.zeros_like(product) if is_without_products else product
 
-            yield query, lambda gradient: products(gradient) @ k
-            yield key, lambda gradient: _turned(products(gradient)) @ q
+            yield query, lambda gradient: multiplied(_times, gradient, k)
+            yield key, lambda gradient: multiplied(_turned_times, gradient, q)
             yield bias, lambda gradient: _unfilled(scores(gradient), filled)
 
         from_context = [*through(lambda gradient: gradient @ _turned(v))]
-        from_context += [(value, lambda gradient: _turned(of_value) @ gradient)]
+        from_context += [(value, lambda gradient: _turned_times(of_value, gradient, parts))]
         from_weights = through(lambda gradient: gradient) if path != "sdpa_flash" else ()
         return _with_parents(context, from_context), _with_parents(weights, from_weights)
 
     return attend
 
 
-def _is_causal_alone(case):
-    """True if the kernel is called with is_causal=True: beside a padding mask it gets a merged mask instead."""
-    return case.is_causal and case.key_padding_mask is None
+_WHOLE = ((slice(None), slice(None)),)  # one part: all queries and all keys
 
 
 def _in_blocks(weights):
     """The weights as the backward pass of the CPU's fused causal kernel has them.
 
-    (weights in the gradient of the scores, weights in the gradient of the values, bool: True at computed keys). The
-    kernel multiplies whole blocks of keys. It sets the weight of a hidden key to 0 only after NaN has reached it.
+    (weights in the gradient of the scores, weights in the gradient of the values, bool: True at computed keys, parts).
+    The kernel multiplies whole blocks of keys. It sets the weight of a hidden key to 0 only after NaN has reached it.
+    parts: pairs of indices (queries, keys that are computed for them).
     """
     L, S = weights.shape[-2:]
-    is_computed = np.arange(S) < computed_keys(L, S)[:, None]
+    numbers = computed_keys(L, S)
+    is_computed = np.arange(S) < numbers[:, None]
     computed = np.where(is_computed, weights, 0)
-    return computed, np.where(causal(L, S), 0, computed), is_computed
+    parts = tuple((numbers == number, slice(number)) for number in np.unique(numbers))
+    return computed, np.where(causal(L, S), 0, computed), is_computed, parts
+
+
+def _times(weights, keys, parts):
+    """weights (..., L, S) @ keys (..., S, D) over these parts alone: a key that is not computed may be NaN."""
+    products = np.zeros((*weights.shape[:-1], keys.shape[-1]), np.result_type(weights, keys))
+    for rows, columns in parts:
+        products[..., rows, :] = weights[..., rows, :][..., columns] @ keys[..., columns, :]
+    return products
+
+
+def _turned_times(weights, queries, parts):
+    """Transposed weights (..., S, L) @ queries (..., L, D) over these parts alone."""
+    shape = (*weights.shape[:-2], weights.shape[-1], queries.shape[-1])
+    products = np.zeros(shape, np.result_type(weights, queries))
+    for rows, columns in parts:
+        products[..., columns, :] += _turned(weights[..., rows, :][..., columns]) @ queries[..., rows, :]
+    return products
 
 
 def _unfilled(scores, filled):

@@ -21,8 +21,13 @@ from .sight import Model
 class Grouped(Protocol):
     """Failures that look alike (judgement/groups.py)."""
 
-    calls: tuple[Failure, ...]
-    seen: int
+    @property
+    def calls(self) -> tuple[Failure, ...]:
+        """The failures that are kept, the simplest first."""
+
+    @property
+    def seen(self) -> int:
+        """The number of failures."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ..cases.case import Case
 from ..deviations import ledger
 from ..deviations.call import Call
 from ..deviations.entry import Deviation
-from ..deviations.facts import announces, fills_padding
+from ..deviations.facts import announces, backward_pass
 from ..deviations.ledger import Applied
 from ..deviations.refusals import REFUSALS, Refusal
 from ..deviations.views import AS_IS, View
@@ -130,7 +130,7 @@ class Sight:
     def _verdict(self, changes: Sequence[Applied], edits: Edits) -> Verdict:
         release = self.model.release
         warns = announces(Call(self.case, release)) and not edits.is_silent
-        return judge(self.case, self.observation, changes, warns, fills_padding(release))
+        return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
 
     def alters(self, edits: Edits) -> bool:
         """True if the edits change the prediction for the call."""

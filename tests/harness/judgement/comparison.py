@@ -55,6 +55,8 @@ RESULTS = "results"  # the names of the results
 
 GRADIENT = "gradient"  # a directional derivative; with an index, an element that is NaN only on one side
 
+SECOND = "second gradient"  # a directional derivative of a directional derivative
+
 LEAK = "leak"  # the gradient of a hidden position is not 0
 
 CONTENT = "content"  # a result changes with the content of hidden positions

@@ -15,10 +15,25 @@ MEMORY = "undefined memory"  # a kernel reads uninitialised memory
 LOW_SUMS = "sum in bfloat16"  # a kernel rounds partial sums, in an undocumented order
 MAY_BE_NAN = "NaN may spread"  # a kernel may spread NaN from neighbouring positions
 FORGOTTEN = "NaN may be forgotten"  # a kernel may lose a NaN
+SECOND = "second derivative"  # of a NaN, or of a deviation whose backward pass backward.py does not describe
 RACE = "differs from run to run"
 JACOBIAN = "NaN in a Jacobian"  # torch.func.jacrev multiplies rows of NaN by 0
 STEEP = "derivative beyond digits"  # too large for the complex step, since a deviation makes garbage visible
 TWIN = "twin deviates"  # a call of a law deviates: each call is compared with its prediction, not with the other
 
-REASONS = (RAISED, REFUSED, NOT_MADE, GARBAGE, MEMORY, LOW_SUMS, MAY_BE_NAN, FORGOTTEN, RACE, JACOBIAN, STEEP, TWIN)
+REASONS = (
+    RAISED,
+    REFUSED,
+    NOT_MADE,
+    GARBAGE,
+    MEMORY,
+    LOW_SUMS,
+    MAY_BE_NAN,
+    FORGOTTEN,
+    RACE,
+    JACOBIAN,
+    STEEP,
+    SECOND,
+    TWIN,
+)
 UNITS = ("elements", "gradients", "results")

@@ -18,12 +18,14 @@ from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..execution.runner import Observation
 from ..expectation import backward
+from ..expectation.backward import PLAIN, BackwardPass
 from ..expectation.changes import multiplied
 from ..expectation.dropout import UnlikeDropout, dropping
 from ..expectation.specification import Computation, specification
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
 from .comparison import DEVICE, DROPOUT, DTYPE, ERROR, GRADIENT, LEAK, MUTATED, RESULTS, WARNING, Mismatch
+from .second_order import SecondOrder
 
 if TYPE_CHECKING:
     from ..deviations.ledger import Applied
@@ -58,15 +60,15 @@ def judge(
     observation: Observation,
     deviations: "Sequence[Applied]" = (),
     announces: bool = False,
-    fills: bool = False,
+    backward_pass: BackwardPass = PLAIN,
 ) -> Verdict:
     """Compare the observation with the specification, changed by the deviations in turn.
 
     announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
-    fills: see backward.traced.
+    backward_pass: see facts.backward_pass.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations, observation.kept, observation.served, fills)
+    prediction = _Prediction(case, deviations, observation.kept, observation.served, backward_pass)
     counts: Counter[tuple[str, str]] = Counter()
     mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
@@ -104,6 +106,15 @@ def predict(
     return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 
 
+def showing(case: Case, deviations: "Sequence[Applied]", served: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The ids of the deviations that a run of the case would show; none if it conforms within its bounds.
+
+    Computed without dropout. served: see Observation.
+    """
+    model, plain = (_Prediction(case, its, None, served) for its in (deviations, ()))
+    return model.shown if deviations and _can_be_told(case, model, plain) else ()
+
+
 @dataclass(frozen=True)
 class _Prediction:
     """The predicted results and gradients of a case, with the error bound of each.
@@ -115,7 +126,7 @@ class _Prediction:
     deviations: "Sequence[Applied]" = ()
     kept: Sequence[np.ndarray] | None = ()  # Observation.kept; None to compute without dropout
     served: tuple = ()  # Observation.served
-    fills: bool = False  # see backward.traced
+    backward_pass: BackwardPass = PLAIN
     # {name of a differentiated tensor: True at elements that are held constant}
     still: Mapping = field(default_factory=dict)
 
@@ -180,7 +191,8 @@ class _Prediction:
         """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
         arguments = dict(computation.arguments)
         for name in filter(arguments.__contains__, inputs(self.case)):  # a fixed order gives all processes equal bounds
-            arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
+            with np.errstate(invalid="ignore"):  # contents may be NaN or inf
+                arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
         return replace(computation, arguments=arguments)
 
     def _present(self, computation):
@@ -196,18 +208,40 @@ class _Prediction:
     @cached_property
     def gradients(self):
         """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
+        return self._backward(lambda array, direction: array, lambda computation: computation)
+
+    def _backward(self, move, change):
+        """The gradients of the loss at moved arguments. move: (array, direction) -> array."""
         leaves = {}
 
-        def move(name, array, _):
-            return leaves.setdefault(name, backward.Traced(array))
+        def trace(name, array, direction):
+            return leaves.setdefault(name, backward.Traced(move(array, direction)))
 
-        finish = partial(backward.traced, case=self.case, served=self.served, fills=self.fills)
-        computation = predict(
-            self.case, self.deviations, "float64", tuple(directions(self.case)), self.kept, move, finish
-        )
+        def finish(computation):
+            computation = change(computation)
+            return backward.traced(computation, self.case, self.served, self.backward_pass)
+
+        moving = tuple(directions(self.case))
+        computation = predict(self.case, self.deviations, "float64", moving, self.kept, trace, finish)
         results = self._present(computation)
         with np.errstate(all="ignore"):
             return backward.gradients(results, self.cotangents, leaves)
+
+    @property
+    def second_order(self):
+        """The gradients, and the gradients of the derivative along `directions`."""
+        second = self._second_gradients(lambda computation: computation)
+        size = _norm(_weighted(self.cotangents, self.exact, np.real))
+        slope = _weighted(self.cotangents, self.exact, derivative).sum()
+        return SecondOrder(self.case, self.gradients, second, self._nearby_second_gradients, size, slope)
+
+    def _nearby_second_gradients(self):
+        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(4))
+        size = comparison.roundoff(computed_in(self.case))
+        return [self._second_gradients(partial(self._nearby, rng=rng, size=size)) for rng in generators]
+
+    def _second_gradients(self, change):
+        return {name: derivative(array) for name, array in self._backward(displaced, change).items()}
 
     @cached_property
     def garbage(self):
@@ -277,6 +311,12 @@ def bounds(
     return _Prediction(case, kept=kept).bounds(name, part)
 
 
+def second_order(case: Case, kept: Sequence[np.ndarray] | None = ()) -> SecondOrder | None:
+    """The specified gradients and second gradients; None if a result is NaN. kept: see `predict`."""
+    prediction = _Prediction(case, kept=kept)
+    return None if any(np.isnan(array).any() for array in prediction.exact.values()) else prediction.second_order
+
+
 def is_zero(
     case: Case,
     name: str,
@@ -297,6 +337,44 @@ def bounds_of_garbage(case: Case, name: str, kept: Sequence[np.ndarray] | None =
     return allowed, ignore
 
 
+def _can_be_told(case, model, plain):
+    """True if two predictions differ by more than the bounds of a result."""
+    if model.cannot_conform or (_is_loose(model.computation) and any(array.size for array in model.exact.values())):
+        return True
+    kinds = [(its.computation.dtype, its.computation.weights_dtype, its.computation.device) for its in (model, plain)]
+    if kinds[0] != kinds[1] or any(_result_differs(name, model.exact[name].real, plain) for name in plain.exact):
+        return True
+    return bool(directions(case)) and _slopes_differ(case, model, plain)
+
+
+def _result_differs(name, got, prediction):
+    """True if a result differs by more than its bounds, in rows of garbage queries too."""
+    if _compared(name, got, prediction)[0]:
+        return True
+    is_left = np.zeros(got.shape, bool)
+    return prediction.garbage[name] is not None and bool(_rows_of_garbage(name, got, prediction, is_left, Counter())[0])
+
+
+def _is_loose(computation):
+    """True if some numbers are not predicted."""
+    return bool(computation.undefined) or computation.may_be_nan or computation.undefined_gradient is not None
+
+
+def _slopes_differ(case, model, plain):
+    """True if the gradients or tangents of two predictions differ by more than their bounds."""
+    if BY_ID[case.mode].is_forward:
+        return any(_compared(name, derivative(model.exact[name]), plain, derivative)[0] for name in plain.exact)
+    results = [array for its in (model, plain) for array in its.exact.values()]
+    if any(np.isnan(array).any() for array in results) or not any(array.size for array in results):
+        nan = [{name: np.isnan(array) for name, array in its.gradients.items()} for its in (model, plain)]
+        if any((nan[0][name] != nan[1][name]).any() for name in nan[1]):
+            return True
+    slope = _weighted(plain.cotangents, model.exact, derivative).sum()
+    # the gradients themselves, which cost more, can but widen the bound
+    spreads = (lambda: 0.0, lambda: comparison.contraction(plain.gradients, directions(case))[1])
+    return all(_slope_compared(case, slope, spread(), plain, has_nan=False)[0] for spread in spreads)
+
+
 def _against(case, observation, prediction, counts):
     """(mismatches, margins). Adds the numbers of compared and left out elements, gradients and results to `counts`."""
     model = prediction.computation
@@ -311,7 +389,8 @@ def _against(case, observation, prediction, counts):
     found += more
     if directions(case) and not found:
         is_forward = BY_ID[case.mode].is_forward
-        more, its_margins, reason = (_tangents if is_forward else _gradients)(case, observation, prediction)
+        compared = _tangents if is_forward else partial(_gradients, counts=counts)
+        more, its_margins, reason = compared(case, observation, prediction)
         counts[reason or left_out.COMPARED, "gradients"] += len(directions(case))
         found, margins = found + more, margins + its_margins
     return tuple(found), tuple(margins)
@@ -435,7 +514,7 @@ def _undefined_gradient(prediction):
     return next(iter(prediction.computation.undefined), prediction.computation.undefined_gradient)
 
 
-def _gradients(case, observation, prediction):
+def _gradients(case, observation, prediction, counts):
     """(mismatches, margins, the reason if gradients are left out or None)"""
     got = {name: array for name, array in observation.gradients.items() if array is not None}
     if reason := _undefined_gradient(prediction):
@@ -446,7 +525,7 @@ def _gradients(case, observation, prediction):
     if has_nan and case.mode == "func_jacrev":  # it multiplies whole rows of NaN by 0
         return [], [], left_out.JACOBIAN
     has_nothing = not any(array.size for array in prediction.exact.values())
-    if has_nan or has_nothing:
+    if has_nan or has_nothing or case.nonfinite:
         found = [mismatch for name in got for mismatch in _nan_in_gradient(name, got[name], prediction)]
         if found:
             return found, [], None
@@ -455,9 +534,20 @@ def _gradients(case, observation, prediction):
             got = {name: np.where(still[name], 0, array) for name, array in got.items()}
             prediction = replace(prediction, still=still)
     found, margins = _contraction(case, got, prediction, has_nan)
+    if BY_ID[case.mode].is_second_order and not found:
+        found, more = _second_gradients(case, observation, prediction, has_nan, counts)
+        margins = margins + more
     if not (found or prediction.deviations or has_nan):
         found = list(_leaks(case, observation))
     return found, margins, None
+
+
+def _second_gradients(case, observation, prediction, has_nan, counts):
+    """(mismatches, margins) of second gradients. Adds their number to `counts`."""
+    predicted = None if has_nan else prediction.second_order
+    is_known = predicted is not None and predicted.is_known
+    counts[left_out.COMPARED if is_known else left_out.SECOND, "gradients"] += len(directions(case))
+    return predicted.compared(observation.second_gradients, BOUNDS) if is_known else ([], [])
 
 
 def _nan_in_gradient(name, got, prediction):
@@ -476,10 +566,14 @@ def _contraction(case, gradients, prediction, has_nan):
     If deviations make results NaN, another deviation may make garbage visible. The bound then allows for scores as
     large as garbage.
     """
+    return _slope_compared(case, *comparison.contraction(gradients, directions(case)), prediction, has_nan)
+
+
+def _slope_compared(case, got, spread, prediction, has_nan):
+    """(mismatches, margins) of a directional derivative. spread: the norm of its summands."""
     terms = comparison.terms(case)
     if has_nan and case.garbage:
         terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
-    got, spread = comparison.contraction(gradients, directions(case))
     weights = prediction.cotangents
     slopes = _weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()

@@ -229,6 +229,7 @@ _PARTS = {
     comparison.CONTENT: _content,
     comparison.LEAK: _leak,
     comparison.GRADIENT: _gradient,
+    comparison.SECOND: _gradient,
     comparison.DROPOUT: _dropout,
     comparison.DTYPE: partial(_property, rule="dtype"),
     comparison.DEVICE: partial(_property, rule="square"),
@@ -243,6 +244,8 @@ def _numbers(mismatch):
     subject = {"weights": "weight"}.get(mismatch.what, mismatch.what)
     if mismatch.kind in (comparison.GRADIENT, comparison.LEAK):
         subject = f"gradient of {_listed(mismatch.of)}"
+    elif mismatch.kind == comparison.SECOND:
+        subject = f"second derivative by {_listed(mismatch.of)}"
     elif mismatch.kind == comparison.CONTENT:
         subject = mismatch.of[0]
     if not isfinite(got):

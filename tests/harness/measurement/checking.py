@@ -1,7 +1,11 @@
-"""The assertions of conformance tests: they run, judge and count cases, and raise Nonconformance on a failure."""
+"""The assertions of conformance tests: they run, judge and count cases.
+
+On a failure, they raise Nonconformance; or, if the run collects failures (Session.collects), they keep it and go on.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from hypothesis import currently_in_test_context, event
@@ -11,7 +15,7 @@ from ..cases.laws import Law
 from ..contents.results import as_held, garbage_rows
 from ..deviations import ledger
 from ..deviations.call import Call
-from ..deviations.facts import announces, fills_padding
+from ..deviations.facts import announces, backward_pass
 from ..deviations.refusals import refusal
 from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
@@ -19,7 +23,7 @@ from ..execution.runner import Observation, is_withheld, made_once, observe, obs
 from ..expectation import clauses
 from ..judgement import left_out
 from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
-from ..judgement.report import Nonconformance, failure_of, report
+from ..judgement.report import failure_of
 from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
 from . import session
 
@@ -38,9 +42,9 @@ def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
     else:
         deviations, exercised = ledger.applying(call, run.entries), clauses.of(case)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, announces(call), fills_padding(run.release))
+            verdict = judge(case, observation, deviations, announces(call), backward_pass(case, run.release))
         else:
-            verdict = _judge_leniently(case, observation, deviations)
+            verdict = _judge_leniently(call, observation, deviations)
     run.tally.add(case, observation, verdict, exercised)
     return observation, verdict
 
@@ -61,17 +65,18 @@ def _observed(case, apart=False):
     return observation
 
 
-def _judge_leniently(case, observation, deviations):
+def _judge_leniently(call, observation, deviations):
     """The verdict on another implementation or device, which has no ledger of its own.
 
     A call may conform, or deviate as torch on CPU does.
     """
     if _is_not_made(observation):
         return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
-    verdict = judge(case, observation)
+    judged_by = partial(judge, call.case, observation, backward_pass=backward_pass(call.case, call.release))
+    verdict = judged_by()
     if verdict.status == CONFORMS or not deviations:
         return verdict
-    alike = judge(case, observation, deviations)
+    alike = judged_by(deviations)
     return verdict if alike.status == FAILS else alike
 
 
@@ -94,14 +99,14 @@ def _is_asked(*cases, among=clauses.OF_CASES):
 
 
 def check(case: Case) -> None:
-    """Raise Nonconformance unless the case conforms or deviates as predicted."""
+    """Fail unless the case conforms or deviates as predicted."""
     __tracebackhide__ = True
     if _is_asked(case):
         _checked(case)
 
 
 def _checked(case, first=None):
-    """(observation, verdict) of the case. Raises Nonconformance unless it conforms or deviates as predicted.
+    """(observation, verdict) of the case. Fails unless it conforms or deviates as predicted.
 
     first: the case for which the artifact was made, if it is not `case`.
     """
@@ -110,7 +115,7 @@ def _checked(case, first=None):
     if currently_in_test_context():
         event(", ".join(sorted(set(observation.served))) or "no path")
     if verdict.status == FAILS:
-        raise _nonconformance(case, observation, verdict, first=first)
+        _fail(case, observation, verdict, first=first)
     return observation, verdict
 
 
@@ -129,10 +134,10 @@ def check_in_turn(cases: Sequence[Case]) -> None:
             _checked(case, first)
 
 
-def _nonconformance(case, observation, verdict, **others):
-    """The exception on a failed case. others: further fields of its Failure."""
-    failure = failure_of(case, observation, verdict, session.current.setting, **others)
-    return Nonconformance(report(failure), failure)
+def _fail(case, observation, verdict, **others):
+    """Keep the failure of the case, or raise it. others: further fields of its Failure."""
+    __tracebackhide__ = True
+    session.current.fail(failure_of(case, observation, verdict, session.current.setting, **others))
 
 
 def check_contents(case: Case, number: int = 2) -> None:
@@ -150,7 +155,7 @@ def check_law(law: Law, case: Case) -> None:
 
 
 def check_twins(one: Case, other: Case, law: str = "") -> None:
-    """Raise Nonconformance unless both calls conform and give the same result.
+    """Fail unless both calls conform and give the same result.
 
     If the ledger predicts that a call deviates or raises, each is only compared with its own prediction. law: the id of
     the law, for the report.
@@ -159,6 +164,8 @@ def check_twins(one: Case, other: Case, law: str = "") -> None:
     if not _is_asked(one, other):
         return
     (first, verdict), (second, its_verdict) = _checked(one), _checked(other)
+    if FAILS in (verdict.status, its_verdict.status):
+        return  # collected
     if verdict.deviations or its_verdict.deviations or first.error or second.error:
         session.current.tally.count({(left_out.TWIN, "results"): 1})
         return
@@ -175,7 +182,7 @@ def check_twins(one: Case, other: Case, law: str = "") -> None:
                 break
         if mismatch:
             note = f"Expected is the result of the twin ({law.replace('_', ' ')}): {one!r}."
-            raise _nonconformance(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, note=note, rules=("law",))
+            _fail(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, note=note, rules=("law",))
 
 
 def _in_one_shape(case, outputs):
@@ -199,7 +206,7 @@ _HIDDEN, _HIDDEN_UNDER_DROPOUT = frozenset({5}), frozenset({5, 7})
 
 
 def check_same_without_garbage(case: Case) -> None:
-    """Raise Nonconformance if large numbers in hidden positions change a bit of the results, except in their own rows.
+    """Fail if large numbers in hidden positions change a bit of the results, except in their own rows.
 
     A case that raises or deviates is left out: other tests compare its result with the prediction.
     """
@@ -224,4 +231,4 @@ def check_same_without_garbage(case: Case) -> None:
             what = f"{name} with large numbers in hidden positions"
             numbers = float(expected[where]), float(got[where])
             mismatch = Mismatch(what, *numbers, where, kind=CONTENT, of=(name,))
-            raise _nonconformance(case, observation, Verdict(FAILS, (), (mismatch,)))
+            _fail(case, observation, Verdict(FAILS, (), (mismatch,)))

@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import ceil, isfinite, log10
 from typing import Any, cast
 
@@ -13,13 +14,15 @@ from ..cases.case import Case
 from ..deviations import ledger
 from ..deviations.call import Call
 from ..deviations.entry import Deviation
-from ..deviations.facts import fills_padding
+from ..deviations.facts import backward_pass
 from ..deviations.refusals import refusal
 from ..execution import release
 from ..execution.implementation import Adopted
 from ..execution.runner import Observation, observe, observe_apart
 from ..execution.setting import Setting
 from ..expectation import clauses
+from ..judgement.groups import Collection
+from ..judgement.report import Failure, Nonconformance, report
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE, Verdict, judge
 from ..wrong_masks import ledger as wrong_masks_ledger
 from ..wrong_masks.entry import WrongMaskDeviation
@@ -46,6 +49,7 @@ class Tally:
     margins: Counter = field(default_factory=Counter)  # {"module dtype bound decade": comparisons}, see `decade`
     left_out: Counter = field(default_factory=Counter)  # {"reason: unit": number} (left_out.py), also for COMPARED
     clauses: Counter = field(default_factory=Counter)  # {"number status": calls that exercise the clause}
+    groups: Collection = field(default_factory=Collection)  # the failures, if the run collects them
     unasked: int = 0  # calls that are skipped because they exercise none of the selected clauses
     seconds: float = 0.0  # CPU time of the test
     seconds_in_torch: float = 0.0  # part of `seconds` that torch takes
@@ -93,6 +97,7 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """The tally as plain data, without empty values."""
         plain = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items() if value}
+        plain["groups"] = [group.as_plain() for group in self.groups.all()]
         return plain | {"findings": {id: asdict(finding) for id, finding in self.findings.items()}}
 
 
@@ -123,6 +128,7 @@ class Session:
     last_call: LastCall = field(default_factory=LastCall)
     tally: Tally = field(default_factory=Tally)  # of the current test
     clauses: frozenset[int] = frozenset()  # --clause: the numbers of the selected clauses; empty for all
+    collects: bool = False  # True if failing calls are kept; False if the first one ends its test
 
     @property
     def device(self) -> str:
@@ -146,6 +152,16 @@ class Session:
         Otherwise a call may conform although torch deviates on CPU, or deviate as torch on CPU does.
         """
         return self.adopted is None and self.release.is_measured
+
+    def fail(self, failure: Failure, text: Callable[[Failure], str] = report) -> None:
+        """Keep the failure in the tally if the run collects failures; else raise Nonconformance.
+
+        text: makes the message of the exception.
+        """
+        __tracebackhide__ = True
+        if not self.collects:
+            raise Nonconformance(text(failure), failure)
+        self.tally.groups.add(failure)
 
 
 current = cast(Session, None)  # set by `start`
@@ -199,10 +215,10 @@ def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Devi
     if refusal(call):
         return Finding(NOT_APPLICABLE, expected)
     others = tuple(other for other in concerned if other is not entry)
-    status, fills = CHANGED, fills_padding(installed)
-    if judge(case, observation, ledger.applying(call, others), fills=fills).status != FAILS:
+    status, judged = CHANGED, partial(judge, case, observation, backward_pass=backward_pass(case, installed))
+    if judged(deviations=ledger.applying(call, others)).status != FAILS:
         status = ABSENT
-    elif judge(case, observation, ledger.applying(call, (*others, entry)), fills=fills).status != FAILS:
+    elif judged(deviations=ledger.applying(call, (*others, entry))).status != FAILS:
         status = PRESENT
     return Finding(status, expected, tuple(dict.fromkeys(observation.served)))
 

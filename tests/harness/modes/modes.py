@@ -60,6 +60,7 @@ class Mode:
     warns: str | None = None  # a regular expression of warnings that the call may give
     differentiates: bool = True  # gradients are tested
     is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
+    is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
     lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
     vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
     compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
@@ -67,7 +68,9 @@ class Mode:
     only_on: str | None = None  # the only type of device on which the mode is tested
     is_for_small: bool = False  # only small calls are tested, and no empty ones
     is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
-    copies: str = ""  # tensors that are copied and thus contiguous: "sequences" (query, key, value), "all" (also masks)
+    # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
+    # "masks", whose copies are interleaved
+    copies: str = ""
     everywhere: bool = True  # tested also on types of devices that have not been measured
     decomposes: bool = False  # fused kernels are decomposed
     serves: str = ""  # an artifact is reused for "masks" with other contents, or for other "sizes" as well
@@ -266,6 +269,17 @@ _JVP = Mode(
     warns="torch.jit.script",  # torch.func.jvp compiles its formulas with it
 )
 
+_TWICE = Mode(
+    "second_derivatives",  # of gradient penalties, of MAML, of Hessians
+    calls=_ALL,
+    is_second_order=True,
+    # 1.13 adds a float64 mask of -1e9 to float32 scores in another precision when it differentiates again
+    converts_masks=Version(torch.__version__) >= Version("2.0"),
+    drops=True,
+    everywhere=False,
+    only_on="cpu",  # measured on CPU only
+)
+
 _MAPPED = Mode(
     "vmap",
     code.VMAP,
@@ -350,6 +364,8 @@ MODES = (
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
+    _TWICE,
+    replace(_TWICE, id="second_derivatives_math", kin="second_derivatives", within=MATH, needs=_CHOOSES, since="2.0"),
     Mode(
         "checkpoint",
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
@@ -441,6 +457,7 @@ MODES = (
         _MAPPED,
         id="vmap_of_masks",
         kin="vmap",
+        copies="masks",
         made=code.VMAP_OF_MASKS,
         only_on="cpu",  # measured on CPU only
         since="2.3",  # before, vmap cannot call the fused kernel

@@ -24,7 +24,7 @@ _CHOICES = {
     "given_dtype": tuple(PRECISIONS),
     "given_device": DEVICES,
     "default_device": DEVICES,
-    "autograd": (*AUTOGRAD, "one_input"),
+    "autograd": (*AUTOGRAD, "one_input", "parameters"),
     "layout": LAYOUTS,
     "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
@@ -40,7 +40,7 @@ _CHOICES = {
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
 }
 _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
-_AT_LEAST_ONE = ("num_heads", "head_dim", "D", "kv_heads", "num_layers")
+_AT_LEAST_ONE = ("num_heads", "head_dim", "kv_heads", "num_layers")
 
 
 def parse(text: str) -> Case:
@@ -72,7 +72,10 @@ def _value(node):
             raise BadInput(f"{kind.__name__} has no field {given.arg}; it has {', '.join(its_fields)}")
         made[given.arg] = _value(given.value)
         _check(its_fields[given.arg], made[given.arg])
-    return kind(**made)
+    value = kind(**made)
+    if isinstance(value, ScaledDotProduct) and value.D == 0 and value.scale is None:
+        raise BadInput("D=0: needs a scale, since the default scale is 1 / sqrt(D)")
+    return value
 
 
 def _check(field, value):

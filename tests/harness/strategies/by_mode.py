@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from ..cases.masks import Mask
-from ..contents.packing import BESIDE, NESTED
+from ..contents.arrays import nonfinite_positions
+from ..contents.packing import BESIDE, NESTED, packs
 from ..execution.release import Release
 from ..modes.modes import FUNCTIONAL, SDPA, Mode
 from ..modes.modes import MODULES as ANY_MODULE
@@ -18,7 +19,11 @@ from .sdpa import scaled_dot_product_cases
 
 
 def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
-    """Calls that can be made in the mode."""
+    """Calls that can be made in the mode, a few with NaN or inf in hidden positions."""
+    return with_a_few_nonfinite(_finite_cases_in(release, mode), release)
+
+
+def _finite_cases_in(release, mode):
     if mode.family == "causal_upper_left":
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.id == "jagged_batch":
@@ -42,7 +47,7 @@ def adapted(case: Case, mode: Mode) -> Case:
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
     if drops(changed) and not mode.drops:
         changed = replace(changed, dropout=0.0)
-    if mode.is_forward:
+    if mode.is_forward or mode.is_second_order:
         changed = _differentiating(changed)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     if not mode.converts_masks or is_empty_under_vmap:
@@ -128,7 +133,7 @@ def _without_mask(case):
 
 
 def _differentiating(case):
-    """The case with an input to differentiate for: forward mode differentiates under no_grad, too."""
+    """The case with an input to differentiate for. Forward mode differentiates under no_grad, too."""
     if case.autograd not in WITHOUT_GRADIENT:
         return case
     return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
@@ -148,15 +153,39 @@ def _is_small(case):
 
 def _has_something(case):
     """True if no size is 0."""
-    return 0 not in (getattr(case, name, 1) for name in ("N", "L", "S", "T")) and 0 not in getattr(case, "batch", ())
+    sizes = (getattr(case, name, 1) for name in ("N", "L", "S", "T", "D", "Dv"))
+    return 0 not in sizes and 0 not in getattr(case, "batch", ())
 
 
 def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
-    """Calls in a low precision; many of scaled_dot_product_attention, which is the fastest."""
+    """Calls in a low precision; many of scaled_dot_product_attention, which is the fastest.
+
+    A few have NaN or inf in hidden positions.
+    """
     cases = [any_cases(release)] * 2
     if release.has_scaled_dot_product_attention and not release.adopted:
         cases.append(scaled_dot_product_cases(release))
-    return mixed(*cases).map(lambda case: _lowered(case, dtype))
+    return with_a_few_nonfinite(mixed(*cases).map(lambda case: _lowered(case, dtype)), release)
+
+
+NONFINITE = ("nan", "nan", "inf")
+
+
+def with_a_few_nonfinite(cases: st.SearchStrategy, release: Release) -> st.SearchStrategy:
+    """The calls, of which a few get NaN or inf in positions that are hidden from every query.
+
+    Only where the ledger has been measured: on a CPU, for torch's own modules.
+    """
+    if release.device_type != "cpu" or release.adopted:
+        return cases
+    return st.tuples(cases, evenly((*[""] * 15, *NONFINITE))).map(_perhaps_nonfinite)
+
+
+def _perhaps_nonfinite(drawn):
+    """The case with the drawn kind of contents, if torch is given a position that is hidden from every query."""
+    case, nonfinite = drawn
+    spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
+    return spoiled if nonfinite and not packs(case) and nonfinite_positions(spoiled) else case
 
 
 def _lowered(case, dtype):

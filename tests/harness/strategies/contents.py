@@ -11,7 +11,7 @@ from ..contents.arrays import nonfinite_positions
 from ..execution.release import Release
 from ..modes.modes import MODES
 from .basics import WITHOUT_GRADIENT, evenly, mixed
-from .by_mode import cases_in
+from .by_mode import NONFINITE, cases_in
 from .modules import any_cases, cases_of, module_cases
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
@@ -39,18 +39,20 @@ def garbage_cases(release: Release, dropout: float = 0.0) -> st.SearchStrategy:
 
 
 def nonfinite_cases(release: Release) -> st.SearchStrategy:
-    """Calls with NaN or inf in positions that are hidden from every query; forward pass only."""
+    """Calls with NaN or inf in positions that are hidden from every query, a third of them with their own autograd."""
 
     def without_finite(drawn):
-        case, nonfinite = drawn
-        autograd = case.autograd if case.autograd in WITHOUT_GRADIENT else "no_grad"
-        case = replace(case, garbage=False, nonfinite=nonfinite, autograd=autograd, dropout=0.0)
+        case, nonfinite, autograd = drawn
+        case = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
+        if autograd and case.autograd not in WITHOUT_GRADIENT:
+            case = replace(case, autograd=autograd)
         return release.adapt(case)
 
     cases = any_cases(release)
     if not release.adopted:
         cases = mixed(cases, module_cases(release, inferring=(True,)))
-    return st.tuples(cases, evenly(("nan", "nan", "inf"))).map(without_finite).filter(nonfinite_positions)
+    drawn = st.tuples(cases, evenly(NONFINITE), evenly(("no_grad", "no_grad", "")))
+    return drawn.map(without_finite).filter(nonfinite_positions)
 
 
 _BIASED = [mode for mode in MODES if mode.family == "causal_upper_left" and mode.is_in()]

@@ -22,7 +22,8 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
     is_long = batch == (1, 1) and one_of(draw, False, True)
     L, S = draw(evenly(LONG)) if is_long else lengths(draw, QUERIES)
     L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
-    D, Dv = draw(evenly(_FEATURES if release.device_type == "cpu" else (*_FEATURES, *_ALIGNED)))
+    D, Dv = draw(evenly(_FEATURES * 2 + _WITHOUT_FEATURES if release.device_type == "cpu" else _FEATURES + _ALIGNED))
+    D = D if release.has_scale else max(D, 1)  # there is no default scale without features
     case = ScaledDotProduct(
         **common(draw, release, UNRECORDED if inference else (*AUTOGRAD[:-2], "one_input")),
         batch=batch,
@@ -32,7 +33,7 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
         D=D,
         Dv=Dv,
         is_causal=one_of(draw, *[False] * (1 if is_long else 4), True),
-        scale=one_of(draw, None, None, None, 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
+        scale=one_of(draw, *[None] * (3 if D else 0), 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
         dropout=one_of(draw, *[0.0] * 10, 0.5, 0.1) if release.shows_dropout else 0.0,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
@@ -48,6 +49,7 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
 
 _WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
+_WITHOUT_FEATURES = ((0, 1), (0, 3), (3, 0))
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # sizes of a GPU's fused kernels
 
 

@@ -71,18 +71,17 @@ def rows_of(entry: WrongMaskDeviation, release: Release) -> list[WrongCall]:
 
 
 def check_row(call: WrongCall, run: "Session") -> None:
-    """Make the call and raise Nonconformance unless the outcome conforms to clause 9 or is predicted."""
+    """Make the call and fail unless the outcome conforms to clause 9 or is predicted."""
     __tracebackhide__ = True
     outcome = observe(call, run.setting)
     judgement = judge_row(call, outcome, run.release, run.wrong_masks)
     run.tally.add_wrong_call(call, judgement)
     if judgement.status == FAILS:
-        failure = failure_of(call, outcome, judgement, run.setting)
-        raise Nonconformance(report(failure), failure)
+        run.fail(failure_of(call, outcome, judgement, run.setting), report)
 
 
 def check_rows(calls: Iterable[WrongCall], run: "Session") -> None:
-    """Check each call; raise one Nonconformance with the reports on all calls that fail."""
+    """Check each call. Unless the run collects failures, raise one Nonconformance on all calls that fail."""
     __tracebackhide__ = True
     failed = []
     for call in calls:

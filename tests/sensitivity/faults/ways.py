@@ -45,6 +45,12 @@ def _module():
     return torch.nn.MultiheadAttention(2, 1, batch_first=True).eval()
 
 
+def _differentiated_once(result, call):
+    if result.requires_grad:
+        result.register_hook(torch.Tensor.detach)
+    return result
+
+
 def _masks(options):
     return {name: value for name, value in options.items() if "mask" in name and torch.is_tensor(value)}
 
@@ -317,6 +323,22 @@ FAULTS = (
             when=lambda call: torch.autograd.forward_ad._current_level >= 0,
         ),
         replace(weighing(CROSS), attn_mask=HIDING, mode="func_jvp"),
+    ),
+    Fault(
+        "weights-differentiate-once",
+        "F.multi_head_attention_forward drops its weights from second derivatives",
+        edit_attention(
+            "attn_output_weights = softmax(attn_output_weights, dim=-1)",
+            "attn_output_weights = softmax(attn_output_weights, dim=-1); "
+            "attn_output_weights.requires_grad and attn_output_weights.register_hook(torch.Tensor.detach)",
+        ),
+        replace(weighing(CROSS), attn_mask=HIDING, mode="second_derivatives", autograd="grad"),
+    ),
+    Fault(
+        "sdpa-differentiates-once",
+        "SDPA with a mask drops its result from second derivatives",
+        sdpa(after=_differentiated_once, when=masked),
+        replace(SDPA, attn_mask=HIDING, mode="second_derivatives_math", autograd="grad"),
     ),
     Fault(
         "nested-last-key-lost",

@@ -1,0 +1,146 @@
+"""The predictions of `python -m tests.tools ask`, compared with runs of the installed release."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, event, given, settings
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from tests.harness.cases.case import MultiHead, drops
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.prediction import prediction
+from tests.harness.deviations.refusals import refusal
+from tests.harness.execution.another_release import AnotherRelease
+from tests.harness.execution.release import installed
+from tests.harness.judgement.verdict import CONFORMS as IS_RIGHT
+from tests.harness.judgement.verdict import FAILS, NOT_APPLICABLE
+from tests.harness.measurement import session
+from tests.harness.measurement.checking import judged
+from tests.harness.modes.modes import BY_ID, MODES
+from tests.harness.modes.parsing import parse
+from tests.harness.strategies.basics import mixed
+from tests.harness.strategies.by_mode import cases_in, low_precision_cases
+from tests.harness.strategies.contents import nonfinite_cases
+from tests.harness.strategies.modules import any_cases, module_cases
+from tests.tools.answers import Question, remedied
+
+RELEASE = installed()
+PREDICTED = AnotherRelease(RELEASE.version)
+FEW = settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+QUICK = [mode for mode in MODES if mode.is_in() and mode.id != "eager" and not (mode.compiles or mode.vectors)]
+SLOW = [mode for mode in MODES if mode.is_in() and mode.compiles and not mode.builds]
+
+
+# ---- what it says --------------------------------------------------------------------------------------------------
+
+
+def assert_said(case):
+    """The prediction, if it says what the run of the call sees; AssertionError else."""
+    observation, verdict = judged(case)
+    assume(verdict.status not in (FAILS, NOT_APPLICABLE))  # a failure is of the conformance tests to tell
+    said = prediction(case, PREDICTED)
+    if refused := refusal(Call(case, session.current.release, observation.served)):
+        assert said.refusal is refused
+        return said
+    findings = session.current.findings.items()
+    on_other_cpus = {id for id, its in findings if its.expected and its.status == session.ABSENT}
+    ids = set(said.ids) - on_other_cpus
+    if verdict.status == IS_RIGHT and drops(case):  # what is dropped may hide an entry that applies
+        assert ids <= set(verdict.deviations)
+    else:
+        assert ids == (set() if verdict.status == IS_RIGHT else set(verdict.deviations))
+    return said
+
+
+# What ask once said otherwise.
+RARE = [
+    # the rows of garbage queries alone show it
+    "Transformer(seed=59344, autograd='inputs', layout='sliced', garbage=True, module='TransformerDecoder', S=2, T=2,"
+    " num_heads=8, head_dim=2, tgt_mask=Mask(form='float', pattern='one', values='-1e9', per_head=True,"
+    " layout='stepped', dtype='bfloat16'), tgt_key_padding_mask=Mask(form='float', pattern='sample', values='bias',"
+    " layout='expanded'), memory_key_padding_mask=Mask(), num_layers=2, activation='gelu_tanh')",
+    # NaN in one sample, and a query of the other one whose keys are masked with -1e9, which leaves scores no digits
+    "Transformer(dtype='float32', seed=26584, autograd='frozen', layout='sliced', nonfinite='nan',"
+    " module='TransformerDecoderLayer', N=2, S=5, T=5, num_heads=2, head_dim=17, tgt_mask=Mask(form='float',"
+    " pattern='anti_causal', values='-1e9'), memory_mask=Mask(form='float', pattern='causal', values='bias',"
+    " layout='sliced'), tgt_key_padding_mask=Mask(form='float', pattern='sample', values='bias', layout='stepped'),"
+    " memory_key_padding_mask=Mask(form='float', pattern='scattered', values='finite', dtype='bfloat16'),"
+    " activation='silu')",
+]
+
+
+@FEW
+@given(case=st.sampled_from(RARE).map(parse))
+def test_ask_says_what_a_run_of_a_rare_call_sees(case):
+    assume(RELEASE.offers(case))
+    assert_said(case)
+
+
+@settings(FEW, max_examples=300)
+@given(case=mixed(*[any_cases(RELEASE)] * 4, nonfinite_cases(RELEASE)))
+def test_ask_says_what_a_run_of_this_release_sees(case):
+    event(assert_said(case).status)
+
+
+@settings(FEW, max_examples=300)
+@given(data=st.data())
+def test_ask_says_what_a_run_in_any_mode_sees(data):
+    mode = data.draw(st.sampled_from(QUICK))
+    event(f"{mode} {assert_said(data.draw(cases_in(RELEASE, mode))).status}")
+
+
+@settings(FEW, max_examples=12)
+@given(data=st.data())
+def test_ask_says_what_a_run_of_a_compiled_call_sees(data):
+    assert_said(data.draw(cases_in(RELEASE, data.draw(st.sampled_from(SLOW)))) if SLOW else MultiHead())
+
+
+@pytest.mark.parametrize("dtype", RELEASE.low_dtypes)
+@FEW
+@given(data=st.data())
+def test_ask_says_what_a_run_in_low_precision_sees(dtype, data):
+    assert_said(data.draw(low_precision_cases(RELEASE, dtype)))
+
+
+@FEW
+@given(case=module_cases(RELEASE))
+def test_ask_says_what_a_run_sees_where_parameters_alone_are_trained(case):
+    assert_said(replace(case, autograd="parameters"))
+
+
+@settings(FEW, max_examples=60)
+@given(case=mixed(module_cases(RELEASE, inferring=(True,)), any_cases(RELEASE)))
+def test_a_remedy_that_is_told_helps_on_this_release(case):
+    assume(not drops(case))
+    said = prediction(case, PREDICTED)
+    assume(said.ids and assert_said(case).ids)
+    for changed in remedied(Question(case, case, only=True), said.ids, RELEASE.version):
+        _, verdict = judged(changed)
+        assert verdict.status == IS_RIGHT, changed
+
+
+# ---- what only an installed release can tell -----------------------------------------------------------------------
+
+FACTS = [name for name in dir(AnotherRelease) if name.startswith("has_") and name != "has_mode"]
+
+
+@pytest.mark.parametrize("name", [*FACTS, "dtypes", "low_dtypes"])
+def test_another_release_offers_what_the_installed_one_does(name):
+    assert getattr(PREDICTED, name) == getattr(RELEASE, name)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in BY_ID if not BY_ID[mode].builds])
+def test_another_release_has_the_modes_of_the_installed_one(mode):
+    assert PREDICTED.has_mode(mode) == BY_ID[mode].is_in()
+
+
+def test_there_are_facts():
+    assert "has_scale" in FACTS
+    assert [AnotherRelease(Version(version)).has_scale for version in ("2.0", "2.1")] == [False, True]

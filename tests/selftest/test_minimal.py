@@ -1,0 +1,253 @@
+"""A run that collects finds each fault of torch, with a minimal case of its own."""
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, seed, settings
+from torch.nn import functional
+
+from tests.harness.cases.case import MultiHead, SquareSubsequentMask
+from tests.harness.cases.laws import LAWS
+from tests.harness.cases.masks import Mask
+from tests.harness.cases.simpler import is_valid, simpler
+from tests.harness.explanation.explanation import BEHAVIOUR, GONE, NEW, Changed, Explanation
+from tests.harness.judgement.groups import Group, key_of, size
+from tests.harness.judgement.report import Failure, crash
+from tests.harness.measurement import minimal, session
+from tests.harness.measurement.asking import asked_again, collecting, simpler_failures
+from tests.harness.measurement.checking import check, check_same_without_garbage
+from tests.harness.measurement.minimal import End, Found, _Searched, can_fork, news_about
+from tests.harness.measurement.news import News
+from tests.harness.strategies.modules import any_cases
+from tests.sensitivity.faults import FAULTS
+from tests.sensitivity.injection import injected
+
+RELEASE = session.start().release
+TWO = ("memory-padding-lost", "padding-lost-with-weights")
+PADDED = MultiHead(N=2, L=3, S=3, num_heads=2, head_dim=2, attention="cross", key_padding_mask=Mask(pattern="one"))
+
+
+def with_faults(*ids):
+    stack = ExitStack()
+    for id in ids:
+        stack.enter_context(injected(FAULTS[id]))
+    return stack
+
+
+def with_minimal_cases(groups, seconds, workers=1):
+    """The groups as a run without explanations tells them."""
+    return tuple(news.group for news in news_about(groups, seconds, workers))
+
+
+def fails(case, *faults):
+    """True if the case fails on torch with these faults."""
+    with with_faults(*faults), collecting() as tally:
+        check(case)
+    return bool(tally.groups.seen)
+
+
+def collected(ask, *given):
+    """The groups of failures of one check, or of many."""
+    with collecting() as tally:
+        ask(*given)
+    return tally.groups.all()
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The groups with minimal cases of torch with two faults."""
+
+    @seed(5)
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(any_cases(RELEASE))
+    def ask(case):
+        check(case)
+
+    with with_faults(*TWO):
+        return with_minimal_cases(collected(ask), 120, workers=2)
+
+
+def test_two_faults_at_once_are_found_each_with_its_minimal_case(found):
+    largest = sorted(found, key=lambda group: -group.seen)[:2]
+    cases = {fault: group.least.case for fault in TWO for group in largest if fails(group.least.case, fault)}
+    layer, attention = (cases[fault] for fault in TWO)
+    assert repr(layer) == (
+        "Transformer(module='TransformerDecoderLayer', head_dim=4, memory_key_padding_mask=Mask(pattern='one'))"
+    )
+    assert attention in [MultiHead(attention="self", key_padding_mask=Mask(pattern=name)) for name in ("one", "all")]
+
+
+def test_no_group_mixes_two_faults(found):
+    for group in found:
+        told = [{fault for fault in TWO if fails(call.case, fault)} for call in group.calls]
+        assert set.intersection(*told), group
+
+
+def test_each_group_is_minimal_and_knows_its_calls(found):
+    assert all(group.is_minimal and not group.is_flaky for group in found)
+    assert sum(group.seen for group in found) > 50
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_failure_is_made_smaller(fork, monkeypatch):
+    if not fork:
+        monkeypatch.setattr(minimal, "can_fork", lambda: False)
+    large = replace(PADDED, N=3, L=9, S=9, seed=3, layout="sliced", attn_mask=Mask("float", "causal"))
+    with with_faults("padding-lost-with-weights"):
+        (group,) = with_minimal_cases(collected(check, large), 60)
+    assert group.is_minimal
+    assert size(group.least) < size(Failure("", case=replace(PADDED, N=1)))
+    assert group.least.case.attn_mask is None
+
+
+def test_a_failure_that_is_not_seen_again_is_flaky():
+    with with_faults("padding-lost-with-weights"):
+        groups = collected(check, PADDED)
+    (group,) = with_minimal_cases(groups, 60)
+    assert group.is_flaky
+    assert not group.is_minimal
+    assert group.calls == groups[0].calls
+
+
+def test_without_time_groups_are_told_as_found():
+    with with_faults("padding-lost-with-weights"):
+        groups = collected(check, PADDED)
+        assert with_minimal_cases(groups, 1e-9) == groups
+
+
+@pytest.mark.skipif(not can_fork(), reason="no fork")
+@pytest.mark.parametrize("how", [os.abort, lambda: time.sleep(60)])
+def test_a_crash_or_hang_during_the_search_ends_the_search_of_its_group_alone(how, monkeypatch):
+    monkeypatch.setattr(minimal, "_SECONDS_OF_A_GROUP", 2.0)
+    monkeypatch.setattr(minimal, "_GRACE", 0.5)
+    parent, original = os.getpid(), functional.scaled_dot_product_attention
+
+    def ends(*given, **options):
+        if os.getpid() != parent:
+            how()
+        return original(*given, **options)
+
+    other = replace(PADDED, need_weights=False, num_heads=1)
+    crashed = crash(repr(other))
+    groups = [Group(key_of(crashed), (crashed,))]
+    with with_faults("padding-lost-with-weights"):
+        groups += collected(check, PADDED)
+        with monkeypatch.context() as patched:
+            patched.setattr(functional, "scaled_dot_product_attention", ends)
+            one, two = with_minimal_cases(groups, 60)
+    assert (one.is_minimal, two.is_minimal) == (True, False)
+    assert two.least == crashed
+    assert not two.is_flaky
+
+
+# ---- groups join ---------------------------------------------------------------------------------------------------
+
+OLD, OTHER = Explanation(GONE, (Changed("one", GONE),)), Explanation(GONE, (Changed("two", GONE),))
+UNEXPLAINED, IGNORED = Explanation(NEW), Explanation(BEHAVIOUR, effect="ignored()")
+
+
+def group(*cases):
+    calls = tuple(Failure("output is off", case.module, case) for case in cases)
+    return Group(key_of(calls[0]), calls)
+
+
+def told_of(*ends):
+    """The explanations and numbers of calls that are told of (group, explanation of its calls) in turn."""
+    searched = _Searched()
+    for one, explanation in ends:
+        found = Found(one.least, (one.key, key_of(Failure("x", "end", PADDED))))
+        searched.add(one, End(found, (News(one, explanation),)))
+    return [(news.explanation, news.group.seen) for news in searched.news]
+
+
+ONE, TWO_HEADS = group(PADDED), group(replace(PADDED, mode="deepcopy"))
+ELSEWHERE = group(replace(PADDED, functional=True))
+
+
+def test_the_same_change_is_told_once_and_another_one_is_not_hidden_behind_it():
+    assert told_of((ONE, OLD), (TWO_HEADS, OLD)) == [(OLD, 2)]
+    assert told_of((ONE, OLD), (TWO_HEADS, OTHER)) == [(OLD, 1), (OTHER, 1)]
+    assert told_of((ONE, UNEXPLAINED), (TWO_HEADS, UNEXPLAINED)) == [(UNEXPLAINED, 2)]
+    assert told_of((ONE, OLD), (TWO_HEADS, UNEXPLAINED)) == [(OLD, 1), (UNEXPLAINED, 1)]
+    assert told_of((ONE, IGNORED), (TWO_HEADS, IGNORED)) == [(IGNORED, 2)]
+    assert told_of((ONE, IGNORED), (ELSEWHERE, IGNORED)) == [(IGNORED, 1), (IGNORED, 1)]
+
+
+def test_parts_of_a_group_are_news_of_their_own():
+    both = group(PADDED, replace(PADDED, seed=1))
+    parts = [News(replace(both, calls=both.calls[:1], seen=4), OLD), News(replace(both, calls=both.calls[1:]), OTHER)]
+    searched = _Searched()
+    searched.add(both, End(Found(both.least, (both.key,), is_minimal=True), tuple(parts)))
+    assert searched.news == parts
+
+
+# ---- other kinds of failures ---------------------------------------------------------------------------------------
+
+
+def test_a_broken_law_is_made_smaller_with_its_twin():
+    law = next(law for law in LAWS if law.id == "weights_wanted_and_not_wanted")
+    case = replace(PADDED, seed=7, layout="stepped")
+    (failure,) = [call for call in _law_breaking(law, case) if call.twin]
+    assert asked_again_is_alike(failure)
+    for simple in simpler_failures(failure):
+        assert simple.twin.need_weights != simple.case.need_weights
+        assert replace(simple.twin, need_weights=False) == replace(simple.case, need_weights=False)
+
+
+def _law_breaking(law, case):
+    """Failures of a law as check_law tells them; the first failing call would hide the law."""
+    one, other = law.twins(case)
+    note = f"Expected is the result of the twin (weights wanted and not wanted): {one!r}."
+    return [replace(Failure("broken", case=other, twin=one, note=note), mismatches=())]
+
+
+def asked_again_is_alike(failure):
+    """True if the law is checked again, and holds on torch without a fault."""
+    return asked_again(failure) == ()
+
+
+def test_hidden_content_is_asked_again(monkeypatch):
+    """A module whose output depends on hidden values."""
+    original = functional.multi_head_attention_forward
+
+    def leaking(query, key, value, *given, **options):
+        output, weights = original(query, key, value, *given, **options)
+        return output + value.sum() * 1e-3, weights
+
+    monkeypatch.setattr(functional, "multi_head_attention_forward", leaking)
+    case = replace(PADDED, attention="distinct", garbage=True)
+    (group,) = collected(check_same_without_garbage, case)
+    assert group.least.mismatches[0].kind == "content"
+    assert asked_again(group.least)[0].mismatches[0].kind == "content"
+
+
+# ---- simpler variants ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(any_cases(RELEASE))
+def test_a_simpler_variant_is_a_valid_call_of_the_release(case):
+    """It is no failure on the release itself, and it contradicts no hint."""
+    for simple in list(simpler(case))[:40]:
+        if is_valid(simple) and RELEASE.offers(simple):
+            hints = {"attn_mask": "is_causal"} | {f"{s}_mask": f"{s}_is_causal" for s in ("src", "tgt", "memory")}
+            for mask, hint in hints.items():
+                if mask != "attn_mask" or isinstance(simple, MultiHead):
+                    is_hinted = getattr(simple, hint, None)
+                    assert not is_hinted or getattr(simple, mask) is None or getattr(simple, mask).pattern == "causal"
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(any_cases(RELEASE))
+def test_a_simpler_variant_conforms_where_torch_has_no_fault(case):
+    variants = [its for its in simpler(case) if is_valid(its) and RELEASE.offers(its)]
+    for simple in variants[:: max(1, len(variants) // 3)]:
+        assert not collected(check, simple), simple
+
+
+def test_the_simplest_calls_have_no_variants():
+    assert not [its for its in simpler(MultiHead(attention="self")) if size(Failure("", case=its)) < (0, 0, 1, 1)]
+    assert not list(simpler(SquareSubsequentMask()))

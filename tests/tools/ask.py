@@ -1,0 +1,283 @@
+"""`python -m tests.tools ask 'nn.MultiheadAttention(64, 4)(q, k, v, key_padding_mask=mask)'` tells what each release
+of torch does with a call: what is specified, or the entries of the ledger that apply, and what helps.
+
+The call is read, never run: as people write it, a line or a whole script, or as a failure prints a case. Masks are the
+tensors that the text makes, or are named by --mask. Exit code 0, or 4 for bad input.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import wrap
+
+import torch
+
+from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, masks_of
+from tests.harness.cases.dtypes import PRECISIONS
+from tests.harness.cases.masks import Given
+from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
+from tests.harness.deviations.kernels import FLASH, MATH_ALONE
+from tests.harness.deviations.prediction import CONFORMS, LACKING
+from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.parsing import parse
+from tests.harness.modes.vectors import extension
+from tests.harness.releases import NEWEST, OLDEST
+
+from . import asked_table
+from .answers import Question, answers, versions_in
+from .asked_case import Situation, case_of, smaller
+from .asked_text import read
+
+_REMEDIES = 4  # the most that the text has
+KERNELS = {"math": MATH_ALONE, "flash": FLASH}
+ABOUT = "What each release of torch does with a call, predicted by the ledger."
+EPILOG = """\
+A mask is named by its form, and if it is not what is meant, by its pattern and values: bool:causal, float:trailing,
+float:random:-1e9, float:all:min, float:causal:per_head. docs/ask.md has examples."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer a question, and return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        versions = versions_in(options.torch)
+        _check_names(options)
+        if options.table:
+            _check_table(options, parser.parse_args([]))
+        question = None if options.table else _question(options)
+    except BadInput as error:
+        parser.error(str(error))
+    try:
+        print(_answered(question, versions, options) if question else _table(versions, options))
+    except Exception:  # of the suite, which says nothing about torch
+        traceback.print_exc()
+        return HARNESS_ERROR
+    return 0
+
+
+def _answered(question, versions, options):
+    found = answers(question, versions)
+    return _as_json(question, found) if options.format == "json" else _as_text(question, found)
+
+
+def _table(versions, options):
+    found = asked_table.cells(versions, options.dtype)
+    if options.format == "text":
+        return "\n".join(asked_table.as_text(found))
+    return json.dumps({**_installed(), **asked_table.as_json(found, versions)}, indent=1)
+
+
+def _parser():
+    parser = Parser(prog="ask", description=ABOUT, epilog=EPILOG)
+    parser.add_argument(
+        "call", metavar="CALL", nargs="?", help="Python text, a file of it that ends in .py, or - for the input"
+    )
+    parser.add_argument("--torch", metavar="RANGE", default=f"{OLDEST}:{NEWEST}", help="such as 2.1:2.15, 2.4 or 2.4.1")
+    parser.add_argument("--mask", metavar="ARGUMENT=KIND", action="append", default=[], help="a mask by its kind")
+    training = parser.add_mutually_exclusive_group()
+    training.add_argument("--eval", dest="training", action="store_const", const=False, help="module.eval()")
+    training.add_argument("--train", dest="training", action="store_const", const=True)
+    autograd = parser.add_mutually_exclusive_group()
+    for name in ("no_grad", "inference_mode"):
+        option = f"--{name.replace('_', '-')}"
+        autograd.add_argument(option, dest="autograd", action="store_const", const=name, help=f"within torch.{name}()")
+    kinds = (*AUTOGRAD, "parameters")
+    autograd.add_argument("--autograd", metavar="KIND", help=f"what requires a gradient: {', '.join(kinds)}")
+    parser.add_argument("--mode", help="a way to make or call it, such as compiled, exported, autocast, func_vjp")
+    parser.add_argument("--dtype", help=f"of the inputs: {', '.join(PRECISIONS)}")
+    parser.add_argument("--no-fast-path", dest="fast_path", action="store_const", const=False)
+    parser.add_argument("--kernel", help=f"of scaled_dot_product_attention, if not predicted: {', '.join(KERNELS)}")
+    for name, default in (("--batch", 2), ("--length", 5), ("--memory-length", 7)):
+        parser.add_argument(name, type=int, help=f"where no tensor tells it; default {default}")
+    parser.add_argument("--table", action="store_true", help="each module with each kind of mask, in place of a call")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    return parser
+
+
+def _check_names(options):
+    """Raise BadInput for a name that does not exist."""
+    for name, known in (("kernel", KERNELS), ("mode", BY_ID), ("dtype", PRECISIONS)):
+        if (value := getattr(options, name)) is not None and value not in known:
+            raise BadInput(f"--{name} {value}: not one of {', '.join(known)}")
+
+
+_OF_TABLE = ("table", "torch", "dtype", "format")
+
+
+def _check_table(options, default):
+    """Raise BadInput for an option that the table does not take."""
+    changed = [name for name in vars(options) if getattr(options, name) != getattr(default, name)]
+    if other := [name for name in changed if name not in _OF_TABLE]:
+        name = "CALL" if other[0] == "call" else f"--{other[0].replace('_', '-')}"
+        raise BadInput(f"--table takes no {name}; it takes --torch, --dtype and --format")
+
+
+def _question(options):
+    if options.call is None:
+        raise BadInput("CALL is missing: Python text, a file that ends in .py, or - for the standard input")
+    known = (*AUTOGRAD, "parameters", None)
+    if options.autograd not in known:
+        raise BadInput(f"--autograd {options.autograd}: not one of {', '.join(known[:-1])}")
+    for name in ("batch", "length", "memory_length"):
+        if (size := getattr(options, name)) is not None and size < 0:
+            raise BadInput(f"--{name.replace('_', '-')} {size}: less than 0")
+    names = ("training", "autograd", "mode", "dtype", "fast_path", "batch", "length", "memory_length")
+    situation = Situation(_masks(options.mask), **{name: getattr(options, name) for name in names})
+    text, kernel = _text(options.call), KERNELS.get(options.kernel)
+    if (case := _as_case(text)) is not None:
+        if situation != Situation():
+            raise BadInput("a case tells all by itself: it takes no option but --torch, --kernel and --format")
+        return Question(case, case, kernel, only=True)
+    asked = read(text, options.length or 5, options.training is not False)
+    case = case_of(asked, situation)
+    return Question(case, smaller(case), kernel, calls=asked.calls)
+
+
+def _masks(texts):
+    masks = {}
+    for text in texts:
+        name, equals, kind = text.partition("=")
+        if not equals:
+            raise BadInput(f"--mask {text}: ARGUMENT=KIND is wanted, as in src_key_padding_mask=bool:trailing")
+        masks[name] = kind
+    return masks
+
+
+def _text(argument):
+    if argument == "-":
+        return sys.stdin.read()
+    if not argument.endswith(".py") or "(" in argument:
+        return argument
+    try:
+        return Path(argument).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{argument}: {error}") from None
+
+
+def _as_case(text):
+    """The case whose repr the text is; None if it is no case's."""
+    if not text.startswith(("MultiHead(", "ScaledDotProduct(", "Transformer(")):
+        return None
+    try:
+        return parse(text)
+    except BadInput:
+        if text.startswith("Transformer("):  # nn.Transformer, perhaps
+            return None
+        raise
+
+
+# ---- as text -------------------------------------------------------------------------------------------------------
+
+
+_AUTOGRAD = {
+    "no_grad": "within torch.no_grad()",
+    "inference_mode": "within torch.inference_mode()",
+    "frozen": "nothing requires a gradient",
+    "parameters": "its parameters require a gradient",
+    "inputs": "its inputs require a gradient",
+    "mask": "its float masks require a gradient",
+    "grad": "all require a gradient",
+}
+
+
+def in_words(case: Case) -> str:
+    """The call in one line."""
+    training = "" if isinstance(case, ScaledDotProduct) else "in training mode" if case.training else "in eval mode"
+    autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
+    mode = "" if case.mode == "eager" else f"mode {case.mode}"
+    masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()] or ["no mask"]
+    return ", ".join(filter(None, [case.module, training, autograd, mode, case.dtype, *masks, _sizes(case)]))
+
+
+def _of_mask(mask):
+    held = "as given" if isinstance(mask, Given) and mask.pattern in ("random", "scattered") else mask.pattern
+    values = f":{mask.values}" if mask.is_float and not isinstance(mask, Given) and mask.values != "inf" else ""
+    return f"{mask.form}:{held}{values}"
+
+
+def _sizes(case):
+    if isinstance(case, ScaledDotProduct):
+        return f"query {(*case.batch, case.L, case.D)}, {case.S} keys"
+    of_decoder = f", target {case.T}" if getattr(case, "has_decoder", False) else ""
+    length = f"{case.L} queries, {case.S} keys" if hasattr(case, "L") else f"source {case.S}{of_decoder}"
+    return f"batch {case.N}, {length}"
+
+
+def notes(question: Question) -> Iterator[str]:
+    """What the answer rests on beside the ledger: a sentence each."""
+    case = question.case
+    yield (
+        f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
+        " CUDA is not asked: it was measured with one release, 2.11."
+    )
+    if question.calls > 1:
+        yield f"The text has {question.calls} calls of an attention; the answer is about the last."
+    if len(question.draws) > 1:
+        yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
+    if case.mode.startswith("compiled_inductor"):
+        yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
+    if getattr(case, "dropout", 0) and getattr(case, "training", True):
+        yield "Dropout is random, and left out."
+
+
+def _as_text(question, found):
+    lines = [*wrap(in_words(question.case), 110, subsequent_indent="    "), ""]
+    width = max(len(answer.releases) for answer in found)
+    for answer in found:
+        lines += _of_answer(answer, width)
+    return "\n".join([*lines, "", *(line for note in notes(question) for line in wrap(note, 110))])
+
+
+def _of_answer(answer, width):
+    head, indent = f"{answer.releases:<{width}}  ", " " * (width + 2)
+    if answer.status == CONFORMS:
+        return [f"{head}as specified"]
+    if answer.status == LACKING:
+        return [f"{head}cannot be called so: {answer.why}" if "not measured" not in answer.why else head + answer.why]
+    lines = []
+    if answer.why:
+        lines += _wrapped(f"an error is right: {answer.why}", indent)
+    for entry in answer.entries:
+        lines += _of_entry(entry, indent)
+    for remedy in answer.remedies[:_REMEDIES]:
+        facts = [f"in {remedy.releases}"] * bool(remedy.releases) + [f"cost: {remedy.cost}"] * bool(remedy.cost)
+        lines += _wrapped(f"remedy: {remedy.text}" + (f" ({'; '.join(facts)})" if facts else ""), f"{indent}  ")
+        lines += [f"{indent}      {line}" for line in remedy.diff]
+    if more := len(answer.remedies) - _REMEDIES:
+        lines += [f"{indent}  and {more} more: --format json"] * (more > 0)
+    if answer.no_remedy:
+        lines += _wrapped(f"no remedy: {answer.no_remedy}", f"{indent}  ")
+    return [head + lines[0][len(indent) :], *lines[1:]]
+
+
+def _of_entry(entry, indent):
+    share = f", for {entry.shows} of {entry.draws} masks of this kind" if entry.shows < entry.draws else ""
+    where = "" if entry.is_anywhere else ", on some CPUs"
+    yield from _wrapped(f"{entry.symptom}{share}{where}: {entry.title} ({entry.id})", indent)
+    yield from _wrapped(f"instead: {entry.instead}", f"{indent}  ")
+
+
+def _wrapped(text, indent):
+    return wrap(text, 118, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+
+
+def _as_json(question, found):
+    ranges = [
+        {"releases": answer.releases, **asdict(answer), "versions": [str(version) for version in answer.versions]}
+        for answer in found
+    ]
+    return json.dumps(
+        {"call": in_words(question.case), **_installed(), "ranges": ranges, "notes": list(notes(question))}, indent=2
+    )
+
+
+def _installed():
+    return {"device": "cpu", "vectors": extension(), "torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,426 @@
+"""A call as people write it, read and not run: which module it is made by, what it is given, and in which context.
+
+Masks and inputs become tensors by a list of torch's functions that only compute. Modules are noted, never made.
+Everything else is Unknown, which matters only where a mask depends on it.
+"""
+
+import ast
+import operator
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import torch
+
+from tests.harness.command_line import BadInput
+from tests.harness.modes.modes import BY_ID
+
+from .asked_classes import ClassReader, modules_of
+from .asked_values import Instance, Made, Named, Unknown, computed, filled, is_unknown, on_cpu, parts, square, text_of
+from .signatures import CONSTRUCTORS, FUNCTIONS, bound
+
+_LONGEST = 2_000_000  # characters of a text
+
+_FACTORIES = "tensor zeros ones full empty rand randn arange eye zeros_like ones_like full_like randn_like rand_like"
+_FUNCTIONS = f"{_FACTORIES} triu tril where logical_not logical_and logical_or cat stack isnan finfo"
+_METHODS = """
+    bool float double half bfloat16 long int to type masked_fill masked_fill_ fill_ zero_ expand expand_as repeat
+    repeat_interleave unsqueeze squeeze view view_as reshape transpose permute t contiguous clone detach logical_not
+    triu tril eq ne lt le gt ge flatten cumsum sum any all size dim requires_grad_ new_zeros new_ones new_full type_as
+"""
+_SIZED = ("ones", "zeros", "full", "empty")  # that take the sizes of a tensor first
+_KEEPING = ("to", "bool", "contiguous", "clone", "detach", "cpu")  # methods after which a mask is of the same kind
+_OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.BitAnd: operator.and_, ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.inv,
+    ast.Not: operator.not_,
+}  # fmt: skip
+_CONSTANTS = {"inf": float("inf"), "nan": float("nan"), "True": True, "False": False, "None": None, "...": ...}
+_CONTEXTS = ("no_grad", "inference_mode", "enable_grad")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call of a module (made), or of a function. given: its arguments by name. mode: an id of modes.py."""
+
+    kind: str
+    given: dict = field(default_factory=dict)
+    made: Made | None = None
+    context: str = ""
+    mode: str = "eager"
+    fast_path: bool = True
+    calls: int = 1  # of attentions in the text, of which this is the last
+
+
+def read(text: str, length: int = 5, training: bool = True) -> Asked:
+    """The last call of an attention in the text; of a constructor alone, the call of what it makes. Or BadInput.
+
+    length: the size of a square tensor whose size the text does not tell. training: self.training, likewise.
+    """
+    if len(text) > _LONGEST:
+        raise BadInput(f"the text has {len(text):,} characters; {_LONGEST:,} are read")
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadInput(f"not Python: {error}") from None
+    reader = _Reader(tree, length, training)
+    try:
+        reader.run(tree.body)
+        reader.call_all()
+    except RecursionError:
+        raise BadInput("the text is nested too deeply") from None
+    if reader.asked:
+        return replace(reader.asked[-1], calls=len(reader.places))
+    if reader.made:
+        return reader.ask(reader.made[-1].kind, {}, reader.made[-1])
+    known = ", ".join([*CONSTRUCTORS, *FUNCTIONS])
+    raise BadInput(f"no call of an attention in {text.strip()[:80]!r}; it may be of {known}")
+
+
+class _Reader(ClassReader):
+    """names: of variables, as their text. Statements are read in order, those within others as well."""
+
+    def __init__(self, tree, length, training):
+        super().__init__(training)
+        self.length, self.returned = length, None
+        self.names, self.contexts, self.fast_path = {}, [], True
+        self.asked, self.made, self.places = [], [], set()
+        self.mode = _mode_in(tree)  # one whose statements stand in the text
+        self.known = _statements(BY_ID[self.mode])
+
+    def run(self, statements):
+        for statement in statements:
+            self.statement(statement)
+
+    def statement(self, node):
+        if self.is_of_mode(node):
+            return
+        if isinstance(node, ast.Assign):
+            value = self.value(node.value)
+            for target in node.targets:
+                self.assign(target, value)
+        elif isinstance(node, (ast.AnnAssign, ast.Expr, ast.Return)):
+            value = self.value(node.value) if node.value else None
+            if isinstance(node, ast.AnnAssign):
+                self.assign(node.target, value)
+            elif isinstance(node, ast.Return):
+                self.returned = value
+        elif isinstance(node, ast.With):
+            self.within([item.context_expr for item in node.items], node.body)
+        elif isinstance(node, ast.For):
+            self.loop(node)
+        elif isinstance(node, ast.ClassDef):
+            self.define(node)
+        elif isinstance(node, ast.FunctionDef):
+            self.bind_defaults(node.args)
+            self.within(node.decorator_list, node.body)
+        elif isinstance(node, ast.AugAssign):
+            self.assign(node.target, self.value(ast.BinOp(node.target, node.op, node.value)))
+        else:
+            for part in ("body", "orelse", "finalbody"):
+                self.run(getattr(node, part, ()))
+
+    def bind_defaults(self, arguments):
+        """Give the arguments of a function their defaults; without one, an argument keeps what its name stands for."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        defaults = positional[len(positional) - len(arguments.defaults) :], arguments.defaults
+        pairs = [*zip(*defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+        for argument, default in pairs:
+            if default is not None and not (isinstance(default, ast.Constant) and default.value is None):
+                self.names.setdefault(argument.arg, self.value(default))
+
+    def assign(self, target, value):
+        if isinstance(target, ast.Tuple):
+            found = parts(value, len(target.elts)) or [Unknown(ast.unparse(part)) for part in target.elts]
+            for part, its in zip(target.elts, found, strict=True):
+                self.assign(part, its)
+        elif isinstance(target, ast.Subscript) and torch.is_tensor(self.value(target.value)):
+            tensor, index = self.value(target.value), self.value(target.slice)
+            known = not is_unknown((index, value))
+            self.names[ast.unparse(target.value)] = computed(filled, tensor, index, value) if known else text_of(target)
+        else:
+            self.names[ast.unparse(target)] = value
+
+    def within(self, contexts, statements):
+        """Statements in contexts: autograd, autocast and the choice of a kernel count, others do not."""
+        outer, count = self.mode, len(self.contexts)
+        for name in map(ast.unparse, contexts):
+            self.contexts += [context for context in _CONTEXTS if f"{context}(" in name]
+            if mode := _mode_of_context(name):
+                self.mode = _both(self.mode, mode)
+        self.run(statements)
+        self.mode, self.contexts = outer, self.contexts[:count]
+
+    def is_of_mode(self, node):
+        """True if a statement is one of those by which the text makes the module another one, in a known way."""
+        return ast.dump(node) in self.known
+
+    # ---- expressions
+
+    def value(self, node):
+        """The value of an expression; Unknown where the text does not tell it."""
+        text = ast.unparse(node)
+        if text in self.names:
+            return self.names[text]
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return type(ast.literal_eval("()" if isinstance(node, ast.Tuple) else "[]"))(map(self.value, node.elts))
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            return [self.value(node.elt)]
+        if isinstance(node, ast.IfExp):
+            return self.either(node, text)
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            return self.named(node, text)
+        operands, function = self.operation(node)
+        if function is operator.getitem and isinstance(operands[0], list) and len(operands[0]) == 1:
+            return operands[0][0]  # each element is made alike
+        if function is None or is_unknown(operands):
+            return Unknown(text)
+        return computed(function, *operands)
+
+    def either(self, node, text):
+        """The value of a conditional expression."""
+        test = self.value(node.test)
+        return Unknown(text) if is_unknown(test) else self.value(node.body if test else node.orelse)
+
+    def named(self, node, text):
+        last = text.rpartition(".")[2]
+        if last in _CONSTANTS:
+            return _CONSTANTS[last]
+        if text == "self.training":
+            return self.training
+        if last in FUNCTIONS:
+            return last
+        if text.startswith("torch.") and isinstance(getattr(torch, last, None), torch.dtype):
+            return getattr(torch, last)
+        if isinstance(node, ast.Attribute):
+            owner = self.value(node.value)
+            if isinstance(owner, Instance) and last in owner.attributes:
+                return owner.attributes[last]
+            if torch.is_tensor(owner) and last in ("shape", "T", "mT", "dtype", "ndim", "device"):
+                return getattr(owner, last)
+            if isinstance(owner, torch.finfo) and last in ("min", "max"):
+                return getattr(owner, last)
+        return Unknown(text)
+
+    def operation(self, node):
+        """(operands, function) of an operator or subscript; function None for what is not read."""
+        if isinstance(node, ast.BinOp):
+            return (self.value(node.left), self.value(node.right)), _OPERATORS.get(type(node.op))
+        if isinstance(node, ast.UnaryOp):
+            return (self.value(node.operand),), _OPERATORS[type(node.op)]
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            operands = self.value(node.left), self.value(node.comparators[0])
+            return operands, _OPERATORS.get(type(node.ops[0]))
+        if isinstance(node, ast.Subscript):
+            return (self.value(node.value), self.value(node.slice)), operator.getitem
+        if isinstance(node, ast.Slice):
+            return tuple(part and self.value(part) for part in (node.lower, node.upper, node.step)), slice
+        return (), None
+
+    # ---- calls
+
+    def call(self, node):
+        text, given = ast.unparse(node.func), [self.value(argument) for argument in node.args]
+        named = {argument.arg: self.value(argument.value) for argument in node.keywords if argument.arg}
+        last = text.rpartition(".")[2]
+        if last == "generate_square_subsequent_mask":
+            return self.square(given, named)
+        if (target := self.target(node.func, text)) is not None:
+            if len(named) < len(node.keywords) or any(isinstance(argument, ast.Starred) for argument in node.args):
+                raise BadInput(f"{ast.unparse(node)[:80]}: * and ** are not read; write the arguments out")
+            self.places.add((node.lineno, node.col_offset))
+            made = target if isinstance(target, Made) else None
+            kind = made.kind if made else target
+            self.asked.append(self.ask(kind, bound(kind, given, named, is_call=True), made))
+            return Unknown(ast.unparse(node))
+        if (found := self.of_class(node, text, given, named)) is not None:
+            return found
+        if last in CONSTRUCTORS:
+            self.made.append(Made(last, bound(last, given, named)))
+            return self.made[-1]
+        if last == "set_fastpath_enabled":
+            self.fast_path = bool(given[0])
+        if (found := self.changed(node, text, given, named)) is not None:
+            return found
+        return self.computed(node, last, given, named)
+
+    def target(self, function, text):
+        """The Made, or the name of the function, that is called here; None if neither is."""
+        if text == "torch.utils.checkpoint.checkpoint" or text == "checkpoint":
+            return None
+        mode = BY_ID[self.mode]
+        if mode.called != "module" and ast.unparse(ast.parse(mode.called)) == text.strip("()"):
+            return self.names.get("module")
+        for other in BY_ID.values():
+            if not other.called.isidentifier() and ast.unparse(ast.parse(other.called)) == text:
+                self.mode = other.id
+                return self.names.get("module")
+        value = self.value(function)
+        return value if isinstance(value, Made) or (isinstance(value, str) and value in FUNCTIONS) else None
+
+    def changed(self, node, text, given, named):
+        """What a call makes of a module: itself, or what is compiled, say; None if it is about no module."""
+        method = text.rpartition(".")[2]
+        if given and isinstance(given[0], Instance):
+            mode = _mode_of_function(text, named)
+            return replace(given[0], mode=_both(given[0].mode, mode)) if mode else None
+        if given and isinstance(given[0], Made):
+            mode = _mode_of_function(text, named)
+            if text.endswith("checkpoint"):
+                made = replace(given[0], mode="checkpoint")
+                self.asked.append(self.ask(made.kind, bound(made.kind, given[1:], {}, is_call=True), made))
+            if mode is None:
+                return None
+            self.made.append(replace(given[0], mode=_both(given[0].mode, mode)))
+            return self.made[-1]
+        if not isinstance(node.func, ast.Attribute):
+            return None
+        owner = self.value(node.func.value)
+        if isinstance(owner, Made):
+            return _after_method(owner, method, given, named)
+        if isinstance(owner, Instance):
+            return self.after_method(owner, method, given, named, text)
+        return self.of_parameters(node, method, given)
+
+    def after_method(self, instance, method, given, named, text):
+        """An object after a method of nn.Module, which is applied to the modules within it."""
+        for made in modules_of(instance):
+            _after_method(made, method, given, named)
+        if method in ("train", "eval"):
+            instance.attributes["training"] = method == "train" and (*given, True)[0] is not False
+        return instance if method in _PASSED else Unknown(text)
+
+    def of_parameters(self, node, method, given):
+        """A part of a module that is frozen, or not."""
+        parts = ast.unparse(node.func.value)
+        roots = [made for name, made in self.names.items() if isinstance(made, Made) and parts.startswith(f"{name}.")]
+        if not roots or method != "requires_grad_":
+            return None
+        root = roots[0]
+        if ".get_parameter(" in parts:
+            root.trained = ast.literal_eval(parts[parts.index("get_parameter(") + 14 : -1])
+        elif parts.endswith("layers[:-1]"):
+            root.trained = "last_layer"
+        return root
+
+    def computed(self, node, last, given, named):
+        """The result of a function of torch that only computes."""
+        text = ast.unparse(node)
+        if last in ("float", "int") and given and isinstance(given[0], (str, int, float)):
+            return computed(float if last == "float" else int, given[0])
+        if isinstance(node.func, ast.Attribute):
+            owner = self.value(node.func.value)
+            if isinstance(owner, Named) and last in _KEEPING:
+                return Named(owner.kind.replace("float", "bool")) if last == "bool" else owner
+            if torch.is_tensor(owner):
+                is_read = last in _METHODS.split() and not is_unknown((given, named))
+                return computed(getattr(owner, last), *given, **on_cpu(named)) if is_read else Unknown(text)
+        is_torch = ast.unparse(node.func) == f"torch.{last}" and last in _FUNCTIONS.split()
+        given = self.sized(last, given)
+        if not is_torch or is_unknown((given, on_cpu(named))):
+            return Unknown(text)
+        return computed(getattr(torch, last), *given, **on_cpu(named))
+
+    def joined(self, one, other):
+        """The mode that two modes together are."""
+        return _both(one, other)
+
+    def square(self, given, named):
+        """The mask of generate_square_subsequent_mask, of which the text may not tell the size."""
+        size = (*given, *([named["sz"]] if "sz" in named else []), Unknown("sz"))[0]
+        return Named("float:causal") if is_unknown(size) else computed(square, size)
+
+    def sized(self, last, given):
+        """The arguments of a function, with numbers for the size of a square, if the text does not tell it."""
+        sizes = given[0] if given and isinstance(given[0], (tuple, list)) else given[:2]
+        if last not in _SIZED or len(sizes) != 2 or not isinstance(sizes[0], Unknown) or sizes[0] != sizes[1]:
+            return given
+        numbers = [self.length, self.length]
+        return [numbers, *given[1:]] if sizes is given[0] else [*numbers, *given[2:]]
+
+    def ask(self, kind, given, made):
+        mode = _both(made.mode if made else "eager", self.mode)
+        context = next((context for context in reversed(self.contexts)), "")
+        return Asked(kind, given, made and replace(made), context, mode, self.fast_path)
+
+
+# ---- modules and modes ---------------------------------------------------------------------------------------------
+
+_PASSED = ("to", "load_state_dict", "requires_grad_", "train", "eval", "double", "float", "half", "bfloat16", "cpu")
+_MODES = {"jit.script": "scripted", "jit.trace": "traced", "export.export": "exported"}
+_MODES |= {"deepcopy": "deepcopy", "checkpoint": "checkpoint"}
+_DTYPES = {"double": torch.float64, "float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def _after_method(made, method, given, named):
+    if method == "cuda" or any(str(value).startswith("cuda") for value in (*given, *named.values())):
+        raise BadInput("CUDA is not asked: it was measured with one release, 2.11 (docs/edge-cases.md)")
+    if method in ("train", "eval"):
+        made.training = method == "train" and (bool(given[0]) if given else True)
+    elif method == "requires_grad_":
+        made.trained = "none" if (*given, True)[0] is False else "all"
+    elif method in _DTYPES:
+        made.dtype = _DTYPES[method]
+    elif method == "to":
+        made.dtype = next((its for its in (*given, *named.values()) if isinstance(its, torch.dtype)), made.dtype)
+    return made if method in _PASSED else Unknown(method)
+
+
+def _mode_of_function(text, named):
+    """The mode that torch.compile and its like mean; None if it is another function."""
+    if text.endswith("torch.compile") or text == "compile":
+        backend = named.get("backend", "inductor")
+        if named.get("fullgraph"):
+            return "compiled_fullgraph"
+        if backend == "eager":
+            return "compiled_eager"
+        kind = {"aot_eager": "compiled", "inductor": "compiled_inductor"}.get(backend)
+        if kind is None:
+            raise BadInput(f"backend={backend!r}: not one of 'inductor', 'aot_eager', 'eager'")
+        return f"{kind}_dynamic" if named.get("dynamic") else kind
+    return next((mode for name, mode in _MODES.items() if text.endswith(name)), None)
+
+
+def _mode_of_context(text):
+    if "autocast(" in text:
+        if "cuda" in text:
+            raise BadInput("CUDA is not asked: it was measured with one release, 2.11 (docs/edge-cases.md)")
+        return "autocast_float16" if "float16" in text.replace("bfloat16", "") else "autocast"
+    if "sdpa_kernel(" in text or "sdp_kernel(" in text:
+        is_math = "MATH" in text or "enable_flash=False" in text
+        return "sdpa_math" if is_math else "sdpa_flash"
+    return "default_device" if text.replace('"', "'") == "torch.device('meta')" else None
+
+
+def _both(one, other):
+    """The mode that two ways together are, of which one may be none."""
+    if "eager" in (one, other) or one == other:
+        return other if one == "eager" else one
+    if {one, other} == {"func_jvp", "sdpa_math"}:
+        return "func_jvp_math"
+    raise BadInput(f"two ways at once, {one} and {other}: each is modelled alone (--mode names one)")
+
+
+def _mode_in(tree):
+    """The id of the mode whose statements stand in the text as they are, if one's do: the longest."""
+    ours = _dumped([node for node in ast.walk(tree) if isinstance(node, ast.stmt)])
+    known = [mode for mode in BY_ID.values() if mode.made and _statements(mode) <= ours and _is_own(mode)]
+    return max(known, key=lambda mode: len(mode.made), default=BY_ID["eager"]).id
+
+
+def _is_own(mode):
+    return len(mode.made.splitlines()) > 1
+
+
+@cache
+def _statements(mode):
+    return _dumped(ast.parse(mode.made).body)
+
+
+def _dumped(nodes):
+    return {ast.dump(node) for node in nodes}
