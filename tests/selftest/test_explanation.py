@@ -3,11 +3,15 @@
 import json
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
 from tests.harness.cases.masks import Mask
+from tests.harness.deviations import behaviours
+from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
+from tests.harness.deviations.ledger import Applied
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
 from tests.harness.explanation.edits import Edits
@@ -19,12 +23,12 @@ from tests.harness.explanation.rows import ModelOfRows, explained_rows
 from tests.harness.explanation.sight import Model, sighted
 from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.report import Failure, failure_of
-from tests.harness.judgement.verdict import FAILS, Verdict
+from tests.harness.judgement.verdict import FAILS, Verdict, predict
 from tests.harness.measurement import session
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import Fault, injected, sdpa
-from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, inferring
+from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
 
 FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
 
@@ -145,6 +149,28 @@ def test_a_simple_fault_is_explained_by_its_behaviour(id):
     assert told.kind == BEHAVIOUR, told.text
     assert words in told.behaviour
     assert told.checked > len(cases)
+
+
+PADDED = Mask("bool", "right")
+OF_EVERY_KIND = [
+    replace(SDPA, attn_mask=Mask("bool", "causal"), mask_batch=SDPA.batch),
+    replace(SDPA, is_causal=True),
+    replace(
+        CROSS, need_weights=True, attn_mask=Mask("float", "random", "bias", per_head=True), key_padding_mask=PADDED
+    ),
+    replace(ATTENTION, attn_mask=MASKED, key_padding_mask=PADDED),
+    replace(TRANSFORMER, src_key_padding_mask=PADDED, tgt_key_padding_mask=PADDED, memory_mask=MASKED),
+]
+
+
+@pytest.mark.parametrize("case", OF_EVERY_KIND)
+def test_every_behaviour_of_a_call_can_be_computed(case):
+    call = Call(case, session.current.release)
+    every = [*behaviours.of_masks(case), *behaviours.of_rows(case)]
+    for behaviour in [*every, *behaviours.with_nan(every, case)]:
+        named = eval(behaviour.code, {"behaviours": behaviours})
+        for change in (behaviour.change, named):
+            assert "output" in predict(case, [Applied("", partial(change, call=call))], kept=None)()
 
 
 def warned(result, call):

@@ -19,6 +19,9 @@ from ..execution.runner import Observation, made_once, observe
 from ..judgement.verdict import FAILS, Verdict, judge, predict
 from .edits import Edits
 
+# Errors of a condition or a change that meets a call for which it was not written.
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -69,7 +72,7 @@ class Sight:
             return None
         try:
             return Applied(entry.id, partial(entry.change, call=met)) if entry.applies(met) else None
-        except Exception:  # a condition may not fit a call that the view has altered
+        except UNFIT:  # a condition may not fit a call that the view has altered
             return None
 
     def _met(self, view):
@@ -124,7 +127,7 @@ class Sight:
             return not list(refused.mismatches(self.observation))
         try:
             return self._verdict(self.changes(edits), edits).status != FAILS
-        except Exception:  # a change may not fit a call that its entry was not written for
+        except UNFIT:  # a change may not fit a call that its entry was not written for
             return False
 
     def _verdict(self, changes: Sequence[Applied], edits: Edits) -> Verdict:
@@ -154,7 +157,7 @@ def _leaves_open(case, changes):
 def _is_met(refusal, met):
     try:
         return bool(refusal.applies(met))
-    except Exception:  # a condition may not fit a call that a view has altered
+    except UNFIT:  # a condition may not fit a call that a view has altered
         return False
 
 
