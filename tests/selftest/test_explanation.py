@@ -293,6 +293,15 @@ def test_a_failure_about_a_range_names_its_entry():
     assert (change.explanation.kind, change.explanation.entries) == (GONE, ("empty-row-nan-explicit",))
 
 
+def test_an_entry_whose_pinned_case_shows_another_change_is_gone():
+    """Its pinned case neither conforms nor deviates as the entry says, so that it predicts nothing in the run."""
+    its = model(without=["empty-row-nan-explicit", "native-layer-bias"])
+    failures = (failure(FULLY_MASKED, entry="native-layer-bias"),)
+    (change,) = explained([Grouped(failures, 1)], judge(its))
+    assert change.explanation.entries == ("empty-row-nan-explicit", "native-layer-bias")
+    assert change.explanation.changed[1].kind == GONE
+
+
 def test_changes_are_plain_data():
     told = explain([FULLY_MASKED], model(without=["empty-row-nan-explicit"]))
     change = Explained(told, (failure(FULLY_MASKED),), 3)

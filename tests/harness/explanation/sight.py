@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+import numpy as np
+
 from ..cases.case import Case
 from ..deviations import ledger
 from ..deviations.call import Call
@@ -133,7 +135,8 @@ class Sight:
     def _verdict(self, changes: Sequence[Applied], edits: Edits) -> Verdict:
         release = self.model.release
         warns = announces(Call(self.case, release)) and not edits.is_silent
-        return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
+        with np.errstate(all="ignore"):  # a wrong prediction may be off by any number
+            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
 
     def alters(self, edits: Edits) -> bool:
         """True if the edits change the prediction for the call."""
