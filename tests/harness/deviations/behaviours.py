@@ -326,7 +326,7 @@ def zeros_in_fully_masked_rows(computation: Computation, call: Call) -> Computat
     bias = bias_of(call.case, "self") if isinstance(call.case, MultiHead) else None
     if bias is None:
         return computation
-    is_empty = meaning.hidden(bias).all(axis=(1, 3))  # (N or 1, L or 1) of a merged mask (N, H, L, S)
+    is_empty = np.all(meaning.hidden(bias), axis=(1, 3))  # (N or 1, L or 1) of a merged mask (N, H, L, S)
     return _zeroed(computation, is_empty[..., None])
 
 
@@ -444,14 +444,14 @@ def of_rows(case: Case) -> list[Behaviour]:
         for blocks in groups
         for change in [in_blocks(how, *blocks)]
     ]
-    return [*found, *(Behaviour(words, f"behaviours.{change.__name__}", change) for words, change in _OUTPUTS.items())]
+    return found + [Behaviour(words, f"behaviours.{name}", change) for name, (words, change) in _OUTPUTS.items()]
 
 
-_OUTPUTS: dict[str, Change] = {
-    "the output is 0 in padded rows": zeros_in_padded_rows,
-    "the output is 0 in fully masked rows": zeros_in_fully_masked_rows,
-    "samples and positions of the output are exchanged": exchanged,
-    "the output is cropped to the longest sample": cropped,
+_OUTPUTS: dict[str, tuple[str, Change]] = {
+    "zeros_in_padded_rows": ("the output is 0 in padded rows", zeros_in_padded_rows),
+    "zeros_in_fully_masked_rows": ("the output is 0 in fully masked rows", zeros_in_fully_masked_rows),
+    "exchanged": ("samples and positions of the output are exchanged", exchanged),
+    "cropped": ("the output is cropped to the longest sample", cropped),
 }
 
 
