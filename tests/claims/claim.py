@@ -14,3 +14,4 @@ class Claim:
     because: str  # the reason, in Markdown, with the figures that the tests assert
     recipe: tuple[Callable, ...]  # functions and classes that do it right; the page prints them, the tests call them
     proof: tuple[str, ...]  # names of the tests, in the same file
+    table: tuple[tuple[str, ...], ...] = ()  # rows of Markdown below the reason, the first with the heads

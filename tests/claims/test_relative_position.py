@@ -189,6 +189,49 @@ def test_a_bias_and_a_mask(training):
     near(encode_relatively(model, src, both)[:, 0], reference_of(model)(array(src).swapaxes(0, 1), expected)[0])
 
 
+def encode_with_bias(encoder: nn.TransformerEncoder, src: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """src (N, S, E), batch first, bias (N * num_heads, S, S). Training needs no remedy; eval leaves the fast path.
+
+    Autograd records the call, which keeps it off the fast path on every release; the result is detached again.
+    """
+    if encoder.training:
+        return encoder(src, mask=bias)
+    with torch.enable_grad():
+        return encoder(src.detach().requires_grad_(), mask=bias).detach()
+
+
+ALIBI_IN_EVAL = Claim(
+    id="alibi-in-eval",
+    says="An encoder that was trained with ALiBi, as a float `src_mask`, computes the same in `model.eval()`.",
+    verdict="true with autograd, false under `torch.no_grad()` since 2.0",
+    because="""
+    Without autograd the layer takes its fast path, which reads a float mask as bool: each bias but 0 hides, so that a
+    query sees itself alone, silently. If no bias is 0, all keys are hidden, and the output is NaN. Remedies: the recipe
+    below, on every release; `batch_first=False`, as in `relative-attention`; from 2.3 on
+    `torch.backends.mha.set_fastpath_enabled(False)`. See [the catalogue](edge-cases.md#native-layer-float-mask).
+    """,
+    recipe=(alibi, encode_with_bias),
+    proof=("test_in_eval_alibi_hides_or_gives_nan", "test_an_encoder_with_a_bias_is_right_in_eval"),
+)
+
+
+@pytest.mark.parametrize("shift, hides_all", [(0, False), (1, True)])
+def test_in_eval_alibi_hides_or_gives_nan(shift, hides_all):
+    model, src, bias = encoder(batch_first=True).eval(), arbitrary(1, 3, 4), alibi(2, 3, 3) + shift
+    with torch.no_grad():
+        output = model(src, mask=bias.to(src))
+    if since("2.0"):
+        assert output.isnan().any() == hides_all
+        near(output, reference_of(model)(array(src), array(torch.eye(3)) == 0) if not hides_all else math.nan)
+    else:
+        near(output, reference_of(model)(array(src), array(bias).astype(float)))
+
+
+def test_an_encoder_with_a_bias_is_right_in_eval(training):
+    model, src, bias = encoder(batch_first=True).train(training), arbitrary(1, 3, 4), alibi(2, 3, 3)
+    near(encode_with_bias(model, src, bias.to(src)), reference_of(model)(array(src), array(bias).astype(float)))
+
+
 def sinusoidal(S: int, E: int) -> torch.Tensor:
     """(S, E), E even: sines at even features, cosines at odd ones, with wavelengths from 2 pi to 10000 * 2 pi."""
     angle = torch.arange(S)[:, None] / 10000 ** (torch.arange(0, E, 2) / E)

@@ -270,3 +270,73 @@ def test_the_example_that_runs():
         memory_key_padding_mask=array(src) == PAD,
     )
     near(output, linear(decoded, array(model.head.weight), array(model.head.bias)), error=1e-4)
+
+
+def target_masks(attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """From a tokenizer's mask (N, T), 1 for a token: tgt_mask (T, T) and tgt_key_padding_mask (N, T), True hides."""
+    T = attention_mask.shape[1]
+    tgt_mask = torch.triu(torch.ones(T, T, dtype=torch.bool), diagonal=1)
+    return tgt_mask, attention_mask == 0
+
+
+TOKENIZER_MASK_FOR_TARGET = Claim(
+    id="tokenizer-mask-for-target",
+    says="The `attention_mask` of a tokenizer (N, T) is the `tgt_mask` of a decoder.",
+    verdict="false",
+    because="""
+    `tgt_mask` (T, T) says which positions see which, and is the same for all samples; the tokenizer's mask belongs into
+    `tgt_key_padding_mask`, inverted. As integers it raises: "only bool and floating types of attn_mask are supported"
+    (since 2.1 `nn.TransformerDecoder` says "value cannot be converted to type int64_t without overflow"). As bool it
+    raises "The shape of the 2D attn_mask is torch.Size([2, 5]), but should be (5, 5)", in eval without autograd since
+    2.0 "shape '[1, 1, 5, 5]' is invalid for input of size 10". With as many samples as positions it is accepted, and
+    wrong. A causal `tgt_mask` is needed besides.
+    """,
+    recipe=(target_masks,),
+    proof=(
+        "test_a_tokenizer_mask_of_integers_is_refused",
+        "test_a_tokenizer_mask_of_bools_is_refused",
+        "test_a_square_tokenizer_mask_is_taken",
+        "test_target_masks",
+    ),
+)
+
+_TOKENIZED = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+
+
+def decoder(num_layers: int = 1) -> nn.TransformerDecoder:
+    return filled(nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, dropout=0, batch_first=True), num_layers))
+
+
+def test_a_tokenizer_mask_of_integers_is_refused(training):
+    model, tgt, memory = decoder().train(training), arbitrary(2, 5, 4), arbitrary(2, 3, 4)
+    of_layer = r"(only bool and floating|Only float, byte, and bool) types .*attn_mask"
+    of_stack = "value cannot be converted to type int64_t without overflow" if since("2.1") else of_layer
+    with pytest.raises(AssertionError, match=of_layer):
+        model.layers[0](tgt, memory, tgt_mask=_TOKENIZED)
+    with pytest.raises((AssertionError, RuntimeError), match=of_stack):
+        model(tgt, memory, tgt_mask=_TOKENIZED)
+
+
+def test_a_tokenizer_mask_of_bools_is_refused(training):
+    model, tgt, memory = decoder().train(training), arbitrary(2, 5, 4), arbitrary(2, 3, 4)
+    is_native = not training and since("2.0")
+    in_training = r"The shape of the 2D attn_mask is torch.Size\(\[2, 5\]\), but should be \(5, 5\)"
+    message = r"shape '\[1, 1, 5, 5\]' is invalid for input of size 10" if is_native else in_training
+    with pytest.raises(RuntimeError, match=message):
+        model(tgt, memory, tgt_mask=_TOKENIZED.bool())
+
+
+def test_a_square_tokenizer_mask_is_taken(training):
+    model, tgt, memory = decoder().train(training), arbitrary(5, 5, 4), arbitrary(5, 3, 4)
+    square = _TOKENIZED[[0, 0, 0, 0, 0]] == 0
+    expected = reference_of(model)(array(tgt), array(memory), tgt_mask=array(square))
+    near(model(tgt, memory, tgt_mask=square), expected)
+
+
+def test_target_masks(training):
+    model, tgt, memory = decoder(2).train(training), arbitrary(2, 5, 4), arbitrary(2, 3, 4)
+    tgt_mask, padding = target_masks(_TOKENIZED)
+    expected = reference_of(model)(
+        array(tgt), array(memory), tgt_mask=masks.causal(5, 5), tgt_key_padding_mask=array(_TOKENIZED) == 0
+    )
+    near(model(tgt, memory, tgt_mask=tgt_mask, tgt_key_padding_mask=padding), expected)

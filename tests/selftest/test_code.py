@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("reference", "tests/harness", "tests/tools")
+FOLDERS = ("reference", "tests/harness", "tests/doctor", "tests/tools")
 NOT_YET = ("tests/tools",)
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -17,12 +17,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 FILES = (
     "test_polarity",
     "test_padding",
+    "test_padding_alone",
     "test_combined",
     "test_causal",
     "test_transformer_arguments",
     "test_relative_position",
     "test_scores",
     "test_modes",
+    "test_backends",
 )
 
 INTRODUCTION = f"""\
@@ -89,10 +91,15 @@ def _section(module, claim):
     proof = f"Proof, in [{file}](../{file}): " + ", ".join(f"`{name}`" for name in claim.proof) + "."
     said = textwrap.indent(_wrapped(claim.says, 118), "> ")
     reason = _wrapped(f"**{claim.verdict[0].upper()}{claim.verdict[1:]}.** {claim.because}", 120)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in _with_rule(claim.table))
     recipe = "\n\n".join(inspect.getsource(part).strip() + "\n" for part in claim.recipe)
-    return "\n".join(
-        [f"### {claim.id}", "", said, "", reason, "", f"```python\n{recipe}```", "", _wrapped(proof, 120), ""]
-    )
+    parts = [f"### {claim.id}", said, reason, table, f"```python\n{recipe}```", _wrapped(proof, 120)]
+    return "\n\n".join([part for part in parts if part]) + "\n"
+
+
+def _with_rule(table):
+    """The rows of a table, with the line that Markdown wants below the heads."""
+    return [table[0], ["---"] * len(table[0]), *table[1:]] if table else []
 
 
 def _joined(text):

@@ -20,6 +20,11 @@ from .ranges import in_words, minor, on_device
 from .records import Record
 from .remedied import Shown, shown_remedies, why_none
 from .reproduce import script_of_entry
+from .site.examples import EXAMPLES, Example
+from .site.facets import Facets, facets, facets_of_wrong_masks
+from .site.natural import natural_code
+from .site.words import ENTRIES as WORDS
+from .site.words import place
 
 # States of a cell, in addition to the states of an entry in a record.
 IN_PART, UNMEASURED = "in part", "not measured"
@@ -67,6 +72,11 @@ class Cell:
         """The character that the matrix shows."""
         return MARKS[self.state][0]
 
+    @property
+    def is_shown(self) -> bool:
+        """True if the edge case shows in the column, or at least in one of its patch releases."""
+        return self.state in (PRESENT, IN_PART, CHANGED)
+
 
 @dataclass(frozen=True)
 class EdgeCase:
@@ -88,7 +98,12 @@ class EdgeCase:
     paths: tuple[str, ...]  # paths that served these calls
     ways: tuple[str, ...]  # modes and low precisions of these calls
     seen: str  # the number of calls that show it, in words
-    code: str  # a script that exits with 1 in an affected release; for a wrong mask, the call
+    affects: str  # the releases of the ledger, as a version specifier
+    symptom: str  # the observation of a user, a sentence
+    facets: Facets  # settings and kinds of mask
+    natural: str  # a few lines that show it, as a user writes them; empty if they would be too long
+    example: Example | None  # the tested example, if `natural` is one
+    code: str  # a script that exits with 1 in an affected release
     cells: tuple[Cell, ...]  # one for each column
 
     @property
@@ -134,6 +149,20 @@ class Catalogue:
         return tuple(dict.fromkeys(column.device for column in self.columns))
 
     @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The measurements on other devices than the CPU, in words: the device, its releases, its name."""
+        others = [column for column in self.columns if column.device != "cpu"]
+        found = []
+        for device, run in groupby(others, key=lambda column: column.device):
+            its = list(run)
+            gpus = dict.fromkeys(record.accelerator for column in its for record in column.records)
+            releases = ", ".join(column.minor for column in its)
+            found.append(
+                f"{device.upper()} with torch {releases} alone, on {', '.join(filter(None, gpus)) or 'one GPU'}"
+            )
+        return tuple(found)
+
+    @property
     def newest(self) -> str:
         """The newest minor release of the first device."""
         return [column.minor for column in self.columns if column.device == self.columns[0].device][-1]
@@ -177,7 +206,7 @@ def catalogue(records: Iterable[Record], clauses: dict[int, str]) -> Catalogue:
         *(_edge_case(entry, _call_of, columns) for entry in ledger.ENTRIES),
         *(_edge_case(entry, _wrong_call_of, columns) for entry in wrong_masks_ledger.ENTRIES),
     ]
-    cases.sort(key=lambda case: case.status != PRESENT)
+    cases.sort(key=lambda case: (case.status != PRESENT, place(case.id)))
     groups = [(kind, tuple(case for case in cases if case.kind == kind.key)) for kind in KINDS]
     return Catalogue(columns, tuple(group for group in groups if group[1]), clauses)
 
@@ -202,6 +231,9 @@ def _edge_case(entry, exemplify, columns):
         paths=_sorted(showing, entry.id, "paths"),
         ways=tuple(sorted({way for record in showing for way in record.shown.get(entry.id, ())}, key=ways.ORDER.index)),
         cells=tuple(_cell(entry.id, column) for column in columns),
+        affects=entry.affects,
+        symptom=WORDS[entry.id].symptom if entry.id in WORDS else "",
+        example=EXAMPLES.get(entry.id),
         **example,
     )
 
@@ -245,8 +277,11 @@ def _call_of(entry, record):
     """The fields of an EdgeCase that depend on the pinned case of an entry (deviations/ledger.py) and on the record."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     seen = f"{finding['cases']:,} of the {record.calls:,} calls of the run"
+    call = Call(entry.pinned, release, tuple(finding["paths"]))
     return {
-        "kind": kind_of(entry, Call(entry.pinned, release, tuple(finding["paths"]))),
+        "kind": kind_of(entry, call),
+        "facets": facets(entry, call),
+        "natural": natural_code(entry),
         "clause": entry.clause,
         "trigger": entry.trigger,
         "instead": entry.instead,
@@ -260,15 +295,18 @@ def _wrong_call_of(entry, record):
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
-    texts = {f"import torch\n\n{source(call, release.setting)}\n": call for call in calls}
+    texts = {source(call, release.setting): call for call in calls}
     code = min(texts, key=len, default="")
+    example = EXAMPLES.get(entry.id)
     return {
+        "facets": facets_of_wrong_masks(calls),
+        "natural": example.code if example else code,
         "kind": kind_of_wrong_mask(entry),
         "clause": _WRONG_MASKS_CLAUSE,
         "trigger": f"a wrong mask: {faults}" if faults else "",
         "instead": entry.effect,
         "seen": f"{finding['cases']:,} of the {len(ROWS):,} calls with a wrong mask or sequence,",
-        "code": code,
+        "code": script_of_entry(entry),
         "call": texts.get(code),
     }
 

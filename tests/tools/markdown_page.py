@@ -16,7 +16,9 @@ def to_markdown(catalogue: Catalogue, command: str) -> str:
         "Attention with masks in PyTorch: the calls for which a release differs from the",
         "[specification](../reference/README.md), found and measured by this [suite](../README.md).",
         "[claims.md](claims.md) has recipes that work, [upstream.md](upstream.md) has notes on threads upstream, and",
-        "[index.html](index.html) is this page with filters and a search.",
+        "[index.html](index.html) is this page with filters and a search. [edge-cases.json](edge-cases.json) has the",
+        "entries for programs. Code begins with `import torch`, `from torch import nn` and",
+        "`import torch.nn.functional as F`.",
         "",
         "; ".join(f"{glyph} {words}" for _, glyph, words in catalogue.legend) + ".",
         "",
@@ -41,6 +43,12 @@ def _matrix(catalogue):
 
 def _section(case, catalogue):
     yield from ("", f'<a id="{case.id}"></a>', "", f"### {as_markdown(case.title)}", "")
+    if case.symptom:
+        yield from (as_markdown(case.symptom), "")
+    if case.natural:
+        yield from ("```python", case.natural, "```", "")
+    if case.example:
+        yield from (f"comes out as `{case.example.comes}`; it should be `{case.example.should}`.", "")
     clause = f"{catalogue.clauses[case.clause]} ([clause {case.clause}](../reference/README.md))"
     facts = {
         "Expected": clause,
@@ -53,12 +61,10 @@ def _section(case, catalogue):
         "Seen in": case.seen,
         "Upstream": f"[{case.upstream}]({case.link})" if case.link else "not found upstream: [notes](upstream.md)",
         "Id": f"`{case.id}`",
+        "Script": f"[scripts/{case.id}.py](scripts/{case.id}.py)",
     }
     yield from (f"- **{name}:** {words}" for name, words in facts.items() if words)
     yield from _remedies(case)
-    if case.code:
-        yield from ("", "<details><summary>Minimal code that shows it</summary>", "")
-        yield from ("```python", case.code.strip(), "```", "", "</details>")
 
 
 def _remedies(case):

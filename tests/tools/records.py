@@ -53,6 +53,7 @@ class Record:
     profile: str  # of Hypothesis
     seed: str
     cpu: str  # its vector extension
+    accelerator: str = ""  # the name of the device, if it is not the CPU
 
     @property
     def is_whole(self) -> bool:
@@ -135,6 +136,7 @@ def as_record(plain: Any, path: str | Path) -> Record:
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
             **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
             **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
+            accelerator=str(environment.get("accelerator", "")),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a whole record: {in_one_line(error)}") from None

@@ -42,7 +42,7 @@ def shown_remedies(entry: Deviation | WrongMaskDeviation, example: WrongCall | N
     return tuple(
         Shown(
             remedy.text,
-            "" if remedy.upgrade else _in_words(remedy.releases),
+            "" if remedy.upgrade else specifier_in_words(remedy.releases),
             remedy.only_in_words,
             remedy.cost,
             "" if remedy.tested else UNTESTED,
@@ -64,7 +64,7 @@ def sentences(entry: Deviation | WrongMaskDeviation) -> list[str]:
     return texts or [f"No remedy: {why_none(entry)}."]
 
 
-def _in_words(releases):
+def specifier_in_words(releases: str) -> str:
     """A version specifier in words: "from 2.3, before 2.5" for ">=2.3,<2.5". Empty if it allows all releases."""
     parts = {sign: [] for sign in (">=", "<", "==", "!=")}
     for part in releases.split(","):

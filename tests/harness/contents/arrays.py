@@ -17,6 +17,7 @@ from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_paddi
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
+from .given import GivenContents
 
 # Factors of garbage, by dtype: contents of order 1 are multiplied by them in positions hidden from every query.
 GARBAGE = {"float64": 2.0**20, "float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**5}
@@ -27,6 +28,8 @@ _cached = lru_cache(maxsize=8)
 @_cached
 def mask_arrays(case: Case) -> dict[str, np.ndarray]:
     """{argument name: array} of the masks. Bool masks have the polarity of the called function."""
+    if isinstance(case.seed, GivenContents):
+        return {name: case.seed.masks[name] for name in masks_of(case)}
     arrays = {}
     for name, mask in masks_of(case).items():
         if isinstance(mask, Merged):
@@ -186,6 +189,8 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     (N * num_heads, S, head_dim). Contents are normal, of order 1. Positions hidden from every query are huge with
     `garbage`, and NaN or inf with `nonfinite`.
     """
+    if isinstance(case.seed, GivenContents):
+        return dict(case.seed.inputs)
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
@@ -261,6 +266,8 @@ def parameters(case: Case) -> dict[str, np.ndarray]:
 
     The other parameters are normal with standard deviation 0.5.
     """
+    if isinstance(case.seed, GivenContents):
+        return dict(case.seed.parameters)
     shapes = _parameter_shapes(case)
     numbers = np.random.default_rng([case.seed, 1]).normal(0, 1, sum(map(prod, shapes.values())))
     for name, array in _in_shapes(numbers, shapes).items():
@@ -357,6 +364,8 @@ def _is_late(case, name):
 @_cached
 def the_parameter(case: Case) -> str:
     """The name of the parameter that requires a gradient with autograd="one_parameter"."""
+    if isinstance(case.seed, GivenContents):
+        return case.seed.trained
     names = [name for name in parameters(case) if _is_late(case, name)]
     return names[case.seed % len(names)]
 
@@ -379,6 +388,8 @@ def is_trained(case: Case, name: str) -> bool:
 @_cached
 def directions(case: Case) -> dict[str, np.ndarray]:
     """{name: array} for each tensor that requires a gradient: the direction of the directional derivative."""
+    if isinstance(case.seed, GivenContents):
+        return {}
     moving = dict(inputs(case)) if case.autograd in ("grad", "inputs") else {}
     if case.autograd == "one_input":
         moving = {the_input(case): inputs(case)[the_input(case)]}
@@ -410,3 +421,10 @@ def _short(array, case):
     """
     short = np.round(array, 3)
     return rounded(np.where(short == 0, 0.001, short), case.dtype)
+
+
+def forget() -> None:
+    """Empty the caches, which otherwise keep the arrays of the last cases."""
+    for function in (mask_arrays, merged_bias, largest_score, ignored, hidden, inputs, parameters, directions):
+        function.cache_clear()
+    the_parameter.cache_clear()

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from ..modes.modes import BY_ID
 from . import dangers
 
 # (owner, attribute, path): a call of this function of torch means that the attention takes this path.
-_ENTRY_POINTS = (
+ENTRY_POINTS = (
     (torch, "_native_multi_head_attention", "native_mha"),
     (torch, "_transformer_encoder_layer_fwd", "native_encoder_layer"),
     (torch, "_nested_tensor_from_mask", "nested"),
@@ -22,7 +23,7 @@ _ENTRY_POINTS = (
 )
 _SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
 
-PATHS = (*(path for *_, path in _ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
+PATHS = (*(path for *_, path in ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
 
 
 @dataclass
@@ -42,7 +43,7 @@ def watching(seen: Seen, case: Case, dares: bool) -> Iterator[None]:
     if not BY_ID[case.mode].is_watched:
         yield
         return
-    makers = [(owner, name, _noting_path(path)) for owner, name, path in _ENTRY_POINTS if hasattr(owner, name)]
+    makers = [(owner, name, _noting_path(path)) for owner, name, path in ENTRY_POINTS if hasattr(owner, name)]
     if hasattr(F, "scaled_dot_product_attention"):
         makers.append((F, "scaled_dot_product_attention", _noting_backend))
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in makers]
@@ -73,7 +74,7 @@ def _noting_path(path):
 
 def _noting_backend(function, seen, case, dares):
     def noting(*args, **kwargs):
-        seen.served.append(_sdpa_backend(BY_ID[case.mode].lowers, *args, **kwargs))
+        seen.served.append(sdpa_backend(BY_ID[case.mode].lowers, *args, **kwargs))
         if not dares:
             dangers.withhold(seen.served[-1], *args, **kwargs)
         if drops(case) and args[0].device.type == "cpu":
@@ -83,7 +84,7 @@ def _noting_backend(function, seen, case, dares):
     return noting
 
 
-def _sdpa_backend(lowers, *args, **kwargs):
+def sdpa_backend(lowers: str | None, *args: Any, **kwargs: Any) -> str:
     """The backend that torch reports as its choice. lowers: the dtype to which autocast casts the arguments, if any."""
     if lowers:
         args, kwargs = tree_map(lambda given: _lowered(given, getattr(torch, lowers)), (args, kwargs))

@@ -1,0 +1,29 @@
+# The native paths take an attention mask per sample, but only beside a padding mask.
+# To avoid it: Give a slice for each head: mask.repeat_interleave(num_heads, 0) (cost: memory for the mask).
+# To avoid it: Compare the mask's shape with the lengths before the call.
+
+import re
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+torch.default_generator.manual_seed(0)
+module = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+torch.default_generator.manual_seed(1)
+src = torch.randn((2, 6, 4))
+mask = torch.arange(72).reshape((2, 6, 6)) % 5 == 2
+other_mask = torch.arange(12).reshape((2, 6)) % 5 == 2
+module.eval()
+print("expected an error that names the mask: the right shape is (6, 6)")
+
+try:
+    with torch.no_grad():
+        result = module(src, src, src, attn_mask=mask, key_padding_mask=other_mask)
+except Exception as error:
+    print("got", type(error).__name__, error)
+    sys.exit(not re.search(r"(?<![\w:])(masks?|attn_mask|CausalBias)(?!\w)", str(error), re.IGNORECASE))
+
+print("got no error")
+sys.exit(1)

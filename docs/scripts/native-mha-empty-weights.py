@@ -1,0 +1,52 @@
+# nn.MultiheadAttention returns no weights for an empty batch in eval mode (pytorch/pytorch#192651).
+# To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (if the
+#     input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
+#     speed).
+# To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (if masks are
+#     bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: speed and memory: the call is
+#     recorded).
+# To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if masks are bool or of the inputs'
+#     dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its fast path,
+#     which is slower).
+
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+module = torch.nn.MultiheadAttention(embed_dim=2, num_heads=2, batch_first=True, dtype=torch.float64)
+state = {
+    "in_proj_weight": [
+        [0.073, -0.693],
+        [-0.578, -0.727],
+        [-0.406, 1.394],
+        [0.278, -0.002],
+        [-1.892, 1.374],
+        [0.014, -1.6],
+    ],
+    "out_proj.weight": [[0.052, 0.152], [0.864, 0.022]],
+    "in_proj_bias": [-0.637, 0.113, -0.193, -0.705, 0.152, 0.687],
+    "out_proj.bias": [0.491, -0.284],
+}
+module.load_state_dict({name: torch.tensor(values, dtype=torch.float64) for name, values in state.items()})
+module.eval()
+
+query = torch.zeros((0, 1, 2), dtype=torch.float64)
+
+with torch.no_grad():
+    output, weights = module(query, query, query)
+
+expected = torch.zeros((0, 1, 2), dtype=torch.float64)
+print("expected output", expected)
+print("got output", output)
+wrong = output.shape != expected.shape
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=0.0)
+
+expected_weights = torch.zeros((0, 1, 1), dtype=torch.float64)
+print("expected weights", expected_weights)
+print("got weights", weights)
+wrong = wrong or weights is None or weights.shape != expected_weights.shape
+wrong = wrong or not torch.allclose(weights, expected_weights, rtol=0, atol=0.0)
+
+sys.exit(bool(wrong))

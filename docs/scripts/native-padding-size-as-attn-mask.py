@@ -1,0 +1,27 @@
+# The native paths refuse a padding mask of a wrong size as an attn_mask.
+# To avoid it: Compare the mask's shape with the lengths before the call.
+
+import re
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+torch.default_generator.manual_seed(0)
+module = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+torch.default_generator.manual_seed(1)
+src = torch.randn((2, 6, 4))
+mask = torch.arange(12).reshape((1, 12)) % 5 == 2
+module.eval()
+print("expected an error that names the mask: the right shape is (2, 6)")
+
+try:
+    with torch.no_grad():
+        result = module(src, src, src, key_padding_mask=mask)
+except Exception as error:
+    print("got", type(error).__name__, error)
+    sys.exit(not re.search(r"(?<![\w:])(masks?|key_padd(ing|ed)_mask|key_padding_mask)(?!\w)", str(error), re.IGNORECASE))
+
+print("got no error")
+sys.exit(1)

@@ -1,0 +1,46 @@
+# nn.TransformerEncoder raises in eval mode if a later layer is trained, but not its attention (pytorch/pytorch#94702).
+# To avoid it: Make the encoder with enable_nested_tensor=False (not in 2.0; if the encoder is not part of
+#     nn.Transformer, and no query is fully masked, and float masks hold only 0 and -inf, and the activation is not
+#     nn.GELU(approximate='tanh'); before 2.1 if masks are bool; cost: speed).
+# To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (if the
+#     input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
+#     speed).
+# To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (if masks are
+#     bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: speed and memory: the call is
+#     recorded).
+# To avoid it: Let every query see the first key. Make the module with batch_first=False, and give it inputs whose first
+#     dimension is the length (before 2.5; if the input is a batch; cost: speed; other numbers, since the masks change).
+
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+layer = torch.nn.TransformerEncoderLayer(
+    d_model=4, nhead=2, dim_feedforward=1, dropout=0.0, batch_first=True, dtype=torch.float64
+)
+module = torch.nn.TransformerEncoder(layer, 2)
+module.eval()
+module.requires_grad_(False)
+module.get_parameter("layers.1.linear1.weight").requires_grad_()
+
+src = torch.tensor(
+    [
+        [[-0.652, -0.175, 1.664, 0.659], [-1.641, -0.005, -0.623, 0.149]],
+        [[-1.608, 0.242, 0.235, 1.576], [0.317, 0.511, -1.493, 2.253]],
+    ],
+    dtype=torch.float64,
+)
+
+src_key_padding_mask = torch.tensor([[True, True], [False, False]])
+
+try:
+    output = module(src, src_key_padding_mask=src_key_padding_mask)
+    if output.requires_grad:
+        output.sum().backward()
+except Exception as error:
+    print("expected no error, got", type(error).__name__, error)
+    sys.exit(1)
+
+print("expected no error, got none")

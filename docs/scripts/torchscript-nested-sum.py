@@ -1,0 +1,82 @@
+# nn.TransformerEncoder, scripted or traced, raises in eval mode from its second call on if a later layer is partly
+#     trained, but not its attention.
+# To avoid it: Make the encoder with enable_nested_tensor=False (not in 2.0; if the encoder is not part of
+#     nn.Transformer, and no query is fully masked, and float masks hold only 0 and -inf, and the activation is not
+#     nn.GELU(approximate='tanh'); before 2.1 if masks are bool; cost: speed).
+# To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (if the
+#     input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
+#     speed).
+# To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (if masks are
+#     bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: speed and memory: the call is
+#     recorded).
+
+import sys
+import warnings
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+if not hasattr(torch, "jit"):
+    print("not applicable: this release has no torch.jit")
+    sys.exit(2)
+
+layer = torch.nn.TransformerEncoderLayer(
+    d_model=4, nhead=2, dim_feedforward=1, dropout=0.0, batch_first=True, dtype=torch.float64
+)
+module = torch.nn.TransformerEncoder(layer, 2)
+module.eval()
+module.requires_grad_(False)
+module.get_parameter("layers.1.linear1.weight").requires_grad_()
+def optimized(function, *given, **options):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        try:
+            function(*given, **options)  # TorchScript profiles this call and optimises the next
+        except Exception:  # only the next call is judged
+            pass
+    return function(*given, **options)
+
+def traced(*given, **options):
+    sequences = list({id(tensor): tensor for tensor in given}.values())  # identity marks self-attention
+    masks = {name: value for name, value in options.items() if isinstance(value, torch.Tensor)}
+
+    class Call(torch.nn.Module):
+        def forward(self, *tensors):
+            its = dict(zip(map(id, sequences), tensors))
+            moved = {**options, **dict(zip(masks, tensors[len(sequences) :]))}
+            results = module(*(its[id(tensor)] for tensor in given), **moved)
+            return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    call = Call()
+    call.module = module
+    is_kept = module is getattr(torch.nn.functional, "scaled_dot_product_attention", None)  # True keeps a position
+
+    def other(name, mask):  # the trace must not depend on the contents of its masks
+        result = torch.full_like(mask, is_kept)
+        return result.requires_grad_(mask.requires_grad)
+
+    others = [other(name, mask) for name, mask in masks.items()]
+    with torch.random.fork_rng(devices=[]):
+        call = torch.jit.trace(call.train(module.training), (*sequences, *others), check_trace=False)
+    return optimized(call, *sequences, *masks.values())
+
+src = torch.tensor(
+    [
+        [[-0.652, -0.175, 1.664, 0.659], [-1.641, -0.005, -0.623, 0.149]],
+        [[-1.608, 0.242, 0.235, 1.576], [0.317, 0.511, -1.493, 2.253]],
+    ],
+    dtype=torch.float64,
+)
+
+src_key_padding_mask = torch.tensor([[True, False], [False, False]])
+
+try:
+    output = traced(src, src_key_padding_mask=src_key_padding_mask)
+    if output.requires_grad:
+        output.sum().backward()
+except Exception as error:
+    print("expected no error, got", type(error).__name__, error)
+    sys.exit(1)
+
+print("expected no error, got none")

@@ -1,0 +1,45 @@
+"""Masks and differences in words."""
+
+from tests.harness.cases.case import is_padding
+from tests.harness.judgement.comparison import ERROR
+from tests.harness.judgement.wording import differences
+
+from .calls import SDPA, Made
+from .compare import Outcome
+from .describe import dtype_name, to_array
+from .patterns import in_words
+
+
+def masks_in_words(made: Made) -> str:
+    """All masks of a call in words: "attn_mask: causal, float32, 128 x 128"."""
+    words = "; ".join(f"{name}: {_mask_in_words(made, name)}" for name in made.masks)
+    if not words and made.function == SDPA and made.arguments["is_causal"]:
+        return "is_causal=True"
+    return words or "none"
+
+
+def _mask_in_words(made, name):
+    mask = made.masks[name]
+    size = " x ".join(map(str, mask.shape)) or "scalar"
+    pattern = in_words(to_array(mask), made.function == SDPA, is_padding(name)) if mask.numel() else "empty"
+    return f"{pattern}, {dtype_name(mask.dtype)}, {size}"
+
+
+def mismatch_in_words(outcome: Outcome) -> str:
+    """The first difference from the specification in words; empty if there is none."""
+    if not outcome.mismatches or outcome.case is None:
+        return ""
+    if outcome.mismatches[0].kind == ERROR and outcome.observation.error:
+        return f"raises {': '.join(outcome.observation.error)}"
+    found = differences(outcome.case, outcome.mismatches, (), outcome.observation.served)
+    return found[0].says if found else ""
+
+
+def setting_in_words(made: Made) -> str:
+    """The setting of a call: "eval, no grad, float32"."""
+    mode = "" if made.owner is None else "train" if made.owner.training else "eval"
+    inputs = (made.arguments[name] for name in ("query", "src", "tgt") if name in made.arguments)
+    dtype = next((dtype_name(tensor.dtype) for tensor in inputs), "")
+    grad = "" if made.around.records else "no grad"
+    autocast = f"autocast to {made.around.autocast}" if made.around.autocast else ""
+    return ", ".join(filter(None, (mode, grad, dtype, autocast)))

@@ -1,0 +1,98 @@
+"""The words of readers, the queries, the examples and the data of the site are complete and fit each other."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
+from tests.harness.execution.release import Release
+from tests.harness.expectation.clauses import CLAUSES
+from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.tools.claims import claims_of, modules
+from tests.tools.site import words
+from tests.tools.site.example import Example
+from tests.tools.site.examples import EXAMPLES
+from tests.tools.site.facets import BIAS, EVAL, GRAD, NO_GRAD, PADDING, TRAIN, facets
+from tests.tools.site.natural import natural_code
+from tests.tools.site.queries import QUERIES
+
+DOCS = Path(__file__).parents[2] / "docs"
+ENTRIES = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+CLAIMS = {claim.id for module in modules() for claim in claims_of(module)}
+RULES = {f"clause-{clause.number}" for clause in CLAUSES}
+
+
+def test_each_entry_and_each_claim_has_words():
+    """If this fails, add the words of readers to tests/tools/site/words_of_*.py."""
+    assert set(words.ENTRIES) == set(ENTRIES)
+    assert set(words.CLAIMS) == CLAIMS
+
+
+def test_a_symptom_is_a_sentence_and_aliases_are_queries():
+    for id, its in words.ENTRIES.items():
+        assert re.match(r"[A-Za-z].*\.$", its.symptom), id
+        assert len(its.aliases) >= 2, id
+    for its in (*words.ENTRIES.values(), *words.CLAIMS.values()):
+        assert all(its.aliases)
+        assert len(set(its.aliases)) == len(its.aliases), its.aliases
+
+
+def test_a_query_names_entries_claims_or_clauses():
+    assert {id for ids in QUERIES.values() for id in ids} <= {*ENTRIES, *CLAIMS, *RULES}
+    assert len(QUERIES) >= 60
+
+
+def test_an_example_is_of_an_entry_and_fits_the_page():
+    assert set(EXAMPLES) <= set(ENTRIES)
+    lines = [line for example in EXAMPLES.values() for line in example.code.splitlines()]
+    assert max(map(len, lines)) <= 120
+
+
+def test_a_remedy_of_an_example_must_change_its_code():
+    with pytest.raises(ValueError, match="lacks 'padding'"):
+        Example("print(1)", "1", "2", (("padding", ""),))
+    example = Example("a = 1\nprint(a)", "1", "2", (("a = 1", "a = 2"),))
+    assert example.remedied == "a = 2\nprint(a)"
+    assert example.diff == "- a = 1\n+ a = 2"
+
+
+def test_natural_code_has_no_pasted_parameters():
+    for entry in ledger.ENTRIES:
+        code = natural_code(entry)
+        assert "load_state_dict({name: torch.tensor" not in code
+        assert len(code.splitlines()) <= 30
+
+
+def _facets(id):
+    entry = ENTRIES[id]
+    return facets(entry, Call(entry.pinned, Release(Version("2.4.0"), "cpu"), ("sdpa_flash",)))
+
+
+def test_facets_are_the_settings_in_which_an_entry_shows():
+    on_the_fast_path = _facets("native-layer-float-mask")
+    assert (on_the_fast_path.training, on_the_fast_path.autograd) == ((EVAL,), (NO_GRAD,))
+    assert {BIAS, PADDING} <= set(on_the_fast_path.masks)
+    anywhere = _facets("empty-row-nan-explicit")
+    assert (anywhere.training, anywhere.autograd) == ((EVAL, TRAIN), (GRAD, NO_GRAD))
+    assert _facets("causal-mask-gradient").autograd == (GRAD,)
+    assert _facets("nested-partly-frozen").training == (EVAL,)
+
+
+def test_the_data_have_all_entries_in_the_shape_of_the_schema():
+    data, schema = (json.loads((DOCS / name).read_text()) for name in ("edge-cases.json", "edge-cases.schema.json"))
+    assert [set(entry) for entry in data["entries"]] == [
+        set(schema["properties"]["entries"]["items"]["required"])
+    ] * len(data["entries"])
+    assert {entry["id"] for entry in data["entries"]} == set(ENTRIES)
+    assert all((DOCS / entry["script"]).is_file() for entry in data["entries"])
+
+
+def test_what_works_names_entries():
+    works = json.loads((DOCS / "what-works.json").read_text())
+    named = {entry["id"] for cell in works["cells"] for part in cell["not"] for entry in part["entries"]}
+    assert named <= set(ENTRIES)
+    assert {cell["module"] for cell in works["cells"]} == set(works["modules"])
