@@ -25,6 +25,7 @@ from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.report import Failure, failure_of
 from tests.harness.judgement.verdict import FAILS, Verdict, predict
 from tests.harness.measurement import session
+from tests.harness.releases import since
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import Fault, injected, sdpa
@@ -171,6 +172,15 @@ def test_every_behaviour_of_a_call_can_be_computed(case):
         named = eval(behaviour.code, {"behaviours": behaviours})
         for change in (behaviour.change, named):
             assert "output" in predict(case, [Applied("", partial(change, call=call))], kept=None)()
+
+
+@pytest.mark.skipif(not since(session.current.release, "2.6"), reason="the entry holds for these calls since 2.6")
+def test_a_deviation_that_no_ledger_knows_is_a_behaviour():
+    id = "flash-nan-query-zero"
+    its = model(without=[id])
+    unknown = replace(its, known=tuple(entry for entry in its.candidates if entry.id != id))
+    told = explain([pinned(id), replace(pinned(id), seed=4)], unknown)
+    assert (told.kind, told.behaviour) == (BEHAVIOUR, "a query that is NaN gives 0 in sdpa")
 
 
 def warned(result, call):

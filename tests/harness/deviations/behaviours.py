@@ -226,6 +226,18 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class LosingNan:
+    """A kernel that gives 0 for a query that is NaN."""
+
+    kernel: Callable
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        is_nan = np.isnan(query).any(axis=-1, keepdims=True)
+        return np.where(is_nan, 0, context), np.where(is_nan, 0, weights)
+
+
+@dataclass(frozen=True)
 class HeadsFirst:
     """A kernel that reads the slices of the merged mask by head first: slice h * N + n for sample n and head h."""
 
@@ -283,6 +295,7 @@ _KERNELS: dict[str, tuple[str, Callable[[Callable], Callable]]] = {
     "nan": ("fully masked rows are NaN", lambda _: multiplying),
     "zero": ("fully masked rows are 0", lambda _: multiplying_safely),
     "averaging": ("fully masked rows attend to all keys", Averaging),
+    "losing_nan": ("a query that is NaN gives 0", LosingNan),
     "heads_first": ("the merged mask is read with heads before samples", HeadsFirst),
     **{name: (words, partial(Rebiased, change=change)) for name, (words, change) in _REBIASED.items()},
     "as_bool": ("every number of the merged mask other than 0 hides", lambda _: HidingNonzero()),
