@@ -15,7 +15,7 @@ NEEDED = {
     "test_catalogue.py": find_spec("jinja2"),  # installed with torch since 2.0
     "test_minimal.py": find_spec("torch.nn.attention"),  # as the faults
     "test_devices.py": hasattr(utils, "backend_registration"),
-    "test_turns.py": find_spec("torch.nn.attention"),
+    **dict.fromkeys(("test_explanation.py", "test_propose.py", "test_turns.py"), find_spec("torch.nn.attention")),
 }
 collect_ignore = [name for name, is_there in NEEDED.items() if not is_there]
 

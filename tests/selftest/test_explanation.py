@@ -1,12 +1,17 @@
 """Failing calls are explained by the right change of the model, and calls of two changes by neither of them."""
 
 import json
+import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
 from tests.harness.cases.masks import Mask
+from tests.harness.deviations import behaviours
+from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
+from tests.harness.deviations.ledger import Applied
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
 from tests.harness.explanation.edits import Edits
@@ -18,12 +23,13 @@ from tests.harness.explanation.rows import ModelOfRows, explained_rows
 from tests.harness.explanation.sight import Model, sighted
 from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.report import Failure, failure_of
-from tests.harness.judgement.verdict import FAILS, Verdict
+from tests.harness.judgement.verdict import FAILS, Verdict, predict
 from tests.harness.measurement import session
+from tests.harness.releases import since
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
-from tests.sensitivity.injection import injected
-from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, inferring
+from tests.sensitivity.injection import Fault, injected, sdpa
+from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
 
 FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
 
@@ -127,7 +133,10 @@ BEHAVIOURS = {
     "target-mask-not-in-the-last-layer": None,
     "masks-warned-of": None,
     "bool-mask-refused": None,
-    "result-in-float32": (inferring(FAULTS["result-in-float32"].shows), "the result is of dtype float32"),
+    "last-head-unmasked": None,
+    "native-attention-last-sample-unmasked": None,
+    "native-padding-inverted": None,
+    "native-layer-mask-of-the-first-head": None,
 }
 
 
@@ -141,6 +150,62 @@ def test_a_simple_fault_is_explained_by_its_behaviour(id):
     assert told.kind == BEHAVIOUR, told.text
     assert words in told.behaviour
     assert told.checked > len(cases)
+
+
+PADDED = Mask("bool", "right")
+OF_EVERY_KIND = [
+    replace(SDPA, attn_mask=Mask("bool", "causal"), mask_batch=SDPA.batch),
+    replace(SDPA, is_causal=True),
+    replace(
+        CROSS, need_weights=True, attn_mask=Mask("float", "random", "bias", per_head=True), key_padding_mask=PADDED
+    ),
+    replace(ATTENTION, attn_mask=MASKED, key_padding_mask=PADDED),
+    replace(TRANSFORMER, src_key_padding_mask=PADDED, tgt_key_padding_mask=PADDED, memory_mask=MASKED),
+]
+
+
+@pytest.mark.parametrize("case", OF_EVERY_KIND)
+def test_every_behaviour_of_a_call_can_be_computed(case):
+    call = Call(case, session.current.release)
+    every = [*behaviours.of_masks(case), *behaviours.of_rows(case)]
+    for behaviour in [*every, *behaviours.with_nan(every, case)]:
+        named = eval(behaviour.code, {"behaviours": behaviours})
+        for change in (behaviour.change, named):
+            assert "output" in predict(case, [Applied("", partial(change, call=call))], kept=None)()
+
+
+@pytest.mark.skipif(not since(session.current.release, "2.6"), reason="the entry holds for these calls since 2.6")
+def test_a_deviation_that_no_ledger_knows_is_a_behaviour():
+    id = "flash-nan-query-zero"
+    its = model(without=[id])
+    unknown = replace(its, known=tuple(entry for entry in its.candidates if entry.id != id))
+    told = explain([pinned(id), replace(pinned(id), seed=4)], unknown)
+    assert (told.kind, told.behaviour) == (BEHAVIOUR, "a query that is NaN gives 0 in sdpa")
+
+
+def warned(result, call):
+    warnings.warn("noise", stacklevel=1)
+    return result
+
+
+def refused(result, call):
+    raise ValueError(f"{call.query.shape[-2]} queries are refused")
+
+
+OUTCOMES = {
+    "the result is of dtype float32": lambda result, call: result.float(),
+    "samples and positions of the output are exchanged": lambda result, call: result.transpose(0, 1),
+    "warns: noise": warned,
+    "raises ValueError: 3 queries are refused": refused,
+}
+
+
+@pytest.mark.parametrize("words", OUTCOMES)
+def test_another_outcome_is_a_behaviour(words):
+    case = inferring(replace(SDPA, batch=(2,), L=3, S=5))
+    with injected(Fault("fault", "", sdpa(after=OUTCOMES[words]), case)):
+        told = explain([case, replace(case, seed=9)], model())
+    assert (told.kind, told.behaviour) == (BEHAVIOUR, words)
 
 
 def test_two_faults_at_once_are_told_apart():
@@ -236,6 +301,15 @@ def test_a_failure_about_a_range_names_its_entry():
     about = Failure("empty-row-nan-explicit is absent", entry="empty-row-nan-explicit")
     (change,) = explained([Grouped((about,), 1)], judge(model()))
     assert (change.explanation.kind, change.explanation.entries) == (GONE, ("empty-row-nan-explicit",))
+
+
+def test_an_entry_whose_pinned_case_shows_another_change_is_gone():
+    """Its pinned case neither conforms nor deviates as the entry says, so that it predicts nothing in the run."""
+    its = model(without=["empty-row-nan-explicit", "native-layer-bias"])
+    failures = (failure(FULLY_MASKED, entry="native-layer-bias"),)
+    (change,) = explained([Grouped(failures, 1)], judge(its))
+    assert change.explanation.entries == ("empty-row-nan-explicit", "native-layer-bias")
+    assert change.explanation.changed[1].kind == GONE
 
 
 def test_changes_are_plain_data():

@@ -116,6 +116,16 @@ def test_a_case_of_a_record_is_not_run(tmp_path, capsys, monkeypatch):
     assert "not one of ScaledDotProduct" in capsys.readouterr().err
 
 
+def test_an_entry_that_predicts_something_else_has_changed():
+    """The CPU's fused kernel with a negative scale: since 2.5 it predicts other numbers for the same calls."""
+    case = "ScaledDotProduct(S=8, D=3, Dv=3, is_causal=True, scale=0.0)"
+    environment = record()["environment"] | {"torch": "2.5.1", "model": "2.4.1"}
+    plain = {"case": case, "served": ["sdpa_flash"], "rows": [], "entry": ""}
+    assert "flash-causal-negative-scale" in step(environment=environment).differing(plain)
+    earlier = record()["environment"] | {"torch": "2.4.1", "model": "2.4.0"}
+    assert not step(environment=earlier).differing(plain)
+
+
 # ---- the measure of explanations -----------------------------------------------------------------------------------
 
 FIRST_KEYS = {"kind": "back", "changed": [{"id": "flash-first-keys-hidden", "kind": "back"}]}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+import numpy as np
 from packaging.version import Version
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
@@ -18,6 +19,7 @@ from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.judgement.report import Failure
+from tests.harness.judgement.verdict import predict
 from tests.harness.measurement.record import CRASH, FAILED, SCHEMA, titles
 from tests.harness.measurement.session import ABSENT
 from tests.harness.modes.modes import BY_ID
@@ -180,7 +182,9 @@ class Step:
         if report["case"]:
             served = (*report["served"], *report["served"][-1:] * 20)  # a report names each path once
             before, after = (_applying(report["case"], its, served) for its in (self.old, self.new))
-            yield from before ^ after
+            yield from before.keys() ^ after.keys()
+            case = parse(report["case"])
+            yield from (id for id in before.keys() & after.keys() if _differs(case, before[id], after[id]))
 
     def told_by(self, id: str) -> list[Report]:
         """The reports that an entry explains, sorted by the size of their cases."""
@@ -203,10 +207,20 @@ def _size(report):
 
 @cache
 def _applying(text, release, served):
-    """The ids of the entries that apply to a case on a release."""
+    """{id: Applied} of the entries that apply to a case on a release."""
     call = Call(parse(text), release, served)
     concerned = [entry for entry in ledger.ENTRIES if entry.concerns(release)]
-    return frozenset(applied.id for applied in ledger.applying(call, concerned))
+    return {applied.id: applied for applied in ledger.applying(call, concerned)}
+
+
+def _differs(case, one, other):
+    """True if an entry predicts something else on two releases."""
+    plain = [predict(case, [applied], kept=None) for applied in (one, other)]
+    told = [(its.error, its.warnings, its.dtype, its.lost, [*its.undefined], its.undefined_gradient) for its in plain]
+    if told[0] != told[1] or plain[0].error:
+        return told[0] != told[1]
+    results = [its() for its in plain]
+    return any(not np.array_equal(array, results[1][name], equal_nan=True) for name, array in results[0].items())
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------

@@ -52,22 +52,23 @@ def _known(version):
     return f"release.version.release, {version.release!r}"
 
 
-def measure(version: Version, profile: str, seed: str, folder: Path) -> dict:
+def measure(version: Version, options: argparse.Namespace, folder: Path) -> dict:
     """The result for the installed release as plain data. folder: an empty folder for the copy of the suite."""
     _copy(folder)
     cut_back(folder, version)
-    day = _run(folder, "day.json", profile, seed, "--model", str(version))
+    day = _run(folder, "day-part.json", options, "--model", str(version))
     patch = folder / "reports" / "edits.patch"
     notes = _propose(folder, day, patch)
     if patch.read_text():
         _call(folder, ["git", "apply", str(patch)])
-    after = read_json(_run(folder, "after.json", profile, seed))
+    after = read_json(_run(folder, "after-part.json", options))
     text = patch.read_text()
     return {
         "torch": str(installed().version.base_version),
         "model": str(version),
-        "profile": profile,
-        "seed": seed,
+        "profile": options.profile,
+        "seed": options.seed,
+        **({"tests": options.tests} if options.tests else {}),
         "changes": [_told(group) for group in read_json(day).get("groups", ())],
         "ranges": len(re.findall(r"^\+ .*affects=.*$", text, re.MULTILINE)) - text.count('+        id="new-'),
         "reaches": len(re.findall(r"^\+    Reach\(", text, re.MULTILINE)),
@@ -88,11 +89,12 @@ def _copy(folder):
             shutil.copy2(source, target)
 
 
-def _run(folder, name, profile, seed, *options):
+def _run(folder, name, options, *more):
     """The path of the record of a run in the folder."""
     report = folder / "reports" / name
-    command = [sys.executable, "-m", "pytest", "tests/conformance", "-q", "--no-issues", f"--report={report}", *options]
-    _call(folder, [*command, f"--hypothesis-profile={profile}", f"--hypothesis-seed={seed}"], codes=(0, 1))
+    command = [sys.executable, "-m", "pytest", *(options.tests or ["tests/conformance"]), "-q", "--no-issues", *more]
+    command += [f"--hypothesis-profile={options.profile}", f"--hypothesis-seed={options.seed}", f"--report={report}"]
+    _call(folder, command, codes=(0, 1))
     return report
 
 
@@ -129,16 +131,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("model", help="the release before the installed one, such as 2.4.1")
     parser.add_argument("--profile", default="default", help="Hypothesis profile of the runs (default: %(default)s)")
     parser.add_argument("--seed", default="1", help="Hypothesis seed of the runs (default: %(default)s)")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="run only these tests, and print the result")
     options = parser.parse_args(arguments)
     try:
         version = _earlier(options.model)
         with tempfile.TemporaryDirectory() as folder:
-            result = measure(version, options.profile, options.seed, Path(folder))
+            result = measure(version, options, Path(folder))
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{result['torch']}.json").write_text(json.dumps(result, indent=1) + "\n")
+    if options.tests:
+        print(json.dumps(result, indent=1))
+    else:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{result['torch']}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"{len(result['changes'])} changes; left: {len(result['left'])}; to write: {result['without_effect']}")
     return 0
 

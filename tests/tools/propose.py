@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -60,12 +61,12 @@ def judge_of(plain: Mapping[str, Any], until: Version | None = None) -> Judge:
 
 
 def changes_of(plain: Mapping[str, Any], judge: Judge) -> Sequence[Explained]:
-    """The changes that a record tells, explained now unless the run has explained them."""
-    groups = list(_groups(plain))
-    if all("explanation" in group for group in groups):
-        return [Explained.from_plain(group) for group in groups]
-    unexplained = [Explained.from_plain({"explanation": {"kind": NEW}} | group) for group in groups]
-    return explained(unexplained, judge)
+    """The changes that a record tells. Those that the run could not explain, or not in its time, are explained now."""
+    groups = [Explained.from_plain({"explanation": {"kind": NEW}} | group) for group in _groups(plain)]
+    known = [group for group in groups if group.explanation.kind != NEW]
+    told = frozenset(id for group in known for id in group.explanation.entries)
+    others = [group for group in groups if group not in known]
+    return [*known, *explained(others, replace(judge, absent=judge.absent - told))]
 
 
 def _groups(plain):

@@ -23,6 +23,7 @@ from ..expectation.specification import Computation
 from .call import Call
 from .effects import HidingNonzero
 from .entry import Change
+from .facts import bias_of
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,18 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class LosingNan:
+    """A kernel that gives 0 for a query that is NaN."""
+
+    kernel: Callable
+
+    def __call__(self, query, key, value, bias, scale):
+        context, weights = self.kernel(query, key, value, bias, scale)
+        is_nan = np.isnan(query).any(axis=-1, keepdims=True)
+        return np.where(is_nan, 0, context), np.where(is_nan, 0, weights)
+
+
+@dataclass(frozen=True)
 class HeadsFirst:
     """A kernel that reads the slices of the merged mask by head first: slice h * N + n for sample n and head h."""
 
@@ -239,12 +252,52 @@ class HeadsFirst:
         return self.kernel(query, key, value, slices, scale)
 
 
+@dataclass(frozen=True)
+class Rebiased:
+    """A kernel that gets another merged mask: change(bias, in the shape of the scores)."""
+
+    kernel: Callable
+    change: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, query, key, value, bias, scale):
+        if bias is None:
+            return self.kernel(query, key, value, bias, scale)
+        batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+        whole = np.broadcast_to(bias, (*batch, query.shape[-2], key.shape[-2]))
+        return self.kernel(query, key, value, self.change(whole), scale)
+
+
+def _unmasked_last(bias, axis):
+    if bias.ndim < 3:
+        return bias
+    is_last = np.arange(bias.shape[axis]) == bias.shape[axis] - 1
+    return np.where(is_last.reshape([-1, *[1] * (-axis - 1)]), 0, bias)
+
+
+def _first_head(bias):
+    return bias[..., :1, :, :] if bias.ndim > 2 else bias
+
+
+_REBIASED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "inverted": ("the merged mask is inverted", lambda bias: np.where(meaning.hidden(bias), 0.0, -np.inf)),
+    "doubled": ("the merged mask is added twice", lambda bias: 2 * bias),
+    "last_head": ("the last head is not masked", partial(_unmasked_last, axis=-3)),
+    "last_sample": ("the last sample is not masked", partial(_unmasked_last, axis=-4)),
+    "first_head": (
+        "all heads have the mask of the first",
+        lambda bias: np.broadcast_to(bias[..., :1, :, :], bias.shape),
+    ),
+}
+
+
 _KERNELS: dict[str, tuple[str, Callable[[Callable], Callable]]] = {
     "unmasked": ("no mask is applied", Unmasked),
     "nan": ("fully masked rows are NaN", lambda _: multiplying),
     "zero": ("fully masked rows are 0", lambda _: multiplying_safely),
     "averaging": ("fully masked rows attend to all keys", Averaging),
+    "losing_nan": ("a query that is NaN gives 0", LosingNan),
     "heads_first": ("the merged mask is read with heads before samples", HeadsFirst),
+    **{name: (words, partial(Rebiased, change=change)) for name, (words, change) in _REBIASED.items()},
     "as_bool": ("every number of the merged mask other than 0 hides", lambda _: HidingNonzero()),
 }
 
@@ -259,39 +312,49 @@ def in_blocks(how: str, *blocks: str) -> Change:
     return partial(with_behaviour, how=how, blocks=blocks)
 
 
-@dataclass(frozen=True)
-class _Zeroing:
-    """A function of the reference whose output is 0 at some positions."""
-
-    encoder: Callable  # the function, by a name under which changes.py finds the attentions within
-    zero: np.ndarray  # bool, broadcastable to the output
-
-    def __call__(self, **arguments: Any):
-        result = self.encoder(**arguments)
-        if type(result) is tuple:
-            return np.where(self.zero, 0, result[0]), *result[1:]
-        return np.where(self.zero, 0, result)
+def _with_output(computation, change):
+    """The computation with change(output)."""
+    return replace(computation, finish=lambda name, array: change(array) if name == "output" else array)
 
 
-@dataclass(frozen=True)
-class _Rounding:
-    """A function of the reference whose results are rounded."""
+def _zeroed(computation, where):
+    """The computation whose output is 0 at these positions; bool, broadcastable to the output."""
+    return _with_output(computation, lambda output: np.where(where, 0, output))
 
-    encoder: Callable  # see _Zeroing
-    dtype: str
 
-    def __call__(self, **arguments: Any):
-        result = self.encoder(**arguments)
-        return tuple(map(self._rounded, result)) if type(result) is tuple else self._rounded(result)
-
-    def _rounded(self, array):
-        return array + (rounded(np.real(array), self.dtype) - np.real(array))
+def _rounded(name, array, dtype):
+    if not isinstance(array, np.ndarray):  # of a backward pass, which does not round
+        return array
+    return array + (rounded(np.real(array), dtype) - np.real(array))
 
 
 def zeros_in_padded_rows(computation: Computation, call: Call) -> Computation:
     """The computation whose output is 0 at padded positions of the sequence that it belongs to."""
     padded = _padded(call.case)
-    return computation if padded is None else replace(computation, function=_Zeroing(computation.function, padded))
+    return computation if padded is None else _zeroed(computation, padded)
+
+
+def zeros_in_fully_masked_rows(computation: Computation, call: Call) -> Computation:
+    """The computation whose output is 0 where every head of a query sees no key, without the bias of the projection."""
+    bias = bias_of(call.case, "self") if isinstance(call.case, MultiHead) else None
+    if bias is None:
+        return computation
+    is_empty = np.all(meaning.hidden(bias), axis=(1, 3))  # (N or 1, L or 1) of a merged mask (N, H, L, S)
+    return _zeroed(computation, is_empty[..., None])
+
+
+def exchanged(computation: Computation, call: Call) -> Computation:
+    """The computation whose output has samples and positions exchanged."""
+    return _with_output(computation, lambda output: np.swapaxes(output, 0, 1))
+
+
+def cropped(computation: Computation, call: Call) -> Computation:
+    """The computation whose output is as long as the longest sample."""
+    padded = _padded(call.case)
+    if padded is None:
+        return computation
+    longest = int((~padded[..., 0]).sum(axis=1).max(initial=0))
+    return _with_output(computation, lambda output: output[:, :longest])
 
 
 def _padded(case):
@@ -321,8 +384,19 @@ def returns_dtype(dtype: str) -> Change:
     def change(computation: Computation, call: Call) -> Computation:
         if computation.dtype == dtype:
             return computation
-        function = _Rounding(computation.function, dtype)
-        return replace(computation, function=function, dtype=dtype, weights_dtype=None)
+        finish = partial(_rounded, dtype=dtype)
+        return replace(computation, finish=finish, dtype=dtype, weights_dtype=None)
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    """A change that applies the changes in turn."""
+
+    def change(computation: Computation, call: Call) -> Computation:
+        for its in changes:
+            computation = its(computation, call)
+        return computation
 
     return change
 
@@ -357,6 +431,20 @@ def of_masks(case: Case) -> list[Behaviour]:
     return found
 
 
+def with_nan(behaviours: list[Behaviour], case: Case) -> list[Behaviour]:
+    """The behaviours, each beside NaN in the rows that are then fully masked."""
+    blocks = tuple(dict.fromkeys(block.partition(".")[0] for block in case.blocks))
+    nan = f"behaviours.in_blocks('nan', *{blocks!r})"
+    return [
+        Behaviour(
+            f"{its.text}; fully masked rows are NaN",
+            f"behaviours.both({its.code}, {nan})",
+            both(its.change, in_blocks("nan", *blocks)),
+        )
+        for its in behaviours
+    ]
+
+
 def of_rows(case: Case) -> list[Behaviour]:
     """The behaviours of whole blocks: all at once, one after the other, and the last or the earlier layers alone."""
     groups = [tuple(dict.fromkeys(block.partition(".")[0] for block in case.blocks))]
@@ -369,8 +457,15 @@ def of_rows(case: Case) -> list[Behaviour]:
         for blocks in groups
         for change in [in_blocks(how, *blocks)]
     ]
-    words = "the output is 0 in padded rows"
-    return [*found, Behaviour(words, "behaviours.zeros_in_padded_rows", zeros_in_padded_rows)]
+    return found + [Behaviour(words, f"behaviours.{name}", change) for name, (words, change) in _OUTPUTS.items()]
+
+
+_OUTPUTS: dict[str, tuple[str, Change]] = {
+    "zeros_in_padded_rows": ("the output is 0 in padded rows", zeros_in_padded_rows),
+    "zeros_in_fully_masked_rows": ("the output is 0 in fully masked rows", zeros_in_fully_masked_rows),
+    "exchanged": ("samples and positions of the output are exchanged", exchanged),
+    "cropped": ("the output is cropped to the longest sample", cropped),
+}
 
 
 def of_outcome(observation: Any) -> list[Behaviour]:

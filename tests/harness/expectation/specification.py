@@ -48,6 +48,7 @@ class Computation:
     ignores_garbage: bool = False  # garbage reaches no result, so all rows are well-conditioned
     lost: tuple[str, ...] = ()  # names of results that the call does not return
     weights_dtype: str | None = None  # of the weights in torch, if not `dtype`
+    finish: Callable[[str, Any], Any] | None = None  # (name of a result, array) -> the array in its place
 
     @property
     def device(self) -> str | None:
@@ -58,7 +59,8 @@ class Computation:
         """{"output": array}, with "weights" from multi-head attention; batch-first, weights per head."""
         with np.errstate(all="ignore"):
             result = self.function(**self.arguments)
-        return dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
+        named = dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
+        return {name: self.finish(name, array) for name, array in named.items()} if self.finish else named
 
 
 def specification(

@@ -25,6 +25,7 @@ def stages(part: Sequence[Sight], model: Model, until: Version | None = None) ->
     yield Stage(tuple(_seen_as_others(asked, model, until)))
     yield Stage(tuple(_loosened(asked, model)), needs_others=True)
     yield Stage(tuple(_behaviours(asked)), needs_others=True)
+    yield Stage(tuple(_behaviours_with_nan(asked)), needs_others=True)
 
 
 def _removals(asked, model):
@@ -81,6 +82,12 @@ def _behaviours(asked):
     if not first.observation.error and first.case.attends:
         found = [*behaviours.of_masks(first.case), *behaviours.of_rows(first.case), *found]
     for behaviour in found:
+        yield Edits(behaviours=(behaviour,))
+
+
+def _behaviours_with_nan(asked):
+    case = asked[0].case
+    for behaviour in behaviours.with_nan(behaviours.of_masks(case), case) if case.attends else ():
         yield Edits(behaviours=(behaviour,))
 
 

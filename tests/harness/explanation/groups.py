@@ -133,7 +133,7 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], 
         for part in explained_parts(asked, judge.cases, options):
             its = [failure for failure in cases if failure.case in part.calls]
             if its:
-                yield its, part.explanation
+                yield its, _with_their_entries(part.explanation, its, judge)
     if rows:
         ids = tuple(dict.fromkeys(failure.row for failure in rows))
         for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting, suspects[1]):
@@ -143,6 +143,16 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], 
                 yield its, part.explanation
     for failure in others:
         yield [failure], _of_other(failure, judge)
+
+
+def _with_their_entries(explanation, failures, judge):
+    """The explanation, with the entries whose pinned cases are among the failures: they do not show them any more."""
+    ids = dict.fromkeys(failure.entry for failure in failures if judge.entry(failure.entry))
+    lost = [id for id in ids if id not in explanation.entries and id not in judge.cases.ids]
+    kinds = {id: NARROWER if id in judge.shown else GONE for id in lost}
+    if explanation.kind == NEW or not lost:
+        return explanation
+    return replace(explanation, changed=(*explanation.changed, *(Changed(id, kind) for id, kind in kinds.items())))
 
 
 def _of_other(failure, judge):

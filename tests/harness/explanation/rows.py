@@ -22,6 +22,7 @@ from ..wrong_masks.table import ACCEPTS, WrongCall, not_applicable
 from .edits import Edits
 from .explanation import BACK, GONE, NARROWER, NEW, WIDER, Changed, Explanation, Part
 from .search import Search, Stage
+from .sight import UNFIT
 
 BY_ID = {row.id: row for row in ROWS}
 _MOST_NEIGHBOURS = 40
@@ -62,7 +63,7 @@ class SightOfRow:
             release = _seen(self.model.release, view)
             try:
                 self._cached[key] = bool(entry.applies(self.row, release)) and not not_applicable(self.row, release)
-            except Exception:  # a condition may not fit each row
+            except UNFIT:  # a condition may not fit each row
                 self._cached[key] = False
         return self._cached[key]
 
@@ -102,7 +103,7 @@ class SightOfRow:
 def _quietly(asked):
     try:
         return asked()
-    except Exception:  # a change may not fit a row that its entry was not written for
+    except UNFIT:  # a change may not fit a row that its entry was not written for
         return False
 
 

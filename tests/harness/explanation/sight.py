@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+import numpy as np
+
 from ..cases.case import Case
 from ..deviations import ledger
 from ..deviations.call import Call
@@ -18,6 +20,9 @@ from ..execution.release import Release
 from ..execution.runner import Observation, made_once, observe
 from ..judgement.verdict import FAILS, Verdict, judge, predict
 from .edits import Edits
+
+# Errors of a condition or a change that meets a call for which it was not written.
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Sight:
             return None
         try:
             return Applied(entry.id, partial(entry.change, call=met)) if entry.applies(met) else None
-        except Exception:  # a condition may not fit a call that the view has altered
+        except UNFIT:  # a condition may not fit a call that the view has altered
             return None
 
     def _met(self, view):
@@ -124,13 +129,14 @@ class Sight:
             return not list(refused.mismatches(self.observation))
         try:
             return self._verdict(self.changes(edits), edits).status != FAILS
-        except Exception:  # a change may not fit a call that its entry was not written for
+        except UNFIT:  # a change may not fit a call that its entry was not written for
             return False
 
     def _verdict(self, changes: Sequence[Applied], edits: Edits) -> Verdict:
         release = self.model.release
         warns = announces(Call(self.case, release)) and not edits.is_silent
-        return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
+        with np.errstate(all="ignore"):  # a wrong prediction may be off by any number
+            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
 
     def alters(self, edits: Edits) -> bool:
         """True if the edits change the prediction for the call."""
@@ -154,7 +160,7 @@ def _leaves_open(case, changes):
 def _is_met(refusal, met):
     try:
         return bool(refusal.applies(met))
-    except Exception:  # a condition may not fit a call that a view has altered
+    except UNFIT:  # a condition may not fit a call that a view has altered
         return False
 
 
