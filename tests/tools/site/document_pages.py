@@ -22,6 +22,7 @@ COMMAND = "python -m tests.tools site"
 # {page in docs: the Markdown that it is made of}
 PAGES = {
     "claims.html": DOCS / "claims.md",
+    "ask.html": DOCS / "ask.md",
     "specification.html": ROOT / "reference" / "README.md",
     "upstream.html": DOCS / "upstream.md",
     "adopters.html": DOCS / "adopters.md",
