@@ -11,7 +11,7 @@ api = pytest.importorskip("playwright.sync_api", reason="python -m tox -e page i
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="python -m tox -e page installs it")
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("index.html", "claims.html", "specification.html", "upstream.html", "adopters.html")
+PAGES = ("index.html", "claims.html", "ask.html", "specification.html", "upstream.html", "adopters.html")
 ADDRESS = (DOCS / "index.html").as_uri()
 ENTRY = "native-layer-float-mask"
 
@@ -126,6 +126,29 @@ def test_filters_may_leave_nothing_and_can_be_cleared(show):
     assert shown(page) == []
     page.click(".nothing button")
     assert len(shown(page)) > 100
+
+
+def test_what_works_is_judged_by_the_chosen_releases(show):
+    page = show()
+    cell = (
+        page.locator("details[data-module=MultiheadAttention] tbody tr", has_text="sliding window, bool")
+        .locator("td")
+        .last
+    )
+    assert cell.locator(".words").text_content().startswith("not as specified in some releases")
+    page.check("[name=torch][value='2.15']", force=True)
+    assert cell.locator(".words").text_content() == "as specified"
+    assert not cell.locator(".range").first.is_visible()
+    page.select_option("[name=modules]", "TransformerEncoder")
+    assert not page.is_visible("details[data-module=MultiheadAttention]")
+    assert page.is_visible("details[data-module=TransformerEncoder]")
+
+
+def test_the_decision_box_gives_way_to_results(show):
+    page = show()
+    assert page.is_visible("#nan")
+    page.fill("[name=q]", "nan")
+    assert not page.is_visible("#nan")
 
 
 # ---- links, notes, keyboard ------------------------------------------------------------------------------------------

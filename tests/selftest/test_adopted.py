@@ -70,6 +70,20 @@ def test_a_wrong_one_fails_and_leaves_scripts_that_show_it(name, path, tmp_path)
     assert f"tests.selftest.subjects.{name}(" in script.read_text()
 
 
+def test_the_adapter_of_the_recipe_is_on_its_page_and_conforms(request):
+    source = (ROOT / "tests" / "selftest" / "adapter.py").read_text().split('"""\n', 1)[1].strip()
+    assert source in (ROOT / "docs" / "adopters.md").read_text()
+    former = session.current
+    request.addfinalizer(lambda: setattr(session, "current", former))
+    session.start(adopted=load("tests.selftest.adapter:Adapter"))
+    padded = MultiHead(N=2, L=3, S=3, num_heads=2, head_dim=2, attention="self", need_weights=False)
+    padded = replace(padded, key_padding_mask=Mask("bool", "trailing"))
+    causal = replace(padded, attn_mask=Mask("bool", "causal"), batch_first=False)
+    per_head = replace(padded, key_padding_mask=None, attn_mask=Mask("bool", "diagonal", per_head=True))
+    assert [judged(case)[1].status for case in (padded, causal, per_head)] == [CONFORMS] * 3
+    assert judged(replace(padded, need_weights=True))[1].status == NOT_APPLICABLE
+
+
 def test_one_that_declines_everything_is_not_conforming(tmp_path):
     code, record, output = measure("decliner", MAIN, tmp_path)
     assert code == 3

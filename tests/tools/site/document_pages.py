@@ -22,6 +22,7 @@ COMMAND = "python -m tests.tools site"
 # {page in docs: the Markdown that it is made of}
 PAGES = {
     "claims.html": DOCS / "claims.md",
+    "ask.html": DOCS / "ask.md",
     "specification.html": ROOT / "reference" / "README.md",
     "upstream.html": DOCS / "upstream.md",
     "adopters.html": DOCS / "adopters.md",
@@ -77,6 +78,7 @@ def _address(address, path):
 
 def _framed(text):
     """The HTML with a frame around each table, which scrolls, and around each block of code."""
+    text = text.replace("<th></th>", "<td></td>")  # a corner without words heads nothing
     text = re.sub(r"<table>", '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>', text)
     text = text.replace("</table>", "</table></div>")
     text = re.sub(r'<pre><code(?: class="language-\w+")?>', '<div class="block"><pre tabindex="0"><code>', text)

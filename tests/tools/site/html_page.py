@@ -16,6 +16,7 @@ from .index import documents
 NAV = (
     ("index.html", "Edge cases"),
     ("claims.html", "Claims"),
+    ("ask.html", "Your own call"),
     ("specification.html", "Specification"),
     ("upstream.html", "Upstream"),
     ("adopters.html", "Other implementations"),

@@ -8,7 +8,7 @@ const WEIGHTS = { aliases: 3, title: 2, symptom: 2, id: 2, text: 0.7, modules: 0
 const PART = 0.45  // of the weight of a whole word
 const STOP = new Set(("a an and are as at be by but can could do does for from get gets give gives got had has have how i if in is it its my " +
   "not of on or should so than that the their then there they this to use using was we what when which why will with you " +
-  "error runtimeerror after while torch pytorch").split(" "))
+  "error runtimeerror after while torch pytorch few epoch epochs sometimes suddenly problem issue bug help please some any").split(" "))
 const ALSO = {
   sdpa: ["scaled_dot_product_attention"], mha: ["multiheadattention"], amp: ["autocast"], fp16: ["float16"],
   half: ["float16"], bf16: ["bfloat16"], fp32: ["float32"], fp64: ["float64"], double: ["float64"], gpu: ["cuda"],

@@ -33,7 +33,7 @@ WORDS = {
     # ---- train and eval differ
     "native-layer-float-mask": (
         "An encoder with a float mask, such as ALiBi, computes something else in eval mode than in training, or gives NaN.",
-        "alibi; alibi eval; alibi nan; relative position bias; relative bias; attention bias; additive mask; float src_mask; src_mask float; float mask ignored; float mask treated as bool; finite mask; train and eval differ; different output in eval; no_grad changes output; no_grad; inference wrong; fast path float mask; mask with finite values; distance bias; T5 bias; learned bias; soft mask; float src_key_padding_mask; attention penalty; nan with alibi bias in eval",
+        "alibi; alibi eval; alibi nan; relative position bias; relative bias; attention bias; additive mask; float src_mask; src_mask float; float mask ignored; float mask treated as bool; finite mask; train and eval differ; different output in eval; no_grad changes output; no_grad; inference_mode; inference wrong; fast path float mask; mask with finite values; distance bias; T5 bias; learned bias; soft mask; float src_key_padding_mask; attention penalty; nan with alibi bias in eval",
     ),
     "native-mha-float-mask": (
         "nn.MultiheadAttention with a float mask computes something else in eval mode than in training (before 2.1).",
