@@ -297,8 +297,9 @@ class Measurement:
         self.record["neglected_paths"] = record.neglected_paths(self.record, reachable_paths(self.run.release))
         if self.tests:
             self._write([News(group) for group in self.groups.all()])
-            self._write(self._news() if complete else self.news)
-            self._write(self._file())
+            self.news = self._news() if complete else self.news
+            if filed := self._file():
+                self._write(filed)
         if complete and self.asked.baseline:
             session.exitstatus = self._gate()
         elif complete and self._is_better(exitstatus):
@@ -327,10 +328,14 @@ class Measurement:
 
     def _news(self):
         """The failures with minimal cases and explanations, and the entries that are gone."""
-        judge = judge_of(self.run, self.record["ledger"])
-        explain = partial(parts_of, judge=judge) if self.run.entries else None
-        found = news_about(self.groups.all(), self.config.getoption("budget"), self._workers, explain)
-        return sorted((*found, *of_absent(found, judge)), key=sort_key)
+        try:
+            judge = judge_of(self.run, self.record["ledger"])
+            explain = partial(parts_of, judge=judge) if self.run.entries else None
+            found = news_about(self.groups.all(), self.config.getoption("budget"), self._workers, explain)
+            return sorted((*found, *of_absent(found, judge)), key=sort_key)
+        except Exception as error:  # the record is written, with the failures as found
+            self.filed.append(f"HARNESS ERROR: the failures cannot be explained: {type(error).__name__}: {error}")
+            return self.news
 
     @property
     def _workers(self):
@@ -345,9 +350,9 @@ class Measurement:
         try:
             if self.run.collects:
                 return file_news(self.news, self.record["environment"], folder)
-            self.filed = [f"To file: {place}" for place in file_failures(self.record, folder)]
+            self.filed += [f"To file: {place}" for place in file_failures(self.record, folder)]
         except Exception as error:  # the run has failed already, and its record is written
-            self.filed = [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
+            self.filed += [f"HARNESS ERROR: the failures cannot be filed: {type(error).__name__}: {error}"]
         return self.news
 
     def _is_better(self, exitstatus):

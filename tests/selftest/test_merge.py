@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.command_line import BadInput
+from tests.harness.measurement.news import news_of
+from tests.selftest.test_news import NEWS
 from tests.tools import compare, merge
 from tests.tools.records import as_record
 
@@ -146,3 +148,13 @@ def test_calls_by_clause_add_up():
     made = merge.merged([one, two, old])
     assert made["clauses"] == {"4": {"calls": 6, "conforms": 6}}
     assert made["tests"][id]["clauses"] == {"4": 6}
+
+
+def test_each_change_of_several_runs_is_told_once():
+    one, two = plain("1"), plain("2")
+    one["groups"] = [news.as_plain() for news in NEWS]
+    two["groups"] = [news.as_plain() for news in NEWS[1:4]]
+    told = news_of(merge.merged([one, two]))
+    assert [its.section for its in told] == [its.section for its in NEWS]
+    assert [its.group.seen for its in told] == [7, 14, 14, 14, 7]
+    assert "groups" not in merge.merged([plain("1"), plain("2")])

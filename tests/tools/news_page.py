@@ -42,12 +42,21 @@ def as_html(told: Told, folder: Path = Path()) -> Iterator[str]:
             yield f"<h3>{number}. {escape(headline(news))}</h3>\n<dl>"
             yield from (f"<dt>{name}</dt><dd>{_shown(name, value)}</dd>" for name, value in facts(news, told).items())
             yield "</dl>"
-            for name, file in (("Script", "script.py"), ("Issue draft", "issue.md")):
-                if news.folder and (folder / news.folder / file).is_file():
-                    text = escape((folder / news.folder / file).read_text(encoding="utf-8"))
-                    yield f"<details><summary>{name}</summary><pre>{text}</pre></details>"
+            yield from _issue(folder / news.folder / "issue.md") if news.folder else ()
             yield "</article>"
     yield "</html>"
+
+
+_LONGEST = 40_000  # characters of an issue text that the page holds; the script of a large call has more
+
+
+def _issue(path):
+    """Generates the issue text, which holds the script."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}\n... {len(text) - _LONGEST:,} more characters: {path}"
+    if text:
+        yield f"<details><summary>Issue draft, with the script</summary><pre>{escape(text)}</pre></details>"
 
 
 def _shown(name, value):

@@ -116,7 +116,8 @@ def collected(collection: Collection) -> Nonconformance:
     """The exception of a test that has collected failures: the least one of each group, and all rows that are kept."""
     groups = collection.all()
     number = f"{len(groups)} groups" if len(groups) > 1 else "1 group"
-    lines = [f"{collection.seen} calls fail, in {number}. The least found of each:", ""]
+    calls_fail = "1 call fails" if collection.seen == 1 else f"{collection.seen} calls fail"
+    lines = [f"{calls_fail}, in {number}. The least found of each:", ""]
     lines += [line for group in groups[:_TOLD] for line in (group.least.title, f"    {group.least.again}".rstrip(), "")]
     lines += [f"and {len(groups) - _TOLD} more groups"] if len(groups) > _TOLD else []
     calls = [call for group in groups for call in (group.calls if group.least.row else group.calls[:1])]

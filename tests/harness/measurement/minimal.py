@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -224,7 +225,9 @@ class _Forked:
         self.connection, theirs = context.Pipe(duplex=False)
         given = (theirs, group, known, self.ends, explain, searches)
         self.process = context.Process(target=_serve, args=given, daemon=True)
-        self.process.start()
+        with warnings.catch_warnings():  # Python 3.12 warns of threads; those of pytest-xdist have ended their work
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
         theirs.close()
 
     def has_ended(self) -> bool:

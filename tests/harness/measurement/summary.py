@@ -37,7 +37,7 @@ def summary(record: Mapping[str, Any], path: str) -> Iterator[str]:
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
     where = "torch on CPU" if _is_lent(e) else f"torch {e['model']}" if "model" in e else "this release"
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for {where}"
-    yield f"  {statuses.get(FAILS, 0):7} fail: they do neither (failing tests shrink, so many calls may have one cause)"
+    yield f"  {statuses.get(FAILS, 0):7} fail: they do neither (many calls may have one cause)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
         yield f"  {declined:7} were declined by the subject"
     if record.get("part"):
