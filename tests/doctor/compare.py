@@ -25,6 +25,7 @@ from .calls import MULTI_HEAD, Made
 from .describe import described
 from .inexpressible import Inexpressible, Unfit
 from .modules import parts_of_module
+from .rounding import is_decided_by_rounding, overflows
 from .watch import unwritten
 
 AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unknown"
@@ -47,6 +48,9 @@ class Outcome:
     case: Case | None = None
     observation: Observation = field(default_factory=Observation)
     samples: tuple[int, int] | None = None  # (compared, all), if only the first samples were compared
+
+
+DECIDED_BY_ROUNDING = Outcome(NOT_COMPARED, "its scores are so large that rounding decides its result")
 
 
 def compared(made: Made) -> Outcome:
@@ -113,7 +117,9 @@ def _compared(made):
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
     if made.error is not None:
         return replace(outcome, reason=_error(made))
-    return outcome
+    if overflows(case):
+        return Outcome(NOT_COMPARED, f"numbers on the way to its result overflow {case.dtype}")
+    return DECIDED_BY_ROUNDING if is_decided_by_rounding(case, observation) else outcome
 
 
 def _error(made):

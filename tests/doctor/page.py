@@ -69,9 +69,10 @@ programs. A factory is called without arguments; it may return a module and its 
 | not compared | the reason is given, and calls inside it are compared by themselves |
 
 An outer call is compared as a whole; the calls inside it are compared where it cannot be (a subclass with a forward of
-its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, and
-numbers that hold NaN or inf before the call. Not seen: compiled, traced and scripted calls, nested, fake and meta
-tensors, other processes, and attention that a program computes by itself. Gradients and warnings are not looked at.
+its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, numbers
+that hold NaN or inf before the call, overflow in float16, and results that rounding decides, beside scores of
+thousands. Not seen: compiled, traced and scripted calls, nested, fake and meta tensors, other processes, and attention
+that a program computes by itself. Gradients and warnings are not looked at.
 
 A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call costs 7 %% more (8 samples of
 128 positions and 256 features), or 0.1 ms. The inputs and results of one call, with those of the calls inside it, are

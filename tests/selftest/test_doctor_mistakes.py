@@ -56,7 +56,11 @@ def of_low(mask):
         ("hides-everything", self_attention(attn_mask=torch.arange(L).eq(2)[:, None].expand(L, L))),
         ("two-types", self_attention(attn_mask=of_low(CAUSAL), key_padding_mask=PADDING)),
         ("time-first-mask", self_attention(key_padding_mask=torch.arange(L)[:, None] >= torch.tensor([2, 4, 1, 3]))),
-        ("minimum-twice", self_attention(attn_mask=of_low(CAUSAL), key_padding_mask=of_low(PADDING))),
+        pytest.param(
+            "minimum-twice",
+            self_attention(attn_mask=of_low(CAUSAL), key_padding_mask=of_low(PADDING)),
+            marks=needs_hints,  # 1.13 takes no float padding mask
+        ),
         ("minimum-twice", self_attention(attn_mask=of_low(CAUSAL) + of_low(PADDING[1])[None])),
         ("float-of-zeros-and-ones", self_attention(key_padding_mask=PADDING.float())),
         ("repeat-not-interleaved", self_attention(attn_mask=PADDING[:, None].expand(N, L, L).repeat(HEADS, 1, 1))),
