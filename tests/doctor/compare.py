@@ -45,6 +45,7 @@ class Outcome:
     remedies: tuple[str, ...] = ()  # those that hold for the call in this release, in words
     mismatches: tuple[Mismatch, ...] = ()  # with the specification
     size: float = 0.0  # the largest difference of a finite element
+    unfit: str = ""  # the argument of a shape or dtype that no rule allows, and that torch accepts, in words
     case: Case | None = None
     observation: Observation = field(default_factory=Observation)
     samples: tuple[int, int] | None = None  # (compared, all), if only the first samples were compared
@@ -62,7 +63,7 @@ def compared(made: Made) -> Outcome:
     except Unfit as reason:
         if made.error is not None:
             return Outcome(REFUSED, f"{reason}: {_error(made)}")
-        return Outcome(NOT_COMPARED, f"{reason}, which torch accepts")
+        return Outcome(NOT_COMPARED, f"{reason}, which torch accepts", unfit=str(reason))
 
 
 def obstacle(made: Made) -> str:

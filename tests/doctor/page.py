@@ -198,13 +198,11 @@ def _grouped(values, name):
 
 def _lines(group):
     """The lines about findings that differ in their places alone."""
-    first, calls = group[0], sum(finding["calls"] for finding in group)
+    first, number = group[0], sum(finding["calls"] for finding in group)
+    calls = f"{number} call" + "s" * (number != 1)
     places, function = folded(finding["place"] for finding in group), first["function"]
     masks = " / ".join(first["masks"])
-    yield (
-        f"- {first['verdict']}: `{places}`, {function}, {calls} calls; masks: {masks}; path:"
-        f" {' / '.join(first['paths'])}"
-    )
+    yield (f"- {first['verdict']}: `{places}`, {function}, {calls}; masks: {masks}; path: {' / '.join(first['paths'])}")
     if reason := first.get("reason"):
         yield f"  - {reason}"
     for id in first.get("entries", ()):

@@ -157,6 +157,21 @@ def test_padding_in_one_of_two_attentions_to_a_memory():
     assert mistakes(lambda: program(PADDING, PADDING)) == set()
 
 
+def test_a_wrong_mask_that_torch_accepts():
+    attention = nn.MultiheadAttention(E, HEADS, batch_first=True).eval()
+    mask = torch.zeros(1, 1, L, L, dtype=torch.bool)
+
+    def program():
+        with torch.no_grad():
+            attention(X, X, X, attn_mask=mask)
+
+    try:
+        program()
+    except (RuntimeError, AssertionError):
+        pytest.skip("this release refuses it")
+    assert mistakes(program) == {"accepted-wrong-mask"}
+
+
 class Adapted(nn.Linear):
     """An adapter in the place of a linear layer."""
 
