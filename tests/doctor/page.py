@@ -74,9 +74,10 @@ that hold NaN or inf before the call, overflow in float16, and results that roun
 thousands. Not seen: compiled, traced and scripted calls, nested, fake and meta tensors, other processes, and attention
 that a program computes by itself. Gradients and warnings are not looked at.
 
-A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call costs 7 %% more (8 samples of
-128 positions and 256 features), or 0.1 ms. The inputs and results of one call, with those of the calls inside it, are
-kept until it is judged; of calls with more than 2^24 scores the first samples alone are compared.
+A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call takes 7 %% longer (8 samples of
+128 positions and 256 features), or 2.5 times as long if it is tiny (3 positions, 8 features). The inputs and results of
+one call, with those of the calls inside it, are kept until it is judged; of calls with more than 2^24 scores the first
+samples alone are compared.
 
 ## Mistakes of the caller
 
