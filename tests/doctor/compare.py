@@ -25,6 +25,7 @@ from .calls import MULTI_HEAD, Made
 from .describe import described
 from .inexpressible import Inexpressible, Unfit
 from .modules import parts_of_module
+from .rounding import is_decided_by_rounding, overflows
 from .watch import unwritten
 
 AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unknown"
@@ -44,9 +45,13 @@ class Outcome:
     remedies: tuple[str, ...] = ()  # those that hold for the call in this release, in words
     mismatches: tuple[Mismatch, ...] = ()  # with the specification
     size: float = 0.0  # the largest difference of a finite element
+    unfit: str = ""  # the argument of a shape or dtype that no rule allows, and that torch accepts, in words
     case: Case | None = None
     observation: Observation = field(default_factory=Observation)
     samples: tuple[int, int] | None = None  # (compared, all), if only the first samples were compared
+
+
+DECIDED_BY_ROUNDING = Outcome(NOT_COMPARED, "its scores are so large that rounding decides its result")
 
 
 def compared(made: Made) -> Outcome:
@@ -58,7 +63,7 @@ def compared(made: Made) -> Outcome:
     except Unfit as reason:
         if made.error is not None:
             return Outcome(REFUSED, f"{reason}: {_error(made)}")
-        return Outcome(NOT_COMPARED, f"{reason}, which torch accepts")
+        return Outcome(NOT_COMPARED, f"{reason}, which torch accepts", unfit=str(reason))
 
 
 def obstacle(made: Made) -> str:
@@ -113,7 +118,9 @@ def _compared(made):
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
     if made.error is not None:
         return replace(outcome, reason=_error(made))
-    return outcome
+    if overflows(case):
+        return Outcome(NOT_COMPARED, f"numbers on the way to its result overflow {case.dtype}")
+    return DECIDED_BY_ROUNDING if is_decided_by_rounding(case, observation) else outcome
 
 
 def _error(made):

@@ -10,7 +10,7 @@ from .calls import Made
 from .compare import GRAVITY, NOT_COMPARED, UNKNOWN, Outcome, compared
 from .in_words import masks_in_words, mismatch_in_words, setting_in_words
 from .memories import Memories
-from .mistakes import Mistake, mistakes_of
+from .mistakes import Mistake, accepted, mistakes_of
 from .places import Place
 
 
@@ -73,16 +73,17 @@ class Diagnosis:
 
     def judge(self, made: Made) -> None:
         """Compare a call, and the calls inside it if nobody knows why it differs, or if it cannot be compared."""
-        if made.is_own:
-            self._add_mistakes(made)
         outcome = compared(made)
+        if made.is_own:
+            self._add_mistakes(made, outcome)
         self._add(made, outcome)
         if outcome.verdict in (UNKNOWN, NOT_COMPARED):
             for inner in made.inner:
                 self.judge(inner)
 
-    def _add_mistakes(self, made):
+    def _add_mistakes(self, made, outcome):
         found = [*mistakes_of(made), *self.memories.mistakes_of(made)]
+        found += [accepted(outcome.unfit)] * bool(outcome.unfit)
         for mistake in {mistake.id: mistake for mistake in found}.values():
             key = (made.place, made.function, mistake.id)
             first, number = self.mistakes.get(key, (mistake, 0))

@@ -31,6 +31,7 @@ KINDS = {
     "causal-with-cache": "`is_causal=True` of `scaled_dot_product_attention` with fewer queries than keys",
     "repeat-not-interleaved": "masks of samples, repeated for the heads in the wrong order",
     "dropout-in-eval": "`dropout_p` above 0 from a module in eval mode",
+    "accepted-wrong-mask": "a mask of a shape or dtype that no rule allows, which torch accepts",
     "projection-not-called": "an adapter in the place of `out_proj`, which is never called",
 }
 
@@ -95,6 +96,15 @@ def memory_padding(of_encoder: str, of_decoder: str, is_first: bool) -> Mistake:
         f"the same sequence is padded in one place ({given} is given) and not in the other ({missing} is not): there,"
         " padding is attended to",
         f"Give {missing}, too.",
+    )
+
+
+def accepted(unfit: str) -> Mistake:
+    """The mistake that an argument has a shape or dtype that no rule allows. unfit: a sentence about it."""
+    return Mistake(
+        "accepted-wrong-mask",
+        f"{unfit}: torch accepts it, and no rule says how it is read",
+        "Give the mask in a documented shape and dtype.",
     )
 
 

@@ -69,13 +69,15 @@ programs. A factory is called without arguments; it may return a module and its 
 | not compared | the reason is given, and calls inside it are compared by themselves |
 
 An outer call is compared as a whole; the calls inside it are compared where it cannot be (a subclass with a forward of
-its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, and
-numbers that hold NaN or inf before the call. Not seen: compiled, traced and scripted calls, nested, fake and meta
-tensors, other processes, and attention that a program computes by itself. Gradients and warnings are not looked at.
+its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, numbers
+that hold NaN or inf before the call, overflow in float16, and results that rounding decides, beside scores of
+thousands. Not seen: compiled, traced and scripted calls, nested, fake and meta tensors, other processes, and attention
+that a program computes by itself. Gradients and warnings are not looked at.
 
-A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call costs 7 %% more (8 samples of
-128 positions and 256 features), or 0.1 ms. The inputs and results of one call, with those of the calls inside it, are
-kept until it is judged; of calls with more than 2^24 scores the first samples alone are compared.
+A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call takes 7 %% longer (8 samples of
+128 positions and 256 features), or 2.5 times as long if it is tiny (3 positions, 8 features). The inputs and results of
+one call, with those of the calls inside it, are kept until it is judged; of calls with more than 2^24 scores the first
+samples alone are compared.
 
 ## Mistakes of the caller
 
@@ -197,13 +199,11 @@ def _grouped(values, name):
 
 def _lines(group):
     """The lines about findings that differ in their places alone."""
-    first, calls = group[0], sum(finding["calls"] for finding in group)
+    first, number = group[0], sum(finding["calls"] for finding in group)
+    calls = f"{number} call" + "s" * (number != 1)
     places, function = folded(finding["place"] for finding in group), first["function"]
     masks = " / ".join(first["masks"])
-    yield (
-        f"- {first['verdict']}: `{places}`, {function}, {calls} calls; masks: {masks}; path:"
-        f" {' / '.join(first['paths'])}"
-    )
+    yield (f"- {first['verdict']}: `{places}`, {function}, {calls}; masks: {masks}; path: {' / '.join(first['paths'])}")
     if reason := first.get("reason"):
         yield f"  - {reason}"
     for id in first.get("entries", ()):

@@ -1,5 +1,6 @@
 """Runs a program under the doctor: a script, or a factory. Its output and its exit code stay."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -130,6 +131,12 @@ class Terminated(BaseException):
     def __init__(self, number: int, words: str):
         super().__init__(words)
         self.number = number
+
+
+def leave_signals_alone() -> None:
+    """Restore SIGTERM in a forked process, which makes no report."""
+    with contextlib.suppress(ValueError):  # forked by a thread
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def end_on_signals(seconds: float | None) -> None:

@@ -84,8 +84,20 @@ def test_plain_modules_are_as_specified_under_plain_masks():
     cases = [
         MultiHead(dtype="float32", N=2, L=5, S=5, num_heads=2, head_dim=4, attn_mask=causal, key_padding_mask=padding),
         Transformer(N=2, S=5, num_heads=3, head_dim=2, src_mask=causal, training=True, num_layers=2),
-        Transformer(module="TransformerEncoder", N=2, S=5, src_key_padding_mask=padding, training=True),
-        Transformer(module="Transformer", N=2, S=5, T=4, tgt_mask=causal, memory_key_padding_mask=padding, norm=True),
+        Transformer(
+            module="TransformerEncoder", N=2, S=5, num_heads=2, head_dim=4, src_key_padding_mask=padding, training=True
+        ),
+        Transformer(
+            module="Transformer",
+            N=2,
+            S=5,
+            T=4,
+            num_heads=2,
+            head_dim=4,
+            tgt_mask=causal,
+            memory_key_padding_mask=padding,
+            norm=True,
+        ),
     ]
     cases = [replace(case, autograd="inputs") for case in cases]
     if HAS_SDPA:
@@ -302,3 +314,30 @@ def test_overwritten_inputs_are_not_compared():
         patch.setattr(F, "multi_head_attention_forward", overwriting)
         diagnosis = diagnosed(lambda: attention(x, x, x))
     assert {finding.verdict for finding in diagnosis.findings.values()} == {NOT_COMPARED}
+
+
+def test_results_that_rounding_decides_are_not_compared():
+    """Scores of a million, which float16 holds to 500 or overflows."""
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = 1000 * torch.randn(2, 130, 8)
+    if installed().low_dtypes:
+        attention, x = attention.to(torch.bfloat16), x.to(torch.bfloat16)
+    assert set(verdicts(lambda: attention(x, x, x, need_weights=False))["MultiheadAttention"]) <= {
+        AS_SPECIFIED,
+        NOT_COMPARED,
+    }
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_new_bug_is_found_beside_scores_of_any_size(monkeypatch, scale):
+    right = F.multi_head_attention_forward
+
+    @functools.wraps(right)
+    def wrong(query, key, *given, **options):
+        result, weights = right(query, key, *given, **options)
+        return 1.1 * result, weights
+
+    monkeypatch.setattr(F, "multi_head_attention_forward", wrong)
+    attention, x = nn.MultiheadAttention(8, 2), scale * torch.randn(5, 2, 8)
+    assert verdicts(lambda: attention(x, x, x))["MultiheadAttention"] == [UNKNOWN]
