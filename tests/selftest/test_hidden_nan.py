@@ -204,6 +204,16 @@ def test_a_few_are_generated_in_other_modes_and_low_precision(strategy):
     assert 0.02 < np.mean([case.nonfinite != "" for case in sample(strategy, 300)]) < 0.2
 
 
+STATIC = MultiHead(L=2, S=2, head_dim=2, attention="self", functional=True, static=True, autograd="grad")
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_batch_that_is_query_key_and_value_is_projected_by_one_product(batched):
+    """Static keys and values leave two of the projections without a gradient, but the product multiplies it by NaN."""
+    case = replace(STATIC, batched=batched, nonfinite="nan", key_padding_mask=Mask("bool", "one"))
+    assert verdict_on(observe(case), case).status != FAILS
+
+
 @pytest.fixture(scope="module")
 def drawn():
     return sample(nonfinite_cases(RELEASE), 600)

@@ -234,7 +234,7 @@ def traced(
         computation = with_kernel(computation, attending, (block,))
     if isinstance(case, ScaledDotProduct):
         return computation
-    if case.static and case.attention == "self":
+    if case.static and case.attention == "self" and case.batched:  # without a batch, torch gives three views of it
         computation = replace(computation, function=_ProjectingInOne(**vars(computation.function)))
 
     def change(layer, _):
