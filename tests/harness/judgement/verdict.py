@@ -292,7 +292,9 @@ class _Prediction:
             is_zero = expected == 0
             if kind == BOUNDS[1]:
                 is_zero = self.is_zero(name)
-                undetermined = comparison.is_undetermined(expected, allowed) & ~is_zero.all(axis=-1, keepdims=True)
+                undetermined = comparison.is_undetermined(expected, allowed, computed_in(self.case)) & ~is_zero.all(
+                    axis=-1, keepdims=True
+                )
                 ignore = ignore | undetermined
             yield kind, allowed, ignore, is_zero
 
