@@ -142,7 +142,13 @@ def leave_signals_alone() -> None:
 def end_on_signals(seconds: float | None) -> None:
     """Make SIGTERM end the program after its report, and SIGALRM after so many seconds, if given."""
 
+    process = os.getpid()
+
     def terminate(number, _):
+        if os.getpid() != process:  # forked a moment ago
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         words = f"stopped after {seconds:g} s" if number == getattr(signal, "SIGALRM", None) else "terminated"
         raise Terminated(number, words)
 
