@@ -106,7 +106,11 @@ def _timed(diagnosis):
 def _run(target, diagnosis, watcher, options):
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=watcher.stop)
-        os.register_at_fork(after_in_child=program.leave_signals_alone)
+        os.register_at_fork(
+            before=program.hold_signals,
+            after_in_parent=program.release_signals,
+            after_in_child=program.leave_signals_alone,
+        )
     leave = os._exit
 
     def leave_after_report(code: int) -> None:

@@ -133,22 +133,27 @@ class Terminated(BaseException):
         self.number = number
 
 
+def hold_signals() -> None:
+    """Hold SIGTERM back during a fork: Python forgets a signal that comes to the new process before it is set up."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def release_signals() -> None:
+    """Let the signals through that `hold_signals` holds back."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def leave_signals_alone() -> None:
     """Restore SIGTERM in a forked process, which makes no report."""
     with contextlib.suppress(ValueError):  # forked by a thread
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    release_signals()
 
 
 def end_on_signals(seconds: float | None) -> None:
     """Make SIGTERM end the program after its report, and SIGALRM after so many seconds, if given."""
 
-    process = os.getpid()
-
     def terminate(number, _):
-        if os.getpid() != process:  # forked a moment ago
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         words = f"stopped after {seconds:g} s" if number == getattr(signal, "SIGALRM", None) else "terminated"
         raise Terminated(number, words)
 

@@ -66,7 +66,7 @@ def test_a_report_in_a_file_leaves_stderr_alone(tmp_path):
         ("os._exit(5)\n", 5, "ended by os._exit(5)"),
         ("os.kill(os.getpid(), 15)\ntime.sleep(60)\n", 143, "terminated"),
         ("raise KeyboardInterrupt\n", 130, "interrupted"),
-        ("if (child := os.fork()) == 0:\n    time.sleep(60)\nos.kill(child, 15)\nos.wait()\n", 0, "ended"),
+        ("if not (child := os.fork()):\n    time.sleep(60)\n    exit(1)\nos.kill(child, 15)\nos.wait()\n", 0, "ended"),
         ("threading.Thread(target=lambda: attention(x, x, x)).start()\n", 0, "ended"),
         ("if os.fork() == 0:\n    attention(x, x, x)\n    os._exit(9)\nos.wait()\n", 0, "ended"),
     ],
