@@ -19,7 +19,8 @@ from tests.harness.execution.release import Release
 from tests.harness.execution.runner import Observation
 from tests.harness.expectation.specification import Computation
 from tests.harness.judgement.comparison import Mismatch
-from tests.harness.judgement.verdict import DEVIATES, FAILS, judge, predict
+from tests.harness.judgement.prediction import predict
+from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 
 from .calls import MULTI_HEAD, Made
 from .describe import described

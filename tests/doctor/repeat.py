@@ -7,7 +7,7 @@ import torch
 from tests.harness.cases.case import ScaledDotProduct, Transformer
 from tests.harness.contents.results import present
 from tests.harness.execution.call import Typed, constructor, options
-from tests.harness.judgement.verdict import bounds, predict
+from tests.harness.judgement.prediction import bounds, predict
 
 from .calls import FUNCTIONAL, SDPA, Made
 from .compare import Outcome

@@ -12,7 +12,7 @@ from tests.harness.cases.dtypes import LOW, PRECISIONS
 from tests.harness.contents.given import GivenContents
 from tests.harness.contents.results import present
 from tests.harness.execution.runner import Observation
-from tests.harness.judgement.verdict import bounds, predict
+from tests.harness.judgement.prediction import bounds, predict
 from tests.harness.modes.modes import computed_in
 
 _TRIES = 8  # nearby calls that are evaluated

@@ -13,7 +13,8 @@ from tests.harness.deviations.call import Call
 from tests.harness.deviations.facts import backward_pass
 from tests.harness.execution.runner import is_withheld, observe
 from tests.harness.judgement import verdict
-from tests.harness.judgement.verdict import CONFORMS, DEVIATES, predict
+from tests.harness.judgement.prediction import predict
+from tests.harness.judgement.verdict import CONFORMS, DEVIATES
 from tests.harness.measurement import checking
 from tests.harness.modes.modes import BY_ID
 from tests.harness.strategies.by_mode import adapted, suits

@@ -11,7 +11,7 @@ from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import directions
 from tests.harness.expectation import backward
 from tests.harness.expectation.backward import Traced
-from tests.harness.judgement.verdict import predict
+from tests.harness.judgement.prediction import predict
 
 FLOAT = Mask("float", "random", "bias")
 CASES = [

@@ -80,7 +80,7 @@ def test_each_row_may_have_a_bound_of_its_own():
 def test_a_row_is_undetermined_if_its_bound_is_as_large_as_its_numbers():
     exact, bounds = np.array([[1.0, -4.0], [1.0, 0.5], [NAN, 1.0]]), np.array([[1.9], [0.6], [0.4]])
     assert is_undetermined(exact, bounds, "float64").tolist() == [[False], [True], [False]]
-    assert is_undetermined(exact, bounds / 4, "float16").tolist() == [[False], [True], [False]]
+    assert is_undetermined(exact, bounds / 2, "float16").tolist() == [[False], [True], [False]]
 
 
 def test_a_contraction_leaves_out_gradients_that_are_none():

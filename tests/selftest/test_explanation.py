@@ -22,8 +22,9 @@ from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
 from tests.harness.explanation.sight import Model, sighted
 from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure, failure_of
-from tests.harness.judgement.verdict import FAILS, Verdict, predict
+from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.measurement import session
 from tests.harness.releases import since
 from tests.harness.wrong_masks.judge import rows_of

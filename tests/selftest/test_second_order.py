@@ -13,7 +13,8 @@ from tests.harness.contents.results import cotangents, present
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.backward import BENDS
 from tests.harness.judgement.comparison import SECOND
-from tests.harness.judgement.verdict import CONFORMS, FAILS, judge, predict, second_order
+from tests.harness.judgement.prediction import predict, second_order
+from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
 from tests.harness.modes.modes import BY_ID
 from tests.tools.case_script import script
 

@@ -27,7 +27,8 @@ from tests.harness.deviations.prediction import CONFORMS, LACKING, Prediction, p
 from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
-from tests.harness.judgement.verdict import predict, showing
+from tests.harness.judgement.prediction import predict
+from tests.harness.judgement.verdict import showing
 from tests.harness.modes.modes import BY_ID
 from tests.harness.releases import RELEASES, is_modelled, minor
 

@@ -16,7 +16,7 @@ from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.judgement import comparison
-from tests.harness.judgement.verdict import bounds, bounds_of_garbage, is_zero, predict, second_order
+from tests.harness.judgement.prediction import bounds, bounds_of_garbage, is_zero, predict, second_order
 
 from .python_text import Bracketed, Suite, listed, number, rendered
 from .second_order_script import differentiated_again, second_gradients

@@ -18,8 +18,8 @@ from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
+from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure
-from tests.harness.judgement.verdict import predict
 from tests.harness.measurement.record import CRASH, FAILED, SCHEMA, titles
 from tests.harness.measurement.session import ABSENT
 from tests.harness.modes.modes import BY_ID

@@ -24,7 +24,7 @@ from tests.harness.deviations.entry import Deviation
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.expectation.specification import specification
-from tests.harness.judgement.verdict import predict
+from tests.harness.judgement.prediction import predict
 from tests.harness.modes.parsing import parse
 from tests.harness.releases import OLDEST
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger

@@ -18,7 +18,8 @@ from ..deviations.views import AS_IS, View
 from ..execution.implementation import Adopted
 from ..execution.release import Release
 from ..execution.runner import Observation, made_once, observe
-from ..judgement.verdict import FAILS, Verdict, judge, predict
+from ..judgement.prediction import predict
+from ..judgement.verdict import FAILS, Verdict, judge
 from .edits import Edits
 
 # Errors of a condition or a change that meets a call for which it was not written.

@@ -19,7 +19,7 @@ numbers do not loosen the bound of other rows. In a low precision such a bound u
 condition, since the largest of the few errors of a row is less reliable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -114,12 +114,12 @@ def bound(
 def is_undetermined(expected: np.ndarray, allowed: np.ndarray, dtype: str) -> np.ndarray:
     """bool (..., 1): True for rows whose bound is more than half their largest number, so that it tests little.
 
-    In a low precision an eighth is enough: beside -1e4 scores are rounded to multiples of 8 in float16, and a tie moves
+    In a low precision a quarter is enough: beside -1e4 scores are rounded to multiples of 8 in float16, and a tie moves
     a whole weight, which the sampled error of a single row may miss. allowed: the bound of each row (..., 1). dtype: of
     the arithmetic.
     """
     size = np.abs(expected).max(axis=-1, keepdims=True, where=np.isfinite(expected), initial=0.0)
-    return allowed > size / (8 if dtype in LOW else 2)
+    return allowed > size / (4 if dtype in LOW else 2)
 
 
 def bound_of_gradient(error: float, size: float, dtype: str, terms: float) -> float | np.ndarray:
@@ -228,3 +228,17 @@ def contraction(
                 total += products.sum()
                 squares += (products**2).sum()
     return total, sqrt(squares) if np.isfinite(squares) else squares
+
+
+def weighted(
+    weights: Mapping[str, np.ndarray], results: Mapping[str, np.ndarray], part: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """1-D array: all elements of this part of the results times their weights; 0 * NaN counts as 0."""
+    with np.errstate(invalid="ignore"):
+        products = {name: np.where(by == 0, 0, by * part(results[name])) for name, by in weights.items()}
+        return np.concatenate([array.ravel() for array in products.values()])
+
+
+def norm(array: np.ndarray) -> float:
+    """The norm of the finite elements."""
+    return float(np.linalg.norm(array[np.isfinite(array)]))

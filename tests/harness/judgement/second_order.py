@@ -9,7 +9,7 @@ import numpy as np
 from ..cases.case import Case
 from ..contents.arrays import coarsest, directions
 from . import comparison
-from .comparison import SECOND, Mismatch
+from .comparison import SECOND, Mismatch, norm
 
 _LEAST_CHANGE = 1e-5  # of a gradient, that a deviation makes; rounding of float32 masks stays below it
 
@@ -31,14 +31,14 @@ class SecondOrder:
     def is_known(self) -> bool:
         """False if a deviation changes gradients in a way that backward.py does not describe."""
         first = _terms(self.first, directions(self.case))
-        return bool(abs(first.sum() - self.slope) <= _LEAST_CHANGE * (_norm(first) + self.size))
+        return bool(abs(first.sum() - self.slope) <= _LEAST_CHANGE * (norm(first) + self.size))
 
     def compared(
         self, observed: Mapping[str, np.ndarray | None], kinds: tuple[str, ...]
     ) -> tuple[list[Mismatch], list[tuple[str, float]]]:
         """(mismatches, margins) of the derivative along the directions of the derivative along the directions.
 
-        observed: Observation.second_gradients. kinds: verdict.BOUNDS.
+        observed: Observation.second_gradients. kinds: prediction.BOUNDS.
         """
         got, spread = comparison.contraction(observed, directions(self.case))
         for kind, allowed in zip(kinds, self.bounds(spread), strict=True):
@@ -59,10 +59,10 @@ class SecondOrder:
         along = directions(self.case)
         expected = _terms(self.second, along)
         # The summands of the second derivative, and those of the first and of the loss, since derivatives may cancel.
-        size = float(np.linalg.norm([_norm(expected), _norm(_terms(self.first, along)), spread, self.size]))
+        size = float(np.linalg.norm([norm(expected), norm(_terms(self.first, along)), spread, self.size]))
         bound = partial(comparison.bound_of_gradient, dtype=coarsest(self.case), terms=comparison.terms(self.case))
         yield float(bound(0.0, size))
-        yield float(bound(max(_norm(_terms(near, along) - expected) for near in self.nearby()), size))
+        yield float(bound(max(norm(_terms(near, along) - expected) for near in self.nearby()), size))
 
     def _named(self, mismatch, observed):
         """The mismatch with the names of the arguments whose second gradients are wrong."""
@@ -77,7 +77,3 @@ class SecondOrder:
 
 def _terms(gradients, along):
     return np.concatenate([(gradients[name] * direction).ravel() for name, direction in along.items()])
-
-
-def _norm(array):
-    return np.linalg.norm(array[np.isfinite(array)])

@@ -2,42 +2,44 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reference.derivative import derivative, displaced
+from reference.derivative import derivative
 
-from ..cases.case import Case, drops, mixes_types
-from ..cases.dtypes import LOW
-from ..contents.arrays import GARBAGE, coarsest, directions, ignored, inputs
-from ..contents.packing import packs
-from ..contents.results import cotangents, garbage_rows, present
+from ..cases.case import Case, mixes_types
+from ..contents.arrays import GARBAGE, coarsest, directions, ignored
+from ..contents.results import present
 from ..execution.runner import Observation
-from ..expectation import backward
 from ..expectation.backward import PLAIN, BackwardPass
-from ..expectation.changes import multiplied
-from ..expectation.dropout import UnlikeDropout, dropping
-from ..expectation.specification import Computation, specification
+from ..expectation.dropout import UnlikeDropout
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
-from .comparison import DEVICE, DROPOUT, DTYPE, ERROR, GRADIENT, LEAK, MUTATED, RESULTS, WARNING, Mismatch
-from .second_order import SecondOrder
+from .comparison import (
+    DEVICE,
+    DROPOUT,
+    DTYPE,
+    ERROR,
+    GRADIENT,
+    LEAK,
+    MUTATED,
+    RESULTS,
+    WARNING,
+    Mismatch,
+    norm,
+    weighted,
+)
+from .prediction import BOUNDS, Prediction, predict
 
 if TYPE_CHECKING:
     from ..deviations.ledger import Applied
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
 NOT_APPLICABLE = "not applicable"  # the call was not made: the subject declined it, or it may crash the process
-
-# "plain" uses condition = 0 in the formula of comparison.py. "full" measures the condition, which is expensive, and is
-# computed only if the plain bound is exceeded.
-BOUNDS = ("plain", "full")
-
-_LARGEST_STEP = 1e-9  # a complex step whose square is lost beside 1 in float64
 
 # Documented for nn.MultiheadAttention: "If both attn_mask and key_padding_mask are supplied, their types should match."
 _MIXED_TYPES = r"Support for mismatched \w+ and \w+ is deprecated"
@@ -68,7 +70,7 @@ def judge(
     backward_pass: see facts.backward_pass.
     """
     ids = tuple(deviation.id for deviation in deviations)
-    prediction = _Prediction(case, deviations, observation.kept, observation.served, backward_pass)
+    prediction = Prediction(case, deviations, observation.kept, observation.served, backward_pass)
     counts: Counter[tuple[str, str]] = Counter()
     mismatches, margins = _against(case, observation, prediction, counts)
     if announces and mixes_types(case) and not observation.error:
@@ -84,259 +86,13 @@ def _differs(case, observation, prediction):
     return bool(_against(case, observation, prediction, Counter())[0])
 
 
-def predict(
-    case: Case,
-    deviations: "Sequence[Applied]" = (),
-    dtype: str = "float64",
-    displace: Collection[str] = (),
-    kept: Sequence[np.ndarray] | None = (),
-    move: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
-    finish: Callable[[Computation], Computation] | None = None,
-) -> Computation:
-    """The computation of the release: the specification, changed by each deviation in turn.
-
-    dtype, displace, move: see `specification`. kept: the elements that torch's dropout kept (Observation.kept); None
-    to compute without dropout. finish: a last change, before dropout is added.
-    """
-    computation = specification(case, dtype, displace, move)
-    for deviation in deviations:
-        computation = deviation.change(computation)
-    computation = multiplied(computation) if deviations and case.attends else computation
-    computation = finish(computation) if finish else computation
-    return dropping(computation, case, kept) if drops(case) and kept is not None else computation
-
-
 def showing(case: Case, deviations: "Sequence[Applied]", served: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The ids of the deviations that a run of the case would show; none if it conforms within its bounds.
 
     Computed without dropout. served: see Observation.
     """
-    model, plain = (_Prediction(case, its, None, served) for its in (deviations, ()))
+    model, plain = (Prediction(case, its, None, served) for its in (deviations, ()))
     return model.shown if deviations and _can_be_told(case, model, plain) else ()
-
-
-@dataclass(frozen=True)
-class _Prediction:
-    """The predicted results and gradients of a case, with the error bound of each.
-
-    If the case differentiates, results are complex and carry a derivative in their imaginary part (derivative.py).
-    """
-
-    case: Case
-    deviations: "Sequence[Applied]" = ()
-    kept: Sequence[np.ndarray] | None = ()  # Observation.kept; None to compute without dropout
-    served: tuple = ()  # Observation.served
-    backward_pass: BackwardPass = PLAIN
-    # {name of a differentiated tensor: True at elements that are held constant}
-    still: Mapping = field(default_factory=dict)
-
-    def _computation(self, dtype):
-        moving = tuple(directions(self.case))
-        return predict(self.case, self.deviations, dtype, moving, self.kept, self._move if self.still else None)
-
-    def _move(self, name, array, direction):
-        direction = np.where(self.still.get(name, False), 0, direction)
-        return displaced(array, direction.astype(array.dtype))
-
-    @cached_property
-    def computation(self):
-        return self._computation("float64")
-
-    @property
-    def shown(self):
-        """The ids of the deviations that can be observed: an error hides all others but a later error."""
-        shown, computation = (), specification(self.case)
-        for deviation in self.deviations:
-            changed = deviation.change(computation)
-            if changed.error != computation.error:
-                shown = (deviation.id,)
-            elif changed.error is None:
-                shown += (deviation.id,)
-            computation = changed
-        return shown
-
-    @cached_property
-    def _moved(self):
-        return self._present(self.computation)
-
-    @property
-    def is_steep(self):
-        """True if a derivative is so large that the square of its complex step counts (reference/derivative.py)."""
-        steps = (np.abs(np.imag(array)) for array in self._moved.values())
-        return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
-
-    @cached_property
-    def exact(self):
-        if not self.is_steep:
-            return self._moved
-        plain = self._present(predict(self.case, self.deviations, kept=self.kept))
-        return {name: plain[name] + 1j * np.imag(array) for name, array in self._moved.items()}
-
-    @cached_property
-    def rough(self):
-        """The predicted results with rounding errors: in float32 or a low precision, and on perturbed inputs.
-
-        Inputs are perturbed by about one rounding. There are four evaluations, since a single one may have a small
-        error by chance. They are expensive, and needed only for the full bound.
-        """
-        dtype = computed_in(self.case)
-        computation = self._computation(comparison.rough(dtype))
-        moved = computation if dtype in LOW else self.computation  # a low precision also rounds in between
-        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
-        size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # a smaller move would be lost to rounding
-        nearby = (self._nearby(moved, rng, size) for rng in generators)
-        return [self._present(its) for its in (computation, *nearby)]
-
-    def _nearby(self, computation, rng, size):
-        """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
-        arguments = dict(computation.arguments)
-        for name in filter(arguments.__contains__, inputs(self.case)):  # a fixed order gives all processes equal bounds
-            with np.errstate(invalid="ignore"):  # contents may be NaN or inf
-                arguments[name] = arguments[name] * (1 + size * rng.uniform(-1, 1, np.shape(arguments[name])))
-        return replace(computation, arguments=arguments)
-
-    def _present(self, computation):
-        results = present(self.case, computation())
-        return {name: array for name, array in results.items() if name not in computation.lost}
-
-    @cached_property
-    def cotangents(self):
-        """{result name: array}: the weight of each element in the loss; 0 for an element that is NaN."""
-        weights = cotangents(self.case, {name: array.shape for name, array in self.exact.items()})
-        return {name: np.where(np.isnan(self.exact[name].real), 0, array) for name, array in weights.items()}
-
-    @cached_property
-    def gradients(self):
-        """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
-        return self._backward(lambda array, direction: array, lambda computation: computation)
-
-    def _backward(self, move, change):
-        """The gradients of the loss at moved arguments. move: (array, direction) -> array."""
-        leaves = {}
-
-        def trace(name, array, direction):
-            return leaves.setdefault(name, backward.Traced(move(array, direction)))
-
-        def finish(computation):
-            computation = change(computation)
-            return backward.traced(computation, self.case, self.served, self.backward_pass)
-
-        moving = tuple(directions(self.case))
-        computation = predict(self.case, self.deviations, "float64", moving, self.kept, trace, finish)
-        results = self._present(computation)
-        with np.errstate(all="ignore"):
-            return backward.gradients(results, self.cotangents, leaves)
-
-    @property
-    def second_order(self):
-        """The gradients, and the gradients of the derivative along `directions`."""
-        second = self._second_gradients(lambda computation: computation)
-        size = _norm(_weighted(self.cotangents, self.exact, np.real))
-        slope = _weighted(self.cotangents, self.exact, derivative).sum()
-        return SecondOrder(self.case, self.gradients, second, self._nearby_second_gradients, size, slope)
-
-    def _nearby_second_gradients(self):
-        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(4))
-        size = comparison.roundoff(computed_in(self.case))
-        return [self._second_gradients(partial(self._nearby, rng=rng, size=size)) for rng in generators]
-
-    def _second_gradients(self, change):
-        return {name: derivative(array) for name, array in self._backward(displaced, change).items()}
-
-    @cached_property
-    def garbage(self):
-        ignores = self.computation.ignores_garbage
-        return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
-
-    @property
-    def cannot_conform(self):
-        """True if an error, a warning, a missing result or NaN differs from any specification of the case.
-
-        The specification then need not be evaluated.
-        """
-        if self.computation.error or self.computation.warnings or self.computation.lost:
-            return True
-        return not self.case.holds_nan and any(np.isnan(array).any() for array in self.exact.values())
-
-    def bounds(self, name, part=np.real, by_row=False):
-        """The largest allowed errors, in the order of BOUNDS.
-
-        part: np.real for the result, `derivative` for its tangent. by_row: one bound for each row, garbage or not.
-        """
-        exact, ignore = part(self.exact[name]), None if by_row else self.garbage[name]
-        dtype, terms = computed_in(self.case), comparison.terms(self.case)
-        bound = partial(comparison.bound, dtype=dtype, terms=terms, ignore=ignore, by_row=by_row)
-        moved = 0.0  # the terms that cancel in a derivative are as large as the result
-        if part is derivative:
-            moved = bound(*[np.real(self.exact[name])] * 2)
-        yield moved + bound(exact, exact)
-        yield moved + np.max([bound(exact, part(its[name])) for its in self.rough], axis=0)
-
-    def is_zero(self, name, part=np.real):
-        """bool array: True at elements that are exactly 0, also on perturbed inputs: a sum may be 0 by chance.
-
-        A derivative counts as 0 only if the result is 0, too.
-        """
-        zeros = [part(its[name]) == 0 for its in (self.exact, *self.rough)]
-        return np.all([np.real(self.exact[name]) == 0, *zeros], axis=0)
-
-    def bounds_of_garbage(self, name):
-        """For each of BOUNDS: (kind, allowed errors (..., 1), only_class, is_zero), for rows whose query is garbage.
-
-        only_class: a bool array, True at elements of which only the class is compared: in other rows, in all rows if
-        the mode drops padding, and in rows that are decided by rounding. is_zero: a bool array, True at an exact 0.
-        """
-        expected = self.exact[name].real
-        ignore = ~np.broadcast_to(self.garbage[name], expected.shape) | packs(self.case)
-        for kind, allowed in zip(BOUNDS, self.bounds(name, by_row=True), strict=True):
-            is_zero = expected == 0
-            if kind == BOUNDS[1]:
-                is_zero = self.is_zero(name)
-                undetermined = comparison.is_undetermined(expected, allowed, computed_in(self.case)) & ~is_zero.all(
-                    axis=-1, keepdims=True
-                )
-                ignore = ignore | undetermined
-            yield kind, allowed, ignore, is_zero
-
-
-def bounds(
-    case: Case,
-    name: str,
-    part: Callable[[np.ndarray], np.ndarray] = np.real,
-    kept: Sequence[np.ndarray] | None = (),
-) -> Iterator[float | np.ndarray]:
-    """The largest errors that a specified result, or its tangent, may have, in the order of BOUNDS.
-
-    name: of the result. part: np.real for the result, reference.derivative.derivative for its tangent. kept: see
-    `predict`.
-    """
-    return _Prediction(case, kept=kept).bounds(name, part)
-
-
-def second_order(case: Case, kept: Sequence[np.ndarray] | None = ()) -> SecondOrder | None:
-    """The specified gradients and second gradients; None if a result is NaN. kept: see `predict`."""
-    prediction = _Prediction(case, kept=kept)
-    return None if any(np.isnan(array).any() for array in prediction.exact.values()) else prediction.second_order
-
-
-def is_zero(
-    case: Case,
-    name: str,
-    part: Callable[[np.ndarray], np.ndarray] = np.real,
-    kept: Sequence[np.ndarray] | None = (),
-) -> np.ndarray:
-    """bool array: True at elements that the specification makes exactly 0. Arguments: see `bounds`."""
-    return _Prediction(case, kept=kept).is_zero(name, part)
-
-
-def bounds_of_garbage(case: Case, name: str, kept: Sequence[np.ndarray] | None = ()) -> tuple[np.ndarray, np.ndarray]:
-    """(allowed errors (..., 1), only_class) for the rows whose query is garbage, by the specification.
-
-    only_class: a bool array, True at elements of which only the class (NaN, +inf, -inf, finite) is compared. The full
-    bound is returned. name, kept: see `bounds`.
-    """
-    *_, (_, allowed, ignore, _) = _Prediction(case, kept=kept).bounds_of_garbage(name)
-    return allowed, ignore
 
 
 def _can_be_told(case, model, plain):
@@ -372,7 +128,7 @@ def _slopes_differ(case, model, plain):
         passed = [name for name, array in model.gradients.items() if array.any()]  # others may be None
         if any((nan[0][name] != nan[1][name]).any() for name in passed):
             return True
-    slope = _weighted(plain.cotangents, model.exact, derivative).sum()
+    slope = weighted(plain.cotangents, model.exact, derivative).sum()
     # the gradients themselves, which cost more, can but widen the bound
     spreads = (lambda: 0.0, lambda: comparison.contraction(plain.gradients, directions(case))[1])
     return all(_slope_compared(case, slope, spread(), plain, has_nan=False)[0] for spread in spreads)
@@ -578,14 +334,14 @@ def _slope_compared(case, got, spread, prediction, has_nan):
     if has_nan and case.garbage:
         terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
     weights = prediction.cotangents
-    slopes = _weighted(weights, prediction.exact, derivative)
+    slopes = weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
     # The summands: derivatives of results, products of gradients and directions, and the results themselves, since
     # derivatives may cancel.
-    size = np.linalg.norm([_norm(slopes), spread, _norm(_weighted(weights, prediction.exact, np.real))])
+    size = np.linalg.norm([norm(slopes), spread, norm(weighted(weights, prediction.exact, np.real))])
     errors = (
         lambda: 0.0,
-        lambda: max(_norm(_weighted(weights, its, derivative) - slopes) for its in prediction.rough),
+        lambda: max(norm(weighted(weights, its, derivative) - slopes) for its in prediction.rough),
     )
     for kind, error in zip(BOUNDS, errors, strict=True):
         allowed = comparison.bound_of_gradient(error(), size, coarsest(case), terms)
@@ -609,22 +365,11 @@ def _named(mismatches, observation, prediction):
         yield mismatch
 
 
-def _weighted(weights, results, part):
-    """1-D array: all elements of this part of the results times their weights; 0 * NaN counts as 0."""
-    with np.errstate(invalid="ignore"):
-        products = {name: np.where(by == 0, 0, by * part(results[name])) for name, by in weights.items()}
-        return np.concatenate([array.ravel() for array in products.values()])
-
-
-def _norm(array):
-    return np.linalg.norm(array[np.isfinite(array)])
-
-
 def _gradient_is_wrong(observation, prediction, name, allowed):
     """True if the gradient of this argument, times its direction, is off by more than `allowed`."""
     case = prediction.case
     results = present(case, predict(case, prediction.deviations, displace=(name,), kept=prediction.kept)())
-    expected = _weighted(prediction.cotangents, results, derivative).sum()
+    expected = weighted(prediction.cotangents, results, derivative).sum()
     got, _ = comparison.contraction(observation.gradients, {name: directions(case)[name]})
     return not abs(expected - got) <= allowed
 

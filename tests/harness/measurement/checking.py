@@ -23,8 +23,9 @@ from ..execution.runner import Observation, is_withheld, made_once, observe, obs
 from ..expectation import clauses
 from ..judgement import left_out
 from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
+from ..judgement.prediction import bounds
 from ..judgement.report import failure_of
-from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, bounds, judge
+from ..judgement.verdict import CONFORMS, FAILS, NOT_APPLICABLE, Verdict, judge
 from . import session
 
 
