@@ -191,7 +191,7 @@ class Prediction:
 
     @cached_property
     def garbage(self) -> Mapping[str, np.ndarray | None]:
-        """{result name: True in rows whose query is garbage, or None} (garbage_rows); None if garbage reaches no row."""
+        """{result name: True in rows whose query is garbage, or None}: see garbage_rows."""
         ignores = self.computation.ignores_garbage
         return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
 
