@@ -19,7 +19,7 @@ from tests.harness.measurement.news import BETTER, SECTIONS, News, news_of
 from .records import in_one_line, read_json
 
 MEANINGS = {
-    "new": "No known deviation explains these calls.",
+    "new": "Calls that no known deviation explains, or that no time was left to explain.",
     "wider or back": "Known deviations that show on calls, or in a release, where they did not.",
     "gone or narrower": "Known deviations that show on fewer calls, or no more.",
     "suspected flaky": "These calls failed once, and conform when they are made again, alone.",
@@ -132,7 +132,8 @@ def since_when(news: News, told: Told) -> str:
 def facts(news: News, told: Told) -> dict[str, str]:
     """{name: value} of a piece of news, without empty values."""
     least = news.least
-    words = "" if news.explanation.kind == "new" and not news.explanation.note else news.explanation.text
+    its = news.explanation
+    words = "" if its.kind == "new" and not (its.note or its.is_untried) else its.text
     found = {
         "module": least.module,
         "path": ", ".join(least.served),

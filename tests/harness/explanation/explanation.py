@@ -40,6 +40,7 @@ class Explanation:
     effect: str = ""  # the behaviour as a Python expression (deviations/behaviours.py, or rows.py)
     note: str = ""  # a reservation, in words
     checked: int = 0  # calls that are as predicted, those of the group included
+    is_untried: bool = False  # True if no time was left to look for an explanation
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -56,7 +57,9 @@ class Explanation:
         """The explanation in a sentence."""
         told = [_WORDS[its.kind].format(id=its.id, words=its.words) for its in self.changed]
         told += [self.behaviour] if self.behaviour else []
-        told = told or ["no known entry and no simple behaviour predicts these calls"]
+        if not told:
+            unknown = "no known entry and no simple behaviour predicts these calls"
+            told = ["no time was left to explain these calls: raise --budget"] if self.is_untried else [unknown]
         return ", and ".join(told) + (f" ({self.note})" if self.note else "")
 
     def as_plain(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from . import record, session
 UNKNOWN, WORSE, BETTER, FLAKY = "new", "wider or back", "gone or narrower", "suspected flaky"
 SECTIONS = (UNKNOWN, WORSE, BETTER, FLAKY)
 
-NOT_TRIED = Explanation(NEW, note="no explanation was tried")
+NOT_TRIED = Explanation(NEW, is_untried=True)
 
 
 @dataclass(frozen=True)
