@@ -22,7 +22,8 @@ from tests.harness.execution.release import Release, installed
 from tests.harness.judgement.report import call_text
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
-from tests.harness.modes.modes import BY_ID, EAGER, FUNCTIONAL, MODES, MODULES, SDPA
+from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
+from tests.harness.modes.modes import BY_ID, EAGER, MODES
 from tests.harness.releases import since
 from tests.tools.case_script import GRADIENTS, RESULTS, script
 

@@ -13,7 +13,8 @@ from tests.harness.cases.case import AUTOGRAD, ScaledDotProduct, is_padding, mas
 from tests.harness.contents.arrays import inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
-from tests.harness.modes.modes import BY_ID, SDPA
+from tests.harness.modes.mode import SDPA
+from tests.harness.modes.modes import BY_ID
 from tests.harness.strategies.basics import EDGES, evenly, mixed
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.modules import any_cases, cases_of

@@ -14,7 +14,8 @@ from tests.harness.execution.runner import made_once, observe
 from tests.harness.judgement.report import Nonconformance
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check_in_turn
-from tests.harness.modes.modes import BY_ID, EAGER, MODES, Mode
+from tests.harness.modes.mode import Mode
+from tests.harness.modes.modes import BY_ID, EAGER, MODES
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.reuse import call_sequences
 from tests.sensitivity.faults import FAULTS

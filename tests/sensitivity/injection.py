@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.cases.case import Case
-from tests.harness.modes.modes import NOT_ASKED
+from tests.harness.modes.mode import NOT_ASKED
 
 
 @dataclass(frozen=True)

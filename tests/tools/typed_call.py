@@ -11,7 +11,8 @@ from tests.harness.contents.arrays import directions, inputs, mask_arrays, param
 from tests.harness.contents.results import as_given
 from tests.harness.execution.call import constructor, options
 from tests.harness.execution.setting import CPU, Setting
-from tests.harness.modes.modes import BY_ID, EAGER, Mode
+from tests.harness.modes.mode import Mode
+from tests.harness.modes.modes import BY_ID, EAGER
 
 from .python_text import LOWEST, Bracketed, Statement, listed, number, quoted
 from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release

@@ -10,8 +10,8 @@ from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..contents.packing import BESIDE, NESTED, packs
 from ..execution.release import Release
-from ..modes.modes import FUNCTIONAL, SDPA, Mode
-from ..modes.modes import MODULES as ANY_MODULE
+from ..modes.mode import FUNCTIONAL, SDPA, Mode
+from ..modes.mode import MODULES as ANY_MODULE
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .modules import LAYERS, any_cases, cases_of, module_cases
 from .multi_head import multi_head_cases

@@ -22,7 +22,7 @@ from ..deviations.paths import (
     takes_nested_path,
 )
 from ..execution.release import Release
-from ..modes.modes import FUNCTIONAL, MODULES, SDPA, Mode
+from ..modes.mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .basics import one_of
 from .by_mode import adapted, suits
 from .masks import attention_mask, padding_mask

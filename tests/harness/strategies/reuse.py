@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ..cases.case import Case, is_padding, masks_of
 from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES
-from ..modes.modes import Mode
+from ..modes.mode import Mode
 from .basics import evenly, one_of
 from .by_mode import suits
 

@@ -1,0 +1,142 @@
+"""One mode: Python text that creates and calls a module or function, and the calls for which it is tested."""
+
+import copy
+import functools
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from packaging.version import Version
+from torch._subclasses import FakeTensorMode
+from torch.nn.utils import parametrize, prune
+
+from ..releases import MEASURED
+from . import inductor
+from .vectors import VARIABLE, is_lesser
+
+NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that modify torch's source add them
+MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
+
+
+@dataclass(frozen=True, repr=False)
+class Mode:
+    """A way to create and call a module or function, as Python text, and the calls for which it is tested."""
+
+    id: str
+    made: str = ""  # statements that find `module`, and replace it or define a callable
+    called: str = "module"  # an expression: the callable that is called in place of the module
+    within: str = ""  # an expression: the context manager of the call; DEVICE stands for the type of the device
+    kin: str | None = None  # id of the mode of which this is a variant
+    parameter: str = "{path}{leaf}"  # the new name of a parameter whose name was `path.leaf`
+    calls: tuple[str, ...] = (MODULES,)  # the kinds of calls that are tested, repeated by weight
+    warns: str | None = None  # a regular expression of warnings that the call may give
+    differentiates: bool = True  # gradients are tested
+    is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
+    is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
+    lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
+    vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
+    compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
+    builds: bool = False  # compilation needs a C++ compiler, and is so slow that few calls are tested
+    only_on: str | None = None  # the only type of device on which the mode is tested
+    is_for_small: bool = False  # only small calls are tested, and no empty ones
+    is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
+    # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
+    # "masks", whose copies are interleaved
+    copies: str = ""
+    everywhere: bool = True  # tested also on types of devices that have not been measured
+    decomposes: bool = False  # fused kernels are decomposed
+    serves: str = ""  # an artifact is reused for "masks" with other contents, or for other "sizes" as well
+    drops: bool = False  # dropout is tested: it is observable, or equals that of the eager call
+    converts_masks: bool = True  # masks whose dtype differs from that of the inputs are tested
+    times: int = 1  # calls per example
+    needs: str | None = None  # an attribute of torch that the mode needs, such as "func"
+    since: str = "1.13"  # the first release in which the mode is tested
+
+    def __repr__(self):
+        return self.id
+
+    @property
+    def family(self) -> str:
+        """The id of the mode of which this is a variant; its own id if it is no variant."""
+        return self.kin or self.id
+
+    def is_in(self, device_type: str = "cpu") -> bool:
+        """True if the mode can be tested with the installed torch on this type of device."""
+        if self.id in NOT_ASKED:
+            return False
+        if Version(torch.__version__) < Version(self.since) or not (self.everywhere or device_type in MEASURED):
+            return False
+        if self.only_on not in (None, device_type) or (self.builds and not inductor.can_build()):
+            return False
+        if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
+            return False
+        try:
+            return self.needs is None or bool(attrgetter(self.needs)(torch))
+        except AttributeError:
+            return False
+
+    @property
+    def is_torchscript(self) -> bool:
+        """True if TorchScript compiles or traces the module."""
+        return self.family in ("scripted", "traced")
+
+    @property
+    def copies_module(self) -> bool:
+        """True if the mode calls a copy of the module."""
+        return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
+
+    @property
+    def begins(self) -> str:
+        """The statement that must precede the import of torch; empty if there is none."""
+        return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
+
+    def where(self, name: str) -> str:
+        """The new name of the parameter, in the module that the mode creates."""
+        path, dot, leaf = name.rpartition(".")
+        return self.parameter.format(path=path + dot, leaf=leaf)
+
+    def around(self, device: str = "cpu") -> str:
+        """The expression of the context manager for a call on the device; empty if there is none."""
+        return self.within.replace("DEVICE", f'"{device.partition(":")[0]}"')
+
+    def context(self, device: str = "cpu") -> AbstractContextManager:
+        """The context manager for a call on the device."""
+        return eval(self.around(device), dict(_NAMES)) if self.within else nullcontext()
+
+    def prepare(self, module: Callable, parameters: Iterable[str]) -> tuple[Callable, dict[str, Any]]:
+        """Execute the mode for a module or function: (the callable, {former name: its parameter}).
+
+        parameters: the names of the parameters of the module; empty for a function.
+        """
+        if self.id != "eager":
+            _settle()
+        names = {**_NAMES, "module": module}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(self.made, names)
+            called = eval(self.called, names)
+        return called, {name: names["module"].get_parameter(self.where(name)) for name in parameters}
+
+
+@cache
+def _settle():
+    """Make TorchDynamo look up the functions of torch before watching.py replaces them. It does so once, by name."""
+    inductor.settle()  # first: importing TorchDynamo fixes the cache directory
+    if hasattr(torch, "compiler"):
+        torch.compiler.allow_in_graph(_nothing)
+
+
+def _nothing():
+    """A placeholder for allow_in_graph; never called."""
+
+
+_NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
+_NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
