@@ -52,7 +52,8 @@ def script(
     if isinstance(case, SquareSubsequentMask):
         return square_mask_script(case, setting, head)
     leaves = tuple(name for name in directions(case) if of is None or name in of)
-    typed, about, kept = TypedCall(case, setting), frozenset(about), ()
+    typed, about = TypedCall(case, setting), frozenset(about)
+    kept: tuple | None = ()
     if typed.mode.is_second_order:  # the sum of all gradients is differentiated again
         leaves, about = tuple(directions(case)), about | {GRADIENTS}
     if drops(case):

@@ -53,7 +53,7 @@ def file_failures(record: dict, folder: str | Path) -> list[Path]:
     record: plain data (measurement/record.py).
     """
     release = record["environment"]["torch"].split("+")[0]
-    written = []
+    written: list[Path] = []
     for test, result in record["tests"].items():
         if result["outcome"] not in (FAILED, CRASH):
             continue

@@ -94,11 +94,9 @@ def table(measures: Sequence[Measured | None]) -> Iterator[str]:
     )
     for its in found:
         yield _row(its.name, len(its.changed), len(its.own), len(its.right), its.missed, its.misread, len(its.others))
-    sums = [
-        sum(len(ids) for ids in column)
-        for column in zip(*((m.changed, m.own, m.right, m.others) for m in found), strict=True)
-    ]
-    yield _row("all", *sums[:3], (), (), sums[3])
+    columns = zip(*((m.changed, m.own, m.right, m.others) for m in found), strict=True)
+    changed, own, right, others = (sum(map(len, column)) for column in columns)
+    yield _row("all", changed, own, right, (), (), others)
 
 
 def _row(name, changed, own, right, missed, misread, others):

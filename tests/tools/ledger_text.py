@@ -45,7 +45,7 @@ class Texts:
         for path, text in self.new.items():
             node = _argument(text, id, "affects")
             if node is not None:
-                if not isinstance(node, ast.Constant):
+                if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
                     return False
                 self.new[path] = _replaced(text, node, f'"{change(node.value)}"')
                 return True

@@ -6,6 +6,7 @@ A statement is a string, a Bracketed or a Suite.
 import ast
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 
@@ -76,15 +77,15 @@ def _indented(statements, width, end=""):
 
 def split_call(text: str) -> Bracketed:
     """The statement of a text that holds one call, or the assignment of a call to names."""
-    statement = ast.parse(text.strip()).body[0]
+    statement: Any = ast.parse(text.strip()).body[0]
     call, targets = statement.value, [ast.unparse(target) for target in getattr(statement, "targets", ())]
     named = [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords]
     head = " = ".join([*targets, ast.unparse(call.func)])
     return Bracketed(f"{head}(", (*map(ast.unparse, call.args), *named))
 
 
-def number(x: np.generic | float) -> str:
-    """A number or bool as text, in the fewest digits that give the same number in its dtype."""
+def number(x: Any) -> str:
+    """A number or bool of NumPy or Python as text, in the fewest digits that give the same number in its dtype."""
     if isinstance(x, np.bool_):
         return str(bool(x))
     if not np.isfinite(x):

@@ -134,8 +134,12 @@ def as_record(plain: Any, path: str | Path) -> Record:
             ways=_ways(plain["tests"]),
             shown=_shown(plain["tests"]),
             ledger={id: _finding(finding) for id, finding in plain["ledger"].items()},
-            **{name: float(plain[name]) for name in ("seconds", "cpu_seconds", "cpu_seconds_in_torch")},
-            **{name: str(environment[name]) for name in ("profile", "seed", "cpu")},
+            seconds=float(plain["seconds"]),
+            cpu_seconds=float(plain["cpu_seconds"]),
+            cpu_seconds_in_torch=float(plain["cpu_seconds_in_torch"]),
+            profile=str(environment["profile"]),
+            seed=str(environment["seed"]),
+            cpu=str(environment["cpu"]),
             accelerator=str(environment.get("accelerator", "")),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

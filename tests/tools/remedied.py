@@ -66,7 +66,7 @@ def sentences(entry: Deviation | WrongMaskDeviation) -> list[str]:
 
 def specifier_in_words(releases: str) -> str:
     """A version specifier in words: "from 2.3, before 2.5" for ">=2.3,<2.5". Empty if it allows all releases."""
-    parts = {sign: [] for sign in (">=", "<", "==", "!=")}
+    parts: dict[str, list[str]] = {sign: [] for sign in (">=", "<", "==", "!=")}
     for part in releases.split(","):
         sign = part[:2] if part[:2] in parts else part[:1]
         parts[sign].append(part.removeprefix(sign).removesuffix(".*"))

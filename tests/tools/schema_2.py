@@ -6,8 +6,13 @@ contains both. Tests in schema 2 have a message instead of failures. The message
 
 _LEDGERS = ("test_ledger.py", "test_wrong_masks.py")
 _WAYS = ("test_modes.py", "test_low_precision.py")
-_EAGER = ("test_equivalences.py", "test_hidden_content.py", "test_multihead_attention.py", "test_transformer.py")
-_EAGER += ("test_scaled_dot_product_attention.py",)
+_EAGER = (
+    "test_equivalences.py",
+    "test_hidden_content.py",
+    "test_multihead_attention.py",
+    "test_transformer.py",
+    "test_scaled_dot_product_attention.py",
+)
 _OF_LEDGERS = ("test_pinned_case_does_what_the_ledger_says", "test_known_deviation_is_where_the_ledger_says")
 
 

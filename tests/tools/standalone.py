@@ -51,8 +51,8 @@ def heading(entry: "Deviation | WrongMaskDeviation", remedies: Iterable[str]) ->
     """The lines of the comment of a script: the title of the entry, and its remedies, one sentence each."""
     known = f" ({entry.upstream})" if entry.upstream.startswith("pytorch") else ""
     sentences = (f"{entry.title}{known}.", *(f"To avoid it: {remedy}" for remedy in remedies))
-    hanging = {"initial_indent": "# ", "subsequent_indent": "#     "}
-    return [line for sentence in sentences for line in wrap(sentence, WIDTH, **hanging)]
+    wrapped = (wrap(its, WIDTH, initial_indent="# ", subsequent_indent="#     ") for its in sentences)
+    return [line for lines in wrapped for line in lines]
 
 
 def needs(owner: str, name: str) -> Suite:

@@ -94,6 +94,7 @@ class TypedCall:
         """Statements that make a tensor with this memory layout, as execution/call.py does."""
         layout = layout if array.ndim else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
+        lines: tuple[Statement, ...]
         if layout == "expanded" and array.size:
             fixed = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()]
             once = array[tuple(slice(0, 1) if axis in fixed else slice(None) for axis in range(array.ndim))]
@@ -174,8 +175,10 @@ class TypedCall:
         given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
         arguments = tuple(f"{name}={quoted(value)}" for name, value in given.items())
         kind = self.kind()
+        lines: list[Statement]
         if self.setting.subject:  # a subject may not accept dtype and device
-            lines = [Bracketed(f"module = {self.layer}(", arguments), f"module.to({', '.join(kind)})"][: 1 + bool(kind)]
+            moved: list[Statement] = [f"module.to({', '.join(kind)})"] if kind else []
+            lines = [Bracketed(f"module = {self.layer}(", arguments), *moved]
         else:
             lines = [Bracketed(f"{'layer' if self.is_stack else 'module'} = {self.layer}(", (*arguments, *kind))]
         if self.is_stack:

@@ -6,6 +6,7 @@ with other masks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from tests.harness.cases.case import AUTOGRAD, Case, is_padding, masks_of
 from tests.harness.cases.masks import Mask
@@ -82,7 +83,9 @@ def _names(case):
 
 def _settings(case: Case) -> Iterator[Case]:
     """Generates the case in train and eval mode, and with each choice of the tensors that require a gradient."""
-    modes = [{"training": value} for value in (True, False)] if "training" in _names(case) else [{}]
+    modes: list[dict[str, Any]] = (
+        [{"training": value} for value in (True, False)] if "training" in _names(case) else [{}]
+    )
     for autograd in {*AUTOGRAD, case.autograd}:
         yield from (replace(case, autograd=autograd, **mode) for mode in modes)
 
@@ -90,14 +93,16 @@ def _settings(case: Case) -> Iterator[Case]:
 def _masks(case: Case) -> Iterator[Case]:
     """Generates the case without masks, if it has none; with each of its masks replaced; with one other mask alone."""
     given = masks_of(case)
-    without = replace(case, **dict.fromkeys(given))
+    nothing: dict[str, Any] = dict.fromkeys(given)
+    without = replace(case, **nothing)
     if not given:
         yield case
     for name in [name for name in _names(case) if name.endswith("mask")]:
         base, mask = (case, given[name]) if name in given else (without, Mask())
         for pattern in _PADDING_PATTERNS if is_padding(name) else _ATTENTION_PATTERNS:
             for form, values in _FORMS:
-                yield replace(base, **{name: replace(mask, form=form, pattern=pattern, values=values)})
+                changed: dict[str, Any] = {name: replace(mask, form=form, pattern=pattern, values=values)}
+                yield replace(base, **changed)
 
 
 def _kinds(case):
