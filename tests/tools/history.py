@@ -245,9 +245,10 @@ def _head() -> Iterator[str]:
         "`python -m tox -e torch2.5 -- --model 2.4.1`. Such a run reports the changes between both releases, for the",
         "worse or the better, as minimal cases. The tables name the entry of the ledger that explains each report, the",
         "number of calls of an [ordinary run](edge-cases.md#runs) that show it, and the day of the first thread about",
-        "it upstream. The generator is today's generator, which has learned from some of these bugs. Each test reports",
-        "only one minimal case, so one change can hide another. On the day, one would add an entry for the reported",
-        "change and run again.",
+        "it upstream. The generator has learned from some of these bugs. These runs ended each test with its first",
+        "failure, as with `--patience`, so that one change can hide another: one would add an entry for the reported",
+        "change and run again. Without this option a run now collects all failures and tells each change once",
+        "([method.md](method.md#runs)); the share of changes that it tells has not been measured over all releases.",
     )
 
 
