@@ -11,6 +11,7 @@ from tests.harness.strategies.contents import (
     garbage_cases,
     nonfinite_cases,
     shows_dropped_weights,
+    takes_dropout,
 )
 from tests.harness.strategies.examples import share
 
@@ -49,6 +50,7 @@ def test_dropped_weights_are_zero_or_scaled_and_hidden_ones_stay_zero(case):
 @pytest.mark.skipif(
     RELEASE.device_type != "cpu", reason="only measured on CPU: the kernels of a GPU draw dropout internally"
 )
+@pytest.mark.skipif(not takes_dropout(RELEASE), reason="the subject takes no dropout")
 @share(1 / 4)
 @given(case=all_dropped_cases(RELEASE))
 def test_nothing_is_left_where_every_weight_is_dropped(case):

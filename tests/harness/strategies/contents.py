@@ -64,6 +64,11 @@ def shows_dropped_weights(release: Release) -> bool:
     return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
 
 
+def takes_dropout(release: Release) -> bool:
+    """True if the measured implementation has dropout."""
+    return release.adopted is None or "dropout" in release.adopted.takes
+
+
 def dropout_cases(release: Release) -> st.SearchStrategy:
     """Calls of nn.MultiheadAttention in training, with dropout, that return the weights of each head."""
     return multi_head_cases(release).map(lambda case: replace(case, training=True, **_DROPPED))
@@ -76,7 +81,12 @@ def all_dropped_cases(release: Release) -> st.SearchStrategy:
     ]
     if release.has_scaled_dot_product_attention and not release.adopted:
         kinds += [scaled_dot_product_cases(release), *(cases_in(release, mode) for mode in _BIASED)]
-    return st.one_of(kinds).map(lambda case: replace(case, dropout=1.0))
+
+    def dropping(case):
+        case = replace(case, dropout=1.0)
+        return release.adopted.adapt(case) if release.adopted else case
+
+    return st.one_of(kinds).map(dropping)
 
 
 def nan_query_cases(release: Release, module: str) -> st.SearchStrategy:
