@@ -146,7 +146,8 @@ def test_one_that_forgets_a_parameter_for_no_other_is_judged():
 @pytest.fixture
 def documented(tmp_path, monkeypatch):
     """The name of the adapter in docs/adopters.md, written to a module."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adopters.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adopters.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "Quantizable" in block)
     (tmp_path / "adapter_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     return "adapter_of_the_page:Quantizable"

@@ -93,10 +93,15 @@ def test_a_script_that_never_ends_is_stopped_by_the_timeout(tmp_path):
     assert "1 call of attention, stopped after 8 s" in ran.stderr
 
 
+def _heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores them
+
+
 def test_an_interrupt_leaves_a_report(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(ATTENTION + "print('ready', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
-    process = subprocess.Popen(command(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(path), cwd=ROOT, preexec_fn=_heed_interrupts, **streams)
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, seed, settings
 from torch.nn import functional
 
-from tests.harness.cases.case import MultiHead, SquareSubsequentMask
+from tests.harness.cases.case import MultiHead, SquareSubsequentMask, Transformer
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import is_valid, simpler
@@ -74,10 +74,10 @@ def test_two_faults_at_once_are_found_each_with_its_minimal_case(found):
     largest = sorted(found, key=lambda group: -group.seen)[:2]
     cases = {fault: group.least.case for fault in TWO for group in largest if fails(group.least.case, fault)}
     layer, attention = (cases[fault] for fault in TWO)
-    assert repr(layer) == (
-        "Transformer(module='TransformerDecoderLayer', head_dim=4, memory_key_padding_mask=Mask(pattern='one'))"
-    )
-    assert attention in [MultiHead(attention="self", key_padding_mask=Mask(pattern=name)) for name in ("one", "all")]
+    hiding_one_of_one = [Mask(pattern=name) for name in ("one", "all")]
+    decoder = Transformer(module="TransformerDecoderLayer", head_dim=4)
+    assert layer in [replace(decoder, memory_key_padding_mask=mask) for mask in hiding_one_of_one]
+    assert attention in [MultiHead(attention="self", key_padding_mask=mask) for mask in hiding_one_of_one]
 
 
 def test_no_group_mixes_two_faults(found):

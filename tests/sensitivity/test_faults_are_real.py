@@ -22,7 +22,15 @@ def outcome(shows: Case | Callable[[], torch.Tensor]) -> tuple | list:
     torch.set_warn_always(True)
     if isinstance(shows, Case):
         seen = observe(shows)
-        return seen.outputs, seen.gradients, seen.tangents, seen.error, seen.warnings, seen.mutated
+        return (
+            seen.outputs,
+            seen.gradients,
+            seen.second_gradients,
+            seen.tangents,
+            seen.error,
+            seen.warnings,
+            seen.mutated,
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -468,10 +468,11 @@ def _refuse_what_is_undefined(case):
 
 
 def _is_causal(mask):
-    """True if the mask is causal; of one query and one key, a mask that hides nothing is."""
-    return mask.pattern == "causal" or (
-        isinstance(mask, Given) and mask.shape[-2:] == (1, 1) and mask.pattern == "none"
-    )
+    """True if the mask is causal; of one query and one key, one that hides nothing is, and one without elements."""
+    if mask.pattern == "causal":
+        return True
+    is_small = isinstance(mask, Given) and (0 in mask.shape[-2:] or mask.shape[-2:] == (1, 1))
+    return is_small and (0 in mask.shape[-2:] or mask.pattern == "none")
 
 
 def _refuse_mask_and_hint(asked, situation):

@@ -45,10 +45,11 @@ def _module():
     return torch.nn.MultiheadAttention(2, 1, batch_first=True).eval()
 
 
-def _differentiated_once(result, call):
-    if result.requires_grad:
-        result.register_hook(torch.Tensor.detach)
-    return result
+def _differentiated_once(tensor):
+    tensor = tensor.clone()
+    if tensor.requires_grad:
+        tensor.register_hook(torch.Tensor.detach)
+    return tensor
 
 
 def _masks(options):
@@ -336,8 +337,8 @@ FAULTS = (
     ),
     Fault(
         "sdpa-differentiates-once",
-        "SDPA with a mask drops its result from second derivatives",
-        sdpa(after=_differentiated_once, when=masked),
+        "SDPA with a mask drops the gradient of its query from second derivatives",
+        sdpa(before=put("query", _differentiated_once), when=masked),
         replace(SDPA, attn_mask=HIDING, mode="second_derivatives_math", autograd="grad"),
     ),
     Fault(
