@@ -18,7 +18,7 @@ def differentiated_again() -> Iterator[Statement]:
 
 
 def second_gradients(expected: SecondOrder | None) -> Iterator[Statement]:
-    """Generates statements that compare `second`. expected: the specification; None if a result is NaN."""
+    """Generates statements that compare `second`. expected: the specification, if it is known."""
     if expected is None:
         return
     *_, allowed = expected.bounds()

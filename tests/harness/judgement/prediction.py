@@ -156,8 +156,8 @@ class Prediction:
         """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
         return self._backward(lambda array, direction: array, lambda computation: computation)
 
-    def _backward(self, move, change):
-        """The gradients of the loss at moved arguments. move: (array, direction) -> array."""
+    def _backward(self, move, change, dtype="float64"):
+        """The gradients of the loss at moved arguments. move: (array, direction) -> array. dtype: of the arithmetic."""
         leaves = {}
 
         def trace(name, array, direction):
@@ -168,7 +168,7 @@ class Prediction:
             return backward.traced(computation, self.case, self.served, self.backward_pass)
 
         moving = tuple(directions(self.case))
-        computation = predict(self.case, self.deviations, "float64", moving, self.kept, trace, finish)
+        computation = predict(self.case, self.deviations, dtype, moving, self.kept, trace, finish)
         results = self._present(computation)
         with np.errstate(all="ignore"):
             return backward.gradients(results, self.cotangents, leaves)
@@ -179,15 +179,18 @@ class Prediction:
         second = self._second_gradients(lambda computation: computation)
         size = comparison.norm(comparison.weighted(self.cotangents, self.exact, np.real))
         slope = comparison.weighted(self.cotangents, self.exact, derivative).sum()
-        return SecondOrder(self.case, self.gradients, second, self._nearby_second_gradients, size, slope)
+        return SecondOrder(self.case, self.gradients, second, self._rough_second_gradients, size, slope)
 
-    def _nearby_second_gradients(self):
-        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(4))
-        size = comparison.roundoff(computed_in(self.case))
-        return [self._second_gradients(partial(self._nearby, rng=rng, size=size)) for rng in generators]
+    def _rough_second_gradients(self):
+        """Second gradients with rounding errors: in float32, and on perturbed inputs (see `rough`)."""
+        dtype = computed_in(self.case)
+        generators = (np.random.default_rng([self.case.seed, 3, step]) for step in range(3))
+        nearby = [partial(self._nearby, rng=rng, size=comparison.roundoff(dtype)) for rng in generators]
+        rounded = self._second_gradients(lambda computation: computation, comparison.rough(dtype))
+        return [rounded, *map(self._second_gradients, nearby)]
 
-    def _second_gradients(self, change):
-        return {name: derivative(array) for name, array in self._backward(displaced, change).items()}
+    def _second_gradients(self, change, dtype="float64"):
+        return {name: derivative(array) for name, array in self._backward(displaced, change, dtype).items()}
 
     @cached_property
     def garbage(self) -> Mapping[str, np.ndarray | None]:
@@ -261,9 +264,11 @@ def bounds(
 
 
 def second_order(case: Case, kept: Sequence[np.ndarray] | None = ()) -> SecondOrder | None:
-    """The specified gradients and second gradients; None if a result is NaN. kept: see `predict`."""
+    """The specified gradients and second gradients; None beside a NaN, or if they are not known. kept: see `predict`."""
     prediction = Prediction(case, kept=kept)
-    return None if any(np.isnan(array).any() for array in prediction.exact.values()) else prediction.second_order
+    if any(np.isnan(array).any() for array in prediction.exact.values()):
+        return None
+    return found if (found := prediction.second_order).is_known else None
 
 
 def is_zero(
