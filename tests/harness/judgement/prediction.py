@@ -264,7 +264,7 @@ def bounds(
 
 
 def second_order(case: Case, kept: Sequence[np.ndarray] | None = ()) -> SecondOrder | None:
-    """The specified gradients and second gradients; None beside a NaN, or if they are not known. kept: see `predict`."""
+    """The specified gradients and second gradients; None if they are not known. kept: see `predict`."""
     prediction = Prediction(case, kept=kept)
     if any(np.isnan(array).any() for array in prediction.exact.values()):
         return None
