@@ -90,6 +90,7 @@ RARE = [
     *(Transformer(module=f"Transformer{kind}", **STACK) for kind in ("Encoder", "Decoder", "")),
     Transformer(module="TransformerEncoder", src_key_padding_mask=Mask(), **STACK),
     *(replace(DROPPING, N=N) for N in (0, 2)),
+    *(ScaledDotProduct(batch=(2, 0), L=3, S=4, layout=layout, attn_mask=Mask(layout=layout)) for layout in LAYOUTS),
 ]
 
 
@@ -159,7 +160,7 @@ def assert_layouts(case):
 
 def _steps(tensor):
     """(strides of all axes with more than one element, storage offset) of the tensor"""
-    axes = [axis for axis, size in enumerate(tensor.shape) if size > 1 and tensor.numel()]
+    axes = [axis for axis, size in enumerate(tensor.shape) if size > 1]
     return [tensor.stride(axis) for axis in axes], tensor.storage_offset()
 
 

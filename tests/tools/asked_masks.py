@@ -105,7 +105,7 @@ def _check_shape(case, name, array):
 
 def layout_of(tensor: torch.Tensor) -> str:
     """The layout (masks.LAYOUTS) of a tensor's memory."""
-    strides = [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
+    strides = [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1]
     if 0 in strides:
         return "expanded"
     if tensor.is_contiguous():

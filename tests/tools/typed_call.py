@@ -95,14 +95,20 @@ class TypedCall:
         layout = layout if array.ndim else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
         lines: tuple[Statement, ...]
-        if layout == "expanded" and array.size:
+        if layout == "expanded" and not array.size:
+            zero = self.literal(f"{name} = ", np.zeros((), array.dtype), "cpu", dtype)
+            lines = (zero, f"{name} = {name}.expand({_sizes(array)})")
+        elif layout == "expanded":
             fixed = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()]
             once = array[tuple(slice(0, 1) if axis in fixed else slice(None) for axis in range(array.ndim))]
             lines = (self.literal(f"{name} = ", once, "cpu", dtype), f"{name} = {name}.expand({_sizes(array)})")
         elif layout == "transposed":
             axes = ", ".join(map(str, reversed(range(array.ndim))))
-            turned = f"{name} = {name}.permute({axes}).contiguous().permute({axes})"
-            lines = (self.literal(f"{name} = ", array, "cpu", dtype), turned)
+            if array.size:
+                turned = f"{name} = {name}.permute({axes}).contiguous().permute({axes})"
+                lines = (self.literal(f"{name} = ", array, "cpu", dtype), turned)
+            else:  # an empty tensor is contiguous in any order
+                lines = (self.literal(f"{name} = ", array.T, "cpu", dtype), f"{name} = {name}.permute({axes})")
         elif layout in ("sliced", "stepped"):
             *rows, columns = array.shape
             step = 2 if layout == "stepped" else 1

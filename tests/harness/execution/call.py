@@ -29,14 +29,20 @@ def lay_out(array: np.ndarray, layout: str, dtype: str) -> torch.Tensor:
 
     Memory around a "sliced" or "stepped" tensor is poisoned with NaN or True.
     """
-    tensor = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
+    element = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
+
+    def tensor(array):  # torch.tensor makes an empty array one whose strides are 0
+        return element(array) if array.size else element(0).new_empty(array.shape)
+
     array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
     if layout == "contiguous" or array.ndim == 0:
-        return tensor(array) if array.size else tensor(0).new_empty(array.shape)  # else its strides are 0
+        return tensor(array)
     if layout == "transposed":
         return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
     if layout == "expanded":
-        constant = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()] if array.size else []
+        if not array.size:
+            return element(0).expand(array.shape)
+        constant = [axis for axis in range(array.ndim) if (array == array.take([0], axis)).all()]
         once = array[tuple(slice(0, 1) if axis in constant else slice(None) for axis in range(array.ndim))]
         return tensor(once).expand(array.shape)
     step = 2 if layout == "stepped" else 1
