@@ -34,7 +34,10 @@ VERBS = {
 
 
 def main(arguments: list[str]) -> int | None:
-    """Run the command that the first argument names, with the other arguments, and return its exit code."""
+    """Run the command that the first argument names, with the other arguments, and return its exit code.
+
+    Without arguments, list the commands.
+    """
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {what}" for verb, (_, what) in VERBS.items())
     parser = Parser(
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int | None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help="a command from the list above")
-    verb = parser.parse_args(arguments[:1]).verb  # a missing or unknown verb is an error
+    verb = parser.parse_args(arguments[:1] or ["--help"]).verb  # an unknown verb is an error
     return importlib.import_module(VERBS[verb][0]).main(arguments[1:])
 
 
