@@ -8,14 +8,14 @@ from tests.tools.__main__ import VERBS, main
 
 
 def test_without_arguments_it_lists_the_commands(capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main([])
     listed = capsys.readouterr().out
     assert all(f"\n  {verb} " in listed and told in listed for verb, (_, told) in VERBS.items())
 
 
 def test_an_unknown_command_is_bad_input(capsys):
-    with pytest.raises(SystemExit, match="^4$"):
+    with pytest.raises(SystemExit, match=r"^4$"):
         main(["no-such-verb"])
     assert "no-such-verb" in capsys.readouterr().err
 
@@ -23,6 +23,6 @@ def test_an_unknown_command_is_bad_input(capsys):
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_each_command_has_a_help(verb, capsys):
     module = importlib.import_module(VERBS[verb][0])
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         module.main(["--help"])
     assert capsys.readouterr().out
