@@ -2,7 +2,8 @@
 of torch does with a call: what is specified, or the entries of the ledger that apply, and what helps.
 
 The call is read, never run: as people write it, a line or a whole script, or as a failure prints a case. Masks are the
-tensors that the text makes, or are named by --mask. Exit code 0, or 4 for bad input.
+tensors that the text makes, or are named by --mask. Exit code 0, or 4 for bad input; with --allow, 1 if an entry
+applies that is not allowed.
 """
 
 import json
@@ -19,6 +20,7 @@ from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
+from tests.harness.deviations import ledger
 from tests.harness.deviations.kernels import FLASH, MATH_ALONE
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.modes.modes import BY_ID
@@ -48,22 +50,32 @@ def main(arguments: Sequence[str]) -> int:
     try:
         versions = versions_in(options.torch)
         _check_names(options)
+        allowed = _allowed(options.allow)
         if options.table:
             _check_table(options, parser.parse_args([]))
         question = None if options.table else _question(options)
     except BadInput as error:
         parser.error(str(error))
     try:
-        print(_answered(question, versions, options) if question else _table(versions, options))
+        found = [] if question is None else answers(question, versions)
+        text = _table(versions, options) if question is None else _told(question, found, options.format)
     except Exception:  # of the suite, which says nothing about torch
         traceback.print_exc()
         return HARNESS_ERROR
-    return 0
+    print(text)
+    return 0 if allowed is None else _gate(found, allowed)
 
 
-def _answered(question, versions, options):
-    found = answers(question, versions)
-    return _as_json(question, found) if options.format == "json" else _as_text(question, found)
+def _told(question, found, form):
+    return _as_json(question, found) if form == "json" else _as_text(question, found)
+
+
+def _gate(found, allowed):
+    """1 if an entry applies that is not allowed, which stderr then names; else 0."""
+    others = {entry.id: None for answer in found for entry in answer.entries if entry.id not in allowed}
+    if others:
+        print(f"not allowed: {', '.join(others)}", file=sys.stderr)
+    return int(bool(others))
 
 
 def _table(versions, options):
@@ -74,7 +86,7 @@ def _table(versions, options):
 
 
 def _parser():
-    parser = Parser(prog="ask", description=ABOUT, epilog=EPILOG)
+    parser = Parser(prog="python -m tests.tools ask", description=ABOUT, epilog=EPILOG)
     parser.add_argument(
         "call", metavar="CALL", nargs="?", help="Python text, a file of it that ends in .py, or - for the input"
     )
@@ -96,8 +108,21 @@ def _parser():
     for name, default in (("--batch", 2), ("--length", 5), ("--memory-length", 7)):
         parser.add_argument(name, type=int, help=f"where no tensor tells it; default {default}")
     parser.add_argument("--table", action="store_true", help="each module with each kind of mask, in place of a call")
+    parser.add_argument(
+        "--allow", metavar="IDS", help="exit with 1 if an entry applies that is not among these, or none"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text")
     return parser
+
+
+def _allowed(text):
+    """The ids that --allow names; None without this option."""
+    if text is None:
+        return None
+    ids = frozenset(text.split(",")) - {"none"}
+    if unknown := ids - {entry.id for entry in ledger.ENTRIES}:
+        raise BadInput(f"--allow {min(unknown)}: no entry of the ledger, and not none; docs/edge-cases.md lists them")
+    return ids
 
 
 def _check_names(options):
