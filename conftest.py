@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import json
 import math
 import os
 import random
@@ -48,7 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", default="cpu", help="device string of torch (default: cpu)")
     group.addoption("--import", dest="imported", metavar="MODULE", help="import this module first, such as a backend")
     group.addoption("--report", metavar="PATH", help="path of the record (default: reports/<torch>-<device>.json)")
-    group.addoption("--baseline", metavar="PATH", help="fail only if a result is worse than in this record")
+    group.addoption(
+        "--baseline",
+        metavar="PATH",
+        help="fail only if a result is worse than in this record, whose calls are made again",
+    )
     group.addoption(
         "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools merge` merges their records"
     )
@@ -106,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except Exception as error:  # torch raises many types here
         raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
     if not config.getoption("hypothesis_seed"):
-        config.option.hypothesis_seed = str(random.SystemRandom().randrange(10**6))
+        config.option.hypothesis_seed = _seed_of(config.getoption("baseline"))
     part, shard, model = _part(config), _shard(config.getoption("shard")), _model(config.getoption("model"))
     _prepare_paths(config, torch, part)
 
@@ -184,6 +189,14 @@ def _model(version):
     if model and not is_modelled(model):
         raise pytest.UsageError(f"--model {version}: no release that is modelled: {OLDEST} to {NEWEST}, the newest")
     return str(model) if model else None
+
+
+def _seed_of(baseline):
+    """The seed of the record that --baseline names, so that the run makes its calls again; else a random one."""
+    try:
+        return str(json.loads(Path(baseline).read_text())["environment"]["seed"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # tests/plugin.py says why it is none
+        return str(random.SystemRandom().randrange(10**6))
 
 
 def _prepare_paths(config, torch, part):

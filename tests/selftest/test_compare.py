@@ -181,3 +181,13 @@ def test_what_is_forgiven_is_told():
     assert lines[1] == f"  {TEST}: MultiheadAttention, eval: output is NaN; expected 1 (and 1 more)"
     assert lines[2].startswith("The baseline lacks 1 of these ")
     assert not list(compare.forgiven(as_record(new, "new"), as_record(plain(), "plain")))
+
+
+def test_failures_of_calls_that_were_not_made_again_are_forgiven_and_this_is_told():
+    old, new = plain(), plain()
+    fails(old)
+    fails(new)
+    new["environment"]["seed"] = "another"
+    *_, first, second = compare.forgiven(as_record(old, "old"), as_record(new, "new"))
+    assert first.startswith("The calls of the baseline (profile default, seed ")
+    assert second == "other failures of these tests are forgiven, too."

@@ -1,7 +1,10 @@
-"""Gates: `ask --allow`, and the workflows of docs/gate.md."""
+"""Gates: `ask --allow`, the workflows of docs/gate.md, and --baseline."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,42 @@ def test_the_inputs_of_the_vendor_are_those_of_the_reusable_workflow():
     taken = (ROOT / ".github" / "workflows" / "backend.yml").read_text().partition("permissions:")[0]
     assert "baseline" in inputs
     assert set(inputs) <= set(re.findall(r"^      ([a-z]+):", taken, re.MULTILINE))
+
+
+# ---- --baseline ----------------------------------------------------------------------------------------------------
+
+MINE = """
+from torch import nn
+
+class Mine(nn.MultiheadAttention):
+    def forward(self, query, key, value, key_padding_mask=None, attn_mask=None, **options):
+        {bugs}
+        return super().forward(query, key, value, key_padding_mask=key_padding_mask, attn_mask=attn_mask, **options)
+"""
+KNOWN = "key_padding_mask = None"
+ANOTHER = "attn_mask = None if attn_mask is not None and attn_mask.dim() == 3 else attn_mask"
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """A function that runs a test with an attention that has these bugs: (exit code, output)."""
+
+    def run(*bugs, report="new", **options):
+        (tmp_path / "mine.py").write_text(MINE.format(bugs="; ".join(bugs)))
+        command = [sys.executable, "-m", "pytest", "tests/conformance/test_multihead_attention.py", "-q"]
+        command += ["-k", "test_inference", "--subject=mine:Mine", f"--report={tmp_path / report}.json", "--budget=1"]
+        command += ["--no-issues", "--hypothesis-profile=quick", *(f"--{name}={its}" for name, its in options.items())]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_a_baseline_hides_no_other_failure_of_a_test_that_it_forgives(measure, tmp_path):
+    baseline = tmp_path / "old.json"
+    assert measure(KNOWN, report="old", **{"hypothesis-seed": 3})[0] == 1
+    code, told = measure(KNOWN, baseline=baseline)
+    assert (code, "nothing changed" in told) == (0, True), told
+    code, told = measure(KNOWN, ANOTHER, baseline=baseline)
+    assert (code, "fails in another way: " in told) == (1, True), told

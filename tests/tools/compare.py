@@ -67,6 +67,9 @@ def forgiven(old: Record, new: Record) -> Iterator[str]:
     if failing:
         yield f"forgiven, since the baseline has these failures too ({len(failing)}):"
         yield from (f"  {id}: {new.tests[id].headline}" for id in sorted(failing))
+        if not _draw_the_same(old, new):
+            yield f"The calls of the baseline (profile {old.profile}, seed {old.seed}) were not made again, so that"
+            yield "other failures of these tests are forgiven, too."
     if missing := new.tests.keys() - old.tests.keys():
         yield f"The baseline lacks {len(missing)} of these {len(new.tests)} tests: of them it forgives nothing."
 
@@ -102,12 +105,33 @@ def _of_tests(old: Record, new: Record) -> Iterator[Change]:
             yield Change(ERROR, id, f"{before or 'not run'}, now {after or 'not run'}")
         elif after in _WRONG and before not in _WRONG:
             yield Change(REGRESSED, id, f"{before or 'not run'}, now {after}: {test.headline}")
+        elif after in _WRONG and (others := _other_failures(old, new, id)):
+            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+            yield Change(REGRESSED, id, f"fails in another way: {others[0]}{more}")
         elif before in _WRONG and after == PASSED:
             yield Change(FIXED, id, f"{before}, now {after}")
         elif after == PASSED and before != PASSED:
             yield Change(NEW, id, "")
         elif before in (PASSED, *_WRONG) and after not in (PASSED, *_WRONG):
             yield Change(GONE, id, f"{before}, now {after or 'not run'}")
+
+
+def _other_failures(old, new, id):
+    """The titles of failures of a test, in groups that the same test of the old record lacks.
+
+    Other calls fall into other groups: none, unless both runs draw the same calls and collect their failures.
+    """
+    if not (_draw_the_same(old, new) and old.collects and new.collects):
+        return []
+    try:
+        known, now = _test(old, id).kinds, _test(new, id).kinds
+    except (BadInput, LookupError, TypeError, ValueError, AttributeError):  # of another version of the suite
+        return []
+    return [title for kind, title in now.items() if kind not in known]
+
+
+def _draw_the_same(old, new):
+    return (old.seed, old.profile) == (new.seed, new.profile)
 
 
 def _entry(id, *records):

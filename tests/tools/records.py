@@ -10,6 +10,8 @@ from typing import Any
 from packaging.version import Version
 
 from tests.harness.command_line import BadInput
+from tests.harness.judgement.groups import key_of
+from tests.harness.judgement.report import Failure
 from tests.harness.measurement.record import NOT_EXERCISED, SCHEMA
 from tests.harness.measurement.session import PRESENT
 from tests.harness.modes.modes import EAGER
@@ -24,6 +26,16 @@ class Told:
     outcome: str | None  # None if the run did not include the test
     titles: tuple[str, ...] = ()  # of the failures; the first line of a message if a record has no failures
     entry: str | None = None  # id of the entry that the test is about
+    failures: tuple[Any, ...] = ()  # plain data, one for each group of failing calls
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """{what the failing calls of a group have in common, in words: the title of the simplest}
+
+        Raises BadInput, or an error of Python, for data that is no failure.
+        """
+        failures = map(Failure.from_plain, self.failures)
+        return {key_of(failure).words: failure.title for failure in failures}
 
     @property
     def headline(self) -> str:
@@ -54,6 +66,7 @@ class Record:
     seed: str
     cpu: str  # its vector extension
     accelerator: str = ""  # the name of the device, if it is not the CPU
+    collects: bool = False  # True if calls failed and did not end their tests
 
     @property
     def is_whole(self) -> bool:
@@ -141,6 +154,7 @@ def as_record(plain: Any, path: str | Path) -> Record:
             seed=str(environment["seed"]),
             cpu=str(environment["cpu"]),
             accelerator=str(environment.get("accelerator", "")),
+            collects=bool(plain.get("groups")),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: not a whole record: {in_one_line(error)}") from None
@@ -178,8 +192,9 @@ def _shown(tests):
 def _told(test):
     """The Told of a test. In an older record, the first line of the message takes the place of the titles."""
     message = next(iter(test.get("message", "").splitlines()), "no message")
-    titles = tuple(str(failure["title"]) for failure in test.get("failures", ()))
-    return Told(test["outcome"], titles or (message,), test.get("entry"))
+    failures = tuple(test.get("failures", ()))
+    titles = tuple(str(failure["title"]) for failure in failures)
+    return Told(test["outcome"], titles or (message,), test.get("entry"), failures)
 
 
 def in_one_line(error: Exception) -> str:
