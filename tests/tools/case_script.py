@@ -17,6 +17,7 @@ from tests.harness.execution.runner import observe
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.judgement import comparison
 from tests.harness.judgement.prediction import bounds, bounds_of_garbage, is_zero, predict, second_order
+from tests.harness.modes.modes import computed_in
 
 from .python_text import Bracketed, Suite, listed, number, rendered
 from .second_order_script import differentiated_again, second_gradients
@@ -267,7 +268,8 @@ class _CaseScript:
     def allowed(self):
         """The allowed error of a derivative, as in verdict.py; the cancellation in gradients is estimated."""
         dtype = coarsest(self.case)
-        exact, rough = (self.slope(self.leaves, its) for its in ("float64", comparison.rough(dtype)))
+        rounded = comparison.rough(computed_in(self.case))
+        exact, rough = (self.slope(self.leaves, its) for its in ("float64", rounded))
         sums = np.concatenate([exact, list(self.slopes.values()), self.slope((), part=np.real)])
         error, terms = _norm(rough - exact), comparison.terms(self.case)
         return _upwards(4 * comparison.bound_of_gradient(error, _norm(sums), dtype, terms))
