@@ -24,7 +24,6 @@ from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.kernels import kernels
 from tests.harness.deviations.prediction import CONFORMS, LACKING, Prediction, prediction
-from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
 from tests.harness.judgement.prediction import predict
@@ -303,14 +302,14 @@ def _answer(question, said, versions):
     if not said.entries:
         return answer
     entries = [_ENTRIES[its.id] for its in said.entries]
-    remedies = [remedy for entry in entries for remedy in remedies_of(entry)]
+    remedies = [remedy for entry in entries for remedy in entry.remedies]
     changes = [list(its) for _, its in groupby(sorted(_changes(remedies), key=_text), key=_text)]
     changes.sort(key=lambda its: remedies.index(its[0]))
     found = [_helping(question, versions, its) for its in changes]
     if not any(found) and len(entries) > 1:
         found = [_helping(question, versions, *pair) for pair in combinations(changes, 2)]
     found = [remedied for remedied in found if remedied] + list(_upgrades(question, remedies))
-    reasons = [entry.remedies.reason for entry in entries if isinstance(entry.remedies, NoRemedy)]
+    reasons = [entry.no_remedy for entry in entries if entry.no_remedy]
     return replace(answer, remedies=tuple(found), no_remedy="" if found else "; ".join(reasons) or "none is known")
 
 
@@ -368,7 +367,7 @@ def _with_contents(case, changed):
 def remedied(question: Question, ids: Iterable[str], version: Version) -> Iterator[Case]:
     """The calls that single remedies of these entries make of the call, and that then do what is specified."""
     release = AnotherRelease(version)
-    for remedy in _changes([remedy for id in ids for remedy in remedies_of(_ENTRIES[id])]):
+    for remedy in _changes([remedy for id in ids for remedy in _ENTRIES[id].remedies]):
         changed = _changed(question.case, version, [[remedy]])
         if changed is not None and question.predicted(changed, release).status == CONFORMS:
             yield changed
