@@ -14,7 +14,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.dtypes import rounded
 from ..contents.arrays import mask_arrays
 from ..expectation.arithmetic import multiplying, multiplying_safely
@@ -137,7 +137,7 @@ def _of_the_first_sample(mask, call, true_hides):
 def _heads_before_samples(mask, call, true_hides):
     """Slices counted by head first: slice h * N + n is read for sample n and head h."""
     case = call.case
-    if isinstance(case, ScaledDotProduct) or mask.ndim < 3 or len(mask) != case.N * case.num_heads:
+    if not case.has_parameters or mask.ndim < 3 or len(mask) != case.N * case.num_heads:
         return None
     slices = mask.reshape(case.num_heads, case.N, *mask.shape[1:])
     return np.swapaxes(slices, 0, 1).reshape(mask.shape)
@@ -176,7 +176,7 @@ def misreading(computation: Computation, call: Call, name: str, how: str) -> Com
     mask = computation.arguments.get(name)
     if mask is None:
         return computation
-    other = _MISREADINGS[how][1](mask, call, not isinstance(call.case, ScaledDotProduct))
+    other = _MISREADINGS[how][1](mask, call, call.case.true_hides)
     if other is None and how != "ignored":
         return computation
     return with_masks(computation, {name: other})
@@ -336,7 +336,7 @@ def zeros_in_padded_rows(computation: Computation, call: Call) -> Computation:
 
 def zeros_in_fully_masked_rows(computation: Computation, call: Call) -> Computation:
     """The computation whose output is 0 where every head of a query sees no key, without the bias of the projection."""
-    bias = bias_of(call.case, "self") if isinstance(call.case, MultiHead) else None
+    bias = bias_of(call.case, "self") if "self" in call.case.blocks else None
     if bias is None:
         return computation
     is_empty = np.all(meaning.hidden(bias), axis=(1, 3))  # (N or 1, L or 1) of a merged mask (N, H, L, S)
@@ -359,13 +359,14 @@ def cropped(computation: Computation, call: Call) -> Computation:
 
 def _padded(case):
     """bool (N, L, 1): the padded positions of the output; None if no mask tells."""
-    name = "key_padding_mask" if isinstance(case, MultiHead) else None
-    if not isinstance(case, (MultiHead, ScaledDotProduct)) and case.attends:
-        name = "tgt_key_padding_mask" if case.has_decoder else "src_key_padding_mask"
-    mask = mask_arrays(case).get(name) if name else None
-    if mask is None or (isinstance(case, MultiHead) and case.attention not in ("self", "copies")):
-        return None
-    return np.atleast_2d(_hidden(mask, True))[..., None]
+    names = (its.key_padding_mask for its in case.attentions if its.keys == case.query_input or _has_copies(case))
+    mask = mask_arrays(case).get(next(names, ""))
+    return None if mask is None else np.atleast_2d(_hidden(mask, True))[..., None]
+
+
+def _has_copies(case):
+    """True if the key holds the same numbers as the query."""
+    return case.attention == "copies"
 
 
 def raises(error: str, message: str) -> Change:
@@ -424,7 +425,7 @@ def of_masks(case: Case) -> list[Behaviour]:
             for how, (words, _, kinds) in _MISREADINGS.items()
             if kind in kinds
         ]
-    if isinstance(case, ScaledDotProduct) and case.is_causal:
+    if case.is_causal and not case.hints:
         found.append(Behaviour("is_causal=True is ignored", "behaviours.hint_ignored", hint_ignored))
         words = "is_causal=True is aligned at the last query and the last key"
         found.append(Behaviour(words, "behaviours.hint_lower_right", hint_lower_right))

@@ -91,15 +91,13 @@ def overflow(computation: Computation, call: Call) -> Computation:
 def is_one_for_all_keys(call: Call, kernel: str) -> bool:
     """True if this kernel gets a mask of size 1 over several keys."""
     case = call.case
-    return (
-        isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.sdpa_blocks(kernel))
-    )
+    return case.broadcast == "S" and case.S > 1 and bool(call.sdpa_blocks(kernel))
 
 
 def copies_nothing(call: Call) -> bool:
     """True if the efficient kernel gets a tensor that counts as contiguous, with a stride that it cannot take."""
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or not call.sdpa_blocks(EFFICIENT):
+    if case.has_parameters or not call.sdpa_blocks(EFFICIENT):
         return False
     aligned = 4 if computed_in(case) == "float32" else 8
     tensors = [lay_out(array, case.layout, case.dtype) for array in inputs(case).values()]
@@ -122,19 +120,18 @@ def learns_masks_alone(call: Call) -> tuple[str, ...]:
 
 
 def _drops(call, block):
-    return not isinstance(call.case, ScaledDotProduct) and drops_the_mask(call.case, call.release, block)
+    return drops_the_mask(call.case, call.release, block)
 
 
 def has_one_head(case: Case) -> bool:
     """True if attention is computed for one head of one sample."""
-    samples, heads = case.batch if isinstance(case, ScaledDotProduct) else (case.N, case.num_heads)
-    return samples * heads == 1
+    return case.batch_size * case.heads == 1
 
 
 def hides_by_a_number(call: Call) -> bool:
     """True if cuDNN's kernel gets a bool mask, which torch converts to float for it."""
     case = call.case
-    has_bool = isinstance(case, ScaledDotProduct) and case.attn_mask is not None and not case.attn_mask.is_float
+    has_bool = not case.has_parameters and case.attn_mask is not None and not case.attn_mask.is_float
     has_bool &= case.mode != "causal_lower_right"  # a causal bias, no mask
     return has_bool and bool(call.sdpa_blocks(CUDNN)) and not is_one_for_all_keys(call, CUDNN)
 
@@ -157,7 +154,7 @@ def scales_what_is_hidden(call: Call) -> bool:
     one.
     """
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or case.scale is None or case.scale > 0:
+    if case.scale is None or case.scale > 0:
         return False
     if case.attn_mask is not None and case.mode != "causal_lower_right":
         return bool(call.sdpa_blocks(CUDNN)) and bool(directions(case))
@@ -214,10 +211,9 @@ def copies_a_mask_in_vmap(call: Call) -> bool:
 
 
 def _is_copied(case, block):
-    samples = case.batch[0] if isinstance(case, ScaledDotProduct) else case.N
     attn_mask, *padding = _masks(case, block)
     is_shared = attn_mask is not None and not attn_mask.per_head and not any(padding) and not _is_of_each(case)
-    return is_shared and samples > 1 and case.number_of_keys(block) % 4 > 0
+    return is_shared and case.batch_size > 1 and case.number_of_keys(block) % 4 > 0
 
 
 def _masks(case, block):
@@ -226,7 +222,7 @@ def _masks(case, block):
 
 def _is_of_each(case):
     """True if the mask of scaled_dot_product_attention has a slice for each sample."""
-    return isinstance(case, ScaledDotProduct) and len(case.mask_batch) == 2 and case.mask_batch[0] == case.batch[0] > 1
+    return len(case.mask_batch) == 2 and case.mask_batch[0] == case.batch[0] > 1
 
 
 def blocks_with_gelu(call: Call) -> tuple[str, ...]:
@@ -248,28 +244,27 @@ def unpacks_slowly(call: Call) -> bool:
     case = call.case
     if case.dtype in ("float32", "float16"):
         return False
-    is_given = call.lengths is not None and any(call.lengths) and not isinstance(case, ScaledDotProduct)
+    is_given = call.lengths is not None and any(call.lengths) and case.has_parameters
     return is_nested(call) or (is_given and not meets_no_native_path(call))
 
 
 def views_no_sample(call: Call) -> bool:
     """True if the fast path of an attention without weights looks for a fused kernel for no samples."""
     case = call.case
-    if isinstance(case, ScaledDotProduct) or case.N > 0 or case.need_weights:
+    if not call.blocks("native_mha") or case.need_weights:
         return False
-    return case.head_dim % 8 == 0 and bool(call.blocks("native_mha"))
+    return case.N == 0 and case.head_dim % 8 == 0
 
 
 def attends_for_no_sample(call: Call) -> bool:
     """True if cuDNN's kernel gets a batch of no samples."""
     case = call.case
-    is_empty = 0 in case.batch if isinstance(case, ScaledDotProduct) else case.N == 0
-    return is_empty and bool(call.sdpa_blocks(CUDNN))
+    return (case.batch_size == 0 or 0 in case.batch) and bool(call.sdpa_blocks(CUDNN))
 
 
 def return_nothing(computation: Computation, call: Call) -> Computation:
     """scaled_dot_product_attention returns None. A module raises, since None lacks the attributes of a tensor."""
-    if isinstance(call.case, ScaledDotProduct):
+    if not call.case.has_parameters:
         return replace(computation, lost=("output",))
     return raising(computation, "AttributeError", "'NoneType' object has no attribute")
 
@@ -277,7 +272,7 @@ def return_nothing(computation: Computation, call: Call) -> Computation:
 def casts_weights_back(call: Call) -> bool:
     """True if weights are returned under autocast."""
     case = call.case
-    return is_cast(case) and isinstance(case, MultiHead) and case.need_weights
+    return is_cast(case) and case.need_weights
 
 
 ENTRIES = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from packaging.version import Version
 
-from ..cases.case import Case, MultiHead, Transformer, masks_of
+from ..cases.case import Case, masks_of
 from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
@@ -157,10 +157,8 @@ def as_kind(kind: type[Mask]) -> Callable[[Mask], Mask]:
 def without_empty_masks(case: Case) -> Case:
     """The case without masks that have no elements, and without hints about them."""
     none: dict[str, Any] = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
-    if isinstance(case, MultiHead) and "attn_mask" in none:
-        none["is_causal"] = False
-    if isinstance(case, Transformer):
-        none |= {f"{name.removesuffix('_mask')}_is_causal": None for name in none if "padding" not in name}
+    for name in tuple(none):
+        none |= case.without_hint(name)
     return replace(case, **none)
 
 
