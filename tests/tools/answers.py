@@ -14,7 +14,7 @@ import numpy as np
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
+from tests.harness.cases.case import Case, masks_of
 from tests.harness.cases.masks import Given, SeeingFirst
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import directions
@@ -400,7 +400,7 @@ def _diff(case, *smalls):
 
 def _in_size(line, case, small):
     """A line of a small call with the numbers of the case."""
-    if isinstance(case, ScaledDotProduct) or getattr(case, "functional", False):
+    if not case.is_module:
         return line
     sizes = {f"{name}=": (value, constructor(case)[name]) for name, value in constructor(small).items()}
     sizes |= {"(layer, ": (getattr(small, "num_layers", 0), getattr(case, "num_layers", 0))}

@@ -14,7 +14,13 @@ class Attention(NamedTuple):
 
     attn_mask: str
     key_padding_mask: str
+    queries: str  # the input from which queries are projected
     keys: str  # the input from which keys are projected
+
+    @property
+    def masks(self) -> tuple[str, str]:
+        """The names of both masks."""
+        return self.attn_mask, self.key_padding_mask
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,6 +164,11 @@ class Case(Spelled):
     def is_hinted(self) -> bool:
         """True if a hint says that a mask is causal."""
         return any(getattr(self, name) for name in self.hints)
+
+    @property
+    def asks_for_causal_mask(self) -> bool:
+        """True if is_causal=True stands for a mask, as in SDPA, and is not a hint about one."""
+        return self.is_causal and "is_causal" not in self.hints
 
     @property
     def is_declared_causal(self) -> bool:

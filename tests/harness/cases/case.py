@@ -138,7 +138,7 @@ class MultiHead(Case):
     @property
     def attentions(self) -> tuple[Attention, ...]:
         """The only attention."""
-        return (Attention("attn_mask", "key_padding_mask", self.key_input),)
+        return (Attention("attn_mask", "key_padding_mask", "query", self.key_input),)
 
     @property
     def module(self) -> str:
@@ -308,9 +308,9 @@ def _mask_names(kind):
     return [field.name for field in fields(kind) if field.name.endswith("mask")]
 
 
-_SELF = Attention("src_mask", "src_key_padding_mask", "src")
-_TARGET = Attention("tgt_mask", "tgt_key_padding_mask", "tgt")
-_MEMORY = Attention("memory_mask", "memory_key_padding_mask", "memory")
+_SELF = Attention("src_mask", "src_key_padding_mask", "src", "src")
+_TARGET = Attention("tgt_mask", "tgt_key_padding_mask", "tgt", "tgt")
+_MEMORY = Attention("memory_mask", "memory_key_padding_mask", "tgt", "memory")
 _ATTENTIONS = {
     "TransformerEncoderLayer": (_SELF,),
     "TransformerEncoder": (_SELF,),
@@ -334,7 +334,7 @@ def merged_dtype(case: Case, *names: str) -> str | None:
 
 def mixes_types(case: Case) -> bool:
     """True if some attention gets both masks, in different dtypes, such as a bool and a float mask."""
-    return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in case.attentions)
+    return any(mixes_types_of(case, *attention.masks) for attention in case.attentions)
 
 
 def mixes_types_of(case: Case, *names: str) -> bool:

@@ -78,10 +78,10 @@ def _part(case: Transformer, module: str, without: tuple[str, ...]) -> Transform
 def _attentions(case: Transformer) -> Iterator[Case]:
     shared = {name: getattr(case, name) for name in (*_SHARED, *_OF_MODULES)}
     autograd = case.autograd if case.autograd != "last_layer" else "grad"
-    for attn_mask, padding, source in case.attentions:
-        is_self = source != "memory"
+    for attn_mask, padding, queries, keys in case.attentions:
+        is_self = queries == keys
         hint = getattr(case, hint_about(attn_mask))
-        L = case.T if source in ("tgt", "memory") else case.S
+        L = case.T if queries == "tgt" else case.S
         yield MultiHead(
             **shared,
             autograd=autograd,

@@ -99,7 +99,7 @@ def _biases(case):
     """The merged bias of each attention with masks."""
     if isinstance(case, ScaledDotProduct):
         return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
-    biases = [merged_bias(case, attn_mask, padding) for attn_mask, padding, _ in case.attentions]
+    biases = [merged_bias(case, *attention.masks) for attention in case.attentions]
     return [bias for bias in biases if bias is not None]
 
 
@@ -112,8 +112,8 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
     if isinstance(case, ScaledDotProduct):
         return _ignored_by_scaled_dot_product(case)
     result: dict[str, Any] = {}  # False where an attention sees every position
-    for attn_mask, key_padding_mask, source in case.attentions:
-        bias = merged_bias(case, attn_mask, key_padding_mask)
+    for attention in case.attentions:
+        bias, source = merged_bias(case, *attention.masks), attention.keys
         if bias is not None:
             hidden = meaning.hidden(bias).all(axis=(1, 2))
             hidden = np.broadcast_to(hidden, (case.samples, hidden.shape[-1]))
@@ -130,8 +130,8 @@ def hidden(case: Case) -> list[np.ndarray]:
     if isinstance(case, ScaledDotProduct):
         return [_hidden_by(case, [_as_added(case, bias) for bias in _biases(case)])]
     result = []
-    for block, (attn_mask, key_padding_mask, _) in zip(case.sources, case.attentions, strict=True):
-        bias = merged_bias(case, attn_mask, key_padding_mask)
+    for block, attention in zip(case.sources, case.attentions, strict=True):
+        bias = merged_bias(case, *attention.masks)
         where = np.zeros((1, 1, 1, 1), bool) if bias is None else meaning.hidden(_as_added(case, bias))
         lengths = case.number_of_queries(block), case.number_of_keys(block)
         result.append(np.broadcast_to(where, (case.samples, where.shape[1], *lengths)))

@@ -359,14 +359,9 @@ def cropped(computation: Computation, call: Call) -> Computation:
 
 def _padded(case):
     """bool (N, L, 1): the padded positions of the output; None if no mask tells."""
-    names = (its.key_padding_mask for its in case.attentions if its.keys == case.query_input or _has_copies(case))
-    mask = mask_arrays(case).get(next(names, ""))
+    of_itself = [its for its in case.attentions if its.keys == case.query_input or case.attention == "copies"]
+    mask = mask_arrays(case).get(of_itself[0].key_padding_mask) if of_itself else None
     return None if mask is None else np.atleast_2d(_hidden(mask, True))[..., None]
-
-
-def _has_copies(case):
-    """True if the key holds the same numbers as the query."""
-    return case.attention == "copies"
 
 
 def raises(error: str, message: str) -> Change:
@@ -425,7 +420,7 @@ def of_masks(case: Case) -> list[Behaviour]:
             for how, (words, _, kinds) in _MISREADINGS.items()
             if kind in kinds
         ]
-    if case.is_causal and not case.hints:
+    if case.asks_for_causal_mask:
         found.append(Behaviour("is_causal=True is ignored", "behaviours.hint_ignored", hint_ignored))
         words = "is_causal=True is aligned at the last query and the last key"
         found.append(Behaviour(words, "behaviours.hint_lower_right", hint_lower_right))

@@ -70,7 +70,7 @@ def take_for_causal(computation: Computation, call: Call) -> Computation:
 def gives_mask_and_hint(call: Call) -> bool:
     """True if a multi-head attention off its fast path gets a mask and a hint about it."""
     case = call.case
-    return "is_causal" in case.hints and case.is_causal and not call.blocks("native_mha")
+    return case.is_causal and not case.asks_for_causal_mask and not call.blocks("native_mha")
 
 
 def hides_appended_keys(call: Call) -> bool:

@@ -27,7 +27,7 @@ def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
 def _holds_nonfinite(case, block):
     if not case.attentions:
         return bool(nonfinite_positions(case))
-    sources = {attn_mask: key_input for attn_mask, _, key_input in case.attentions}
+    sources = {attention.attn_mask: attention.keys for attention in case.attentions}
     return sources[case.mask_names(block)[0]] in nonfinite_positions(case)
 
 

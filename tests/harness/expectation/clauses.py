@@ -75,7 +75,7 @@ def _has_another_form(case):
         any(vars(case).get(name, plain) != plain for name, plain in _PLAIN.items())
         or (trains or copies or case.is_hinted)
         or any(map(_is_another_form, masks.values()))
-        or any({a, p} <= set(masks) for a, p, _ in case.attentions)
+        or any(masks.keys() >= set(attention.masks) for attention in case.attentions)
     )
 
 

@@ -109,7 +109,7 @@ def _masks_added_before_the_cast(case, dtype):
     """The names of the masks that are given in pairs to an attention under autocast; none in the case's own dtype."""
     if dtype not in LOW or dtype == case.dtype:
         return frozenset()
-    pairs = [{attn_mask, padding} for attn_mask, padding, _ in case.attentions]
+    pairs = [set(attention.masks) for attention in case.attentions]
     return frozenset().union(*(pair for pair in pairs if pair <= masks_of(case).keys()))
 
 

@@ -128,9 +128,8 @@ def _attentions(case):
     if isinstance(case, ScaledDotProduct):
         yield "query", *hidden(case)
     elif case.attends:
-        for (attn_mask, *_), where in zip(case.attentions, hidden(case), strict=True):
-            source = {"attn_mask": "query", "src_mask": "src"}.get(attn_mask, "tgt")
-            yield source, np.broadcast_to(where, (where.shape[0], case.num_heads, *where.shape[2:]))
+        for attention, where in zip(case.attentions, hidden(case), strict=True):
+            yield attention.queries, np.broadcast_to(where, (where.shape[0], case.num_heads, *where.shape[2:]))
 
 
 def _role_of_query(case, place):

@@ -333,7 +333,7 @@ def _rule(case, served):
 
 def _rule_of_masks(case):
     masks = masks_of(case).values()
-    if case.is_causal and not case.hints:
+    if case.asks_for_causal_mask:
         return "causal"
     if any(mask.is_float for mask in masks):
         return "float mask"
