@@ -14,7 +14,6 @@ from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import ENTRIES, Applied, applying
 from tests.harness.deviations.refusals import refusal
-from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.release import Release
 from tests.harness.execution.runner import Observation
 from tests.harness.expectation.specification import Computation
@@ -160,10 +159,9 @@ def _remedies(ids, case, release):
     """The remedies that hold for the call in this release, each as a sentence with its cost."""
     for id in ids:
         entry = entry_of(id)
-        if isinstance(entry.remedies, NoRemedy):
-            yield f"{entry.remedies.reason} (no remedy of {id})"
-            continue
-        for remedy in remedies_of(entry):
+        if entry.no_remedy:
+            yield f"{entry.no_remedy} (no remedy of {id})"
+        for remedy in entry.remedies:
             if remedy.holds_in(release.version) and remedy.applied(case, release.version) is not None:
                 yield remedy.text + (f" Cost: {remedy.cost}." if remedy.cost else "")
 

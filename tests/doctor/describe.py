@@ -229,7 +229,7 @@ def _mask(name, mask, inputs_dtype, case):
         form = {"form": "float", "dtype": None if dtype == inputs_dtype else dtype}
     else:
         raise Unfit(f"{name} has dtype {dtype}, not bool or a floating dtype")
-    per_head = not is_padding(name) and mask.ndim == 3 and not isinstance(case, ScaledDotProduct)
+    per_head = not is_padding(name) and mask.ndim == 3 and case.has_parameters
     return Mask(**form, per_head=per_head, layout="contiguous" if mask.is_contiguous() else "transposed")
 
 
@@ -247,7 +247,7 @@ def _autograd(made, case, parts, tensors):
         return "grad" if of_inputs or trained else "mask"
     if not (of_inputs or trained):
         return "frozen"
-    is_stacked = isinstance(case, Transformer) and not case.training and case.batched and case.batch_first
+    is_stacked = case.has_layers and not case.training and case.batched and case.batch_first
     if of_inputs or len(trained) == len(parts.weights) or not is_stacked:
         return "inputs"  # recorded, without a mask that requires a gradient
     return _autograd_of_parameters(case, trained)

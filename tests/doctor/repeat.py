@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from tests.harness.cases.case import ScaledDotProduct, Transformer
 from tests.harness.contents.results import present
 from tests.harness.execution.call import Typed, constructor, options
 from tests.harness.judgement.prediction import bounds, predict
@@ -106,12 +105,12 @@ def _call(made, case, more):
 
 def _made(case):
     """The statements that make the module with its parameters."""
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return ""
     if case.functional:
         return _FUNCTIONAL % {"E": case.E, "heads": case.num_heads, "zero": case.add_zero_attn, "p": case.dropout}
     arguments = {**constructor(case), "dropout": 0.0}
-    if not isinstance(case, Transformer) or case.module == "Transformer" or case.module.endswith("Layer"):
+    if not case.has_layers or case.module == "Transformer" or case.module.endswith("Layer"):
         module = f"torch.nn.{case.module}({_typed(arguments)})"
     else:
         norm = f", norm=torch.nn.LayerNorm({case.E}, eps={case.layer_norm_eps})" if case.norm else ""

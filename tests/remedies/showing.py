@@ -57,7 +57,7 @@ def grafts(entry, release, of=0):
     names = [field.name for field in fields(entry.pinned) if field.name not in _WAYS | _SIZES | _HEADS]
     groups = [[name] for name in names] + [sorted(_SIZES & vars(entry.pinned).keys())]
     groups += [[name] for name in names if name.endswith("mask")] * 3
-    groups += [sorted(_HEADS & vars(entry.pinned).keys())] * isinstance(entry.pinned, MultiHead)
+    groups += [sorted(_HEADS & vars(entry.pinned).keys())] * bool(entry.pinned.attention)
     while True:
         scion, chosen = rng.choice(scions), rng.sample(groups, rng.randint(1, 5))
         case = replace(entry.pinned, **{name: getattr(scion, name) for group in chosen for name in group})
@@ -82,7 +82,7 @@ def is_sound(case, release):
         has_sizes = case.attention == "distinct" or (case.kdim is None and case.vdim is None)
         is_hinted = not case.is_causal or (case.attn_mask is not None and case.attn_mask.pattern == "causal")
         return (not is_alike or case.L == case.S) and has_sizes and is_hinted
-    hints = ((getattr(case, f"{name}_is_causal"), getattr(case, f"{name}_mask")) for name in ("src", "tgt", "memory"))
+    hints = ((getattr(case, case.hint(name)), getattr(case, f"{name}_mask")) for name in ("src", "tgt", "memory"))
     return all(not hint or (mask is not None and mask.pattern == "causal") for hint, mask in hints)
 
 

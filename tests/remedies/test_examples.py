@@ -8,14 +8,12 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
-from tests.harness.deviations import ledger
 from tests.harness.execution.release import installed
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.ledgers import BY_ID
 from tests.tools.site.example import IMPORTS
 from tests.tools.site.examples import EXAMPLES
 
 RELEASE = installed()
-ENTRIES = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
 each_example = pytest.mark.parametrize("id", EXAMPLES)
 
 
@@ -57,7 +55,7 @@ def test_an_example_prints_what_the_page_says(id):
     example = EXAMPLES[id]
     if not _holds(example.needs):
         pytest.skip(f"the example needs torch {example.needs}")
-    expected = example.comes if ENTRIES[id].concerns(RELEASE) else example.should
+    expected = example.comes if BY_ID[id].concerns(RELEASE) else example.should
     printed = _printed(example.code, "Warning" in example.comes)
     assert _agrees(printed, expected), printed
 

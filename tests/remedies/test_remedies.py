@@ -6,7 +6,7 @@ import pytest
 
 from tests.harness.cases.spelling import shortest_repr
 from tests.harness.deviations import ledger
-from tests.harness.deviations.remedies import ENOUGH, FEWER, remedies_of
+from tests.harness.deviations.remedies import ENOUGH, FEWER
 from tests.harness.measurement.session import PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import rows_of
@@ -35,7 +35,7 @@ def failures(remedy, cases, run):
 def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
     if not is_shown(entry, run):
         pytest.skip("this release does not show the entry on this machine")
-    remedies = [remedy for remedy in remedies_of(entry) if remedy.holds_in(run.release.version) and not remedy.upgrade]
+    remedies = [remedy for remedy in entry.remedies if remedy.holds_in(run.release.version) and not remedy.upgrade]
     number, _ = FEWER.get(entry.id, (ENOUGH, ""))
     found = asked(entry, remedies, run, number, SECONDS, request.config.getoption("hypothesis_seed") or 0)
     for remedy, cases in zip(remedies, found.values(), strict=True):
@@ -47,7 +47,7 @@ def test_what_a_remedy_makes_of_calls_conforms(entry, run, request):
 
 @ENTRIES
 def test_a_release_that_is_a_remedy_does_what_is_specified(entry, run):
-    if not any(remedy.upgrade and remedy.holds_in(run.release.version) for remedy in remedies_of(entry)):
+    if not any(remedy.upgrade and remedy.holds_in(run.release.version) for remedy in entry.remedies):
         pytest.skip("no remedy is an upgrade to this release")
     assert outcome(entry.pinned, run) is None
 
@@ -57,10 +57,10 @@ def test_what_a_remedy_makes_of_wrong_masks_is_accepted_or_refused_by_name(entry
     if not entry.concerns(run.release):
         pytest.skip("the entry is for other releases")
     rows = rows_of(entry, run.release)
-    for remedy in remedies_of(entry):
+    for remedy in entry.remedies:
         if not remedy.holds_in(run.release.version):
             continue
-        calls = [call for call in rows if remedy.check or remedy.applied(call)]
+        calls = [call for call in rows if remedy.check or remedy.applied(call, run.release.version)]
         assert calls, remedy.text
         calls = random.Random(entry.id).sample(calls, min(ENOUGH, len(calls)))
         outcomes = ((call, wrong_calls.outcome(remedy, call, run.setting)) for call in calls)

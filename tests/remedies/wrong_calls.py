@@ -5,7 +5,6 @@ import torch
 
 from tests.harness.expectation.changes import with_masks
 from tests.harness.wrong_masks.outcome import observe, source
-from tests.harness.wrong_masks.remedies import without_fault
 from tests.harness.wrong_masks.results import compare
 from tests.harness.wrong_masks.table import ACCEPTS
 
@@ -14,9 +13,9 @@ _NO_ARGUMENT = ("module", "result", "with", " ")  # lines that begin like this m
 
 def outcome(remedy, call, setting):
     """None if the remedy helps, else a description of the result."""
-    if remedy.check:
+    if remedy.assertion(call):
         return _outcome_of_check(remedy, call, setting)
-    changed = remedy.applied(call)
+    changed = remedy.change(call)
     found = observe(changed, setting)
     if found.kind != remedy.becomes:
         return f"{found.kind}: {found.error}"
@@ -34,9 +33,9 @@ def _as_the_bias_says(computation, call):
 
 
 def _outcome_of_check(remedy, call, setting):
-    for its, expected in ((call, False), (without_fault(call), True)):
-        if (said := _says(remedy.check(its), its, setting)) is not expected:
-            return f"{remedy.check(its)} is {said} of {its.fault.name}"
+    for its, expected in ((call, False), (call.without_fault(), True)):
+        if (said := _says(remedy.assertion(its), its, setting)) is not expected:
+            return f"{remedy.assertion(its)} is {said} of {its.fault.name}"
     return None
 
 

@@ -10,6 +10,7 @@ from packaging.version import Version
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
+from tests.harness.ledgers import ENTRIES
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.table import CALLS
 from tests.tools import runs, ways
@@ -18,7 +19,6 @@ from tests.tools.code_in_text import as_html, as_markdown, split_code
 from tests.tools.kinds import KINDS, kind_of
 from tests.tools.ranges import in_words
 
-ENTRIES = (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)
 DOCS = ROOT / "docs"
 
 

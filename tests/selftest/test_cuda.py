@@ -13,7 +13,7 @@ from packaging.version import Version
 from torch._subclasses import FakeTensorMode
 
 from tests.harness.contents.packing import packs
-from tests.harness.deviations import cuda, ledger
+from tests.harness.deviations import cuda, cuda_modules, ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.refusals import refusal
 from tests.harness.execution import dangers
@@ -26,6 +26,7 @@ from tests.harness.modes.parsing import parse
 SEEN = Path(__file__).parent / "seen" / "cuda_2.11.jsonl.xz"
 RELEASE = Release(Version("2.11.0"), "cuda")
 ENTRIES = tuple(entry for entry in ledger.ENTRIES if entry.concerns(RELEASE))
+OF_CUDA = (*cuda.ENTRIES, *cuda_modules.ENTRIES)
 REFUSED = "refused"
 
 
@@ -79,7 +80,7 @@ def test_what_was_seen_is_what_the_model_says():
 
 def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
     shown = Counter(id for status, ids in judgements() if status == DEVIATES for id in ids)
-    for entry in cuda.ENTRIES:
+    for entry in OF_CUDA:
         if entry.ends or not shown[entry.id]:
             continue
         others = tuple(other for other in ENTRIES if other is not entry)
@@ -89,7 +90,7 @@ def test_each_deviation_of_cuda_was_seen_and_nothing_else_predicts_it():
             if status == DEVIATES and entry.id in ids
         ]
         assert FAILS in without, entry.id
-    unseen = {entry.id for entry in cuda.ENTRIES if not entry.ends and not shown[entry.id]}
+    unseen = {entry.id for entry in OF_CUDA if not entry.ends and not shown[entry.id]}
     assert unseen <= {"native-mha-no-sample", "cudnn-no-sample"}  # shown by the committed record of a run
 
 

@@ -8,9 +8,8 @@ import pytest
 from packaging.version import Version
 
 from tests.harness.command_line import BAD_INPUT
-from tests.harness.deviations import ledger
+from tests.harness.ledgers import ENTRIES
 from tests.harness.releases import contains
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.tools.affected import is_known_at, known_at
 from tests.tools.history_measured import left_out
 from tests.tools.leave_out import _copy, cut_back, main
@@ -52,7 +51,7 @@ def test_a_copy_of_the_suite_knows_only_what_was_known(tmp_path):
     cut_back(tmp_path, KNOWN)
     done = subprocess.run([sys.executable, "-c", IDS], cwd=tmp_path, capture_output=True, text=True, check=True)
     entries, sees_later, sees_known = json.loads(done.stdout)
-    now = {entry.id: entry.affects for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
+    now = {entry.id: entry.affects for entry in ENTRIES}
     assert set(entries) == {id for id, affects in now.items() if is_known_at(affects, KNOWN)}
     assert len(entries) < len(now)
     for id, affects in entries.items():

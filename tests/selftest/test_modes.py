@@ -113,7 +113,7 @@ def asked(mode, case):
     if mode.lowers and not since(installed(), "2.2"):  # before 2.2, masks raise (see the ledger)
         case = replace(case, **dict.fromkeys(masks_of(case)))
     if not mode.differentiates:
-        case = replace(case, autograd="no_grad", **{"training": True} if hasattr(case, "training") else {})
+        case = replace(case, autograd="no_grad", **{"training": True} if case.has_training_mode else {})
     return replace(case, mode=mode.id)
 
 

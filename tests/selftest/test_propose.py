@@ -8,7 +8,6 @@ import pytest
 from packaging.version import Version
 
 from tests.harness.command_line import BAD_INPUT
-from tests.harness.deviations import ledger
 from tests.harness.deviations.reach import altered
 from tests.harness.explanation.edits import Edits
 from tests.harness.explanation.explain import explained_parts
@@ -17,9 +16,9 @@ from tests.harness.explanation.groups import Explained
 from tests.harness.explanation.rows import explained_rows
 from tests.harness.explanation.sight import sighted
 from tests.harness.judgement.report import Failure
+from tests.harness.ledgers import ENTRIES
 from tests.harness.measurement import session
 from tests.harness.releases import contains
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
 from tests.tools.affected import begun, ended, short
@@ -68,7 +67,7 @@ def test_a_version_is_spelled_as_in_ranges():
     assert [short(Version(version)) for version in ("2.16.0", "2.14.1")] == ["2.16", "2.14.1"]
 
 
-@pytest.mark.parametrize("entry", [*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES], ids=lambda entry: entry.id)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 def test_the_range_of_each_entry_is_found_in_its_text(entry):
     texts, seen = Texts(), []
     is_written = texts.change_range(entry.id, lambda affects: seen.append(affects) or "==0")
@@ -162,7 +161,7 @@ def test_what_nothing_explains_gets_a_skeleton_that_predicts_nothing():
     (entry,) = evaluated(texts, OF_CASES)["ENTRIES"]
     assert entry.pinned == CROSS
     assert entry.change("a computation", None) == "a computation"
-    assert entry.remedies.reason == "unknown"
+    assert entry.no_remedy == "unknown"
 
 
 def test_an_entry_as_in_another_release_gets_a_reach_by_a_view():

@@ -8,7 +8,8 @@ from tests.harness.cases.case import MultiHead, ScaledDotProduct
 from tests.harness.cases.masks import Mask, OverKeys, SeeingFirst
 from tests.harness.contents.arrays import mask_arrays
 from tests.harness.deviations import ledger
-from tests.harness.deviations.remedies import NoRemedy, Remedy, changed, mistakes, remedies_of, upgrade
+from tests.harness.deviations.remedies import Remedy, changed, mistakes, upgrade
+from tests.harness.ledgers import ENTRIES
 from tests.harness.modes.modes import BY_ID, MODES, REMEDIED
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import rows_of
@@ -18,7 +19,6 @@ from tests.remedies.showing import asked
 from tests.remedies.test_remedies import failures
 from tests.tools.remedied import sentences, shown_remedies
 
-ENTRIES = (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)
 ENTRY = next(entry for entry in ledger.ENTRIES if entry.id == "empty-row-nan-explicit")
 USELESS = Remedy("Hope.", changed(), releases=">=2.0")
 
@@ -40,7 +40,12 @@ def test_a_mistake_is_told_with_its_entry(remedies, said):
 
 
 def test_no_remedy_is_an_answer():
-    assert list(mistakes(replace(ENTRY, remedies=NoRemedy("it is as it is")))) == []
+    assert list(mistakes(replace(ENTRY, remedies=(), no_remedy="it is as it is"))) == []
+
+
+def test_a_remedy_and_the_reason_for_none_exclude_each_other():
+    (said,) = mistakes(replace(ENTRY, no_remedy="it is as it is"))
+    assert said.endswith("both a remedy and the reason why there is none")
 
 
 def test_a_remedy_that_does_not_help_is_reported(run):
@@ -67,7 +72,7 @@ def test_a_remedy_of_a_wrong_mask_that_does_not_help_is_reported(run):
 
 
 def test_generated_calls_show_the_entry_and_are_the_same_each_time(run):
-    remedies = [remedy for remedy in remedies_of(ENTRY) if remedy.holds_in(run.release.version)]
+    remedies = [remedy for remedy in ENTRY.remedies if remedy.holds_in(run.release.version)]
     first, second = (asked(ENTRY, remedies, run, 5, 60) for _ in range(2))
     assert first == second
     assert all(len(set(cases)) >= 5 for cases in first.values())

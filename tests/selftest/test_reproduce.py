@@ -23,9 +23,9 @@ from tests.harness.execution.call import lay_out
 from tests.harness.execution.release import installed
 from tests.harness.execution.setting import Setting
 from tests.harness.judgement.verdict import FAILS
+from tests.harness.ledgers import ENTRIES
 from tests.harness.strategies.by_mode import low_precision_cases
 from tests.harness.strategies.modules import any_cases
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks import outcome, table
 from tests.harness.wrong_masks.judge import judge_row
 from tests.tools.case_script import ARGUMENTS, EVERYTHING, GRADIENTS, RESULTS, WARNINGS, script
@@ -291,7 +291,7 @@ def test_script_says_that_a_release_lacks_something(case, monkeypatch):
 # ---- the text ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("entry", (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES), ids=lambda entry: entry.id)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 def test_head_of_a_script_tells_what_is_wrong(entry):
     assert entry.title in script_of_entry(entry).replace("\n#     ", " ")
 

@@ -12,6 +12,7 @@ from packaging.version import Version
 from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release, installed
 from tests.harness.judgement.verdict import FAILS
+from tests.harness.ledgers import ENTRIES
 from tests.harness.measurement.session import PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks import outcome, table
@@ -49,7 +50,7 @@ def test_script_of_a_wrong_mask_shows_what_its_row_shows(entry, run):
         assert code == 1, output
 
 
-@pytest.mark.parametrize("entry", (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES), ids=lambda entry: entry.id)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 def test_each_entry_has_a_release_on_both_sides_of_its_range(entry):
     """On CUDA only one release has been measured, which is inside the range of every entry."""
     device = entry.devices[0]

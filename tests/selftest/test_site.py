@@ -11,7 +11,7 @@ from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.expectation.clauses import CLAUSES
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.ledgers import BY_ID
 from tests.tools.claims import claims_of, modules
 from tests.tools.site import words
 from tests.tools.site.example import Example
@@ -21,14 +21,13 @@ from tests.tools.site.natural import natural_code
 from tests.tools.site.queries import QUERIES
 
 DOCS = Path(__file__).parents[2] / "docs"
-ENTRIES = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
 CLAIMS = {claim.id for module in modules() for claim in claims_of(module)}
 RULES = {f"clause-{clause.number}" for clause in CLAUSES}
 
 
 def test_each_entry_and_each_claim_has_words():
     """If this fails, add the words of readers to tests/tools/site/words_of_*.py."""
-    assert set(words.ENTRIES) == set(ENTRIES)
+    assert set(words.ENTRIES) == set(BY_ID)
     assert set(words.CLAIMS) == CLAIMS
 
 
@@ -42,12 +41,12 @@ def test_a_symptom_is_a_sentence_and_aliases_are_queries():
 
 
 def test_a_query_names_entries_claims_or_clauses():
-    assert {id for ids in QUERIES.values() for id in ids} <= {*ENTRIES, *CLAIMS, *RULES}
+    assert {id for ids in QUERIES.values() for id in ids} <= {*BY_ID, *CLAIMS, *RULES}
     assert len(QUERIES) >= 60
 
 
 def test_an_example_is_of_an_entry_and_fits_the_page():
-    assert set(EXAMPLES) <= set(ENTRIES)
+    assert set(EXAMPLES) <= set(BY_ID)
     lines = [line for example in EXAMPLES.values() for line in example.code.splitlines()]
     assert max(map(len, lines)) <= 120
 
@@ -68,7 +67,7 @@ def test_natural_code_has_no_pasted_parameters():
 
 
 def _facets(id):
-    entry = ENTRIES[id]
+    entry = BY_ID[id]
     return facets(entry, Call(entry.pinned, Release(Version("2.4.0"), "cpu"), ("sdpa_flash",)))
 
 
@@ -87,12 +86,12 @@ def test_the_data_have_all_entries_in_the_shape_of_the_schema():
     assert [set(entry) for entry in data["entries"]] == [
         set(schema["properties"]["entries"]["items"]["required"])
     ] * len(data["entries"])
-    assert {entry["id"] for entry in data["entries"]} == set(ENTRIES)
+    assert {entry["id"] for entry in data["entries"]} == set(BY_ID)
     assert all((DOCS / entry["script"]).is_file() for entry in data["entries"])
 
 
 def test_what_works_names_entries():
     works = json.loads((DOCS / "what-works.json").read_text())
     named = {entry["id"] for cell in works["cells"] for part in cell["not"] for entry in part["entries"]}
-    assert named <= set(ENTRIES)
+    assert named <= set(BY_ID)
     assert {cell["module"] for cell in works["cells"]} == set(works["modules"])

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from reference import masks as meaning
+from tests.harness import ledgers
 from tests.harness.cases.case import is_padding
 from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release, installed
@@ -522,4 +523,4 @@ def test_the_record_tells_of_each_entry(run):
     assert (entries[absent]["status"], entries[absent]["cases"]) == (session.ABSENT, 0)
     assert entries[quiet]["status"] == record.NOT_EXERCISED
     assert (entries[elsewhere]["status"], entries[elsewhere]["expected"]) == (session.ABSENT, False)
-    assert {entry.id for entry in ENTRIES} <= set(record.titles())
+    assert {entry.id for entry in ENTRIES} <= set(ledgers.BY_ID)

@@ -14,7 +14,7 @@ import numpy as np
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
+from tests.harness.cases.case import Case, masks_of
 from tests.harness.cases.masks import Given, SeeingFirst
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import directions
@@ -24,7 +24,6 @@ from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.kernels import kernels
 from tests.harness.deviations.prediction import CONFORMS, LACKING, Prediction, prediction
-from tests.harness.deviations.remedies import NoRemedy, remedies_of
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
 from tests.harness.judgement.prediction import predict
@@ -303,14 +302,14 @@ def _answer(question, said, versions):
     if not said.entries:
         return answer
     entries = [_ENTRIES[its.id] for its in said.entries]
-    remedies = [remedy for entry in entries for remedy in remedies_of(entry)]
+    remedies = [remedy for entry in entries for remedy in entry.remedies]
     changes = [list(its) for _, its in groupby(sorted(_changes(remedies), key=_text), key=_text)]
     changes.sort(key=lambda its: remedies.index(its[0]))
     found = [_helping(question, versions, its) for its in changes]
     if not any(found) and len(entries) > 1:
         found = [_helping(question, versions, *pair) for pair in combinations(changes, 2)]
     found = [remedied for remedied in found if remedied] + list(_upgrades(question, remedies))
-    reasons = [entry.remedies.reason for entry in entries if isinstance(entry.remedies, NoRemedy)]
+    reasons = [entry.no_remedy for entry in entries if entry.no_remedy]
     return replace(answer, remedies=tuple(found), no_remedy="" if found else "; ".join(reasons) or "none is known")
 
 
@@ -368,7 +367,7 @@ def _with_contents(case, changed):
 def remedied(question: Question, ids: Iterable[str], version: Version) -> Iterator[Case]:
     """The calls that single remedies of these entries make of the call, and that then do what is specified."""
     release = AnotherRelease(version)
-    for remedy in _changes([remedy for id in ids for remedy in remedies_of(_ENTRIES[id])]):
+    for remedy in _changes([remedy for id in ids for remedy in _ENTRIES[id].remedies]):
         changed = _changed(question.case, version, [[remedy]])
         if changed is not None and question.predicted(changed, release).status == CONFORMS:
             yield changed
@@ -401,7 +400,7 @@ def _diff(case, *smalls):
 
 def _in_size(line, case, small):
     """A line of a small call with the numbers of the case."""
-    if isinstance(case, ScaledDotProduct) or getattr(case, "functional", False):
+    if not case.is_module:
         return line
     sizes = {f"{name}=": (value, constructor(case)[name]) for name, value in constructor(small).items()}
     sizes |= {"(layer, ": (getattr(small, "num_layers", 0), getattr(case, "num_layers", 0))}

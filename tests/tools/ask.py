@@ -16,7 +16,7 @@ from textwrap import wrap
 
 import torch
 
-from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, masks_of
+from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, drops, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
@@ -213,7 +213,7 @@ _AUTOGRAD = {
 
 def in_words(case: Case) -> str:
     """The call in one line."""
-    training = "" if isinstance(case, ScaledDotProduct) else "in training mode" if case.training else "in eval mode"
+    training = "" if not case.has_training_mode else "in training mode" if case.training else "in eval mode"
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
     mode = "" if case.mode == "eager" else f"mode {case.mode}"
     masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()]
@@ -231,7 +231,7 @@ def _of_mask(mask):
 def _sizes(case):
     if isinstance(case, ScaledDotProduct):
         return f"query {(*case.batch, case.L, case.D)}, {case.S} keys"
-    of_decoder = f", target {case.T}" if getattr(case, "has_decoder", False) else ""
+    of_decoder = f", target {case.T}" if case.has_decoder else ""
     length = f"{case.L} queries, {case.S} keys" if hasattr(case, "L") else f"source {case.S}{of_decoder}"
     return f"batch {case.N}, {length}"
 
@@ -243,7 +243,7 @@ def notes(question: Question) -> Iterator[str]:
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
         " CUDA is not asked: it was measured with one release, 2.11."
     )
-    if isinstance(case, ScaledDotProduct) and case.is_causal and case.L != case.S:
+    if case.asks_for_causal_mask and case.L != case.S:
         yield (
             "is_causal=True counts from the first key: query i sees the keys 0 to i. Queries at the end of the keys, as"
             " with a KV cache, need torch.nn.attention.bias.causal_lower_right, or a mask."
@@ -254,7 +254,7 @@ def notes(question: Question) -> Iterator[str]:
         yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
     if case.mode.startswith("compiled_inductor"):
         yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
-    if getattr(case, "dropout", 0) and getattr(case, "training", True):
+    if drops(case):
         yield "Dropout is random, and left out."
 
 

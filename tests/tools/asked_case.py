@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding
+from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, hint_about, is_padding
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given, Mask
 from tests.harness.command_line import BadInput
@@ -459,9 +459,8 @@ def _with_the_parameter(call, case):
 
 def _refuse_what_is_undefined(case):
     """Raise BadInput for a call that no clause speaks of: a false hint, two masks that exclude each other."""
-    if isinstance(case, ScaledDotProduct):
-        return
-    for name, hint in _hints_of(case).items():
+    for attention in case.attentions:
+        name, hint = attention.attn_mask, getattr(case, hint_about(attention.attn_mask))
         mask = getattr(case, name)
         if hint and (mask is None or not _is_causal(mask)):
             raise BadInput(f"the hint is_causal=True is about {name}, which is no causal mask: that is undefined")
@@ -480,9 +479,3 @@ def _refuse_mask_and_hint(asked, situation):
     has_mask = asked.given.get("attn_mask") is not None or "attn_mask" in situation.masks
     if has_mask and asked.given.get("is_causal") is True:
         raise BadInput("scaled_dot_product_attention takes attn_mask or is_causal=True, not both: it raises")
-
-
-def _hints_of(case):
-    if isinstance(case, MultiHead):
-        return {"attn_mask": case.is_causal}
-    return {f"{part}_mask": getattr(case, f"{part}_is_causal") for part in ("src", "tgt", "memory")}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from reference import masks as meaning
-from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, is_padding
+from tests.harness.cases.case import Case, ScaledDotProduct, is_padding
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Given, Mask
 from tests.harness.command_line import BadInput
@@ -55,14 +55,14 @@ def given_mask(case: Case, name: str, tensor: torch.Tensor) -> Given:
     if not (is_bool or tensor.is_floating_point()):
         raise BadInput(f"{name} is {str(tensor.dtype).removeprefix('torch.')}: a mask is bool or float")
     array = tensor.detach().double().numpy() != 0 if is_bool else tensor.detach().double().numpy()
-    array = ~array if is_bool and isinstance(case, ScaledDotProduct) else array
+    array = ~array if is_bool and not case.true_hides else array
     padded = array[None] if is_padding(name) and array.ndim == 1 and not case.batched else array
     _check_shape(case, name, padded)
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Given(
         form="bool" if is_bool else "float",
         pattern=_pattern(name, padded),
-        per_head=padded.ndim == 3 and not isinstance(case, ScaledDotProduct),
+        per_head=padded.ndim == 3 and case.has_parameters,
         layout=layout_of(tensor),
         dtype=None if is_bool or dtype == case.dtype else dtype,
         content=np.ascontiguousarray(padded).tobytes(),
@@ -93,8 +93,7 @@ def _check_shape(case, name, array):
         allowed = [scores]
     else:
         stream = name.partition("_")[0]
-        number_of_queries = case.L if isinstance(case, MultiHead) else case.S if stream == "src" else case.T
-        number_of_keys = case.T if stream == "tgt" else case.S
+        number_of_queries, number_of_keys = case.number_of_queries(stream), case.number_of_keys(stream)
         allowed = [(number_of_queries, number_of_keys), (case.N * case.num_heads, number_of_queries, number_of_keys)]
         allowed = [(case.N, number_of_keys)] if is_padding(name) else allowed
         fits = array.shape in allowed

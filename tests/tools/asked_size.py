@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from tests.harness.cases.case import Case, ScaledDotProduct, Transformer, masks_of
+from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import BadInput
 
@@ -30,14 +30,14 @@ def _scores(case):
 def _of_two_samples(case):
     """The case with a smaller batch, which does the same, unless a mask that is a tensor tells its size."""
     is_held = any(isinstance(mask, Given) for mask in masks_of(case).values())
-    if isinstance(case, ScaledDotProduct) or is_held or _scores(replace(case, N=2)) > _SCORES:
+    if not case.has_parameters or is_held or _scores(replace(case, N=2)) > _SCORES:
         raise BadInput(f"{_scores(case):,} scores: ask with a smaller batch, or shorter sequences")
     return replace(case, N=2)
 
 
 def smaller(case: Case) -> Case:
     """The case with fewer features, heads and layers: no entry tells these apart, and it is quickly computed."""
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return case
     heads, head_dim = _heads_of_a_smaller(case)
     changes: dict[str, Any] = {"num_heads": heads, "head_dim": head_dim}
@@ -45,7 +45,7 @@ def smaller(case: Case) -> Case:
         if getattr(case, name, None) is not None:
             is_own = getattr(case, name) != case.E
             changes[name] = heads * head_dim + is_own
-    if isinstance(case, Transformer):
+    if case.has_layers:
         changes |= {"dim_feedforward": min(case.dim_feedforward, 4)}
         if case.autograd != "one_parameter":  # which a seed chooses among them
             changes["num_layers"] = min(case.num_layers, 2)

@@ -76,14 +76,14 @@ def script_of(what: str) -> Path:
     if Path(what).is_file():
         return Path(what)
     from tests.harness.command_line import BadInput
-    from tests.harness.measurement.record import titles
+    from tests.harness.ledgers import BY_ID
     from tests.tools.reproduce import script_of_entry
 
-    if what not in titles():
+    if what not in BY_ID:
         raise BadInput(f"{what}: neither a script nor an entry of the ledger")
     path = ROOT / "reports" / "bisect" / f"{what}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(script_of_entry(titles()[what]))
+    path.write_text(script_of_entry(BY_ID[what]))
     return path
 
 

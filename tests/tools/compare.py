@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu, titles
+from tests.harness.ledgers import BY_ID
+from tests.harness.measurement.record import CRASH, FAILED, HARNESS_ERROR, PASSED, depends_on_cpu
 from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 
 from .records import Record, Told, read_record
@@ -79,7 +80,6 @@ def _test(record, id):
 
 
 def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
-    known = titles()
     for id in sorted(old.ledger.keys() | new.ledger.keys()):
         before, after = (record.state(id) or NOT_APPLICABLE for record in (old, new))
         if (old.part and before == NOT_APPLICABLE) or (new.part and after == NOT_APPLICABLE):
@@ -92,7 +92,7 @@ def _of_ledger(old: Record, new: Record) -> Iterator[Change]:
             (CHANGED, ABSENT): ENDS,
         }.get((before, after), CHANGES if CHANGED in (before, after) and before != after else None)
         if kind is not None:
-            title = f"{known[id].title} ({known[id].upstream})" if id in known else "an entry that this ledger lacks"
+            title = f"{BY_ID[id].title} ({BY_ID[id].upstream})" if id in BY_ID else "an entry that this ledger lacks"
             whose = ", which depends on the CPU" * depends_on_cpu(id)
             yield Change(kind, id, f"{title}: {before}, now {after}{whose}")
 

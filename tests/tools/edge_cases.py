@@ -3,14 +3,18 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import groupby
+from typing import Any
 
-from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
+from tests.harness.deviations.entry import Deviation, Entry
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import Setting
+from tests.harness.ledgers import ENTRIES
 from tests.harness.measurement.session import ABSENT, CHANGED, NOT_APPLICABLE, PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.outcome import source
 from tests.harness.wrong_masks.sequences import ROWS
 
@@ -18,7 +22,7 @@ from . import ways
 from .kinds import KINDS, Kind, kind_of, kind_of_wrong_mask
 from .ranges import in_words, minor, on_device
 from .records import Record
-from .remedied import Shown, shown_remedies, why_none
+from .remedied import Shown, shown_remedies
 from .reproduce import script_of_entry
 from .site.examples import EXAMPLES, Example
 from .site.facets import Facets, facets, facets_of_wrong_masks
@@ -40,7 +44,6 @@ MARKS = {
     NOT_APPLICABLE: ("–", "not applicable: the release lacks the call"),
     UNMEASURED: ("", ""),
 }
-_WRONG_MASKS_CLAUSE = 9
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------
@@ -202,28 +205,26 @@ def catalogue(records: Iterable[Record], clauses: dict[int, str]) -> Catalogue:
         Column(*key, tuple(run))
         for key, run in groupby(records, key=lambda record: (record.device, minor(record.version)))
     )
-    cases = [
-        *(_edge_case(entry, _call_of, columns) for entry in ledger.ENTRIES),
-        *(_edge_case(entry, _wrong_call_of, columns) for entry in wrong_masks_ledger.ENTRIES),
-    ]
+    cases = [_edge_case(entry, columns) for entry in ENTRIES]
     cases.sort(key=lambda case: (case.status != PRESENT, place(case.id)))
     groups = [(kind, tuple(case for case in cases if case.kind == kind.key)) for kind in KINDS]
     return Catalogue(columns, tuple(group for group in groups if group[1]), clauses)
 
 
-def _edge_case(entry, exemplify, columns):
-    """The EdgeCase of an entry. exemplify: (entry, record) -> the fields that an example decides, as a dict."""
+def _edge_case(entry, columns):
+    """The EdgeCase of an entry."""
     records = [record for column in columns for record in column.records]
     showing = [record for record in records if record.state(entry.id) == PRESENT]
     best = max(showing or records, key=lambda record: (record.is_whole, record.version, record.device == "cpu"))
-    example = exemplify(entry, best)
+    example = _exemplified(entry, best)
     example["seen"] = f"{example['seen']} with {best.version} on {best.device}" if showing else "no call"
     return EdgeCase(
         id=entry.id,
         title=entry.title,
         present_in=_present_in(entry.id, columns),
+        clause=entry.clause,
         remedies=shown_remedies(entry, example.pop("call", None)),
-        why_none=why_none(entry),
+        why_none=entry.no_remedy,
         upstream=entry.upstream,
         where=_where(entry.id, records),
         devices=tuple(dict.fromkeys(record.device for record in showing)),
@@ -273,8 +274,15 @@ def _cell(id, column):
 # ---- examples ------------------------------------------------------------------------------------------------------
 
 
-def _call_of(entry, record):
-    """The fields of an EdgeCase that depend on the pinned case of an entry (deviations/ledger.py) and on the record."""
+@singledispatch
+def _exemplified(entry: Entry, record: Record) -> dict[str, Any]:
+    """The fields of an EdgeCase that depend on the calls that show the entry, and on the record."""
+    raise NotImplementedError(type(entry).__name__)
+
+
+@_exemplified.register
+def _(entry: Deviation, record: Record) -> dict[str, Any]:
+    """The call is the pinned case."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     seen = f"{finding['cases']:,} of the {record.calls:,} calls of the run"
     call = Call(entry.pinned, release, tuple(finding["paths"]))
@@ -282,7 +290,6 @@ def _call_of(entry, record):
         "kind": kind_of(entry, call),
         "facets": facets(entry, call),
         "natural": natural_code(entry),
-        "clause": entry.clause,
         "trigger": entry.trigger,
         "instead": entry.instead,
         "seen": seen if finding["cases"] else "no call of the run, only the one below,",
@@ -290,8 +297,9 @@ def _call_of(entry, record):
     }
 
 
-def _wrong_call_of(entry, record):
-    """The fields of an EdgeCase that depend on the rows of an entry (wrong_masks/ledger.py) and on the record."""
+@_exemplified.register
+def _(entry: WrongMaskDeviation, record: Record) -> dict[str, Any]:
+    """The calls are the rows that no other entry predicts."""
     finding, release = record.finding(entry.id), Release(record.version, record.device)
     calls = tuple(_shown_by(entry, release, finding["modules"]))
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
@@ -302,7 +310,6 @@ def _wrong_call_of(entry, record):
         "facets": facets_of_wrong_masks(calls),
         "natural": example.code if example else code,
         "kind": kind_of_wrong_mask(entry),
-        "clause": _WRONG_MASKS_CLAUSE,
         "trigger": f"a wrong mask: {faults}" if faults else "",
         "instead": entry.effect,
         "seen": f"{finding['cases']:,} of the {len(ROWS):,} calls with a wrong mask or sequence,",

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.harness.deviations import ledger
 from tests.harness.expectation.dropout import UnlikeDropout
 from tests.harness.judgement.report import Failure
 from tests.harness.judgement.wording import RULES
+from tests.harness.ledgers import BY_ID
 from tests.harness.measurement.news import BETTER, News
 from tests.harness.measurement.record import CRASH, FAILED
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.sequences import ROWS
 
 from .case_script import script
@@ -184,11 +183,10 @@ def _remedies(failure):
     """Generates lines with the remedies of the known deviations that the call shows."""
     if not failure.deviations:
         return
-    entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
     yield from ("## Known deviations of this call", "")
     yield from ("The expected result contains these known deviations of the release. To avoid them:", "")
     for id in failure.deviations:
-        yield from (f"- {id}: {sentence}" for sentence in sentences(entries[id]))
+        yield from (f"- {id}: {sentence}" for sentence in sentences(BY_ID[id]))
     yield ""
 
 

@@ -20,11 +20,10 @@ from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure
-from tests.harness.measurement.record import CRASH, FAILED, SCHEMA, titles
+from tests.harness.ledgers import BY_ID
+from tests.harness.measurement.record import CRASH, FAILED, SCHEMA
 from tests.harness.measurement.session import ABSENT
-from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.parsing import parse
-from tests.harness.releases import since
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.judge import predicted_entry
 from tests.harness.wrong_masks.sequences import ROWS
@@ -153,8 +152,8 @@ class Step:
         """
         return {
             id: entry.concerns(self.new)
-            for id, entry in titles().items()
-            if entry.concerns(self.old) != entry.concerns(self.new) and _can_be_asked(entry, self.old)
+            for id, entry in BY_ID.items()
+            if entry.concerns(self.old) != entry.concerns(self.new) and entry.can_be_asked(self.old)
         }
 
     @property
@@ -175,7 +174,7 @@ class Step:
         return frozenset(self._differing(call))
 
     def _differing(self, report):
-        yield from {report.get("entry")} & titles().keys()
+        yield from {report.get("entry")} & BY_ID.keys()
         for row in report["rows"]:
             entries = [predicted_entry(_ROWS[row], its, wrong_masks_ledger.ENTRIES) for its in (self.old, self.new)]
             yield from {entry.id for entry in entries if entry} if entries[0] is not entries[1] else ()
@@ -194,11 +193,6 @@ class Step:
     def unexplained(self) -> list[Report]:
         """The reports that no entry explains, sorted by the size of their cases."""
         return sorted((report for report in self.reports if not report.explained), key=_size)
-
-
-def _can_be_asked(entry, release):
-    """True if the release has the mode of the pinned case. Entries without a pinned case apply to every release."""
-    return not hasattr(entry, "pinned") or since(release, BY_ID[entry.pinned.mode].since)
 
 
 def _size(report):
@@ -289,7 +283,7 @@ def _alike(reports):
 
 def _change(step, id, kind, records):
     """The line of the table for an entry. kind: the kind of change, in words."""
-    entry = titles()[id]
+    entry = BY_ID[id]
     told = step.told_by(id)
     reported = _told(told) if told else "no"
     if kind == "fix" and id in step.plain["absent"]:

@@ -18,10 +18,9 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
-from tests.harness.deviations import ledger
 from tests.harness.execution.release import installed
+from tests.harness.ledgers import ENTRIES
 from tests.harness.releases import is_modelled
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 
 from .affected import is_known_at, known_at
 from .ledger_text import ROOT, Texts
@@ -35,7 +34,7 @@ _SINCE = "return release.version.release >= _numbers(version)"
 def cut_back(root: Path, version: Version) -> None:
     """Edit the ledgers of the suite in the folder `root` to what was known at the release."""
     texts = Texts(root)
-    for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES):
+    for entry in ENTRIES:
         if not is_known_at(entry.affects, version):
             texts.remove([entry.id])
         else:

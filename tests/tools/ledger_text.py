@@ -20,7 +20,6 @@ _IMPORTS = {
         (".entry", ("Deviation",)),
         (".facts", ("has_empty_row", "has_nonzero_finite")),
         (".reach", ("Reach",)),
-        (".remedies", ("NoRemedy",)),
     ),
     OF_ROWS: (
         (".", ("effects", "simple_outcomes")),

@@ -167,7 +167,7 @@ class _Writer:
                 *_pinned(least.case),
                 *(["    ends=True,"] if not least.mismatches else []),
                 '    stage="call",',
-                '    remedies=NoRemedy("unknown"),',
+                '    no_remedy="unknown",',
                 ")",
             ]
         )

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from difflib import unified_diff
+from functools import singledispatch
 
 from packaging.version import Version
 
-from tests.harness.deviations.entry import Deviation
-from tests.harness.deviations.remedies import NoRemedy, meeting, remedies_of
+from tests.harness.cases.case import Case
+from tests.harness.deviations.entry import Entry
+from tests.harness.deviations.remedies import meeting
 from tests.harness.execution.setting import Setting
-from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.outcome import source
 from tests.harness.wrong_masks.table import WrongCall
 
@@ -37,7 +38,7 @@ class Shown:
         return "; ".join(filter(None, (self.releases, self.only, cost, self.untested)))
 
 
-def shown_remedies(entry: Deviation | WrongMaskDeviation, example: WrongCall | None = None) -> tuple[Shown, ...]:
+def shown_remedies(entry: Entry, example: WrongCall | None = None) -> tuple[Shown, ...]:
     """The remedies of an entry, the cheapest first. example: for a wrong mask, the call to show."""
     return tuple(
         Shown(
@@ -48,20 +49,15 @@ def shown_remedies(entry: Deviation | WrongMaskDeviation, example: WrongCall | N
             "" if remedy.tested else UNTESTED,
             "" if remedy.upgrade else _diff(entry, remedy, example),
         )
-        for remedy in remedies_of(entry)
+        for remedy in entry.remedies
     )
 
 
-def why_none(entry: Deviation | WrongMaskDeviation) -> str:
-    """The reason why an entry has no remedy; empty if it has one."""
-    return entry.remedies.reason if isinstance(entry.remedies, NoRemedy) else ""
-
-
-def sentences(entry: Deviation | WrongMaskDeviation) -> list[str]:
+def sentences(entry: Entry) -> list[str]:
     """The remedies of an entry, one sentence with the facts for each; else one sentence with the reason for none."""
     shown = shown_remedies(entry)
     texts = [f"{its.text[:-1]} ({its.facts})." if its.facts else its.text for its in shown]
-    return texts or [f"No remedy: {why_none(entry)}."]
+    return texts or [f"No remedy: {entry.no_remedy}."]
 
 
 def specifier_in_words(releases: str) -> str:
@@ -79,19 +75,35 @@ def specifier_in_words(releases: str) -> str:
 
 def _diff(entry, remedy, example):
     """The lines of the minimal case, or of the example, that the remedy changes; or the assertion that it adds."""
-    if isinstance(entry, Deviation):
-        setting = Setting(entry.devices[0])
-        changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))
-        changed = next((case for case in changes if case is not None), None)
-        texts = None if changed is None else [call_lines(case, setting) for case in (entry.pinned, changed)]
-    elif example is None or remedy.check:
-        return f"+ assert {remedy.check(example)}" if example and remedy.check else ""
-    else:
-        changed = remedy.applied(example)
-        texts = None if changed is None else [source(call).splitlines() for call in (example, changed)]
-    if texts is None:
+    example = example or entry.minimal_case
+    if example is None:
         return ""
+    if assertion := remedy.assertion(example):
+        return f"+ assert {assertion}"
+    changes = (remedy.applied(example, version) for version in meeting(entry, remedy))
+    changed = next((call for call in changes if call is not None), None)
+    if changed is None:
+        return ""
+    texts = [_lines(call, Setting(entry.devices[0])) for call in (example, changed)]
     lines = list(unified_diff(*texts, n=0, lineterm=""))[2:]
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     lines = [f"{line[0]} {line[1:]}" for line in lines]
     return "\n".join(lines if len(lines) <= _MOST else ["...", *lines[-_LAST:]])
+
+
+@singledispatch
+def _lines(call: Case | WrongCall, setting: Setting) -> list[str]:
+    """The lines of the code of a call."""
+    raise NotImplementedError(type(call).__name__)
+
+
+@_lines.register
+def _(call: Case, setting: Setting) -> list[str]:
+    return call_lines(call, setting)
+
+
+@_lines.register
+def _(call: WrongCall, setting: Setting) -> list[str]:
+    """The row as it is asked on the CPU."""
+    del setting
+    return source(call).splitlines()

@@ -10,6 +10,7 @@ dropout keeps are observed. The exit code of a script is
 """
 
 import sys
+from functools import singledispatch
 
 import numpy as np
 from packaging.specifiers import SpecifierSet
@@ -20,14 +21,14 @@ from tests.harness.command_line import BadInput, Parser
 from tests.harness.contents.arrays import directions
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
-from tests.harness.deviations.entry import Deviation
+from tests.harness.deviations.entry import Deviation, Entry
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.expectation.specification import specification
 from tests.harness.judgement.prediction import predict
+from tests.harness.ledgers import BY_ID
 from tests.harness.modes.parsing import parse
 from tests.harness.releases import OLDEST
-from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.sequences import ROWS
 from tests.harness.wrong_masks.table import WrongCall, not_applicable
@@ -38,10 +39,19 @@ from .standalone import heading
 from .wrong_mask_script import wrong_mask_script
 
 
-def script_of_entry(entry: Deviation | WrongMaskDeviation, setting: Setting = CPU) -> str:
+@singledispatch
+def script_of_entry(entry: Entry, setting: Setting = CPU) -> str:
     """The script of an entry: of its pinned case, or of its first wrong call."""
-    if isinstance(entry, Deviation):
-        return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
+    raise NotImplementedError(type(entry).__name__)
+
+
+@script_of_entry.register
+def _(entry: Deviation, setting: Setting = CPU) -> str:
+    return script(entry.pinned, setting, shown_by(entry), lost_by(entry), heading(entry, sentences(entry)))
+
+
+@script_of_entry.register
+def _(entry: WrongMaskDeviation, setting: Setting = CPU) -> str:
     return wrong_mask_script(first_row(entry), setting, heading(entry, sentences(entry)))
 
 
@@ -99,9 +109,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call this instead of nn.MultiheadAttention")
     options = parser.parse_args(arguments)
     text, setting = options.what, Setting(options.device, options.imported, options.subject)
-    entries = {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
-    if text in entries:
-        print(script_of_entry(entries[text], setting), end="")
+    if text in BY_ID:
+        print(script_of_entry(BY_ID[text], setting), end="")
         return 0
     try:
         case = parse(text)

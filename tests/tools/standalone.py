@@ -16,8 +16,7 @@ from tests.harness.execution.setting import CPU, Setting
 from .python_text import WIDTH, Statement, Suite, quoted, rendered
 
 if TYPE_CHECKING:
-    from tests.harness.deviations.entry import Deviation
-    from tests.harness.wrong_masks.entry import WrongMaskDeviation
+    from tests.harness.deviations.entry import Entry
 
 SCALED_DOT_PRODUCT = "torch.nn.functional.scaled_dot_product_attention"
 
@@ -47,7 +46,7 @@ def assembled(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def heading(entry: "Deviation | WrongMaskDeviation", remedies: Iterable[str]) -> list[str]:
+def heading(entry: "Entry", remedies: Iterable[str]) -> list[str]:
     """The lines of the comment of a script: the title of the entry, and its remedies, one sentence each."""
     known = f" ({entry.upstream})" if entry.upstream.startswith("pytorch") else ""
     sentences = (f"{entry.title}{known}.", *(f"To avoid it: {remedy}" for remedy in remedies))

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, masks_of
+from tests.harness.cases.case import Case, MultiHead, masks_of
 from tests.harness.contents.arrays import directions, inputs, mask_arrays, parameters, the_parameter
 from tests.harness.contents.results import as_given
 from tests.harness.execution.call import constructor, options
@@ -31,21 +31,11 @@ class TypedCall:
         return self.setting.device
 
     @property
-    def is_module(self) -> bool:
-        """True if the case calls a module, False if a function."""
-        return not (isinstance(self.case, ScaledDotProduct) or self.is_functional)
-
-    @property
-    def is_functional(self) -> bool:
-        """True if the case calls F.multi_head_attention_forward."""
-        return self.case.functional
-
-    @property
     def called(self) -> str:
         """The full name of the module or function."""
         if self.case.module == "MultiheadAttention":
             return self.setting.attention
-        return f"torch.nn{'' if self.is_module else '.functional'}.{self.case.module}"
+        return f"torch.nn{'' if self.case.is_module else '.functional'}.{self.case.module}"
 
     def needs(self) -> Iterator[Statement]:
         """Generates statements that end the script if the release lacks the function or an argument."""
@@ -58,14 +48,14 @@ class TypedCall:
             yield needs(owner, name)
         if self.mode.since != EAGER.since:
             yield needs_release(self.mode.since)
-        if self.is_module and not isinstance(self.case, MultiHead) and not self.case.bias:
+        if self.case.has_layers and not self.case.bias:
             yield needs_argument(self.layer, "bias")
         newer = {"scale", "enable_gqa"}
         if self.called != SCALED_DOT_PRODUCT:
             newer = {"is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal"}
         for name in () if self.setting.subject else options(self.case):
             if name in newer:
-                yield needs_argument(f"{self.called}.forward" if self.is_module else self.called, name)
+                yield needs_argument(f"{self.called}.forward" if self.case.is_module else self.called, name)
 
     # ---- arguments
 
@@ -134,7 +124,7 @@ class TypedCall:
 
     def behind(self, name: str) -> int:
         """The number of elements to fill behind a tensor: some releases read a mask of one key past its end."""
-        is_one = isinstance(self.case, ScaledDotProduct) and name == "attn_mask" and self.case.broadcast == "S"
+        is_one = name == "attn_mask" and self.case.broadcast == "S"
         return prod((*self.case.batch, self.case.L, self.case.S)) if is_one and self.case.S > 1 else 0
 
     def inputs(self) -> Iterator[Statement]:
@@ -175,7 +165,7 @@ class TypedCall:
     def parameters(self, with_values: bool = True) -> tuple[Statement, ...]:
         """Statements that make the module and load its parameters, or make the parameters of the function."""
         arrays = parameters(self.case)
-        if not self.is_module:
+        if not self.case.is_module:
             made = [f"module = {self.called}", *self.mode.made.splitlines()] if self.mode.made else []
             return (*(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items()), *made)
         given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
@@ -236,11 +226,11 @@ class TypedCall:
         static = [name for name in given if name.startswith("static")]
         arguments = (
             *sequences,
-            *(self.functional_arguments() if self.is_functional else ()),
+            *(self.functional_arguments() if self.case.functional else ()),
             *(f"{rename.get(name, name)}={name}" for name in (*static, *masks_of(self.case))),
             *(f"{name}={value}" for name, value in options(self.case).items() if (name, value) != ("training", True)),
         )
-        function = "module" if self.is_module or self.mode.made else self.called
+        function = "module" if self.case.is_module or self.mode.made else self.called
         if self.mode.called != "module":
             function = self.mode.called if self.mode.called.isidentifier() else f"({self.mode.called})"
         return Bracketed(f"{results} = {function}(" if results else f"{function}(", arguments)
@@ -262,7 +252,7 @@ class TypedCall:
     @property
     def of_module(self) -> set[str]:
         """The names of the parameters of the module; empty for a function."""
-        return set(parameters(self.case)) if self.is_module else set()
+        return set(parameters(self.case)) if self.case.is_module else set()
 
     def requirements(self) -> tuple[Statement, ...]:
         """Statements that make arguments require a gradient. Parameters of a module require one from the start."""

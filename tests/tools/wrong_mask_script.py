@@ -10,8 +10,7 @@ import torch
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.wrong_masks.outcome import name_of_mask, source
 from tests.harness.wrong_masks.results import Prediction
-from tests.harness.wrong_masks.sequences import WrongSequence
-from tests.harness.wrong_masks.table import ACCEPTS, WrongCall
+from tests.harness.wrong_masks.table import ACCEPTS, UNHELPFUL, WrongCall
 
 from .python_text import Bracketed, Statement, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument
@@ -24,13 +23,13 @@ def wrong_mask_script(call: WrongCall, setting: Setting = CPU, head: Sequence[st
     statement: Statement = split_call(invocation)
     if before and before[-1].startswith("with"):
         statement = Suite(before.pop(), (statement,))
-    is_of_sequences = isinstance(call, WrongSequence)  # any error conforms
+    needs_a_name = UNHELPFUL not in call.conforming
     is_named = f're.search(r"{name_of_mask(call.argument)}", str(error), re.IGNORECASE)'
     refused = (
         'print("got", type(error).__name__, error)',
-        "sys.exit(0)" if is_of_sequences else f"sys.exit(not {is_named})",
+        f"sys.exit(not {is_named})" if needs_a_name else "sys.exit(0)",
     )
-    asked = "that names the mask: " * (not is_of_sequences)
+    asked = "that names the mask: " * needs_a_name
     blocks = (
         *((statement,) for statement in _needs(call, setting)),
         drawn() if ACCEPTS in call.conforming else (),

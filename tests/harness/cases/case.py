@@ -1,96 +1,37 @@
-"""A case: everything that determines one call, as frozen plain data. Its repr can be pasted back.
+"""The kinds of case, and questions about a case.
 
 A case holds sizes, options, mask recipes and a seed. contents/arrays.py turns them into numbers.
 """
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
+from .base import Attention, Case, hint_about, is_padding, source_of
 from .masks import Mask
-from .spelling import Spelled
+
+__all__ = [
+    "AUTOGRAD",
+    "UNRECORDED",
+    "Case",
+    "Kind",
+    "MultiHead",
+    "ScaledDotProduct",
+    "SquareSubsequentMask",
+    "Transformer",
+    "drops",
+    "hint_about",
+    "is_padding",
+    "masks_of",
+    "merged_dtype",
+    "mixes_types",
+    "mixes_types_of",
+    "source_of",
+]
 
 # Which tensors require a gradient, and under which context of autograd the call runs. See `Case.autograd`.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
-
-
-@dataclass(frozen=True, repr=False)
-class Case(Spelled):
-    """The fields that all calls share: dtype, seed, memory layout, mode and setting of autograd.
-
-    The values of `autograd` say which tensors require a gradient:
-
-        grad            parameters, inputs and float masks
-        inputs          inputs only
-        parameters      parameters only
-        one_input       one input of scaled_dot_product_attention, chosen by the seed
-        mask            float masks only
-        last_layer      the parameters of the last layer of each stack, and of norms after it
-        one_parameter   one parameter of those, chosen by the seed
-        frozen          none
-        no_grad, inference_mode   parameters; the call runs under torch.no_grad() or torch.inference_mode()
-    """
-
-    dtype: str = "float64"  # of inputs, parameters and, unless Mask.dtype differs, float masks
-    seed: int = 0  # of all contents
-    autograd: str = "no_grad"  # which tensors require a gradient; one of AUTOGRAD, or "one_input"
-    layout: str = "contiguous"  # memory layout of the inputs (masks.LAYOUTS)
-    garbage: bool = False  # positions hidden from every query hold large numbers
-    mode: str = "eager"  # id of a mode (modes/modes.py): how the module is created and called
-    nan_query: bool = False  # one row of `query` is NaN; queries and keys are separate tensors
-    nonfinite: str = ""  # "nan" or "inf" (of either sign): held by positions hidden from every query
-
-    if TYPE_CHECKING:  # the other fields depend on the kind of case
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    else:  # class attributes: the values that calls have which lack the field
-        attends = True  # False if the call only makes a mask and computes no attention
-        has_fast_path = False  # True if the call can be made with `fast_path` off
-        functional = static = add_bias_kv = add_zero_attn = separate_projections = need_weights = is_causal = False
-        norm = norm_first = has_encoder = has_decoder = False
-        batched = batch_first = bias = enable_nested_tensor = mask_check = fast_path = True
-        only = scale = kdim = key_padding_mask = None
-        attention = activation = broadcast = ""
-        num_layers, dropout = 1, 0.0
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The names of the attention blocks that the call computes, by the source of their keys.
-
-        "sdpa", or "self" of a multi-head attention, or "src" (the encoder's), "tgt" (the decoder's self-attention) and
-        "memory" (its cross-attention). If the parameters of the last layer of a stack differ from the others' in what
-        requires a gradient, its blocks are "src.last" and so on, and those of the other layers "src.early".
-        """
-        return ()
-
-    @property
-    def samples(self) -> int:
-        """The number of samples in the call."""
-        return self.N if self.only is None else 1
-
-    @property
-    def appended_keys(self) -> int:
-        """The number of keys that add_bias_kv and add_zero_attn append."""
-        return self.add_bias_kv + self.add_zero_attn
-
-    def number_of_queries(self, block: str) -> int:
-        """The number of queries in a block."""
-        return self.L
-
-    def number_of_keys(self, block: str) -> int:
-        """The number of keys in a block, without appended ones."""
-        return self.S
-
-    def mask_names(self, block: str) -> tuple[str, ...]:
-        """The names of the masks of a block: the attention mask and, in a module, the padding mask."""
-        return "attn_mask", "key_padding_mask"
-
-    @property
-    def holds_nan(self) -> bool:
-        """True if the specification allows NaN in a result."""
-        return self.nan_query or self.nonfinite != ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,6 +53,39 @@ class ScaledDotProduct(Case):
 
     module = "scaled_dot_product_attention"
     blocks = ("sdpa",)
+    true_hides = False
+    length_fields = ("L", "S")
+
+    @property
+    def batch_size(self) -> int:
+        """The first dimension of the query if it has more than (L, D)."""
+        return self.batch[0] if self.batch else 1
+
+    @property
+    def heads(self) -> int:
+        """The last dimension of the query before (L, D)."""
+        return self.batch[-1] if self.batch else 1
+
+    @property
+    def head_dim(self) -> int:
+        """The features of each query and key."""
+        return self.D
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Query, key and value; these two may have fewer heads."""
+        kv_batch = self.batch if self.kv_heads is None else (*self.batch[:-1], self.kv_heads)
+        return {
+            "query": (*self.batch, self.L, self.D),
+            "key": (*kv_batch, self.S, self.D),
+            "value": (*kv_batch, self.S, self.Dv),
+        }
+
+    def mask_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the mask, which broadcasts to (*batch, L, S)."""
+        L = self.L if self.broadcast in ("", "S") else 1
+        S = self.S if self.broadcast in ("", "L", "1-D") else 1
+        return (*self.mask_batch, L, S)
 
     def mask_names(self, block: str) -> tuple[str, ...]:
         """The only mask."""
@@ -151,8 +125,20 @@ class MultiHead(Case):
     static: bool = False  # F.multi_head_attention_forward gets static_k and static_v
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
-    has_fast_path = True
+    has_fast_path = has_parameters = has_training_mode = True
     blocks = ("self",)
+    length_fields = ("L", "S")
+    hints = ("is_causal",)
+
+    @property
+    def is_module(self) -> bool:
+        """True unless the function is called."""
+        return not self.functional
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The only attention."""
+        return (Attention("attn_mask", "key_padding_mask", "query", self.key_input),)
 
     @property
     def module(self) -> str:
@@ -168,6 +154,18 @@ class MultiHead(Case):
     def key_input(self) -> str:
         """The name of the input from which keys are projected: "query" in self-attention, else "key"."""
         return "query" if self.attention == "self" else "key"
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Those of query, key and value that differ, and static keys and values for each head."""
+        shapes: dict[str, tuple[int, ...]] = {"query": (self.N, self.L, self.E)}
+        if self.attention != "self":
+            shapes["key"] = (self.N, self.S, self.kdim or self.E)
+        if self.attention in ("copies", "distinct"):
+            shapes["value"] = (self.N, self.S, self.vdim or self.E)
+        if self.static:
+            shapes |= dict.fromkeys(("static_k", "static_v"), (self.N * self.num_heads, self.S, self.head_dim))
+        return shapes
 
     @property
     def separate_projections(self) -> bool:
@@ -210,15 +208,44 @@ class Transformer(Case):
     fast_path: bool = True  # False: disabled by torch.backends.mha.set_fastpath_enabled
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
-    has_fast_path = True
+    has_fast_path = has_layers = has_parameters = has_training_mode = is_module = True
+    length_fields = ("S", "T")
+    hints = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
+
+    @property
+    def _is_split(self) -> bool:
+        """True if the last layer of a stack has blocks of its own."""
+        return self.autograd in ("one_parameter", "last_layer") and self.num_layers > 1
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """The blocks of each stack."""
         names = (("src",) if self.has_encoder else ()) + (("tgt", "memory") if self.has_decoder else ())
-        is_split = self.autograd in ("one_parameter", "last_layer") and self.num_layers > 1
-        parts = (".early", ".last") if is_split else ("",)
+        parts = (".early", ".last") if self._is_split else ("",)
         return tuple(f"{name}{part}" for name in names for part in parts)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The blocks of all layers of the encoder, then of those of the decoder."""
+        parts = [".early"] * (self.num_layers - 1) + [".last"] if self._is_split else [""] * self.num_layers
+        stacks = (("src",) if self.has_encoder else ()), (("tgt", "memory") if self.has_decoder else ())
+        return tuple(f"{name}{part}" for names in stacks for part in parts for name in names)
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The attentions of a layer of each stack."""
+        return _ATTENTIONS[self.module]
+
+    @property
+    def query_input(self) -> str:
+        """The target, or without a decoder the source."""
+        return "tgt" if self.has_decoder else "src"
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The source, or without an encoder the memory, and the target."""
+        lengths = {"src" if self.has_encoder else "memory": self.S} | ({"tgt": self.T} if self.has_decoder else {})
+        return {name: (self.N, length, self.E) for name, length in lengths.items()}
 
     def number_of_queries(self, block: str) -> int:
         """The length of the sequence that attends."""
@@ -270,11 +297,6 @@ class SquareSubsequentMask(Case):
 Kind = TypeVar("Kind", bound=Case)
 
 
-def source_of(block: str) -> str:
-    """The source of the keys of a block: its name without the part of the stack."""
-    return block.partition(".")[0]
-
-
 def masks_of(case: Case) -> dict[str, Mask]:
     """{argument name: Mask} of the masks that are not None."""
     # mypy takes the class, an argument of a cached function, for an instance of it, which need not be hashable
@@ -286,32 +308,16 @@ def _mask_names(kind):
     return [field.name for field in fields(kind) if field.name.endswith("mask")]
 
 
-def is_padding(name: str) -> bool:
-    """True if the argument of this name is a key padding mask, False if an attention mask."""
-    return name.endswith("key_padding_mask")
-
-
-# For each attention of a module, the names of its attention mask, its padding mask and the source of its keys.
-_SELF = ("src_mask", "src_key_padding_mask", "src")
-_TARGET = ("tgt_mask", "tgt_key_padding_mask", "tgt")
+_SELF = Attention("src_mask", "src_key_padding_mask", "src", "src")
+_TARGET = Attention("tgt_mask", "tgt_key_padding_mask", "tgt", "tgt")
+_MEMORY = Attention("memory_mask", "memory_key_padding_mask", "tgt", "memory")
 _ATTENTIONS = {
     "TransformerEncoderLayer": (_SELF,),
     "TransformerEncoder": (_SELF,),
-    "TransformerDecoderLayer": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
-    "TransformerDecoder": (_TARGET, ("memory_mask", "memory_key_padding_mask", "memory")),
-    "Transformer": (_SELF, _TARGET, ("memory_mask", "memory_key_padding_mask", "src")),
-    SquareSubsequentMask.module: (),
+    "TransformerDecoderLayer": (_TARGET, _MEMORY),
+    "TransformerDecoder": (_TARGET, _MEMORY),
+    "Transformer": (_SELF, _TARGET, _MEMORY._replace(keys="src")),
 }
-
-
-def attentions(case: Case) -> tuple[tuple[str, str, str], ...]:
-    """For each attention of the module: the names of its attention mask, its padding mask and the source of its keys.
-
-    Undefined for scaled_dot_product_attention.
-    """
-    if isinstance(case, MultiHead):
-        return (("attn_mask", "key_padding_mask", case.key_input),)
-    return _ATTENTIONS[case.module]
 
 
 def merged_dtype(case: Case, *names: str) -> str | None:
@@ -328,9 +334,7 @@ def merged_dtype(case: Case, *names: str) -> str | None:
 
 def mixes_types(case: Case) -> bool:
     """True if some attention gets both masks, in different dtypes, such as a bool and a float mask."""
-    if isinstance(case, ScaledDotProduct):
-        return False
-    return any(mixes_types_of(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case))
+    return any(mixes_types_of(case, *attention.masks) for attention in case.attentions)
 
 
 def mixes_types_of(case: Case, *names: str) -> bool:
@@ -341,4 +345,4 @@ def mixes_types_of(case: Case, *names: str) -> bool:
 
 def drops(case: Case) -> bool:
     """True if dropout is active in the call."""
-    return case.dropout > 0 and getattr(case, "training", True)
+    return case.dropout > 0 and (case.training or not case.has_training_mode)

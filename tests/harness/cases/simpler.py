@@ -12,9 +12,8 @@ from .case import (
     Case,
     MultiHead,
     ScaledDotProduct,
-    SquareSubsequentMask,
     Transformer,
-    attentions,
+    hint_about,
     is_padding,
     masks_of,
 )
@@ -79,10 +78,10 @@ def _part(case: Transformer, module: str, without: tuple[str, ...]) -> Transform
 def _attentions(case: Transformer) -> Iterator[Case]:
     shared = {name: getattr(case, name) for name in (*_SHARED, *_OF_MODULES)}
     autograd = case.autograd if case.autograd != "last_layer" else "grad"
-    for attn_mask, padding, source in attentions(case):
-        is_self = source != "memory"
-        hint = getattr(case, attn_mask.replace("mask", "is_causal"))
-        L = case.T if source in ("tgt", "memory") else case.S
+    for attn_mask, padding, queries, keys in case.attentions:
+        is_self = queries == keys
+        hint = getattr(case, hint_about(attn_mask))
+        L = case.T if queries == "tgt" else case.S
         yield MultiHead(
             **shared,
             autograd=autograd,
@@ -124,16 +123,8 @@ def _function(case: MultiHead) -> Iterator[Case]:
 def _without_a_mask(case: Case) -> Iterator[Case]:
     for name in masks_of(case):
         changes: dict[str, Any] = {name: None}
-        if isinstance(case, ScaledDotProduct):
-            changes |= {"mask_batch": (), "broadcast": ""}
-        elif not is_padding(name):
-            changes[_hint_of(name)] = MultiHead.is_causal if isinstance(case, MultiHead) else None
+        changes |= {"mask_batch": (), "broadcast": ""} if not case.has_parameters else case.without_hint(name)
         yield _changed(case, **changes)
-
-
-def _hint_of(mask: str) -> str:
-    """The name of the hint about an attention mask."""
-    return "is_causal" if mask == "attn_mask" else mask.replace("_mask", "_is_causal")
 
 
 _NOT_OPTIONS: tuple[str, ...] = ("module", "mode", "functional", "activation", "kdim", "vdim", "attention", "norm")
@@ -149,8 +140,8 @@ def _with_defaults(case: Case) -> Iterator[Case]:
         if getattr(case, field.name) != field.default:
             yield _changed(case, **{field.name: field.default})
     if case.dropout:
-        yield _changed(case, dropout=0.0, **{"training": False} if hasattr(case, "training") else {})
-    if getattr(case, "kdim", None) or getattr(case, "vdim", None):
+        yield _changed(case, dropout=0.0, **{"training": False} if case.has_training_mode else {})
+    if case.kdim or case.vdim:
         yield _changed(case, kdim=None, vdim=None)
     if case.norm and case.module != "Transformer":
         yield _changed(case, norm=False)
@@ -158,7 +149,7 @@ def _with_defaults(case: Case) -> Iterator[Case]:
         yield _changed(case, activation="relu")
     if case.attention in ("copies", "cross", "distinct") and not (case.kdim or case.nan_query or case.static):
         yield _changed(case, attention="self", S=case.L)
-    if case.broadcast or getattr(case, "mask_batch", ()):
+    if case.broadcast or case.mask_batch:
         yield _changed(case, broadcast="", mask_batch=())
 
 
@@ -171,7 +162,7 @@ def _with_sizes(case: Case) -> Iterator[Case]:
     if case.attention in ("self", "copies"):
         lengths: tuple[tuple[str, ...], ...] = (("L", "S"),)
     else:
-        lengths = tuple((name,) for name in _LENGTHS if hasattr(case, name))
+        lengths = tuple((name,) for name in case.length_fields)
         lengths += (lengths[0] + lengths[1],) if len(lengths) == 2 else ()
     for names in lengths:
         for smaller in _smaller(max(getattr(case, name) for name in names)):
@@ -179,8 +170,8 @@ def _with_sizes(case: Case) -> Iterator[Case]:
     for name in ("N", "num_layers", "dim_feedforward", "D", "Dv", "sz"):
         for smaller in _smaller(getattr(case, name, 1)):
             yield _changed(case, **{name: smaller})
-    if hasattr(case, "num_heads") and not case.kdim:
-        least = _LEAST_FEATURES if isinstance(case, Transformer) else 1
+    if case.has_parameters and not case.kdim:
+        least = _LEAST_FEATURES if case.has_layers else 1
         for heads, dim in ((1, 1), (2, 1), (1, 2), (1, 4), (2, 2), (2, 4)):
             if heads * dim >= least and heads * (dim + 1) < case.num_heads * (case.head_dim + 1):
                 yield _changed(case, num_heads=heads, head_dim=dim)
@@ -193,7 +184,7 @@ def _smaller(size: int) -> Iterator[int]:
 
 def _with_masks(case: Case) -> Iterator[Case]:
     for name, mask in masks_of(case).items():
-        is_hinted = bool(getattr(case, _hint_of(name), False)) and not is_padding(name)
+        is_hinted = bool(getattr(case, hint_about(name), False)) and not is_padding(name)
         for simple in _simpler_mask(mask, is_padding(name), is_hinted):
             yield _changed(case, **{name: simple})
 
@@ -222,15 +213,13 @@ def _place(pattern: str, patterns: tuple[str, ...]) -> int:
 
 def is_valid(case: Case) -> bool:
     """True unless a change of one field contradicts another field."""
-    if isinstance(case, SquareSubsequentMask):
-        return True
-    if not getattr(case, "batched", True) and case.N != 1:
+    if not case.batched and case.N != 1:
         return False
     if case.attention in ("self", "copies") and case.L != case.S:
         return False
     if case.only is not None and case.only >= case.N:
         return False
-    if isinstance(case, ScaledDotProduct) and case.attn_mask and case.is_causal:
+    if not case.has_parameters and case.is_causal and case.attn_mask:
         return False
     has_kink = case.activation in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
     return not (has_kink and case.dtype in LOW)

@@ -13,7 +13,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_padding, masks_of, merged_dtype
+from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of, merged_dtype
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
@@ -37,21 +37,17 @@ def mask_arrays(case: Case) -> dict[str, np.ndarray]:
             parts = replace(case, attn_mask=mask.attn_mask, key_padding_mask=mask.key_padding_mask, only=None)
             bias = merged_bias(parts, "attn_mask", "key_padding_mask")
             assert bias is not None
-            bias = np.broadcast_to(bias, (case.N, *_scores(case)))
+            bias = np.broadcast_to(bias, (case.N, case.num_heads, case.L, case.S))
             array = bias.reshape(case.N * case.num_heads, *bias.shape[2:])
         else:
             dtype = mask.dtype or case.dtype
-            array = mask.array(_mask_shape(case, name), dtype, _mask_seed(case, name), is_padding(name))
+            array = mask.array(case.mask_shape(name), dtype, _mask_seed(case, name), is_padding(name))
             if mask.is_float:  # in a NumPy dtype that holds the dtypes of the mask and of the inputs
                 array = array.astype(np.result_type(held(dtype), held(case.dtype)))
             array = array.reshape({"1-D": (-1,), "0-D": ()}.get(case.broadcast, array.shape))
-        inverted = isinstance(case, ScaledDotProduct) and not mask.is_float
+        inverted = not (case.true_hides or mask.is_float)
         arrays[name] = _sample(case, name, ~array if inverted else array)
     return arrays
-
-
-def _scores(case):
-    return case.num_heads, case.L, case.S
 
 
 def _sample(case, name, array):
@@ -65,23 +61,6 @@ def _sample(case, name, array):
 def _mask_seed(case, name):
     """The seed of one mask. It does not depend on the other masks of the case."""
     return [case.seed, 4, *name.encode()]
-
-
-def _mask_shape(case, name):
-    if isinstance(case, ScaledDotProduct):
-        L = case.L if case.broadcast in ("", "S") else 1
-        S = case.S if case.broadcast in ("", "L", "1-D") else 1
-        return (*case.mask_batch, L, S)
-    queries, keys = _lengths(case, name)
-    if is_padding(name):
-        return case.N, keys
-    return (case.N * case.num_heads, queries, keys) if getattr(case, name).per_head else (queries, keys)
-
-
-def _lengths(case, name):
-    """How many queries and keys the block has that takes the mask of this name."""
-    block = name.partition("_")[0]
-    return case.number_of_queries(block), case.number_of_keys(block)
 
 
 @_cached
@@ -120,7 +99,7 @@ def _biases(case):
     """The merged bias of each attention with masks."""
     if isinstance(case, ScaledDotProduct):
         return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
-    biases = [merged_bias(case, attn_mask, padding) for attn_mask, padding, _ in attentions(case)]
+    biases = [merged_bias(case, *attention.masks) for attention in case.attentions]
     return [bias for bias in biases if bias is not None]
 
 
@@ -133,11 +112,11 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
     if isinstance(case, ScaledDotProduct):
         return _ignored_by_scaled_dot_product(case)
     result: dict[str, Any] = {}  # False where an attention sees every position
-    for attn_mask, key_padding_mask, source in attentions(case):
-        bias = merged_bias(case, attn_mask, key_padding_mask)
+    for attention in case.attentions:
+        bias, source = merged_bias(case, *attention.masks), attention.keys
         if bias is not None:
             hidden = meaning.hidden(bias).all(axis=(1, 2))
-            hidden = np.broadcast_to(hidden, (case.N if case.only is None else 1, hidden.shape[-1]))
+            hidden = np.broadcast_to(hidden, (case.samples, hidden.shape[-1]))
         result[source] = False if bias is None else result.get(source, True) & hidden
     return {source: hidden for source, hidden in result.items() if np.any(hidden)}
 
@@ -151,11 +130,11 @@ def hidden(case: Case) -> list[np.ndarray]:
     if isinstance(case, ScaledDotProduct):
         return [_hidden_by(case, [_as_added(case, bias) for bias in _biases(case)])]
     result = []
-    for attn_mask, key_padding_mask, _ in attentions(case):
-        bias = merged_bias(case, attn_mask, key_padding_mask)
+    for block, attention in zip(case.sources, case.attentions, strict=True):
+        bias = merged_bias(case, *attention.masks)
         where = np.zeros((1, 1, 1, 1), bool) if bias is None else meaning.hidden(_as_added(case, bias))
-        samples = case.N if case.only is None else 1
-        result.append(np.broadcast_to(where, (samples, where.shape[1], *_lengths(case, attn_mask))))
+        lengths = case.number_of_queries(block), case.number_of_keys(block)
+        result.append(np.broadcast_to(where, (case.samples, where.shape[1], *lengths)))
     return result
 
 
@@ -192,7 +171,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     if isinstance(case.seed, GivenContents):
         return dict(case.seed.inputs)
     rng = np.random.default_rng([case.seed, 0])
-    arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in _input_shapes(case).items()}
+    arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in case.input_shapes.items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
     if case.attention == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
@@ -218,7 +197,7 @@ def nonfinite_positions(case: Case) -> dict[str, np.ndarray]:
     """
     positions = {source: hidden for source, hidden in ignored(case).items() if case.nonfinite}
     if "key" in positions:
-        spoiled = (("key", "value"), ("key",), ("value",))[case.seed % 3 if isinstance(case, ScaledDotProduct) else 0]
+        spoiled = (("key", "value"), ("key",), ("value",))[0 if case.has_parameters else case.seed % 3]
         positions |= dict.fromkeys(spoiled, positions.pop("key"))
     return positions
 
@@ -233,31 +212,6 @@ def _sees_something(case, shape):
     if bias is None:
         return np.ones(shape, bool)
     return ~np.broadcast_to(meaning.hidden(bias), (case.N, case.num_heads, case.L, case.S)).all(axis=-1).any(axis=1)
-
-
-def _input_shapes(case):
-    if not case.attends:
-        return {}
-    if isinstance(case, ScaledDotProduct):
-        kv_batch = case.batch if case.kv_heads is None else (*case.batch[:-1], case.kv_heads)
-        return {
-            "query": (*case.batch, case.L, case.D),
-            "key": (*kv_batch, case.S, case.D),
-            "value": (*kv_batch, case.S, case.Dv),
-        }
-    if isinstance(case, MultiHead):
-        shapes = {"query": (case.N, case.L, case.E)}
-        if case.attention != "self":
-            shapes["key"] = (case.N, case.S, case.kdim or case.E)
-        if case.attention in ("copies", "distinct"):
-            shapes["value"] = (case.N, case.S, case.vdim or case.E)
-        if case.static:
-            shapes |= dict.fromkeys(("static_k", "static_v"), (case.N * case.num_heads, case.S, case.head_dim))
-        return shapes
-    shapes = {"src" if case.has_encoder else "memory": (case.N, case.S, case.E)}
-    if case.has_decoder:
-        shapes["tgt"] = (case.N, case.T, case.E)
-    return shapes
 
 
 @_cached
@@ -289,7 +243,7 @@ def _in_shapes(numbers, shapes):
 
 
 def _parameter_shapes(case):
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return {}
     if isinstance(case, MultiHead):
         return _attention_shapes(case)

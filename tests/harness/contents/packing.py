@@ -40,10 +40,9 @@ def lengths(case: Case) -> tuple[int, ...]:
     """The number of keys of each sample."""
     if name := padding_of(case):
         array = mask_arrays(case)[name]
-        kept = array if isinstance(case, ScaledDotProduct) else ~array
+        kept = ~array if case.true_hides else array
         return tuple(int(length) for length in kept.reshape(len(kept), -1).sum(axis=1))
-    samples = case.batch[0] if isinstance(case, ScaledDotProduct) else case.N
-    return (case.S,) * samples
+    return (case.S,) * case.batch_size
 
 
 def padded_queries(case: Case) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding
+from ..cases.case import Case, ScaledDotProduct, is_padding
 from ..cases.dtypes import rounded
 from ..modes.modes import computed_in
 from .arrays import ignored
@@ -16,7 +16,7 @@ def present(case: Case, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
     results: batch-first, with the weights of each head.
     """
-    if isinstance(case, ScaledDotProduct) or not case.attends:
+    if not case.has_parameters:
         return results
     output = results["output"]
     if not case.batched:
@@ -40,9 +40,7 @@ def garbage_rows(case: Case, results: Mapping[str, np.ndarray]) -> Mapping[str, 
     if isinstance(case, ScaledDotProduct):
         rows = padded_queries(case)
         return dict.fromkeys(results, None if rows is None else rows[..., None])
-    query = {"Transformer": "tgt"}.get(case.module, "query")
-    if query == "query" and not isinstance(case, MultiHead):
-        query = "tgt" if case.has_decoder else "src"
+    query = case.query_input
     counts_not = case.garbage or packs(case)
     rows = ignored(case).get(query if case.attention != "copies" else "key") if counts_not else None
     if rows is None:

@@ -16,7 +16,7 @@ from .remedies import Condition, Remedy, changed, off_the_fast_path
 def loses_its_activation(call: Call) -> bool:
     """True if a decoder layer whose activation is a module has been copied, as every stack copies its layer."""
     case = call.case
-    has_module = isinstance(case, Transformer) and case.has_decoder and case.activation == "gelu_tanh"
+    has_module = case.has_decoder and case.activation == "gelu_tanh"
     return has_module and (case.module != "TransformerDecoderLayer" or BY_ID[case.mode].copies_module)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, merged_dtype
+from ..cases.case import UNRECORDED, MultiHead, Transformer, merged_dtype
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
@@ -93,7 +93,7 @@ def _has_keys_of_its_own(case):
 def _first_to_raise(call):
     """The path of the first attention that raises before 2.2; None if none does."""
     case = call.case
-    if not is_cast(case) or isinstance(case, ScaledDotProduct):
+    if not (is_cast(case) and case.has_parameters):
         return None
     if misses_the_layers_biases(call):  # raises earlier
         return None
@@ -110,7 +110,7 @@ def _first_to_raise(call):
 def attends_to_nothing_natively(call: Call) -> bool:
     """True if nn.MultiheadAttention's fast path has nothing to compute, so that autocast casts nothing."""
     native = [block for block in call.blocks("native_mha") if block not in blocks_without_a_bias(call)]
-    is_alone = is_cast(call.case) and isinstance(call.case, MultiHead)
+    is_alone = is_cast(call.case) and not call.case.has_layers
     return is_alone and any(is_empty(call.case, block) for block in native)
 
 

@@ -5,7 +5,6 @@ explains, and entries of proposed.py name them.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,16 +13,16 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import rounded
 from ..contents.arrays import mask_arrays
-from ..expectation.arithmetic import multiplying, multiplying_safely
 from ..expectation.changes import raising, warning, with_kernel, with_masks, without_gradient, without_weights
 from ..expectation.specification import Computation
 from .call import Call
-from .effects import HidingNonzero
 from .entry import Change
 from .facts import bias_of
+from .misreadings import MISREADINGS, hidden
+from .wrong_kernels import KERNELS
 
 
 @dataclass(frozen=True)
@@ -38,152 +37,19 @@ class Behaviour:
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
 
-def _hidden(mask, true_hides):
-    """bool: True at hidden positions of a bool or a float mask."""
-    return (mask == true_hides) if mask.dtype == bool else meaning.hidden(mask)
-
-
-def _as_given(hidden, mask, true_hides):
-    """The mask that hides these positions, bool or float as `mask` is."""
-    return (hidden == true_hides) if mask.dtype == bool else np.where(hidden, -np.inf, 0.0)
-
-
-def _inverted(mask, call, true_hides):
-    return _as_given(~_hidden(mask, true_hides), mask, true_hides)
-
-
-def _read_as_bool(mask, call, true_hides):
-    return None if mask.dtype == bool else np.where(mask.real != 0, -np.inf, 0.0)
-
-
-def _read_as_keeping(mask, call, true_hides):
-    """A float mask as the other polarity of a bool mask: every number other than 0 keeps its key."""
-    return None if mask.dtype == bool else np.where(mask.real == 0, -np.inf, 0.0)
-
-
-def _added(mask, call, true_hides):
-    return mask.astype("float64") if mask.dtype == bool else None
-
-
-def _without_numbers(mask, call, true_hides):
-    """A float mask as 0 and -inf: only its hidden positions count."""
-    return None if mask.dtype == bool else np.where(meaning.hidden(mask), -np.inf, 0.0)
-
-
-def _negated(mask, call, true_hides):
-    return None if mask.dtype == bool else np.where(np.isfinite(mask), -mask, mask)
-
-
-def _transposed(mask, call, true_hides):
-    is_square = mask.ndim > 1 and mask.shape[-1] == mask.shape[-2]
-    return np.swapaxes(mask, -1, -2) if is_square else None
-
-
-def _reversed(mask, call, true_hides):
-    return mask[..., ::-1]
-
-
-def _lower_right(mask, call, true_hides):
-    L, S = mask.shape[-2:] if mask.ndim > 1 else (0, 0)
-    if not np.array_equal(_hidden(mask, true_hides), np.broadcast_to(meaning.causal(L, S), mask.shape)):
-        return None
-    return _as_given(np.arange(S) > np.arange(L)[:, None] + S - L, mask, true_hides)
-
-
-def _causal(mask, call, true_hides):
-    return None if mask.ndim < 2 else _as_given(meaning.causal(*mask.shape[-2:]), mask, true_hides)
-
-
-def _causal_too(mask, call, true_hides):
-    if mask.ndim < 2:
-        return None
-    hidden = np.broadcast_to(meaning.causal(*mask.shape[-2:]), mask.shape)
-    return np.where(hidden, true_hides if mask.dtype == bool else -np.inf, mask)
-
-
-def _of_neighbour(mask, call, true_hides, sizes):
-    """The mask with its slices moved by one. sizes: (samples, heads, 1 to move samples and 0 to move heads)."""
-    samples, heads, moves_samples = sizes
-    if mask.ndim < 3 or mask.shape[0] != samples * heads:
-        return None
-    slices = mask.reshape(samples, heads, *mask.shape[1:])
-    return np.roll(slices, 1, axis=0 if moves_samples else 1).reshape(mask.shape)
-
-
-def _of_another_head(mask, call, true_hides):
-    if isinstance(call.case, ScaledDotProduct):
-        return np.roll(mask, 1, axis=-3) if mask.ndim > 2 and mask.shape[-3] > 1 else None
-    return _of_neighbour(mask, call, true_hides, (call.case.N, call.case.num_heads, False))
-
-
-def _of_another_sample(mask, call, true_hides):
-    if isinstance(call.case, ScaledDotProduct):
-        return np.roll(mask, 1, axis=0) if mask.ndim > 3 and mask.shape[0] > 1 else None
-    if mask.ndim == 2 and mask.shape[0] == call.case.N > 1:
-        return np.roll(mask, 1, axis=0)
-    return _of_neighbour(mask, call, true_hides, (call.case.N, call.case.num_heads, True))
-
-
-def _of_the_first(mask, call, true_hides):
-    if mask.ndim < 3:
-        return None
-    return np.broadcast_to(mask[:1], mask.shape)
-
-
-def _of_the_first_sample(mask, call, true_hides):
-    return np.broadcast_to(mask[:1], mask.shape) if mask.ndim == 2 and len(mask) > 1 else None
-
-
-def _heads_before_samples(mask, call, true_hides):
-    """Slices counted by head first: slice h * N + n is read for sample n and head h."""
-    case = call.case
-    if isinstance(case, ScaledDotProduct) or mask.ndim < 3 or len(mask) != case.N * case.num_heads:
-        return None
-    slices = mask.reshape(case.num_heads, case.N, *mask.shape[1:])
-    return np.swapaxes(slices, 0, 1).reshape(mask.shape)
-
-
-def _hides_all(mask, call, true_hides):
-    return _as_given(np.ones(mask.shape, bool), mask, true_hides)
-
-
-# {name: (words, (mask, call, true_hides) -> another mask, or None if the behaviour has no meaning for it, kinds)}
-# kinds: "attn", "padding" or both.
-_MISREADINGS: dict[str, tuple[str, Callable, str]] = {
-    "ignored": ("is ignored", lambda mask, call, true_hides: None, "attn padding"),
-    "inverted": ("is inverted", _inverted, "attn padding"),
-    "read_as_bool": ("is read as a bool mask: every number other than 0 hides", _read_as_bool, "attn padding"),
-    "read_as_keeping": ("is read as a bool mask: every number other than 0 keeps", _read_as_keeping, "attn padding"),
-    "added": ("is added as 0 and 1", _added, "attn padding"),
-    "without_numbers": ("loses its finite numbers", _without_numbers, "attn padding"),
-    "negated": ("is subtracted where it is finite", _negated, "attn padding"),
-    "transposed": ("is transposed", _transposed, "attn"),
-    "of_another_head": ("is that of another head", _of_another_head, "attn"),
-    "of_another_sample": ("is that of another sample", _of_another_sample, "attn padding"),
-    "of_the_first": ("is that of the first slice everywhere", _of_the_first, "attn"),
-    "of_the_first_sample": ("is that of the first sample everywhere", _of_the_first_sample, "padding"),
-    "heads_before_samples": ("is read with heads before samples", _heads_before_samples, "attn"),
-    "lower_right": ("is aligned at the last query and the last key", _lower_right, "attn"),
-    "reversed": ("is aligned at the other end", _reversed, "padding"),
-    "causal": ("is replaced by a causal mask", _causal, "attn"),
-    "causal_too": ("hides the future, too", _causal_too, "attn"),
-    "hides_all": ("hides every key", _hides_all, "attn padding"),
-}
-
-
 def misreading(computation: Computation, call: Call, name: str, how: str) -> Computation:
-    """The computation with the mask of this argument name misread. how: a key of _MISREADINGS."""
+    """The computation with the mask of this argument name misread. how: a key of MISREADINGS."""
     mask = computation.arguments.get(name)
     if mask is None:
         return computation
-    other = _MISREADINGS[how][1](mask, call, not isinstance(call.case, ScaledDotProduct))
+    other = MISREADINGS[how][1](mask, call, call.case.true_hides)
     if other is None and how != "ignored":
         return computation
     return with_masks(computation, {name: other})
 
 
 def misread(name: str, how: str) -> Change:
-    """A change: the mask of this argument name is misread. how: a key of _MISREADINGS."""
+    """A change: the mask of this argument name is misread. how: a key of MISREADINGS."""
     return partial(misreading, name=name, how=how)
 
 
@@ -202,113 +68,13 @@ def hint_lower_right(computation: Computation, call: Call) -> Computation:
 # ---- kernels and results -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Unmasked:
-    """A kernel that ignores the merged mask."""
-
-    kernel: Callable
-
-    def __call__(self, query, key, value, bias, scale):
-        return self.kernel(query, key, value, None, scale)
-
-
-@dataclass(frozen=True)
-class Averaging:
-    """A kernel that attends to all keys alike where the query may attend to none."""
-
-    kernel: Callable
-
-    def __call__(self, query, key, value, bias, scale):
-        if bias is None:
-            return self.kernel(query, key, value, bias, scale)
-        is_empty = meaning.hidden(bias).all(axis=-1, keepdims=True)
-        return self.kernel(query, key, value, np.where(is_empty, 0, bias), scale)
-
-
-@dataclass(frozen=True)
-class LosingNan:
-    """A kernel that gives 0 for a query that is NaN."""
-
-    kernel: Callable
-
-    def __call__(self, query, key, value, bias, scale):
-        context, weights = self.kernel(query, key, value, bias, scale)
-        is_nan = np.isnan(query).any(axis=-1, keepdims=True)
-        return np.where(is_nan, 0, context), np.where(is_nan, 0, weights)
-
-
-@dataclass(frozen=True)
-class HeadsFirst:
-    """A kernel that reads the slices of the merged mask by head first: slice h * N + n for sample n and head h."""
-
-    kernel: Callable
-
-    def __call__(self, query, key, value, bias, scale):
-        if bias is None or query.ndim != 4:
-            return self.kernel(query, key, value, bias, scale)
-        N, H, L, _ = query.shape
-        slices = np.broadcast_to(bias, (N, H, L, key.shape[-2]))
-        slices = np.swapaxes(slices.reshape(H, N, *slices.shape[-2:]), 0, 1)
-        return self.kernel(query, key, value, slices, scale)
-
-
-@dataclass(frozen=True)
-class Rebiased:
-    """A kernel that gets another merged mask: change(bias, in the shape of the scores)."""
-
-    kernel: Callable
-    change: Callable[[np.ndarray], np.ndarray]
-
-    def __call__(self, query, key, value, bias, scale):
-        if bias is None:
-            return self.kernel(query, key, value, bias, scale)
-        batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2])
-        whole = np.broadcast_to(bias, (*batch, query.shape[-2], key.shape[-2]))
-        return self.kernel(query, key, value, self.change(whole), scale)
-
-
-def _unmasked_last(bias, axis):
-    if bias.ndim < 3:
-        return bias
-    is_last = np.arange(bias.shape[axis]) == bias.shape[axis] - 1
-    return np.where(is_last.reshape([-1, *[1] * (-axis - 1)]), 0, bias)
-
-
-def _first_head(bias):
-    return bias[..., :1, :, :] if bias.ndim > 2 else bias
-
-
-_REBIASED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "inverted": ("the merged mask is inverted", lambda bias: np.where(meaning.hidden(bias), 0.0, -np.inf)),
-    "doubled": ("the merged mask is added twice", lambda bias: 2 * bias),
-    "last_head": ("the last head is not masked", partial(_unmasked_last, axis=-3)),
-    "last_sample": ("the last sample is not masked", partial(_unmasked_last, axis=-4)),
-    "first_head": (
-        "all heads have the mask of the first",
-        lambda bias: np.broadcast_to(bias[..., :1, :, :], bias.shape),
-    ),
-}
-
-
-_KERNELS: dict[str, tuple[str, Callable[[Callable], Callable]]] = {
-    "unmasked": ("no mask is applied", Unmasked),
-    "nan": ("fully masked rows are NaN", lambda _: multiplying),
-    "zero": ("fully masked rows are 0", lambda _: multiplying_safely),
-    "averaging": ("fully masked rows attend to all keys", Averaging),
-    "losing_nan": ("a query that is NaN gives 0", LosingNan),
-    "heads_first": ("the merged mask is read with heads before samples", HeadsFirst),
-    **{name: (words, partial(Rebiased, change=change)) for name, (words, change) in _REBIASED.items()},
-    "as_bool": ("every number of the merged mask other than 0 hides", lambda _: HidingNonzero()),
-}
-
-
 def with_behaviour(computation: Computation, call: Call, how: str, blocks: tuple[str, ...]) -> Computation:
-    """The computation with a kernel of _KERNELS in these blocks."""
-    return with_kernel(computation, _KERNELS[how][1], blocks)
+    """The computation with a kernel of KERNELS in these blocks."""
+    return with_kernel(computation, KERNELS[how][1], blocks)
 
 
 def in_blocks(how: str, *blocks: str) -> Change:
-    """A change: these attention blocks have another kernel. how: a key of _KERNELS."""
+    """A change: these attention blocks have another kernel. how: a key of KERNELS."""
     return partial(with_behaviour, how=how, blocks=blocks)
 
 
@@ -336,7 +102,7 @@ def zeros_in_padded_rows(computation: Computation, call: Call) -> Computation:
 
 def zeros_in_fully_masked_rows(computation: Computation, call: Call) -> Computation:
     """The computation whose output is 0 where every head of a query sees no key, without the bias of the projection."""
-    bias = bias_of(call.case, "self") if isinstance(call.case, MultiHead) else None
+    bias = bias_of(call.case, "self") if "self" in call.case.blocks else None
     if bias is None:
         return computation
     is_empty = np.all(meaning.hidden(bias), axis=(1, 3))  # (N or 1, L or 1) of a merged mask (N, H, L, S)
@@ -359,13 +125,9 @@ def cropped(computation: Computation, call: Call) -> Computation:
 
 def _padded(case):
     """bool (N, L, 1): the padded positions of the output; None if no mask tells."""
-    name = "key_padding_mask" if isinstance(case, MultiHead) else None
-    if not isinstance(case, (MultiHead, ScaledDotProduct)) and case.attends:
-        name = "tgt_key_padding_mask" if case.has_decoder else "src_key_padding_mask"
-    mask = mask_arrays(case).get(name) if name else None
-    if mask is None or (isinstance(case, MultiHead) and case.attention not in ("self", "copies")):
-        return None
-    return np.atleast_2d(_hidden(mask, True))[..., None]
+    of_itself = [its for its in case.attentions if its.keys == case.query_input or case.attention == "copies"]
+    mask = mask_arrays(case).get(of_itself[0].key_padding_mask) if of_itself else None
+    return None if mask is None else np.atleast_2d(hidden(mask, True))[..., None]
 
 
 def raises(error: str, message: str) -> Change:
@@ -421,10 +183,10 @@ def of_masks(case: Case) -> list[Behaviour]:
         kind = "padding" if is_padding(name) else "attn"
         found += [
             Behaviour(f"{name} {words}", f"behaviours.misread({name!r}, {how!r})", misread(name, how))
-            for how, (words, _, kinds) in _MISREADINGS.items()
+            for how, (words, _, kinds) in MISREADINGS.items()
             if kind in kinds
         ]
-    if isinstance(case, ScaledDotProduct) and case.is_causal:
+    if case.asks_for_causal_mask:
         found.append(Behaviour("is_causal=True is ignored", "behaviours.hint_ignored", hint_ignored))
         words = "is_causal=True is aligned at the last query and the last key"
         found.append(Behaviour(words, "behaviours.hint_lower_right", hint_lower_right))
@@ -453,7 +215,7 @@ def of_rows(case: Case) -> list[Behaviour]:
         groups += [(f"{block}{part}",) for block in groups[0] for part in (".last", ".early")]
     found = [
         Behaviour(f"{words} in {', '.join(blocks)}", f"behaviours.in_blocks({how!r}, *{blocks!r})", change)
-        for how, (words, _) in _KERNELS.items()
+        for how, (words, _) in KERNELS.items()
         for blocks in groups
         for change in [in_blocks(how, *blocks)]
     ]

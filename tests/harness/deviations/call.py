@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..cases.case import Case, ScaledDotProduct, Transformer, source_of
+from ..cases.case import Case, source_of
 from ..contents import packing
 from ..execution.release import Release
 from ..modes.modes import BY_ID
@@ -44,8 +44,6 @@ class Call:
     @cached_property
     def _blocks(self) -> dict[str, tuple[str, ...]]:
         """{path: blocks that it serves}, cached since triggers read it again and again."""
-        if isinstance(self.case, ScaledDotProduct):
-            return {"sdpa": ("sdpa",)}
         paths = path_of_each_block(self.case, self.release)
         if takes_nested_path(self.case, self.release):
             paths = {block: path for block, path in paths.items() if source_of(block) != "src"}
@@ -68,7 +66,7 @@ class Call:
         """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
         kernels = [path for path in self.served if path.startswith("sdpa")]
         served = self.blocks("sdpa")
-        order = [block for block in self.order() if block in served]
+        order = [block for block in self.case.order if block in served]
         # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
         # gradient, which keeps later layers off their fast path.
         pairs = zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False)
@@ -81,19 +79,9 @@ class Call:
         is expanded over the heads of several samples, or if keys are appended.
         """
         case = self.case
-        if case.mode != "vmap_of_masks" or since(self.release, "2.8") or isinstance(case, ScaledDotProduct):
+        if case.mode != "vmap_of_masks" or since(self.release, "2.8") or not case.attentions:
             return False
         attn_mask, padding = (getattr(case, name) for name in case.mask_names(block))
         if not (attn_mask and padding) or case.appended_keys:
             return False
         return attn_mask.per_head or 1 in (case.N, case.num_heads)
-
-    def order(self) -> tuple[str, ...]:
-        """The blocks in the order of computation: all layers of the encoder, then those of the decoder."""
-        case = self.case
-        if not isinstance(case, Transformer):
-            return ("sdpa",) if isinstance(case, ScaledDotProduct) else ("self",)
-        is_split = any("." in block for block in case.blocks)
-        parts = [".early"] * (case.num_layers - 1) + [".last"] if is_split else [""] * case.num_layers
-        stacks = (("src",) if case.has_encoder else ()), (("tgt", "memory") if case.has_decoder else ())
-        return tuple(f"{name}{part}" for names in stacks for part in parts for name in names)

@@ -47,8 +47,6 @@ def is_biased_past_its_keys(call: Call) -> bool:
 
 def dropped_masks(call: Call) -> tuple[str, ...]:
     """The names of the float masks that get no gradient, since is_causal replaces them."""
-    if isinstance(call.case, ScaledDotProduct):
-        return ()
     blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
     dropped = [block for block in blocks if drops_the_mask(call.case, call.release, block)]
     return tuple(call.case.mask_names(block)[0] for block in dropped)
@@ -57,7 +55,7 @@ def dropped_masks(call: Call) -> tuple[str, ...]:
 def blocks_taken_for_causal(call: Call) -> tuple[str, ...]:
     """The blocks whose mask is_causal replaces, since the trace was made with a causal mask."""
     case = call.case
-    if BY_ID[case.mode].family != "traced" or not isinstance(case, Transformer):
+    if BY_ID[case.mode].family != "traced" or not case.has_layers:
         return ()
     dropped = [block for block in call.blocks("sdpa") if drops_the_mask(case, call.release, block)]
     masks = {block: mask_arrays(case)[case.mask_names(block)[0]] for block in dropped}
@@ -72,7 +70,7 @@ def take_for_causal(computation: Computation, call: Call) -> Computation:
 def gives_mask_and_hint(call: Call) -> bool:
     """True if a multi-head attention off its fast path gets a mask and a hint about it."""
     case = call.case
-    return isinstance(case, MultiHead) and case.is_causal and not call.blocks("native_mha")
+    return case.is_causal and not case.asks_for_causal_mask and not call.blocks("native_mha")
 
 
 def hides_appended_keys(call: Call) -> bool:
@@ -85,24 +83,13 @@ HAS_HINTS = Condition("the module is not nn.Transformer", lambda case: case.modu
 
 
 def _without_hints(case):
-    if isinstance(case, MultiHead):
-        return replace(case, is_causal=False)
-    return replace(
-        case,
-        **{"src_is_causal": False} if case.has_encoder else {},
-        **{"tgt_is_causal": False} if case.has_decoder else {},
-    )
+    return replace(case, **{case.hint(source): False for source in case.sources if source != "memory"})
 
 
 def _beside_zeros(case):
     zeros = Mask("float", "none")
-    if isinstance(case, MultiHead):
-        return replace(case, key_padding_mask=zeros)
-    return replace(
-        case,
-        **{"src_key_padding_mask": case.src_key_padding_mask or zeros} if case.has_encoder else {},
-        **{"tgt_key_padding_mask": case.tgt_key_padding_mask or zeros} if case.has_decoder else {},
-    )
+    names = [case.mask_names(source)[1] for source in case.sources if source != "memory"]
+    return replace(case, **{name: getattr(case, name) or zeros for name in names})
 
 
 ENTRIES = (

@@ -37,7 +37,7 @@ def _needs_nothing_saved(case):
     """True if the only trained parameter is the last addend of the result, so that its gradient needs nothing saved."""
     if case.autograd != "one_parameter":
         return False
-    if isinstance(case, MultiHead):
+    if not case.has_layers:
         return the_parameter(case) == "out_proj.bias"
     adds_last = case.norm_first and not case.norm and case.module != "Transformer"
     last = "linear2.bias" if case.module.endswith("Layer") else f"layers.{case.num_layers - 1}.linear2.bias"

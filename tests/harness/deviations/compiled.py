@@ -35,7 +35,7 @@ def asks_in_a_graph(call: Call) -> bool:
     case, release = call.case, call.release
     if case.mode != "compiled_fullgraph" or not (since(release, "2.5") and not since(release, "2.10")):
         return False
-    if not isinstance(case, Transformer) or not asks_for_alignment(case, release):
+    if not asks_for_alignment(case, release):
         return False
     mask, padding = case.src_mask, case.src_key_padding_mask
     return mask is None or padding is None or mask.form == padding.form  # else a warning breaks the graph first
@@ -44,7 +44,7 @@ def asks_in_a_graph(call: Call) -> bool:
 def asks_of_a_view(call: Call) -> bool:
     """True if an exported encoder checks if padding comes last, and its src has gaps in memory."""
     case = call.case
-    if case.mode != "exported" or not isinstance(case, Transformer) or case.layout not in ("sliced", "stepped"):
+    if case.mode != "exported" or case.layout not in ("sliced", "stepped"):
         return False
     return asks_for_alignment(case, call.release)
 
@@ -56,7 +56,7 @@ def has_other_strides_than_fake(call: Call) -> bool:
     contiguous in both.
     """
     case = call.case
-    if not BY_ID[case.mode].builds or not isinstance(case, Transformer) or not case.has_encoder:
+    if not BY_ID[case.mode].builds or not case.has_encoder:
         return False
     if takes_nested_path(case, call.release):
         return False
@@ -68,7 +68,7 @@ def has_other_strides_than_fake(call: Call) -> bool:
 def confuses_dynamic_shapes(call: Call) -> bool:
     """True if an export looks up a dimension of attn_mask in key_padding_mask, which lacks the dimension."""
     case = call.case
-    if case.mode != "exported_dynamic" or not isinstance(case, MultiHead):
+    if case.mode != "exported_dynamic" or case.has_layers:
         return False
     if not (case.attn_mask and case.key_padding_mask) or (case.batched and not case.attn_mask.per_head):
         return False

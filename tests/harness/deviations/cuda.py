@@ -1,12 +1,10 @@
-"""CUDA's kernels, as measured with 2.11 on an H100."""
+"""The kernels of scaled_dot_product_attention on CUDA, as measured with 2.11 on an H100."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from reference import masks as meaning
-from reference.transformer import gelu_tanh
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer
 from ..cases.masks import Mask
@@ -14,28 +12,23 @@ from ..contents.arrays import directions, inputs
 from ..execution.call import lay_out
 from ..execution.setting import ON_CUDA
 from ..expectation.arithmetic import multiplying, multiplying_safely
-from ..expectation.changes import raising, undefined, warning, with_activation, with_kernel
+from ..expectation.changes import raising, undefined, with_kernel
 from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import BY_ID, computed_in
 from .call import Call
 from .causal_hints import is_biased_past_its_keys
 from .entry import Deviation
-from .facts import absorbs_everything, drops_the_mask, is_cast, needs_mask_gradient
-from .given_nested import meets_no_native_path
-from .native import native_layers
-from .nested_tensors import is_nested, packs_no_sample_fast
+from .facts import absorbs_everything, drops_the_mask, needs_mask_gradient
+from .nested_tensors import is_nested
 from .remedies import (
     BY_SMALLER_NUMBER,
     EXPANDED,
     FLOAT32,
     MATH_BACKEND,
-    NO_EMPTY_MASK,
-    NOT_NESTED,
     SLOWER,
     Remedy,
     changed,
-    off_the_fast_path,
     untested,
     with_masks,
     without,
@@ -91,15 +84,13 @@ def overflow(computation: Computation, call: Call) -> Computation:
 def is_one_for_all_keys(call: Call, kernel: str) -> bool:
     """True if this kernel gets a mask of size 1 over several keys."""
     case = call.case
-    return (
-        isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.sdpa_blocks(kernel))
-    )
+    return case.broadcast == "S" and case.S > 1 and bool(call.sdpa_blocks(kernel))
 
 
 def copies_nothing(call: Call) -> bool:
     """True if the efficient kernel gets a tensor that counts as contiguous, with a stride that it cannot take."""
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or not call.sdpa_blocks(EFFICIENT):
+    if case.has_parameters or not call.sdpa_blocks(EFFICIENT):
         return False
     aligned = 4 if computed_in(case) == "float32" else 8
     tensors = [lay_out(array, case.layout, case.dtype) for array in inputs(case).values()]
@@ -122,19 +113,18 @@ def learns_masks_alone(call: Call) -> tuple[str, ...]:
 
 
 def _drops(call, block):
-    return not isinstance(call.case, ScaledDotProduct) and drops_the_mask(call.case, call.release, block)
+    return drops_the_mask(call.case, call.release, block)
 
 
 def has_one_head(case: Case) -> bool:
     """True if attention is computed for one head of one sample."""
-    samples, heads = case.batch if isinstance(case, ScaledDotProduct) else (case.N, case.num_heads)
-    return samples * heads == 1
+    return case.batch_size * case.heads == 1
 
 
 def hides_by_a_number(call: Call) -> bool:
     """True if cuDNN's kernel gets a bool mask, which torch converts to float for it."""
     case = call.case
-    has_bool = isinstance(case, ScaledDotProduct) and case.attn_mask is not None and not case.attn_mask.is_float
+    has_bool = not case.has_parameters and case.attn_mask is not None and not case.attn_mask.is_float
     has_bool &= case.mode != "causal_lower_right"  # a causal bias, no mask
     return has_bool and bool(call.sdpa_blocks(CUDNN)) and not is_one_for_all_keys(call, CUDNN)
 
@@ -157,7 +147,7 @@ def scales_what_is_hidden(call: Call) -> bool:
     one.
     """
     case = call.case
-    if not isinstance(case, ScaledDotProduct) or case.scale is None or case.scale > 0:
+    if case.scale is None or case.scale > 0:
         return False
     if case.attn_mask is not None and case.mode != "causal_lower_right":
         return bool(call.sdpa_blocks(CUDNN)) and bool(directions(case))
@@ -214,10 +204,9 @@ def copies_a_mask_in_vmap(call: Call) -> bool:
 
 
 def _is_copied(case, block):
-    samples = case.batch[0] if isinstance(case, ScaledDotProduct) else case.N
     attn_mask, *padding = _masks(case, block)
     is_shared = attn_mask is not None and not attn_mask.per_head and not any(padding) and not _is_of_each(case)
-    return is_shared and samples > 1 and case.number_of_keys(block) % 4 > 0
+    return is_shared and case.batch_size > 1 and case.number_of_keys(block) % 4 > 0
 
 
 def _masks(case, block):
@@ -226,58 +215,20 @@ def _masks(case, block):
 
 def _is_of_each(case):
     """True if the mask of scaled_dot_product_attention has a slice for each sample."""
-    return isinstance(case, ScaledDotProduct) and len(case.mask_batch) == 2 and case.mask_batch[0] == case.batch[0] > 1
-
-
-def blocks_with_gelu(call: Call) -> tuple[str, ...]:
-    """The encoder blocks that compute a GELU on their fast path."""
-    return native_layers(call, "gelu", "gelu_tanh")
-
-
-def take_tanh(computation: Computation, call: Call) -> Computation:
-    """The computation with the tanh approximation of GELU.
-
-    It is fused with the matrix product, with a rounded constant; for a product of one column it is torch's own.
-    """
-    activation = partial(gelu_tanh, root=0.79788456) if call.case.dim_feedforward > 1 else gelu_tanh
-    return with_activation(computation, activation, blocks_with_gelu(call))
-
-
-def unpacks_slowly(call: Call) -> bool:
-    """True if a fast path gets a nested tensor of a dtype for which CUDA has no fast conversion."""
-    case = call.case
-    if case.dtype in ("float32", "float16"):
-        return False
-    is_given = call.lengths is not None and any(call.lengths) and not isinstance(case, ScaledDotProduct)
-    return is_nested(call) or (is_given and not meets_no_native_path(call))
-
-
-def views_no_sample(call: Call) -> bool:
-    """True if the fast path of an attention without weights looks for a fused kernel for no samples."""
-    case = call.case
-    if isinstance(case, ScaledDotProduct) or case.N > 0 or case.need_weights:
-        return False
-    return case.head_dim % 8 == 0 and bool(call.blocks("native_mha"))
+    return len(case.mask_batch) == 2 and case.mask_batch[0] == case.batch[0] > 1
 
 
 def attends_for_no_sample(call: Call) -> bool:
     """True if cuDNN's kernel gets a batch of no samples."""
     case = call.case
-    is_empty = 0 in case.batch if isinstance(case, ScaledDotProduct) else case.N == 0
-    return is_empty and bool(call.sdpa_blocks(CUDNN))
+    return (case.batch_size == 0 or 0 in case.batch) and bool(call.sdpa_blocks(CUDNN))
 
 
 def return_nothing(computation: Computation, call: Call) -> Computation:
     """scaled_dot_product_attention returns None. A module raises, since None lacks the attributes of a tensor."""
-    if isinstance(call.case, ScaledDotProduct):
+    if not call.case.has_parameters:
         return replace(computation, lost=("output",))
     return raising(computation, "AttributeError", "'NoneType' object has no attribute")
-
-
-def casts_weights_back(call: Call) -> bool:
-    """True if weights are returned under autocast."""
-    case = call.case
-    return is_cast(case) and isinstance(case, MultiHead) and case.need_weights
 
 
 ENTRIES = (
@@ -318,20 +269,6 @@ ENTRIES = (
         ends=True,
         stage="backward",
         remedies=untested((Remedy("Let the query require a gradient, too.", changed(autograd="grad")),)),
-    ),
-    Deviation(
-        id="native-layer-gelu",
-        title="nn.TransformerEncoderLayer computes another GELU in eval mode on CUDA",
-        affects=">=2.11",
-        upstream="not found",
-        clause=3,
-        trigger="activation='gelu', or any nn.GELU, on the fast path of nn.TransformerEncoderLayer, on CUDA",
-        instead="the layer computes the tanh approximation, in float64 too, not the exact GELU: off by up to 5e-4",
-        applies=lambda call: bool(blocks_with_gelu(call)),
-        change=take_tanh,
-        pinned=Transformer(num_heads=2, head_dim=2, activation="gelu"),
-        devices=ON_CUDA,
-        remedies=untested(off_the_fast_path()),
     ),
     Deviation(
         id="fused-finfo-min",
@@ -486,40 +423,6 @@ ENTRIES = (
         remedies=untested((without("torch.func.vmap", cost=SLOWER),)),
     ),
     Deviation(
-        id="nested-slow-conversion-warning",
-        title="On CUDA nested tensors of float64 and bfloat16 warn of a slow conversion",
-        affects=">=2.11",
-        upstream="not found",
-        clause=10,
-        trigger="float64 or bfloat16 in eval mode, and a batch that is packed into a nested tensor or given as one",
-        instead="a UserWarning about the speed of a kernel that the caller has not chosen",
-        applies=unpacks_slowly,
-        change=lambda computation, call: warning(computation, "nested_from_padded CUDA kernels only support fp32/fp16"),
-        pinned=Transformer(
-            module="TransformerEncoder", N=2, S=3, num_heads=2, src_key_padding_mask=Mask("bool", "none")
-        ),
-        devices=ON_CUDA,
-        remedies=untested((NOT_NESTED, *off_the_fast_path())),
-    ),
-    Deviation(
-        id="native-mha-no-sample",
-        title="nn.MultiheadAttention raises for an empty batch in eval mode on CUDA",
-        affects=">=2.11",
-        upstream="pytorch/pytorch#192651",
-        clause=1,
-        trigger="N = 0, need_weights=False (as in decoder layers), and a head_dim that is a multiple of 8, on the fast"
-        " path of self-attention",
-        instead="RuntimeError: the size of a tensor without elements cannot be inferred",
-        applies=views_no_sample,
-        change=lambda computation, call: raising(
-            computation, "RuntimeError", "cannot reshape tensor of 0 elements into shape"
-        ),
-        pinned=MultiHead(N=0, num_heads=2, head_dim=8, attention="self", need_weights=False),
-        devices=ON_CUDA,
-        stage="attention",
-        remedies=untested(off_the_fast_path()),
-    ),
-    Deviation(
         id="cudnn-no-sample",
         title="scaled_dot_product_attention returns None for an empty batch on cuDNN's kernel",
         affects=">=2.11",
@@ -542,45 +445,6 @@ ENTRIES = (
         devices=ON_CUDA,
         stage="attention",
         remedies=untested((FLOAT32,)),
-    ),
-    Deviation(
-        id="nested-no-sample-segfault",
-        title="nn.TransformerEncoder crashes for an empty batch with padding on CUDA",
-        affects=">=2.11",
-        upstream="not found",
-        clause=1,
-        trigger="N = 0 and a src_key_padding_mask, in eval mode, in float32 or float16, if the batch is packed into a"
-        " nested tensor",
-        instead="a segmentation fault in the conversion to a nested tensor",
-        applies=packs_no_sample_fast,
-        change=lambda computation, call: raising(computation, "Died", "the process that makes the call has ended"),
-        pinned=Transformer(
-            dtype="float32",
-            module="TransformerEncoder",
-            N=0,
-            S=2,
-            num_heads=2,
-            head_dim=2,
-            src_key_padding_mask=Mask(),
-        ),
-        devices=ON_CUDA,
-        ends=True,
-        stage="stack",
-        remedies=untested((NO_EMPTY_MASK,)),
-    ),
-    Deviation(
-        id="autocast-weights-dtype",
-        title="Under autocast on CUDA the weights are float32, but the output is not",
-        affects=">=2.11",
-        upstream="not found",
-        clause=3,
-        trigger="torch.autocast on CUDA and need_weights=True",
-        instead="weights of float32 with an output of the low precision: autocast computes softmax in float32",
-        applies=casts_weights_back,
-        change=lambda computation, call: replace(computation, weights_dtype="float32"),
-        pinned=MultiHead(dtype="float32", mode="autocast"),
-        devices=ON_CUDA,
-        remedies=untested((without("torch.autocast", cost="speed and memory"),)),
     ),
     Deviation(
         id="efficient-odd-strides",

@@ -57,7 +57,7 @@ class AttendingToNothing:
 def views_nothing(call: Call) -> tuple[str, ...]:
     """The blocks that reshape a mask per head, or a padding mask, though there is no sample or no key."""
     case = call.case
-    if isinstance(case, ScaledDotProduct):
+    if not case.attentions:
         return ()
     native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
     native += tuple(block for block in call.blocks("explicit") if prepares_masks(case, call.release, block))
@@ -117,7 +117,7 @@ def spread_through_the_sum(computation: Computation, call: Call) -> Computation:
 def has_no_features(call: Call) -> bool:
     """True if scaled_dot_product_attention gets a query without features, and no other size is 0."""
     case = call.case
-    return isinstance(case, ScaledDotProduct) and case.D == 0 and 0 not in (*case.batch, case.L, case.S, case.Dv)
+    return not case.has_parameters and case.D == 0 and 0 not in (*case.batch, case.L, case.S, case.Dv)
 
 
 def attend_to_nothing(computation: Computation, call: Call) -> Computation:
@@ -129,20 +129,13 @@ def attend_to_nothing(computation: Computation, call: Call) -> Computation:
 def loses_empty_weights(call: Call) -> bool:
     """True if nn.MultiheadAttention is asked for the weights of an empty batch on its fast path."""
     case = call.case
-    return (
-        isinstance(case, MultiHead) and case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
-    )
+    return case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
 
 
 def has_no_heads(call: Call) -> bool:
     """True if the fused kernel gets queries and keys, but no heads."""
     case = call.case
-    return (
-        isinstance(case, ScaledDotProduct)
-        and case.batch[-1:] == (0,)
-        and case.L * case.S > 0
-        and bool(call.flash_blocks())
-    )
+    return case.batch[-1:] == (0,) and case.L * case.S > 0 and bool(call.flash_blocks())
 
 
 ENTRIES = (

@@ -4,7 +4,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, ScaledDotProduct, Transformer, merged_dtype, source_of
+from ..cases.case import Case, ScaledDotProduct, merged_dtype, source_of
 from ..cases.dtypes import held, rounded
 from ..contents.arrays import directions, mask_arrays, merged_bias
 from ..execution.release import Release
@@ -27,8 +27,8 @@ def fills_padding(release: Release) -> bool:
 
 def causal_sources(case: Case, release: Release) -> tuple[str, ...]:
     """The sources of the blocks for which scaled_dot_product_attention gets is_causal=True and no mask."""
-    if isinstance(case, ScaledDotProduct):
-        return ("sdpa",) if case.is_causal else ()
+    if not case.has_parameters:
+        return case.blocks if case.is_causal else ()
     return tuple({source_of(block): None for block in case.blocks if drops_the_mask(case, release, block)})
 
 
@@ -42,7 +42,7 @@ def backward_pass(case: Case, release: Release) -> BackwardPass:
     """The facts that decide which gradients of the call are NaN."""
     if not directions(case):
         return PLAIN
-    calls_nothing = isinstance(case, ScaledDotProduct) and is_served_by_no_kernel(case, release)
+    calls_nothing = not case.has_parameters and is_served_by_no_kernel(case, release)
     return BackwardPass(fills_padding(release), causal_sources(case, release), calls_nothing)
 
 
@@ -80,7 +80,7 @@ def is_empty(case: Case, block: str) -> bool:
     return case.N * case.number_of_queries(block) * case.number_of_keys(block) == 0
 
 
-def is_served_by_no_kernel(case: ScaledDotProduct, release: Release) -> bool:
+def is_served_by_no_kernel(case: Case, release: Release) -> bool:
     """True if a size is 0, so that scaled_dot_product_attention calls no kernel, as since 2.12."""
     if not since(release, "2.12"):
         return False
@@ -126,15 +126,13 @@ def drops_the_mask(case: Case, release: Release, block: str) -> bool:
 
     This happens to a causal mask without padding if a hint says that the mask is causal, or if a stack detects it.
     """
-    if isinstance(case, ScaledDotProduct):
+    if not case.hints:
         return False
     attn_mask, key_padding_mask = case.mask_names(block)
     mask = mask_arrays(case).get(attn_mask)
     if mask is None or getattr(case, key_padding_mask) is not None or not release.has_causal_hints:
         return False
-    if not isinstance(case, Transformer):
-        return case.is_causal
-    hint = getattr(case, f"{source_of(block)}_is_causal")
+    hint = getattr(case, case.hint(block))
     return bool(hint) or (hint is None and detects_causality(case, release, block) and _seems_causal(case, mask))
 
 

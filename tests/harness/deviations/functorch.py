@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import MultiHead, ScaledDotProduct, Transformer
+from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
 from ..contents.arrays import directions
 from ..execution.call import arguments
@@ -105,7 +105,7 @@ def _taking_none(call):
 
 def _is_empty(call, block):
     case = call.case
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return is_served_by_no_kernel(case, call.release)
     return is_empty(case, block) and not case.appended_keys
 
@@ -134,7 +134,7 @@ def _computed(call):
 
         return noting_kernel
 
-    for block in ("sdpa",) if isinstance(case, ScaledDotProduct) else case.blocks:
+    for block in case.blocks:
         computation = with_kernel(computation, lambda kernel, block=block: noting(block, kernel), (block,))
     computation()
     return computed

@@ -177,7 +177,7 @@ def summed_in(case: Case) -> str:
 def scales_the_causal_mask(call: Call) -> bool:
     """True if the fused kernel gets is_causal=True and a scale that turns -inf into inf or NaN."""
     case = call.case
-    if not (isinstance(case, ScaledDotProduct) and case.is_causal and case.scale is not None):
+    if not case.is_causal or case.scale is None:
         return False
     return case.scale <= 0 and case.S > 1 and bool(call.flash_blocks())
 
@@ -224,7 +224,7 @@ def forgetful_blocks(call: Call) -> tuple[str, ...]:
         block
         for block in call.flash_blocks()
         if (_vectors(call, block)[0] == 0 or not since(call.release, "2.6"))
-        and (_has_no_mask(case, block) or (isinstance(case, MultiHead) and drops_the_mask(case, call.release, block)))
+        and (_has_no_mask(case, block) or (not case.has_layers and drops_the_mask(case, call.release, block)))
     )
 
 
@@ -258,7 +258,7 @@ def forget_nan(computation: Computation, call: Call) -> Computation:
 def is_broadcast_over_keys(call: Call) -> bool:
     """True if the fused kernel gets a mask of size 1 over several keys."""
     case = call.case
-    return isinstance(case, ScaledDotProduct) and case.broadcast == "S" and case.S > 1 and bool(call.flash_blocks())
+    return case.broadcast == "S" and case.S > 1 and bool(call.flash_blocks())
 
 
 def is_short_of_dimensions(call: Call) -> bool:
@@ -268,7 +268,7 @@ def is_short_of_dimensions(call: Call) -> bool:
     """
     case = call.case
     mode = BY_ID[case.mode]
-    if not isinstance(case, ScaledDotProduct) or not case.broadcast.endswith("-D") or mode.within == MATH:
+    if not case.broadcast.endswith("-D") or mode.within == MATH:
         return False
     if call.release.device_type == "cuda":
         return _is_looked_at_by_cuda(call)

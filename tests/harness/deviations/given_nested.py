@@ -21,7 +21,7 @@ from .remedies import EXACT_ACTIVATION, FIRST_KEY, GLOBAL, NO_FAST_PATH, SLOWER,
 def meets_no_native_path(call: Call) -> bool:
     """True if a module gets a nested tensor, and a block is off its fast path or there are masks."""
     case = call.case
-    if call.lengths is None or isinstance(case, ScaledDotProduct) or misses_the_layers_biases(call):
+    if call.lengths is None or not case.has_parameters or misses_the_layers_biases(call):
         return False
     if is_asked_for_padding(call):
         return False
@@ -32,13 +32,13 @@ def meets_no_native_path(call: Call) -> bool:
 def is_asked_for_padding(call: Call) -> bool:
     """True if nn.TransformerEncoder gets a nested tensor and padding, and checks if the padding comes last."""
     case = call.case
-    return case.mode == BESIDE and isinstance(case, Transformer) and asks_for_alignment(case, call.release)
+    return case.mode == BESIDE and asks_for_alignment(case, call.release)
 
 
 def norms_a_nested_tensor(call: Call) -> bool:
     """True if LayerNorm itself gets a nested tensor, in 2.0 one in a backward pass."""
     case = call.case
-    if call.lengths is None or not isinstance(case, Transformer):
+    if call.lengths is None or not case.has_layers:
         return False
     if not case.norm and "native_mha" not in path_of_each_block(case, call.release).values():
         return False
@@ -54,7 +54,7 @@ def has_only_empty_sequences(call: Call) -> bool:
 
 def is_nested_sdpa(call: Call, *modes: str) -> bool:
     """True if scaled_dot_product_attention gets nested tensors, in one of these modes."""
-    return call.case.mode in modes and isinstance(call.case, ScaledDotProduct)
+    return call.case.mode in modes and not call.case.has_parameters
 
 
 def has_no_backend(call: Call) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..cases.case import MultiHead, ScaledDotProduct, attentions
+from ..cases.case import MultiHead, ScaledDotProduct
 from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
@@ -25,9 +25,9 @@ def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
 
 
 def _holds_nonfinite(case, block):
-    if isinstance(case, ScaledDotProduct):
+    if not case.attentions:
         return bool(nonfinite_positions(case))
-    sources = {attn_mask: key_input for attn_mask, _, key_input in attentions(case)}
+    sources = {attention.attn_mask: attention.keys for attention in case.attentions}
     return sources[case.mask_names(block)[0]] in nonfinite_positions(case)
 
 

@@ -28,7 +28,7 @@ def kernels(case: Case, release: Release, named: str | None = None) -> tuple[str
     call = Call(case, release)
     named = named if since(release, "2.1") else None
     served = {block: named or kernel(case, release, block) for block in call.blocks("sdpa")}
-    return tuple(served[block] for block in call.order() if block in served)
+    return tuple(served[block] for block in call.case.order if block in served)
 
 
 def kernel(case: Case, release: Release, block: str) -> str:

@@ -89,9 +89,8 @@ def sums_in_bfloat16(call: Call) -> bool:
 def reads_past_a_row(call: Call) -> bool:
     """True if a tile of bfloat16 may include the memory behind a row, and this memory may hold NaN."""
     case = call.case
-    samples = prod(case.batch) if isinstance(case, ScaledDotProduct) else case.N
-    longest = max(getattr(case, name, 1) for name in ("L", "S", "T"))
-    if computed_in(case) != "bfloat16" or samples * longest <= 16:
+    samples = prod(case.batch) if case.batch else case.N
+    if computed_in(case) != "bfloat16" or samples * max(1, *case.lengths) <= 16:
         return False
     if case.garbage or case.nan_query or case.nonfinite or (case.layout == "sliced" and not is_cast(case)):
         return True
@@ -109,7 +108,7 @@ def spread_nan(computation: Computation, call: Call) -> Computation:
 
     If the fused kernel then takes a query of NaN for a fully masked one, any number may be any other.
     """
-    is_forgotten = not isinstance(call.case, ScaledDotProduct) and bool(forgetful_blocks(call))
+    is_forgotten = call.case.has_parameters and bool(forgetful_blocks(call))
     computation = replace(computation, may_be_nan=True)
     return undefined(computation, left_out.FORGOTTEN) if is_forgotten else computation
 
@@ -119,18 +118,11 @@ def garbles_gradients(call: Call) -> bool:
     case = call.case
     if computed_in(case) != "bfloat16" or not directions(case):
         return False
-    if isinstance(case, ScaledDotProduct):
-        heads, width, of_queries = case.batch[-1], case.D, {"sdpa": case.L}
-    else:
-        heads, width = case.num_heads, case.head_dim
-        of_queries = {block: case.number_of_queries(block) for block in call.flash_blocks()}
-    return (
-        heads > 1
-        and width == 1
-        and any(
-            case.number_of_keys(block) > (64 if of_queries[block] >= 192 else 128) - case.appended_keys
-            for block in call.flash_blocks()
-        )
+    if case.heads < 2 or case.head_dim != 1:
+        return False
+    return any(
+        case.number_of_keys(block) > (64 if case.number_of_queries(block) >= 192 else 128) - case.appended_keys
+        for block in call.flash_blocks()
     )
 
 

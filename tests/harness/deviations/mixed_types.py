@@ -63,7 +63,7 @@ def lowest_bytes(array: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(array).view(np.uint8)[..., first :: array.itemsize]
 
 
-ONE_ATTENTION = Condition("the module is nn.MultiheadAttention", lambda case: isinstance(case, MultiHead))
+ONE_ATTENTION = Condition("the module is nn.MultiheadAttention", lambda case: not case.has_layers)
 
 
 def merged(case: MultiHead) -> MultiHead:

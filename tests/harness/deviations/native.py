@@ -22,7 +22,7 @@ def reads_float_as_bool(call: Call) -> bool:
 def gives_no_weights_natively(call: Call, mode: str) -> bool:
     """True if nn.MultiheadAttention, in this mode and on its fast path, returns no weights, or empty ones."""
     case = call.case
-    if case.mode != mode or not isinstance(case, MultiHead):
+    if case.mode != mode or case.has_layers:
         return False
     blocks = call.blocks("native_mha")
     return bool(blocks) and (not case.need_weights or is_empty(case, *blocks))

@@ -137,7 +137,7 @@ def packs_no_sample(call: Call) -> bool:
 def looks_at_no_position(call: Call) -> bool:
     """True if the encoder packs, or checks if padding comes last, in sequences of length 0."""
     case = call.case
-    if not isinstance(case, Transformer) or case.S:
+    if not case.has_encoder or case.S:
         return False
     return asks_for_alignment(case, call.release) or is_nested(call)
 

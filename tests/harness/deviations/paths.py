@@ -13,8 +13,6 @@ import numpy as np
 from ..cases.case import (
     UNRECORDED,
     Case,
-    MultiHead,
-    ScaledDotProduct,
     Transformer,
     is_padding,
     masks_of,
@@ -29,17 +27,18 @@ from ..releases import since
 
 
 def path_of_each_block(case: Case, release: Release) -> dict[str, str]:
-    """{block: path} of the attention blocks of a module."""
+    """{block: path} of the attention blocks."""
     return {block: _path(case, release, block) for block in case.blocks}
 
 
 def _path(case, release, block):
+    if not case.has_fast_path:
+        return "sdpa"
     if source_of(block) == "src" and takes_native_layer(case, release, block):
         return "native_layer"
     if _takes_native_mha(case, release, block):
         return "native_mha"
-    wants_weights = isinstance(case, MultiHead) and case.need_weights
-    return "sdpa" if since(release, "2.0") and not wants_weights else "explicit"
+    return "sdpa" if since(release, "2.0") and not case.need_weights else "explicit"
 
 
 def _infers(case, release):
@@ -71,7 +70,7 @@ def is_given_what_moves(case: Case, block: str, part: str) -> bool:
 
 
 def _is_unrecorded(case, block, part):
-    if case.autograd != "one_parameter" or isinstance(case, MultiHead):
+    if case.autograd != "one_parameter" or not case.has_layers:
         return case.autograd in UNRECORDED or block.endswith(".early")
     stack, layers, name = the_parameter(case).rpartition("layers.")
     is_of_layer = layers or case.module.endswith("Layer")
@@ -85,7 +84,7 @@ def _is_unrecorded(case, block, part):
 
 def looks_for_missing_biases(case: Case, release: Release) -> bool:
     """True if nn.TransformerEncoderLayer(bias=False) reads the device of its biases, which are None."""
-    if not isinstance(case, Transformer) or not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
+    if not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
         return False  # a mask with a nested tensor raises first
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
     return not case.bias and may_be_native and _infers(case, release)
@@ -105,8 +104,7 @@ def has_hooks(case: Case, release: Release) -> bool:
 
 def _may_be_native(case, release, block):
     return (
-        isinstance(case, Transformer)
-        and case.has_encoder
+        case.has_encoder
         and fast_path_is_open(case, release, block)
         and case.num_heads % 2 == 0
         and has_native_activation(case)
@@ -131,12 +129,9 @@ def prepares_masks(case: Case, release: Release, block: str) -> bool:
         return False
     if is_compiled_whole(case, release) or is_traced_within(case, release):  # torch takes it for an export
         return False
-    if isinstance(case, MultiHead):
-        masks = masks_of(case)
-        if case.attention != "self" or case.add_bias_kv or case.add_zero_attn or case.separate_projections:
-            return False
-    else:
-        masks = {name: mask for name, mask in masks_of(case).items() if name.startswith(stream)}
+    if case.attention not in ("", "self") or case.appended_keys or case.separate_projections:
+        return False
+    masks = {name: mask for name, mask in masks_of(case).items() if name in case.mask_names(block)}
     if not since(release, "2.0"):
         no_attn_mask = all(is_padding(name) for name in masks)
         return no_attn_mask and case.num_heads % 2 == 0 and case.dropout == 0
@@ -156,7 +151,7 @@ def is_compiled_whole(case: Case, release: Release) -> bool:
     is_compiled = BY_ID[case.mode].family == "compiled"
     if not (is_compiled or case.mode == "exported_strict") or not since(release, "2.10"):
         return False
-    if not isinstance(case, Transformer):
+    if not case.has_layers:
         return True
     if is_compiled and mixes_types(case):
         return False
@@ -171,9 +166,9 @@ def is_traced_within(case: Case, release: Release) -> bool:
 
     A layer sees only in 2.4 that it is traced; its attention always sees it.
     """
-    if case.mode != "compiled" or since(release, "2.5") or isinstance(case, ScaledDotProduct):
+    if case.mode != "compiled" or since(release, "2.5") or not case.has_parameters:
         return False
-    return isinstance(case, MultiHead) or not any(asks_whether_causal(case, release, block) for block in case.blocks)
+    return not any(asks_whether_causal(case, release, block) for block in case.blocks)
 
 
 def _has_native_layer(case, release):
@@ -183,10 +178,10 @@ def _has_native_layer(case, release):
 
 def asks_whether_causal(case: Case, release: Release, block: str) -> bool:
     """True if a stack checks if the mask of the block is causal, since no hint says so."""
-    if not isinstance(case, Transformer):
+    if not detects_causality(case, release, block):
         return False
-    mask, hint = (getattr(case, f"{source_of(block)}_{name}") for name in ("mask", "is_causal"))
-    if mask is None or hint is not None or not detects_causality(case, release, block):
+    mask, hint = getattr(case, case.mask_names(block)[0]), getattr(case, case.hint(block))
+    if mask is None or hint is not None:
         return False
     return not (mask.per_head and since(release, "2.1"))  # before 2.1 a mask per head is compared, too
 
@@ -201,8 +196,7 @@ def detects_causality(case: Case, release: Release, block: str) -> bool:
 def takes_nested_path(case: Case, release: Release) -> bool:
     """True if nn.TransformerEncoder packs the padded batch into a nested tensor."""
     return (
-        isinstance(case, Transformer)
-        and case.has_encoder
+        case.has_encoder
         and _may_be_native(case, release, case.blocks[0])
         and (case.bias or (not since(release, "2.3") and case.autograd in ("no_grad", "inference_mode")))
         and case.module != "TransformerEncoderLayer"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from ..cases.case import ScaledDotProduct, Transformer, mixes_types, mixes_types_of, source_of
+from ..cases.case import mixes_types, mixes_types_of, source_of
 from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
@@ -84,7 +84,7 @@ def _refused_alone(call):
 def _flash_alone(call):
     """True if only the CPU's fused kernel is allowed to serve the call, and does not take it."""
     case, release = call.case, call.release
-    if case.mode != "sdpa_flash" or not isinstance(case, ScaledDotProduct) or not since(release, "2.1"):
+    if case.mode != "sdpa_flash" or case.has_parameters or not since(release, "2.1"):
         return False
     if is_served_by_no_kernel(case, release):
         return False
@@ -98,7 +98,7 @@ def _cannot_be_batched(call):
     case, release = call.case, call.release
     if not _lacks_a_batching_rule(call):
         return False
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return kernel(case, release, "sdpa") == FLASH
     if looks_for_missing_biases(case, release):  # raises earlier: see the ledger
         return False
@@ -114,7 +114,7 @@ def _lacks_a_batching_rule(call):
 def _unbatched(call):
     """The blocks of a module that the fused kernel would serve, but that vmap cannot map."""
     case, release = call.case, call.release
-    if isinstance(case, ScaledDotProduct) or not _lacks_a_batching_rule(call):
+    if not case.has_parameters or not _lacks_a_batching_rule(call):
         return ()
     return tuple(block for block in call.blocks("sdpa") if _is_plain(case, release, block))
 
@@ -131,7 +131,7 @@ def _looks_at_values(call):
     """True if a stack reads values of a mask: is it causal, does padding come last, how long are the samples?"""
     case = call.case
     family = BY_ID[case.mode].family
-    if family not in ("vmap", "exported", "fake") or not isinstance(case, Transformer):
+    if family not in ("vmap", "exported", "fake") or not case.has_layers:
         return False
     if _looks_at_padding(call):
         return True
@@ -229,7 +229,7 @@ def _warns_before(call, block):
 
 def _refuses_the_dtype(call, block):
     case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
-    if dtype in (None, computed_in(case)) or (isinstance(case, ScaledDotProduct) and not case.attn_mask.is_float):
+    if dtype in (None, computed_in(case)) or not (case.has_parameters or case.attn_mask.is_float):
         return False
     if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # the sum with the mask is multiplied
         return dtype == "float64" and 0 not in (
@@ -264,12 +264,12 @@ def _breaks_the_graph(call):
     case, release = call.case, call.release
     if case.mode == "exported_strict":
         return takes_nested_path(case, release) or _looks_at_values(call)
-    if case.mode != "compiled_fullgraph" or isinstance(case, ScaledDotProduct):
+    if case.mode != "compiled_fullgraph" or not case.has_parameters:
         return False
     if asks_in_a_graph(call) or (packs_fake_tensors(call) and not since(release, "2.5")):
         return False  # a deviation of some releases: see the ledger
     warns = mixes_types(case) and since(release, "2.5")  # before 2.5 TorchDynamo does not look into torch's modules
-    return warns or (isinstance(case, Transformer) and (takes_nested_path(case, release) or _looks_for_causality(call)))
+    return warns or takes_nested_path(case, release) or _looks_for_causality(call)
 
 
 _REFUSALS = (

@@ -5,11 +5,11 @@ A change that leads from one deviation into another is no remedy.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from packaging.version import Version
 
-from ..cases.case import Case, MultiHead, Transformer, masks_of
+from ..cases.case import Case, masks_of
 from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
@@ -17,9 +17,7 @@ from ..releases import contains
 from .facts import has_empty_row, has_nonzero_finite
 
 if TYPE_CHECKING:
-    from ..wrong_masks.entry import WrongMaskDeviation
-    from ..wrong_masks.remedies import WrongMaskRemedy
-    from .entry import Deviation
+    from .entry import Entry
 
 ENOUGH = 25  # generated calls to which a remedy is applied, each of which shows the entry
 
@@ -35,6 +33,43 @@ class Condition:
     def allows(self, case: Case, version: Version) -> bool:
         """True if the condition holds for the case, or is not needed in this release."""
         return (bool(self.before) and not contains(f"<{self.before}", version)) or self.holds(case)
+
+
+class AnyRemedy(Protocol):
+    """A remedy of an entry of either ledger. Its calls are cases, or rows of the table of wrong masks."""
+
+    @property
+    def text(self) -> str:
+        """An imperative sentence."""
+
+    @property
+    def releases(self) -> str:
+        """The releases in which the remedy helps, as a version specifier."""
+
+    @property
+    def only_in_words(self) -> str:
+        """The conditions on the call; empty if there are none."""
+
+    @property
+    def cost(self) -> str:
+        """The cost in words; empty if there is none."""
+
+    @property
+    def upgrade(self) -> bool:
+        """True if the remedy is another release, in which the call stays unchanged."""
+
+    @property
+    def tested(self) -> bool:
+        """False if no installed release can be asked about the remedy."""
+
+    def holds_in(self, version: Version) -> bool:
+        """True if the remedy helps in this release."""
+
+    def applied(self, call: Any, version: Version) -> Any:
+        """The changed call; None if the remedy does not fit the call in this release."""
+
+    def assertion(self, call: Any) -> str:
+        """An expression that is True for a right call, to be checked before it; empty if the remedy is a change."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +102,10 @@ class Remedy:
         """The changed call; None if a condition does not hold for it in this release."""
         return self.change(case) if all(condition.allows(case, version) for condition in self.only) else None
 
-
-@dataclass(frozen=True)
-class NoRemedy:
-    """States that an entry has no remedy."""
-
-    reason: str  # in words
+    def assertion(self, case: Case) -> str:
+        """Empty: the remedy is a change."""
+        del case
+        return ""
 
 
 # ---- conditions ----------------------------------------------------------------------------------------------------
@@ -124,10 +157,8 @@ def as_kind(kind: type[Mask]) -> Callable[[Mask], Mask]:
 def without_empty_masks(case: Case) -> Case:
     """The case without masks that have no elements, and without hints about them."""
     none: dict[str, Any] = {name: None for name, array in mask_arrays(case).items() if array.size == 0}
-    if isinstance(case, MultiHead) and "attn_mask" in none:
-        none["is_causal"] = False
-    if isinstance(case, Transformer):
-        none |= {f"{name.removesuffix('_mask')}_is_causal": None for name in none if "padding" not in name}
+    for name in tuple(none):
+        none |= case.without_hint(name)
     return replace(case, **none)
 
 
@@ -273,21 +304,18 @@ def untested(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
     return tuple(replace(remedy, tested=False) for remedy in remedies)
 
 
-def remedies_of(entry: "Deviation | WrongMaskDeviation") -> tuple:
-    """The remedies of an entry of either ledger, the cheapest first; empty if nothing helps."""
-    return () if isinstance(entry.remedies, NoRemedy) else entry.remedies
-
-
-def meeting(entry: "Deviation | WrongMaskDeviation", remedy: "Remedy | WrongMaskRemedy") -> list[Version]:
+def meeting(entry: "Entry", remedy: AnyRemedy) -> list[Version]:
     """The releases that have the deviation and in which the remedy helps, the newest first."""
     return [version for version in RELEASES if contains(entry.affects, version) and remedy.holds_in(version)]
 
 
-def mistakes(entry: "Deviation | WrongMaskDeviation") -> Iterator[str]:
+def mistakes(entry: "Entry") -> Iterator[str]:
     """The mistakes in the remedies of an entry of either ledger, in words."""
-    if entry.remedies == ():
+    if not entry.remedies and not entry.no_remedy:
         yield f"{entry.id}: neither a remedy nor the reason why there is none"
-    for remedy in remedies_of(entry):
+    if entry.remedies and entry.no_remedy:
+        yield f"{entry.id}: both a remedy and the reason why there is none"
+    for remedy in entry.remedies:
         if remedy.upgrade and meeting(entry, remedy):
             yield f"{entry.id}: still there in {meeting(entry, remedy)[0]}: {remedy.text}"
         if not remedy.upgrade and not meeting(entry, remedy):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from packaging.version import Version
 
-from ..cases.case import Case, Kind, MultiHead, ScaledDotProduct
+from ..cases.case import Case, Kind, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
@@ -164,10 +164,9 @@ class Release:
             return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled
         if not case.fast_path and not self.has_fast_path_switch:
             return False
-        if isinstance(case, MultiHead):
-            return self.has_causal_hints >= case.is_causal
-        hints = any(getattr(case, name) is not None for name in HINTS)
-        return (self.has_causal_hints or not hints) and (self.has_layer_bias or case.bias)
+        hints = any(getattr(case, name) != getattr(type(case), name) for name in case.hints)
+        has_bias = case.bias or not case.has_layers or self.has_layer_bias
+        return (self.has_causal_hints or not hints) and has_bias
 
     def has_mode(self, mode: str) -> bool:
         """True if the release has this mode (an id of modes.py) on the device."""

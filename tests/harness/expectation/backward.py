@@ -19,7 +19,7 @@ from reference.derivative import derivative, displaced
 from reference.masks import causal, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
 
-from ..cases.case import Case, ScaledDotProduct
+from ..cases.case import Case
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
@@ -224,15 +224,15 @@ def traced(
     served: the path of each attention, in order (Observation.served).
     """
     # scaled_dot_product_attention calls itself on unpacked nested tensors: the last call computes
-    paths = iter(served[-1:] if isinstance(case, ScaledDotProduct) else served)
+    paths = iter(served if case.has_parameters else served[-1:])
     if backward_pass.calls_nothing:
         return with_kernel(computation, lambda kernel: lambda *given: kernel(*map(plain, given)), ("sdpa",))
-    for block in _EVERY_ATTENTION if not isinstance(case, ScaledDotProduct) else ("sdpa",):
+    for block in case.sources:
         filled = _padding(case, block) if backward_pass.fills else None
         is_causal = block in backward_pass.causal
         attending = partial(_attending, case=case, paths=paths, filled=filled, is_causal=is_causal)
         computation = with_kernel(computation, attending, (block,))
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return computation
     if case.static and case.attention == "self" and case.batched:  # without a batch, torch gives three views of it
         computation = replace(computation, function=_ProjectingInOne(**vars(computation.function)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, ScaledDotProduct, SquareSubsequentMask, attentions, is_padding, masks_of
+from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import held
 from ..cases.masks import Merged
 from ..contents.arrays import hidden, ignored, mask_arrays
@@ -68,14 +68,14 @@ def _has_another_form(case):
     """True if the call has a form that must not matter, rather than the plainest."""
     if not case.attends:
         return False
-    trains = getattr(case, "training", False) and not case.dropout
+    trains = case.training and not case.dropout
     copies = case.attention == "copies"
     masks = masks_of(case)
     return (
         any(vars(case).get(name, plain) != plain for name, plain in _PLAIN.items())
-        or (trains or copies or _is_hinted(case))
+        or (trains or copies or case.is_hinted)
         or any(map(_is_another_form, masks.values()))
-        or (not isinstance(case, ScaledDotProduct) and any({a, p} <= set(masks) for a, p, _ in attentions(case)))
+        or any(masks.keys() >= set(attention.masks) for attention in case.attentions)
     )
 
 
@@ -83,12 +83,6 @@ def _is_another_form(mask):
     """True of a mask that has a twin: the same for each head, in float, of another layout, or the sum of two."""
     is_float_twin = mask.is_float and mask.values == "inf"
     return is_float_twin or mask.repeated or mask.over_heads or mask.layout != "contiguous" or isinstance(mask, Merged)
-
-
-def _is_hinted(case):
-    """True if a module is told that a mask is causal."""
-    names = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
-    return not isinstance(case, ScaledDotProduct) and any(getattr(case, name, None) for name in names)
 
 
 def _has_a_query_without_keys(case):
@@ -105,7 +99,7 @@ def _hides_a_position(case):
 
 def _is_causal(case):
     """True if a mask is causal, or is said to be."""
-    if isinstance(case, SquareSubsequentMask) or case.is_causal or _is_hinted(case):
+    if not case.attends or case.is_declared_causal:
         return True
     hiding = (mask for mask in masks_of(case).values() if not mask.is_float or mask.values in ("inf", "bias", "slight"))
     return any(mask.pattern == "causal" for mask in hiding)

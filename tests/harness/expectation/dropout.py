@@ -6,7 +6,7 @@ from math import log
 
 import numpy as np
 
-from ..cases.case import Case, ScaledDotProduct
+from ..cases.case import Case
 from ..cases.dtypes import PRECISIONS
 from ..contents.results import as_held
 from ..modes.modes import computed_in
@@ -80,7 +80,7 @@ class _Dropping:
             return replace(layer, dropout=lambda x: drop(x, as_torch_holds=True))
 
         computation = replace(self.computation, arguments=arguments)
-        if not isinstance(self.case, ScaledDotProduct):
+        if self.case.has_layers:
             computation = replace(computation, function=with_layers(computation.function, change))
         computation = with_kernel(computation, kernel, _EVERY_ATTENTION)
         return computation.function(**computation.arguments)

@@ -24,7 +24,7 @@ from reference.transformer import (
     silu,
 )
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, masks_of
+from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
 from ..modes.modes import computed_in
@@ -107,9 +107,9 @@ def specification(
 
 def _masks_added_before_the_cast(case, dtype):
     """The names of the masks that are given in pairs to an attention under autocast; none in the case's own dtype."""
-    if dtype not in LOW or dtype == case.dtype or isinstance(case, ScaledDotProduct):
+    if dtype not in LOW or dtype == case.dtype:
         return frozenset()
-    pairs = [{attn_mask, padding} for attn_mask, padding, _ in attentions(case)]
+    pairs = [set(attention.masks) for attention in case.attentions]
     return frozenset().union(*(pair for pair in pairs if pair <= masks_of(case).keys()))
 
 

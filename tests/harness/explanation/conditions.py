@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from ..cases.case import Case, MultiHead, is_padding, masks_of
+from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import FULL, LOW
 from ..cases.masks import Mask
 from ..deviations.call import Call
@@ -123,7 +123,7 @@ def _of_other_fields(case) -> Iterator[Case]:
             yield from _of_other_mask(case, field.name, value)
         values = (True, False) if isinstance(value, bool) else _VALUES.get(field.name, ())
         yield from (replace(case, **{field.name: other}) for other in values if other != value)
-    if isinstance(case, MultiHead):
+    if case.attention:
         yield replace(case, attention="self", L=case.S, kdim=None, vdim=None, static=False)
 
 

@@ -6,11 +6,10 @@ from typing import Any, Protocol
 
 from packaging.version import Version
 
-from ..deviations.entry import Deviation
+from ..deviations.entry import Entry
 from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
 from ..judgement.report import Failure
-from ..wrong_masks.ledger import WrongMaskDeviation
 from .edits import Edits
 from .explain import Options, explained_parts
 from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
@@ -67,7 +66,7 @@ class Judge:
     setting: Setting = CPU
     adopted: Adopted | None = None
 
-    def entry(self, id: str) -> Deviation | WrongMaskDeviation | None:
+    def entry(self, id: str) -> Entry | None:
         """The entry of this id in either ledger."""
         entries: tuple[Any, ...] = (*self.cases.candidates, *self.rows.known)
         return next((its for its in entries if its.id == id), None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding, masks_of
+from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.masks import Mask
 from ..execution.release import Release
 from ..modes.modes import BY_ID
@@ -27,7 +27,7 @@ def neighbours(case: Case, release: Release) -> Iterator[Case]:
 
 
 def _of_other_sizes(case):
-    if isinstance(case, SquareSubsequentMask):
+    if not case.attends:
         yield replace(case, sz=case.sz + 2)
     elif isinstance(case, ScaledDotProduct):
         yield replace(case, L=case.L + 1)
@@ -41,19 +41,19 @@ def _of_other_sizes(case):
 
 
 def _of_other_lengths(case):
-    if isinstance(case, MultiHead) and case.attention in ("self", "copies"):
+    if case.attention in ("self", "copies"):
         yield replace(case, L=case.L + 2, S=case.S + 2)
-    elif isinstance(case, MultiHead):
+    elif not case.has_layers:
         yield replace(case, S=case.S + 2)
         yield replace(case, L=case.L + 1)
-    elif isinstance(case, Transformer):
+    else:
         yield replace(case, S=case.S + 2)
         yield from [replace(case, T=case.T + 2)] * case.has_decoder
 
 
 def _of_other_masks(case):
     """The case with one mask of another pattern, unless a hint says that it is causal."""
-    if any(getattr(case, name, None) for name in ("is_causal", *_HINTS)):
+    if case.is_declared_causal:
         return
     for name, mask in masks_of(case).items():
         if type(mask) is Mask and not mask.repeated:
@@ -61,6 +61,3 @@ def _of_other_masks(case):
             for pattern in patterns:
                 if pattern != mask.pattern:
                     yield replace(case, **{name: replace(mask, pattern=pattern)})
-
-
-_HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")

@@ -134,15 +134,14 @@ def key_of(failure: Failure) -> Key:
     case, way = failure.case, CRASH
     if failure.mismatches:
         way = " ".join([BY_ID[case.mode].family, *[case.dtype] * (case.dtype in LOW)])
-    training = ("train" if case.training else "eval") if hasattr(case, "training") else ""
+    training = ("train" if case.training else "eval") if case.has_training_mode else ""
     path = ", ".join(sorted(failure.served))
     return Key(failure.module, way, training, path, _kinds(case), _difference(failure), predicted)
 
 
 def _kinds(case: Case) -> str:
     kinds = {f"{mask.form} {'padding' if is_padding(name) else 'attn_mask'}" for name, mask in masks_of(case).items()}
-    hints = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
-    return ", ".join([*sorted(kinds), *["is_causal"] * any(getattr(case, name, None) for name in hints)])
+    return ", ".join([*sorted(kinds), *["is_causal"] * case.is_declared_causal])
 
 
 def _difference(failure: Failure) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, attentions, is_padding, masks_of
+from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.dtypes import held
 from ..contents.arrays import hidden, ignored, inputs, mask_arrays
 from ..contents.results import is_sequence_first
@@ -69,11 +69,11 @@ def fully_masked_query(case: Case) -> str:
     for source, where in () if case.appended_keys else _attentions(case):
         rows = where.all(axis=-1)
         axes = (*_axes_of_batch(rows.ndim - 1), QUERY)
-        if not isinstance(case, ScaledDotProduct):
+        if case.has_parameters:
             rows, axes = rows.all(axis=1), (SAMPLE, QUERY)
         for index in np.argwhere(rows)[:1]:
             place = _place(axes, map(int, index))
-            whose = f" of {source}" if source != _source(case) else ""
+            whose = f" of {source}" if source != case.query_input else ""
             return f"the fully masked query {place[QUERY]}{whose}{_of(place)}"
     return ""
 
@@ -128,20 +128,12 @@ def _attentions(case):
     if isinstance(case, ScaledDotProduct):
         yield "query", *hidden(case)
     elif case.attends:
-        for (attn_mask, *_), where in zip(attentions(case), hidden(case), strict=True):
-            source = {"attn_mask": "query", "src_mask": "src"}.get(attn_mask, "tgt")
-            yield source, np.broadcast_to(where, (where.shape[0], case.num_heads, *where.shape[2:]))
-
-
-def _source(case):
-    """The name of the input that supplies the queries of the output."""
-    if isinstance(case, ScaledDotProduct | MultiHead):
-        return "query"
-    return "tgt" if case.has_decoder else "src"
+        for attention, where in zip(case.attentions, hidden(case), strict=True):
+            yield attention.queries, np.broadcast_to(where, (where.shape[0], case.num_heads, *where.shape[2:]))
 
 
 def _role_of_query(case, place):
-    own = [where for source, where in _attentions(case) if source == _source(case)]
+    own = [where for source, where in _attentions(case) if source == case.query_input]
     rows = [] if case.appended_keys else [_of_query(case, where, place) for where in own]
     if any(keys.shape[-1] == 0 for keys in rows):
         return WITHOUT_KEYS
@@ -171,7 +163,7 @@ def _index(case, place):
 
 def _is_padded(case, place):
     """True if the query is also a key of the same attention, and hidden there by the padding mask."""
-    name = {"query": "key_padding_mask"}.get(_source(case), f"{_source(case)}_key_padding_mask")
+    name = {"query": "key_padding_mask"}.get(case.query_input, f"{case.query_input}_key_padding_mask")
     if name not in masks_of(case) or case.attention not in ("", "self", "copies"):
         return False
     where = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))

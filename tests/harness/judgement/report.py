@@ -128,7 +128,7 @@ def _who(case, setting):
     """The module and the unusual settings of a case: "TransformerEncoderLayer, mode deepcopy, eval, bfloat16"."""
     parts = [setting.subject or case.module]
     parts += [f"mode {case.mode}"] * (case.mode != "eager")
-    parts += [{True: "train", False: "eval"}[case.training]] if hasattr(case, "training") else []
+    parts += [{True: "train", False: "eval"}[case.training]] if case.has_training_mode else []
     return ", ".join([*parts, *[case.dtype] * (case.dtype in LOW)])
 
 
@@ -207,7 +207,7 @@ def _callee(case, setting):
     """(statements that make the module, name of the callable)"""
     mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
     becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
-    if not isinstance(case, ScaledDotProduct) and not case.functional:
+    if case.is_module:
         factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
         return f"module = {_made(case, factory)}\n{becomes}", "module"
     return (f"module = {function}\n{becomes}", "module") if mode.made else ("", function)
@@ -256,7 +256,7 @@ def _legend(case, name, array):
     row = "sample" if is_padding(name) else "query"
     if array.dtype != bool:
         return f"{_dtype(case, name)} {array.shape}, added to the score: a row per {row}, '-' is -inf"
-    meaning = "True, keeps" if isinstance(case, ScaledDotProduct) else "True, hides"
+    meaning = "True, hides" if case.true_hides else "True, keeps"
     return f"bool {array.shape}: '#' is {meaning}; a row per {row}"
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from ..cases.case import Case, Transformer
+from ..cases.case import Case
 from ..contents.arrays import coarsest, directions
 from . import comparison
 from .comparison import SECOND, Mismatch, norm
@@ -37,7 +37,7 @@ class SecondOrder:
         False as well for layer norms of two features or fewer: their output is 1 and -1 whatever the input is, and in
         their second derivative all but the rounding errors cancel.
         """
-        if isinstance(self.case, Transformer) and self.case.E <= 2:
+        if self.case.has_layers and self.case.E <= 2:
             return False
         first = _terms(self.first, directions(self.case))
         return bool(abs(first.sum() - self.slope) <= _LEAST_CHANGE * (norm(first) + self.size))

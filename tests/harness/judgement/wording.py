@@ -6,7 +6,7 @@ from functools import partial
 from math import isfinite, isnan
 from typing import NamedTuple
 
-from ..cases.case import Case, ScaledDotProduct, masks_of
+from ..cases.case import Case, masks_of
 from . import comparison
 from .comparison import Mismatch
 from .positions import (
@@ -333,15 +333,14 @@ def _rule(case, served):
 
 def _rule_of_masks(case):
     masks = masks_of(case).values()
-    if isinstance(case, ScaledDotProduct) and case.is_causal:
+    if case.asks_for_causal_mask:
         return "causal"
     if any(mask.is_float for mask in masks):
         return "float mask"
-    if _has_hint(case):
+    if case.is_declared_causal:
         return "true hint"
     return "bool mask" if masks else ""
 
 
 def _has_hint(case):
-    names = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
-    return case is not None and any(getattr(case, name, None) for name in names)
+    return case is not None and case.is_declared_causal

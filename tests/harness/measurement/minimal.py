@@ -18,10 +18,10 @@ from typing import Any
 from ..explanation.explanation import NEW
 from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, size
 from ..judgement.report import Failure
+from ..ledgers import BY_ID
 from . import session
 from .asking import simpler_failures, still_failing
 from .news import News, added, changes_of, sort_key
-from .record import titles
 
 _CALLS_OF_A_GROUP = 3  # calls of a group that are made again and made smaller
 _SECONDS_OF_A_GROUP = 20.0
@@ -198,8 +198,8 @@ def _steps(
 
 def _can_be_asked(group):
     """False for failures about a range, and for pinned cases that may crash the process."""
-    entry = titles().get(group.least.entry)
-    return group.key.way != RANGE and not getattr(entry, "ends", False)
+    entry = BY_ID.get(group.least.entry)
+    return group.key.way != RANGE and not (entry and entry.may_end_the_process)
 
 
 class _Here:

@@ -4,14 +4,14 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..deviations.entry import Deviation
+from ..deviations.entry import Entry
 from ..explanation.explanation import BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from ..explanation.groups import Judge, explained
 from ..explanation.rows import ModelOfRows
 from ..explanation.sight import Model
 from ..judgement.groups import RANGE, Group, Key, joined, key_of, size
 from ..judgement.report import Failure
-from ..wrong_masks.entry import WrongMaskDeviation
+from ..ledgers import BY_ID
 from . import record, session
 
 UNKNOWN, WORSE, BETTER, FLAKY = "new", "wider or back", "gone or narrower", "suspected flaky"
@@ -43,10 +43,9 @@ class News:
         return self.group.least
 
     @property
-    def entries(self) -> list[Deviation | WrongMaskDeviation]:
+    def entries(self) -> list[Entry]:
         """The entries of a ledger that have changed."""
-        known = record.titles()
-        return [known[id] for id in self.explanation.entries if id in known]
+        return [BY_ID[id] for id in self.explanation.entries if id in BY_ID]
 
     def as_plain(self) -> dict[str, Any]:
         """The news as plain data for a record."""
@@ -133,7 +132,7 @@ def of_absent(told: Iterable[News], judge: Judge) -> Sequence[News]:
 
 
 def _of_absent(entry, judge):
-    case = getattr(entry, "pinned", None)
+    case = entry.minimal_case
     module = case.module if case else ""
     title = f"{entry.id} is absent: its pinned case conforms" if case else f"{entry.id} is absent: no call shows it"
     failure = Failure(title, module, case, entry=entry.id, setting=judge.setting)

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..deviations import ledger
-from ..deviations.entry import Deviation
 from ..judgement.left_out import COMPARED
 from ..judgement.verdict import NOT_APPLICABLE
+from ..ledgers import BY_ID
 from ..modes.inductor import can_build
 from ..modes.vectors import extension
-from ..wrong_masks import ledger as wrong_masks_ledger
-from ..wrong_masks.entry import WrongMaskDeviation
 from . import session
 
 SCHEMA = 3
@@ -210,11 +207,6 @@ def write(record: Mapping[str, Any], path: str | Path) -> None:
     temporary.replace(path)
 
 
-def titles() -> dict[str, Deviation | WrongMaskDeviation]:
-    """{id: entry} of both ledgers."""
-    return {entry.id: entry for entry in (*ledger.ENTRIES, *wrong_masks_ledger.ENTRIES)}
-
-
 def depends_on_cpu(id: str) -> bool:
     """True if only some CPUs show the deviation of the entry with this id."""
-    return not getattr(titles().get(id), "every_cpu", True)
+    return id in BY_ID and not BY_ID[id].every_cpu

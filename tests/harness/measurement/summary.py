@@ -8,8 +8,9 @@ from packaging.version import Version
 from ..expectation import clauses
 from ..judgement.left_out import UNITS
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
+from ..ledgers import BY_ID
 from ..releases import is_measured
-from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu, titles
+from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu
 from .session import ABSENT, CHANGED, PRESENT
 
 
@@ -69,9 +70,8 @@ def _known(record):
     seen = {id: entry["cases"] for id, entry in record["ledger"].items() if entry["cases"]}
     if seen:
         yield "Known deviations that were seen (calls; a call may show several):"
-    entries = titles()
     for id, cases in sorted(seen.items(), key=lambda item: -item[1]):
-        yield f"  {cases:7}  {id}: {entries[id].title} ({entries[id].upstream})"
+        yield f"  {cases:7}  {id}: {BY_ID[id].title} ({BY_ID[id].upstream})"
 
 
 def _clauses(record):

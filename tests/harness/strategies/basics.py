@@ -94,7 +94,7 @@ Module = TypeVar("Module", MultiHead, Transformer)
 
 def small_if_long(case: Module) -> Module:
     """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds."""
-    queries = case.T if case.has_decoder else getattr(case, "L", case.S)
+    queries = case.number_of_queries(case.blocks[-1])
     return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
 

@@ -54,7 +54,7 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
     if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
         changed = replace(changed, fast_path=True)
-    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and isinstance(changed, Transformer):
+    if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and changed.has_layers:
         changed = replace(changed, autograd="grad")  # the nested tensors between layers cannot be batched
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
@@ -142,7 +142,7 @@ def _differentiating(case):
 def _perhaps_in_training(drawn):
     """The case, in training mode if so drawn: native paths take no tangent, so that eval shows nothing else."""
     case, in_training = drawn
-    return replace(case, training=True, dropout=0.0) if in_training and hasattr(case, "training") else case
+    return replace(case, training=True, dropout=0.0) if in_training and case.has_training_mode else case
 
 
 def _is_small(case):
@@ -153,8 +153,8 @@ def _is_small(case):
 
 def _has_something(case):
     """True if no size is 0."""
-    sizes = (getattr(case, name, 1) for name in ("N", "L", "S", "T", "D", "Dv"))
-    return 0 not in sizes and 0 not in getattr(case, "batch", ())
+    sizes = (getattr(case, name, 1) for name in ("N", "D", "Dv"))
+    return 0 not in (*sizes, *case.lengths, *case.batch)
 
 
 def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:

@@ -32,7 +32,7 @@ def garbage_cases(release: Release, dropout: float = 0.0) -> st.SearchStrategy:
     """Calls with garbage in all positions that are hidden from every query."""
 
     def with_garbage(case):
-        training = {"training": bool(dropout)} if hasattr(case, "training") else {}
+        training = {"training": bool(dropout)} if case.has_training_mode else {}
         return release.adapt(replace(case, garbage=True, dropout=dropout, **training))
 
     return any_cases(release).map(with_garbage)

@@ -46,7 +46,7 @@ _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
 def combinations_of(case: Case, release: Release) -> set[tuple[str, str]]:
     """{(path, kind)} that the call covers."""
-    paths = {"sdpa": "sdpa"} if isinstance(case, ScaledDotProduct) else path_of_each_block(case, release)
+    paths = path_of_each_block(case, release)
     packs = takes_nested_path(case, release)
     its = {block: "nested" if packs and source_of(block) == "src" else path for block, path in paths.items()}
     found = {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
@@ -55,7 +55,7 @@ def combinations_of(case: Case, release: Release) -> set[tuple[str, str]]:
 
 def _detected(case, blocks, release):
     """The kinds of mask that a stack inspects to choose its path."""
-    if not isinstance(case, Transformer):
+    if not case.has_layers:
         return
     for block in blocks:
         if asks_whether_causal(case, release, block):
@@ -68,11 +68,7 @@ def _kinds(case, block):
     masks = zip((_ATTENTION, _PADDING), case.mask_names(block), strict=False)  # SDPA has no padding mask
     kinds = {f"{mask.form} {role}" for role, name in masks if (mask := getattr(case, name))}
     tells = case.need_weights and not case.average_attn_weights
-    return kinds | ({_CAUSAL} if getattr(case, _hint_name(case, block)) else set()) | ({_WEIGHTS} if tells else set())
-
-
-def _hint_name(case, block):
-    return f"{source_of(block)}_{_CAUSAL}" if isinstance(case, Transformer) else _CAUSAL
+    return kinds | ({_CAUSAL} if getattr(case, case.hint(block)) else set()) | ({_WEIGHTS} if tells else set())
 
 
 def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
@@ -128,14 +124,14 @@ def _least(module, inferring, need_weights):
 
 def _with(kind, case, mask):
     """The case with a mask of this kind, made from `mask`, in each attention that takes one; or with a true hint."""
-    if isinstance(case, ScaledDotProduct):
+    if not case.has_parameters:
         return _function_with(kind, case, mask)
     if kind == _WEIGHTS:
-        return replace(case, need_weights=True, average_attn_weights=False) if isinstance(case, MultiHead) else case
+        return case if case.has_layers else replace(case, need_weights=True, average_attn_weights=False)
     form, _, role = kind.partition(" ")
     changes = {}
     for block in case.blocks:
-        (attn_mask, padding), hint = case.mask_names(block), _hint_name(case, block)
+        (attn_mask, padding), hint = case.mask_names(block), case.hint(block)
         if kind == _CAUSAL:
             changes |= {attn_mask: Mask(mask.form, "causal"), hint: True}
         elif role == _PADDING:
@@ -172,6 +168,5 @@ def aimed(draw: st.DrawFn, release: Release, mode: Mode, path: str, kind: str, p
 
 def _can_show(case):
     """True if each sequence has two positions or more, and a mask or hint hides something."""
-    sizes = (getattr(case, name) for name in ("L", "S", "T") if hasattr(case, name))
-    hides = getattr(case, _CAUSAL, False) or any(mask.pattern != "none" for mask in masks_of(case).values())
-    return min(sizes) > 1 and hides
+    hides = case.is_causal or any(mask.pattern != "none" for mask in masks_of(case).values())
+    return min(case.lengths) > 1 and hides

@@ -5,7 +5,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from ..cases.case import Case, is_padding, masks_of
+from ..cases.case import Case, hint_about, is_padding, masks_of
 from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES
 from ..modes.mode import Mode
 from .basics import evenly, one_of
@@ -39,7 +39,7 @@ def _following(draw, case, mode):
     """The case with other masks, except for masks with a hint, and with other sizes if the mode can vary them."""
     changes = {}
     for name, mask in masks_of(case).items():
-        if not getattr(case, "is_causal" if name == "attn_mask" else name.replace("_mask", "_is_causal"), None):
+        if not getattr(case, hint_about(name), None):
             pattern, values = draw(_CONTENTS[mask.form, is_padding(name)])
             changes[name] = replace(mask, pattern=pattern, values=values)
     if mode.serves == "sizes":

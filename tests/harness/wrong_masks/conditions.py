@@ -5,7 +5,6 @@ from math import prod
 from ..cases.case import is_padding
 from ..execution.release import Release
 from ..releases import since
-from .sequences import WrongSequence
 from .table import SDPA, N, WrongCall
 
 HELD_RIGHT = ("flat", "reshaped", "four_dimensions", "slices_reshaped")  # as many elements as the right mask
@@ -149,7 +148,6 @@ def is_half_read(call: WrongCall, release: Release) -> bool:
 
 def counts_values(call: WrongCall, release: Release) -> bool:
     """True if the CPU's fused kernel takes the number of keys from the value; a mask is checked against both."""
-    if not isinstance(call, WrongSequence) or call.module != SDPA or call.fault.beside:
+    if call.fault.more[1] == 0 or call.module != SDPA or call.fault.beside:
         return False
-    first = {"4d": "2.1", "grouped": "2.9", "3d": "2.14"}[call.callee.variant]
-    return call.fault.more[1] != 0 and since(release, first)
+    return since(release, {"4d": "2.1", "grouped": "2.9", "3d": "2.14"}[call.callee.variant])

@@ -1,46 +1,37 @@
 """An entry of the ledger of wrong masks."""
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.version import Version
 
+from ..deviations.entry import Entry
 from ..execution.release import Release
-from ..execution.setting import ON_CPU
 from ..expectation.specification import Computation
 from .outcome import Outcome
-from .remedies import (
-    WrongMaskRemedy,
-)
+from .remedies import WrongMaskRemedy
 from .results import NOTHING_COMPARED, Comparison, compare
 from .table import ACCEPTS, WrongCall, not_applicable
 
 
 @dataclass(frozen=True)
-class WrongMaskDeviation:
+class WrongMaskDeviation(Entry):
     """An entry of the ledger of wrong masks."""
 
-    id: str
-    title: str
-    affects: str  # the releases, as a version specifier
-    upstream: str  # "pytorch/pytorch#N", or "not found"
     instead: str  # the predicted kind of outcome: ACCEPTS or UNHELPFUL
     effect: str  # the result or the error, in words
     applies: Callable[[WrongCall, Release], bool]  # in an affected release
     message: str = ""  # a regular expression of the error, if UNHELPFUL
     change: Callable[[Computation, WrongCall], Computation] | None = None  # makes the predicted computation, if ACCEPTS
-    devices: tuple[str, ...] = ON_CPU  # types of the devices that show the deviation
-    remedies: tuple[WrongMaskRemedy, ...] = ()  # the cheapest first
+    remedies: Sequence[WrongMaskRemedy] = field(default=(), kw_only=True)  # the cheapest first
+
+    clause = 9  # number of the clause that the deviation breaks
 
     def __post_init__(self):
         if (self.instead == ACCEPTS) != (self.change is not None):
             raise ValueError(f"{self.id}: an entry must have a change if instead is ACCEPTS, and only then")
-
-    def concerns(self, release: Release) -> bool:
-        """True if this release and device are affected."""
-        return release.is_among(self.affects, self.devices)
 
     def predicts(self, call: WrongCall, release: Release) -> bool:
         """True if the entry predicts the outcome of the call on the release."""

@@ -50,14 +50,13 @@ from .remedies import (
     IN_ITS_DTYPE,
     IN_TRAINING,
     MOVED_TO_THE_DEVICE,
-    RIGHT,
     WITHOUT_HINT,
     WrongMaskRemedy,
     broadcasts,
     right,
     with_fault,
 )
-from .table import ACCEPTS, HEADS, SDPA, UNHELPFUL, N
+from .table import ACCEPTS, HEADS, RIGHT, SDPA, UNHELPFUL, N
 
 _ENTRIES = (
     WrongMaskDeviation(

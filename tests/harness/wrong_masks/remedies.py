@@ -11,8 +11,7 @@ from packaging.version import Version
 
 from ..cases.case import is_padding
 from ..releases import contains
-from .sequences import WrongSequence
-from .table import ACCEPTS, RAISES, Fault, WrongCall
+from .table import ACCEPTS, RAISES, RIGHT, WrongCall
 
 
 @dataclass(frozen=True)
@@ -34,26 +33,19 @@ class WrongMaskRemedy:
         """True if the remedy helps in this release."""
         return contains(self.releases, version)
 
-    def applied(self, call: WrongCall) -> WrongCall | None:
-        """The changed call; None if the remedy does not fit the call."""
-        assert self.change is not None
-        return self.change(call)
+    def applied(self, call: WrongCall, version: Version) -> WrongCall | None:
+        """The changed call; None if the remedy is a check, or does not fit the call."""
+        del version
+        return self.change(call) if self.change else None
 
-
-RIGHT = Fault("right")  # no fault
+    def assertion(self, call: WrongCall) -> str:
+        """An expression that is True for the right mask alone; empty if the remedy is a change."""
+        return self.check(call) if self.check else ""
 
 
 def right(call: WrongCall) -> WrongCall:
     """The call with a right bool mask, and no other fault."""
     return replace(call, fault=replace(RIGHT, dtype="bool", inputs=call.fault.inputs))
-
-
-def without_fault(call: WrongCall) -> WrongCall:
-    """The call without its fault: all sequences and masks are right."""
-    if isinstance(call, WrongSequence):
-        return replace(call, fault=replace(call.fault, name="right", more=(0, 0, 0), view=False))
-    fault = call.fault
-    return replace(call, fault=replace(RIGHT, inputs=fault.inputs, samples=fault.samples, beside=fault.beside))
 
 
 def with_fault(**values: Any) -> Callable[[WrongCall], WrongCall]:

@@ -30,6 +30,10 @@ class WrongSequence(WrongCall):
         """None, since no mask is wrong."""
         return None
 
+    def without_fault(self) -> "WrongSequence":
+        """The call with right sequences."""
+        return replace(self, fault=replace(self.fault, name="right", more=(0, 0, 0), view=False))
+
     @property
     def right_shape(self) -> tuple[int, ...]:
         """The right shape of the wrong input."""

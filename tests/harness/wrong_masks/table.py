@@ -163,6 +163,8 @@ class Fault:
     samples: int = N  # the number of samples of the inputs
     length: int | None = None  # of all sequences, if they are longer than in other rows
 
+    more = (0, 0, 0)  # added to the sizes of an input (sequences.py)
+
     @property
     def kind(self) -> str:
         """The name without its ending "_beside_...", which tells that another mask is given."""
@@ -173,6 +175,8 @@ class Fault:
         """ "higher" or "lower" if a float mask has more or fewer digits than the inputs, else ""."""
         return self.name.partition("_precision")[0] if "_precision" in self.name else ""
 
+
+RIGHT = Fault("right")  # no fault
 
 _SIZES = (
     Fault("flat", lambda rows, keys: (rows * keys,)),
@@ -316,6 +320,11 @@ class WrongCall:
     def shape(self) -> tuple[int, ...] | None:
         """The shape of the wrong mask; None if no mask is given."""
         return self.fault.shape(*self.right_shape)
+
+    def without_fault(self) -> "WrongCall":
+        """The call without its fault: all sequences and masks are right."""
+        fault = self.fault
+        return replace(self, fault=replace(RIGHT, inputs=fault.inputs, samples=fault.samples, beside=fault.beside))
 
     def length(self, name: str) -> int:
         """The length of the sequences in an input."""

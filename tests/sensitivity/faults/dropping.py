@@ -22,7 +22,7 @@ from tests.sensitivity.literals import (
 
 
 def _under(case, **changes):
-    return replace(case, dropout=0.5, **{"training": True} if hasattr(case, "training") else {}, **changes)
+    return replace(case, dropout=0.5, **{"training": True} if case.has_training_mode else {}, **changes)
 
 
 def _in_sdpa(id, title, when, shows, **how):

@@ -114,7 +114,7 @@ def _kinds(case):
         if mask.pattern in ("causal", "lower_right"):
             yield CAUSAL
         yield BOOL if not mask.is_float else FLOAT if mask.values == "inf" else BIAS
-    if any(getattr(case, name, None) for name in ("is_causal", "src_is_causal", "tgt_is_causal")):
+    if case.is_declared_causal:
         yield CAUSAL
     if not masks:
         yield NO_MASK
