@@ -28,6 +28,7 @@ from . import (
     nested_tensors,
     proposed,
     pruned,
+    replaced_parts,
     square_mask,
     torchscript,
 )
@@ -68,6 +69,7 @@ _FAMILIES = (
     empty_inputs,
     activations,
     pruned,
+    replaced_parts,
     torchscript,
     compiled,
     autocast,
