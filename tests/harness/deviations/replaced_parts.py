@@ -12,6 +12,7 @@ from reference.attention import MultiHeadAttention
 from reference.transformer import EncoderLayer
 
 from ..cases.case import Case, MultiHead, Transformer
+from ..contents.arrays import mask_arrays
 from ..expectation.changes import raising, with_attention, with_layers
 from ..expectation.specification import Computation
 from .call import Call
@@ -20,6 +21,7 @@ from .paths import path_of_each_block, reads_parts
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     OWN_DTYPE,
+    Condition,
     Remedy,
     changed,
     fast_path_off,
@@ -108,6 +110,7 @@ _PARAMETRIZATION = Remedy(
     "Leave out_proj in its place and change its weight by torch.nn.utils.parametrize.register_parametrization.",
     changed(mode="parametrized"),
 )
+_NO_EMPTY_MASK = Condition("no mask is empty", lambda case: all(mask.size for mask in mask_arrays(case).values()))
 _LAYER = Transformer(num_heads=2, head_dim=2)
 ENTRIES = (
     Deviation(
@@ -216,6 +219,6 @@ ENTRIES = (
         change=_without_a_weight,
         pinned=replace(_LAYER, mode="wrapped"),
         stage="call",
-        remedies=(sequences_first(), fast_path_off()),
+        remedies=(sequences_first((_NO_EMPTY_MASK,)), fast_path_off((_NO_EMPTY_MASK,))),
     ),
 )
