@@ -15,6 +15,7 @@ from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
 from .asked_classes import ClassReader, modules_of
+from .asked_parts import changed, mode_of_hooked, mode_of_replaced, subclass
 from .asked_values import (
     Instance,
     Made,
@@ -153,7 +154,16 @@ class _Reader(ClassReader):
             known = not is_unknown((index, value))
             self.names[ast.unparse(target.value)] = computed(filled, tensor, index, value) if known else text_of(target)
         else:
+            if isinstance(target, ast.Attribute) and (made := self.owner(target.value)):
+                given = self.classes.get(value.of) if isinstance(value, Instance) else None
+                changed(made, mode_of_replaced(made, target.attr, value, given))
             self.names[ast.unparse(target)] = value
+
+    def owner(self, node):
+        """The module of the text of which this expression is the module itself or a part; None if it is of none."""
+        text = ast.unparse(node)
+        roots = (value for name, value in self.names.items() if f"{text}.".startswith(f"{name}."))
+        return next((value for value in roots if isinstance(value, Made)), None)
 
     def within(self, contexts, statements):
         """Statements in contexts: autograd, autocast and the choice of a kernel count, others do not."""
@@ -251,6 +261,10 @@ class _Reader(ClassReader):
             kind = made.kind if made else target
             self.asked.append(self.ask(kind, bound(kind, given, named, is_call=True), made))
             return Unknown(ast.unparse(node))
+        if text in self.classes and (its := subclass(self.classes[text])):
+            kind, mode = its
+            self.made.append(Made(kind, bound(kind, given, named), mode=mode))
+            return self.made[-1]
         if (found := self.of_class(node, text, given, named)) is not None:
             return found
         if last in CONSTRUCTORS:
@@ -294,6 +308,8 @@ class _Reader(ClassReader):
         if not isinstance(node.func, ast.Attribute):
             return None
         owner = self.value(node.func.value)
+        if not isinstance(owner, Made) and isinstance(node.func.value, ast.Attribute) and self.owner(node.func.value):
+            changed(self.owner(node.func.value), mode_of_hooked(node.func.value.attr, method))
         if isinstance(owner, Made):
             return _after_method(owner, method, given, named)
         if isinstance(owner, Instance):

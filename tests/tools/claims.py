@@ -24,6 +24,7 @@ FILES = (
     "test_relative_position",
     "test_scores",
     "test_modes",
+    "test_parts",
     "test_second_derivatives",
     "test_backends",
 )

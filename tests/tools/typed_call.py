@@ -261,7 +261,7 @@ class TypedCall:
 
     def leaves(self, names: Collection[str]) -> Iterator[Statement]:
         """Generates the items of a dict {name: tensor} of these arguments and parameters."""
-        all_of_module = bool(self.of_module) and self.of_module <= set(names) and self.mode.where("x") == "x"
+        all_of_module = bool(self.of_module) and self.of_module <= set(names) and self.mode.keeps_names
         for name in names:
             if name not in self.of_module:
                 yield f'"{name}": {variable(name)}'

@@ -29,6 +29,7 @@ from . import (
     nested_tensors,
     proposed,
     pruned,
+    replaced_parts,
     square_mask,
     torchscript,
 )
@@ -70,6 +71,7 @@ _FAMILIES = (
     empty_inputs,
     activations,
     pruned,
+    replaced_parts,
     torchscript,
     compiled,
     autocast,

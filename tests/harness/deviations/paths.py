@@ -90,6 +90,14 @@ def looks_for_missing_biases(case: Case, release: Release) -> bool:
     return not case.bias and may_be_native and _infers(case, release)
 
 
+def reads_parts(case: Case, release: Release) -> bool:
+    """True if nn.TransformerEncoderLayer reads the parameters of its parts, to see if autograd records any."""
+    if not isinstance(case, Transformer) or not case.has_encoder or is_overridden(case):
+        return False
+    may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and (case.bias or not since(release, "2.3"))
+    return may_be_native and _infers(case, release) and (since(release, "2.0") or case.src_mask is None)
+
+
 def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool:
     """True if nn.TransformerEncoderLayer takes its fast path in this block."""
     if is_traced_within(case, release) and since(release, "2.4"):
@@ -99,7 +107,8 @@ def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool
 
 def has_hooks(case: Case, release: Release) -> bool:
     """True if an encoder layer finds hooks on its submodules, which keep it off its fast path since 2.5."""
-    return case.mode in ("pruned", "pruned_refreshed") and since(release, "2.5")
+    hooks = BY_ID[case.mode].family == "hooked" or case.mode in ("pruned", "pruned_refreshed")
+    return hooks and since(release, "2.5")
 
 
 def _may_be_native(case, release, block):

@@ -45,6 +45,7 @@ from .paths import (
     takes_nested_path_on_fake_tensors,
 )
 from .reach import altered
+from .replaced_parts import misses_weights
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _meets_another_dtype(call):
         return False
     if raises_when_packed(call) and since(call.release, "2.2"):
         return False
-    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
+    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]) or misses_weights(call):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
     raising |= set(_unbatched(call))

@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -36,6 +37,7 @@ class Mode:
     within: str = ""  # an expression: the context manager of the call; DEVICE stands for the type of the device
     kin: str | None = None  # id of the mode of which this is a variant
     parameter: str = "{path}{leaf}"  # the new name of a parameter whose name was `path.leaf`
+    renames: str = ""  # a regular expression of the names of the parameters that get new names
     calls: tuple[str, ...] = (MODULES,)  # the kinds of calls that are tested, repeated by weight
     warns: str | None = None  # a regular expression of warnings that the call may give
     differentiates: bool = True  # gradients are tested
@@ -94,12 +96,19 @@ class Mode:
         return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
 
     @property
+    def keeps_names(self) -> bool:
+        """True if the module that the mode creates has the same parameters under the same names."""
+        return self.parameter == Mode.parameter
+
+    @property
     def begins(self) -> str:
         """The statement that must precede the import of torch; empty if there is none."""
         return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
 
     def where(self, name: str) -> str:
         """The new name of the parameter, in the module that the mode creates."""
+        if not re.search(self.renames, name):
+            return name
         path, dot, leaf = name.rpartition(".")
         return self.parameter.format(path=path + dot, leaf=leaf)
 

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from . import code
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
+from .parts import HOOKED_ATTENTION, OF_PARTS
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -253,6 +254,7 @@ MODES = (
         parameter="{path}{leaf}_orig",
         drops=True,
     ),
+    *OF_PARTS,
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
     Mode(
         "fake",
@@ -470,6 +472,7 @@ MODES = (
 # Modes that are never drawn: remedies (deviations/remedies.py) change calls into them.
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
+    HOOKED_ATTENTION,
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=code.EXPORT_IN_ORDER),
     *(Mode(f"silenced_{name}", code.silenced(message), "silenced") for name, message in code.MESSAGES.items()),

@@ -10,6 +10,7 @@ from tests.sensitivity.faults import (
     gradients,
     layouts,
     memory,
+    parts,
     plumbing,
     polarity,
     rare,
@@ -36,6 +37,7 @@ CLASSES = {
         ways,
         circumstances,
         dropping,
+        parts,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

@@ -68,6 +68,42 @@ OF_MODULES = {
         "NaN at the tokens: False",
         (("with torch.no_grad():", "src = src.masked_fill(padding[..., None], 0)\nwith torch.no_grad():"),),
     ),
+    # ---- parts that are not called
+    "adapter-on-out-projection": Example(
+        """
+        class Adapted(nn.Module):  # as LoRA
+            def __init__(self, base):
+                super().__init__()
+                self.base, self.update = base, nn.Linear(8, 8)
+
+            weight, bias = property(lambda self: self.base.weight), property(lambda self: self.base.bias)
+
+            def forward(self, x):
+                return self.base(x) + self.update(x)
+
+        class Updated(nn.Module):  # as a parametrization
+            def __init__(self):
+                super().__init__()
+                self.update = nn.Parameter(torch.ones(8, 8))
+
+            def forward(self, weight):
+                return weight + self.update
+
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(1, 4, 8)
+        before = attention(x, x, x)[0]
+        attention.out_proj = Adapted(attention.out_proj)
+        print("the adapter changes the output:", not torch.equal(attention(x, x, x)[0], before))
+        """,
+        "the adapter changes the output: False",
+        "the adapter changes the output: True",
+        (
+            (
+                "attention.out_proj = Adapted(attention.out_proj)",
+                'nn.utils.parametrize.register_parametrization(attention.out_proj, "weight", Updated())',
+            ),
+        ),
+    ),
     # ---- train and eval differ
     "native-layer-float-mask": Example(
         """

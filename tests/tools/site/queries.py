@@ -98,6 +98,11 @@ QUERIES = {
     "frozen layers": ("nested-partly-frozen",),
     "gelu": ("decoder-activation-module", "native-layer-gelu", "native-layer-gelu-tanh"),
     "disable fast path": ("train-and-eval",),
+    "lora": ("adapter-on-out-projection", "adapter-on-out-proj"),
+    "lora no effect": ("adapter-on-out-projection", "adapter-on-out-proj"),
+    "forward hook not called": ("hook-in-native-layer", "hook-on-out-projection", "hooks-in-eval"),
+    "override _sa_block": ("override-in-native-layer", "hooks-in-eval"),
+    "object has no attribute 'weight'": ("out-projection-without-weight", "linear-without-weight"),
     # rules of the specification
     "clause 6": ("clause-6",),
     "tokenizer mask tgt_mask": ("tokenizer-mask-for-target", "decoder-integer-mask-unnamed"),

@@ -407,4 +407,32 @@ WORDS = {
         "A pruned encoder layer computes in eval mode with old parameters (before 2.5).",
         "prune; torch.nn.utils.prune; pruning; forward hooks not called in eval; hook not called; fast path skips hooks; forward_hook eval",
     ),
+    "adapter-on-out-projection": (
+        "An adapter (LoRA) on `out_proj` of nn.MultiheadAttention has no effect and is not trained.",
+        "LoRA; lora out_proj; lora has no effect; adapter ignored; peft; loralib; low-rank adapter; adapter not trained; adapter gets no gradient; grad is None; out_proj replaced; NonDynamicallyQuantizableLinear; replace out_proj; IA3",
+    ),
+    "hook-on-out-projection": (
+        "A forward hook on `out_proj` of nn.MultiheadAttention is never called.",
+        "out_proj hook; register_forward_hook; forward hook not called; hook on out_proj; hook MultiheadAttention; activation patching; steering",
+    ),
+    "adapter-in-native-layer": (
+        "Adapters (LoRA) on `linear1` or a norm of an encoder layer are ignored in eval mode.",
+        "LoRA; lora linear1; lora TransformerEncoderLayer; adapter ignored in eval; adapter eval; peft eval; replaced norm; custom LayerNorm eval; RMSNorm in TransformerEncoderLayer; replaced linear1; train and eval differ",
+    ),
+    "hook-in-native-layer": (
+        "Forward hooks on parts of an encoder layer are not called in eval mode (before 2.5).",
+        "forward hook eval; hook not called in eval; hooks fast path; register_forward_hook self_attn; attention map hook; hook no_grad; captum; activation patching",
+    ),
+    "override-in-native-layer": (
+        "An overridden `_sa_block`, `_ff_block` or `self_attn.forward` is not called in eval mode.",
+        "override _sa_block; subclass TransformerEncoderLayer; overridden method ignored; custom self_attn; inherit TransformerEncoderLayer; override forward MultiheadAttention; _ff_block; attention weights from encoder layer; train and eval differ",
+    ),
+    "out-projection-without-weight": (
+        "A module without `weight` in the place of `out_proj` raises AttributeError.",
+        "AttributeError; object has no attribute 'weight'; 'LoRA' object has no attribute 'weight'; 'Sequential' object has no attribute 'weight'; out_proj replaced; wrap out_proj",
+    ),
+    "linear-without-weight": (
+        "A module without `weight` in the place of `linear1` raises AttributeError in eval mode.",
+        "AttributeError; object has no attribute 'weight'; linear1 replaced; 'Sequential' object has no attribute 'weight'; eval AttributeError; wrap linear1; MoE feed-forward; custom feed-forward",
+    ),
 }
