@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, masks_of
 from tests.harness.cases.masks import Mask
-from tests.harness.contents.packing import BESIDE, NESTED, lengths
+from tests.harness.contents.packing import BESIDE, NESTED_STRIDED, lengths
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.refusals import refusal
@@ -37,7 +37,7 @@ CALLS = [
     ScaledDotProduct(S=2, autograd="grad", attn_mask=Mask()),
 ]
 OTHERS = [mode for mode in MODES if mode is not EAGER and mode.is_in()]
-PACKING = [mode for mode in OTHERS if mode.family == NESTED]  # modules take nested tensors in eval mode only
+PACKING = [mode for mode in OTHERS if mode.family == NESTED_STRIDED]  # modules take nested tensors in eval mode only
 RAGGED = [
     ScaledDotProduct(
         autograd="grad", batch=(2, 2), L=3, S=3, D=2, attn_mask=Mask("bool", "right"), mask_batch=(2, 1), broadcast="L"

@@ -21,11 +21,11 @@ from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
 from tests.harness.deviations import ledger
-from tests.harness.deviations.kernels import FLASH, MATH_ALONE
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.parsing import parse
 from tests.harness.modes.vectors import extension
+from tests.harness.path_names import SDPA_FLASH, SDPA_MATH
 from tests.harness.releases import NEWEST, OLDEST
 
 from . import asked_table
@@ -36,7 +36,7 @@ from .asked_text import read
 
 _REMEDIES = 4  # the most that the text has
 HINTS = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
-KERNELS = {"math": MATH_ALONE, "flash": FLASH}
+KERNELS = {"math": SDPA_MATH, "flash": SDPA_FLASH}
 ABOUT = "What each release of torch does with a call, predicted by the ledger."
 EPILOG = """\
 A mask is named by its form, and if it is not what is meant, by its pattern and values: bool:causal, float:trailing,

@@ -28,6 +28,7 @@ from tests.harness.expectation.specification import specification
 from tests.harness.judgement.prediction import predict
 from tests.harness.ledgers import BY_ID
 from tests.harness.modes.parsing import parse
+from tests.harness.path_names import SDPA_FLASH
 from tests.harness.releases import OLDEST
 from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.sequences import ROWS
@@ -79,7 +80,7 @@ def lost_by(entry: Deviation) -> list[str] | None:
 
 def _applied(entry):
     """The entry as it applies to its pinned case on the first affected release."""
-    call = Call(entry.pinned, _first_affected(entry), ("sdpa_flash",))
+    call = Call(entry.pinned, _first_affected(entry), (SDPA_FLASH,))
     return ledger.applying(call, (entry,))
 
 

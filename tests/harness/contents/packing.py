@@ -9,13 +9,13 @@ from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer
 from ..modes.modes import BY_ID
 from .arrays import mask_arrays
 
-NESTED = "nested_strided"  # the family of these modes
+NESTED_STRIDED = "nested_strided"  # the family of these modes
 BESIDE = "nested_beside_padding"  # also passes the padding mask, which torch refuses beside a nested tensor
 
 
 def packs(case: Case) -> bool:
     """True if the mode of the case packs the samples into a nested tensor."""
-    return BY_ID[case.mode].family == NESTED
+    return BY_ID[case.mode].family == NESTED_STRIDED
 
 
 def padding_of(case: Case) -> str | None:

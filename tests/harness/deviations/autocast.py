@@ -12,6 +12,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
 from ..expectation.specification import Computation
 from ..modes.modes import computed_in
+from ..path_names import BY_SDPA, NATIVE_LAYER, NATIVE_MHA
 from .call import Call
 from .effects import beyond, overflowed
 from .empty_inputs import views_nothing
@@ -61,12 +62,12 @@ def raises_on_the_native_layer(call: Call) -> bool:
 
 
 def _busy_native_layers(call):
-    return [block for block in call.blocks("native_layer") if not is_empty(call.case, block)]
+    return [block for block in call.blocks(NATIVE_LAYER) if not is_empty(call.case, block)]
 
 
 def raises_in_native_attention(call: Call) -> bool:
     """True if the first error comes from the fast path of nn.MultiheadAttention."""
-    return _first_to_raise(call) == "native_mha"
+    return _first_to_raise(call) == NATIVE_MHA
 
 
 def raises_in_attention(call: Call) -> bool:
@@ -74,7 +75,7 @@ def raises_in_attention(call: Call) -> bool:
 
     Autocast has cast its query, but not all of its other arguments.
     """
-    return _first_to_raise(call) == "sdpa"
+    return _first_to_raise(call) == BY_SDPA
 
 
 def raise_of_arguments(computation: Computation, call: Call) -> Computation:
@@ -98,7 +99,7 @@ def _first_to_raise(call):
     if misses_the_layers_biases(call):  # raises earlier
         return None
     if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
-        return "native_mha"
+        return NATIVE_MHA
     if raises_when_packed(call) or looks_at_no_position(call) or unpacks_too_late(call):  # these raise earlier, too
         return None
     paths, viewing = path_of_each_block(case, call.release), views_nothing(call)
@@ -109,20 +110,20 @@ def _first_to_raise(call):
 
 def attends_to_nothing_natively(call: Call) -> bool:
     """True if nn.MultiheadAttention's fast path has nothing to compute, so that autocast casts nothing."""
-    native = [block for block in call.blocks("native_mha") if block not in blocks_without_a_bias(call)]
+    native = [block for block in call.blocks(NATIVE_MHA) if block not in blocks_without_a_bias(call)]
     is_alone = is_cast(call.case) and not call.case.has_layers
     return is_alone and any(is_empty(call.case, block) for block in native)
 
 
 def _busy_native(call):
-    native = call.blocks("native_layer") + call.blocks("native_mha")
+    native = call.blocks(NATIVE_LAYER) + call.blocks(NATIVE_MHA)
     without = blocks_without_a_bias(call)  # these raise another error
     return [block for block in native if not is_empty(call.case, block) and block not in without]
 
 
 def _unlike(call):
     """The blocks that give scaled_dot_product_attention arguments of two dtypes."""
-    case, fused = call.case, call.blocks("sdpa")
+    case, fused = call.case, call.blocks(BY_SDPA)
     if _has_keys_of_its_own(case):
         return fused
     alike = (None, computed_in(case))

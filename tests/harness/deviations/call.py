@@ -8,6 +8,7 @@ from ..contents import packing
 from ..execution.release import Release
 from ..modes.modes import BY_ID
 from ..modes.vectors import extension
+from ..path_names import BY_SDPA, SDPA_FLASH, SDPA_MATH
 from ..releases import since
 from .paths import path_of_each_block, takes_nested_path
 
@@ -36,8 +37,8 @@ class Call:
     def blocks(self, path: str) -> tuple[str, ...]:
         """The attention blocks that the release serves by this path.
 
-        path: "native_layer", "native_mha", "sdpa" or "explicit". If the encoder packs the batch, its block has no masks
-        any more, and is left out.
+        path: NATIVE_LAYER, NATIVE_MHA, BY_SDPA or EXPLICIT. If the encoder packs the batch, its block has no masks any
+        more, and is left out.
         """
         return self._blocks.get(path, ())
 
@@ -51,12 +52,12 @@ class Call:
 
     def flash_blocks(self) -> tuple[str, ...]:
         """The blocks that scaled_dot_product_attention computes by the flash kernel."""
-        return self.sdpa_blocks("sdpa_flash")
+        return self.sdpa_blocks(SDPA_FLASH)
 
     def sdpa_blocks(self, *kernels: str) -> tuple[str, ...]:
         """The blocks that scaled_dot_product_attention computes by one of these kernels (watching.PATHS)."""
         served = {block for block, kernel in self._kernels() if kernel in kernels}
-        return tuple(block for block in self.blocks("sdpa") if block in served)
+        return tuple(block for block in self.blocks(BY_SDPA) if block in served)
 
     def kernel_of_first(self, block: str) -> str | None:
         """The kernel that serves the block in its first layer; None if none does."""
@@ -65,12 +66,12 @@ class Call:
     def _kernels(self):
         """(block, kernel) of each attention that scaled_dot_product_attention computes, in order."""
         kernels = [path for path in self.served if path.startswith("sdpa")]
-        served = self.blocks("sdpa")
+        served = self.blocks(BY_SDPA)
         order = [block for block in self.case.order if block in served]
         # There may be more kernels than blocks: the output of a fast-path layer with a learned mask requires a
         # gradient, which keeps later layers off their fast path.
         pairs = zip(order, kernels[max(len(kernels) - len(order), 0) :], strict=False)
-        return [(block, "sdpa_math" if self._has_strided_mask(block) else kernel) for block, kernel in pairs]
+        return [(block, SDPA_MATH if self._has_strided_mask(block) else kernel) for block, kernel in pairs]
 
     def _has_strided_mask(self, block):
         """True if vmap makes the sum of two masks strided over keys, which the fused kernel takes only since 2.8.

@@ -15,6 +15,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning, with_kernel, without_gradient
 from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from ..path_names import BY_SDPA, NATIVE_MHA
 from .call import Call
 from .entry import Deviation
 from .facts import drops_the_mask, is_exactly_causal, needs_mask_gradient
@@ -47,7 +48,7 @@ def is_biased_past_its_keys(call: Call) -> bool:
 
 def dropped_masks(call: Call) -> tuple[str, ...]:
     """The names of the float masks that get no gradient, since is_causal replaces them."""
-    blocks = [block for block in call.blocks("sdpa") if needs_mask_gradient(call.case, block)]
+    blocks = [block for block in call.blocks(BY_SDPA) if needs_mask_gradient(call.case, block)]
     dropped = [block for block in blocks if drops_the_mask(call.case, call.release, block)]
     return tuple(call.case.mask_names(block)[0] for block in dropped)
 
@@ -57,7 +58,7 @@ def blocks_taken_for_causal(call: Call) -> tuple[str, ...]:
     case = call.case
     if BY_ID[case.mode].family != "traced" or not case.has_layers:
         return ()
-    dropped = [block for block in call.blocks("sdpa") if drops_the_mask(case, call.release, block)]
+    dropped = [block for block in call.blocks(BY_SDPA) if drops_the_mask(case, call.release, block)]
     masks = {block: mask_arrays(case)[case.mask_names(block)[0]] for block in dropped}
     return tuple(block for block, mask in masks.items() if mask.ndim == 2 and not is_exactly_causal(mask))
 
@@ -70,12 +71,12 @@ def take_for_causal(computation: Computation, call: Call) -> Computation:
 def gives_mask_and_hint(call: Call) -> bool:
     """True if a multi-head attention off its fast path gets a mask and a hint about it."""
     case = call.case
-    return case.is_causal and not case.asks_for_causal_mask and not call.blocks("native_mha")
+    return case.is_causal and not case.asks_for_causal_mask and not call.blocks(NATIVE_MHA)
 
 
 def hides_appended_keys(call: Call) -> bool:
     """True if a causal hint replaces a mask of an attention with appended keys."""
-    case, blocks = call.case, call.blocks("sdpa")
+    case, blocks = call.case, call.blocks(BY_SDPA)
     return case.appended_keys > 0 and any(drops_the_mask(case, call.release, block) for block in blocks)
 
 

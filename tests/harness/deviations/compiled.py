@@ -6,6 +6,7 @@ from ..execution.call import arguments
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
 from ..modes.modes import BY_ID
+from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call
 from .entry import Deviation
@@ -60,7 +61,7 @@ def has_other_strides_than_fake(call: Call) -> bool:
         return False
     if takes_nested_path(case, call.release):
         return False
-    is_first = path_of_each_block(case, call.release)[case.blocks[0]] == "native_layer"
+    is_first = path_of_each_block(case, call.release)[case.blocks[0]] == NATIVE_LAYER
     is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()
     return is_first and is_dense and is_compiled_whole(case, call.release)
 

@@ -16,6 +16,7 @@ from ..expectation.changes import raising, undefined, with_kernel
 from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import BY_ID, computed_in
+from ..path_names import SDPA_CUDNN, SDPA_EFFICIENT, SDPA_FLASH
 from .call import Call
 from .causal_hints import is_biased_past_its_keys
 from .entry import Deviation
@@ -65,14 +66,11 @@ def nowhere_a_number(
     return context * np.nan, weights
 
 
-EFFICIENT, CUDNN, FLASH = "sdpa_efficient", "sdpa_cudnn", "sdpa_flash"
-
-
 def overflowing_blocks(call: Call) -> tuple[str, ...]:
     """The blocks with a query whose visible keys all have a mask that overflows if multiplied by log2(e)."""
     if computed_in(call.case) == "float16":
         return ()
-    blocks = call.sdpa_blocks(EFFICIENT, CUDNN)
+    blocks = call.sdpa_blocks(SDPA_EFFICIENT, SDPA_CUDNN)
     return tuple(block for block in blocks if absorbs_everything(call.case, block, 2.35e38))
 
 
@@ -90,7 +88,7 @@ def is_one_for_all_keys(call: Call, kernel: str) -> bool:
 def copies_nothing(call: Call) -> bool:
     """True if the efficient kernel gets a tensor that counts as contiguous, with a stride that it cannot take."""
     case = call.case
-    if case.has_parameters or not call.sdpa_blocks(EFFICIENT):
+    if case.has_parameters or not call.sdpa_blocks(SDPA_EFFICIENT):
         return False
     aligned = 4 if computed_in(case) == "float32" else 8
     tensors = [lay_out(array, case.layout, case.dtype) for array in inputs(case).values()]
@@ -109,7 +107,7 @@ def learns_masks_alone(call: Call) -> tuple[str, ...]:
         learned = [block for block in learned if block != "src"]
     if len(learned) > 1:  # the queries of "memory" depend on the earlier masks
         learned = [block for block in learned if block != "memory"]
-    return tuple(block for block in learned if call.kernel_of_first(block) == EFFICIENT)
+    return tuple(block for block in learned if call.kernel_of_first(block) == SDPA_EFFICIENT)
 
 
 def _drops(call, block):
@@ -126,7 +124,7 @@ def hides_by_a_number(call: Call) -> bool:
     case = call.case
     has_bool = not case.has_parameters and case.attn_mask is not None and not case.attn_mask.is_float
     has_bool &= case.mode != "causal_lower_right"  # a causal bias, no mask
-    return has_bool and bool(call.sdpa_blocks(CUDNN)) and not is_one_for_all_keys(call, CUDNN)
+    return has_bool and bool(call.sdpa_blocks(SDPA_CUDNN)) and not is_one_for_all_keys(call, SDPA_CUDNN)
 
 
 def hide_by_a_number(computation: Computation, call: Call) -> Computation:
@@ -150,8 +148,8 @@ def scales_what_is_hidden(call: Call) -> bool:
     if case.scale is None or case.scale > 0:
         return False
     if case.attn_mask is not None and case.mode != "causal_lower_right":
-        return bool(call.sdpa_blocks(CUDNN)) and bool(directions(case))
-    return bool(call.sdpa_blocks(FLASH, CUDNN))
+        return bool(call.sdpa_blocks(SDPA_CUDNN)) and bool(directions(case))
+    return bool(call.sdpa_blocks(SDPA_FLASH, SDPA_CUDNN))
 
 
 def become_nan(computation: Computation, call: Call) -> Computation:
@@ -162,8 +160,8 @@ def become_nan(computation: Computation, call: Call) -> Computation:
     case = call.case
     if case.attn_mask is not None and case.mode != "causal_lower_right":
         return replace(computation, undefined_gradient=left_out.FORGOTTEN)
-    block = 128 if call.sdpa_blocks(CUDNN) or case.D <= 64 else 64
-    if case.S % block == 0 or (call.sdpa_blocks(CUDNN) and case.L == 1):
+    block = 128 if call.sdpa_blocks(SDPA_CUDNN) or case.D <= 64 else 64
+    if case.S % block == 0 or (call.sdpa_blocks(SDPA_CUDNN) and case.L == 1):
         return undefined(computation, left_out.MEMORY)
     return with_kernel(computation, lambda _: nowhere_a_number, ("sdpa",))
 
@@ -174,7 +172,7 @@ def hides_whole_rows(call: Call) -> bool:
     The output is wrong if some, but not all, queries of a block of 64 are fully masked; gradients always are.
     """
     case = call.case
-    if not is_biased_past_its_keys(call) or not call.sdpa_blocks(EFFICIENT):
+    if not is_biased_past_its_keys(call) or not call.sdpa_blocks(SDPA_EFFICIENT):
         return False
     return (case.L - case.S) % 64 > 0 or bool(directions(case))
 
@@ -192,7 +190,7 @@ def maps_sequences_beside_a_mask(call: Call) -> bool:
     case = call.case
     if case.mode != "vmap_of_sequences":
         return False
-    return any(any(_masks(case, block)) and not _drops(call, block) for block in call.sdpa_blocks(EFFICIENT))
+    return any(any(_masks(case, block)) and not _drops(call, block) for block in call.sdpa_blocks(SDPA_EFFICIENT))
 
 
 def copies_a_mask_in_vmap(call: Call) -> bool:
@@ -200,7 +198,7 @@ def copies_a_mask_in_vmap(call: Call) -> bool:
     case = call.case
     if case.mode != "vmap":
         return False
-    return any(_is_copied(case, block) and not _drops(call, block) for block in call.sdpa_blocks(EFFICIENT))
+    return any(_is_copied(case, block) and not _drops(call, block) for block in call.sdpa_blocks(SDPA_EFFICIENT))
 
 
 def _is_copied(case, block):
@@ -221,7 +219,7 @@ def _is_of_each(case):
 def attends_for_no_sample(call: Call) -> bool:
     """True if cuDNN's kernel gets a batch of no samples."""
     case = call.case
-    return (case.batch_size == 0 or 0 in case.batch) and bool(call.sdpa_blocks(CUDNN))
+    return (case.batch_size == 0 or 0 in case.batch) and bool(call.sdpa_blocks(SDPA_CUDNN))
 
 
 def return_nothing(computation: Computation, call: Call) -> Computation:
@@ -356,7 +354,7 @@ ENTRIES = (
         trigger="attn_mask (..., L, 1), which broadcasts over keys, in scaled_dot_product_attention on CUDA's"
         " efficient kernel",
         instead="RuntimeError: the last dimension of the bias must be contiguous",
-        applies=lambda call: is_one_for_all_keys(call, EFFICIENT),
+        applies=lambda call: is_one_for_all_keys(call, SDPA_EFFICIENT),
         change=lambda computation, call: raising(computation, "RuntimeError", "last dimension must be contiguous"),
         pinned=ScaledDotProduct(
             dtype="float32", S=2, D=4, Dv=4, attn_mask=Mask("bool", "none"), mask_batch=(1, 1), broadcast="S"
@@ -373,7 +371,7 @@ ENTRIES = (
         clause=1,
         trigger="attn_mask (..., L, 1), which broadcasts over keys, in bfloat16 or float16 on cuDNN's kernel",
         instead="an error about a misaligned address, after which the process cannot use the device, or wrong numbers",
-        applies=lambda call: is_one_for_all_keys(call, CUDNN),
+        applies=lambda call: is_one_for_all_keys(call, SDPA_CUDNN),
         change=lambda computation, call: raising(computation, "AcceleratorError", "misaligned address"),
         pinned=ScaledDotProduct(
             dtype="float16", L=5, S=8, D=64, Dv=64, attn_mask=Mask("bool", "last_column"), broadcast="S"

@@ -10,6 +10,7 @@ from ..cases.masks import Mask
 from ..execution.setting import ON_CUDA
 from ..expectation.changes import raising, warning, with_activation
 from ..expectation.specification import Computation
+from ..path_names import NATIVE_MHA
 from .call import Call
 from .entry import Deviation
 from .facts import is_cast
@@ -51,7 +52,7 @@ def unpacks_slowly(call: Call) -> bool:
 def views_no_sample(call: Call) -> bool:
     """True if the fast path of an attention without weights looks for a fused kernel for no samples."""
     case = call.case
-    if not call.blocks("native_mha") or case.need_weights:
+    if not call.blocks(NATIVE_MHA) or case.need_weights:
         return False
     return case.N == 0 and case.head_dim % 8 == 0
 

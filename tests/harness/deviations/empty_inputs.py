@@ -14,6 +14,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, with_kernel, without_weights
 from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
 from .entry import Deviation
@@ -59,8 +60,8 @@ def views_nothing(call: Call) -> tuple[str, ...]:
     case = call.case
     if not case.attentions:
         return ()
-    native, viewing = call.blocks("native_mha") + call.blocks("native_layer"), call.blocks("sdpa")
-    native += tuple(block for block in call.blocks("explicit") if prepares_masks(case, call.release, block))
+    native, viewing = call.blocks(NATIVE_MHA) + call.blocks(NATIVE_LAYER), call.blocks(BY_SDPA)
+    native += tuple(block for block in call.blocks(EXPLICIT) if prepares_masks(case, call.release, block))
     viewing += left_by_later_layers(call, native)
     viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return (
@@ -86,7 +87,7 @@ def _sees_a_gradient(call, block):
     learned = [name for name, mask in masks_of(call.case).items() if mask.is_float]
     if is_nested(call):  # the packed batch reads its mask as bool
         learned = [name for name in learned if not name.startswith("src")]
-    if since(call.release, "2.12") and block not in call.blocks("native_layer"):  # empty results require no gradient
+    if since(call.release, "2.12") and block not in call.blocks(NATIVE_LAYER):  # empty results require no gradient
         learned = [name for name in learned if _has_effect(call.case, name)]
     return any(name.startswith("src") or block == "tgt" for name in learned)
 
@@ -105,7 +106,7 @@ def _views_nothing(case, block, views_padding):
 def keyless_blocks(call: Call) -> tuple[str, ...]:
     """The blocks of scaled_dot_product_attention that have no key."""
     case = call.case
-    return tuple(block for block in call.blocks("sdpa") if case.number_of_keys(block) + case.appended_keys == 0)
+    return tuple(block for block in call.blocks(BY_SDPA) if case.number_of_keys(block) + case.appended_keys == 0)
 
 
 def spread_through_the_sum(computation: Computation, call: Call) -> Computation:
@@ -129,7 +130,7 @@ def attend_to_nothing(computation: Computation, call: Call) -> Computation:
 def loses_empty_weights(call: Call) -> bool:
     """True if nn.MultiheadAttention is asked for the weights of an empty batch on its fast path."""
     case = call.case
-    return case.need_weights and case.N * case.L == 0 and bool(call.blocks("native_mha"))
+    return case.need_weights and case.N * case.L == 0 and bool(call.blocks(NATIVE_MHA))
 
 
 def has_no_heads(call: Call) -> bool:

@@ -8,6 +8,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.arithmetic import Arithmetic, multiplying
 from ..expectation.changes import with_kernel
 from ..expectation.specification import Computation
+from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA
 from .call import Call
 from .entry import Change, Deviation
 from .facts import causal_flash_blocks, has_empty_row
@@ -42,7 +43,7 @@ def computes_plainly_on(*paths: str) -> Change:
     def change(computation: Computation, call: Call) -> Computation:
         blocks = sum((call.blocks(path) for path in paths), ())
         computation = with_kernel(computation, lambda _: multiplying, blocks)
-        skipping = causal_flash_blocks(call) if "sdpa" in paths else ()
+        skipping = causal_flash_blocks(call) if BY_SDPA in paths else ()
         kernel = Arithmetic(fills=True, skips=True)
         return with_kernel(computation, lambda _: kernel, skipping) if skipping else computation
 
@@ -65,8 +66,8 @@ ENTRIES = (
         clause=4,
         trigger="a row of the merged mask is all -inf, and the call returns weights (or the release is 1.13)",
         instead="the row's weights and output are NaN",
-        applies=sees_nothing_on("explicit"),
-        change=computes_plainly_on("explicit"),
+        applies=sees_nothing_on(EXPLICIT),
+        change=computes_plainly_on(EXPLICIT),
         pinned=MultiHead(attn_mask=Mask("bool", "all")),
         devices=ON_BOTH,
         remedies=(
@@ -94,8 +95,8 @@ ENTRIES = (
         clause=4,
         trigger="a row of the merged mask is all -inf, in eval mode without autograd, on a fast path",
         instead="the row's output is NaN, and so is all that later layers compute from it",
-        applies=sees_nothing_on("native_mha", "native_layer"),
-        change=computes_plainly_on("native_mha", "native_layer"),
+        applies=sees_nothing_on(NATIVE_MHA, NATIVE_LAYER),
+        change=computes_plainly_on(NATIVE_MHA, NATIVE_LAYER),
         pinned=MultiHead(num_heads=2, attention="self", key_padding_mask=Mask("bool", "all"), need_weights=False),
         devices=ON_BOTH,
         remedies=(
@@ -111,8 +112,8 @@ ENTRIES = (
         clause=4,
         trigger="a row of the mask hides every key",
         instead="the row's output is NaN",
-        applies=sees_nothing_on("sdpa"),
-        change=computes_plainly_on("sdpa"),
+        applies=sees_nothing_on(BY_SDPA),
+        change=computes_plainly_on(BY_SDPA),
         pinned=ScaledDotProduct(attn_mask=Mask("bool", "all")),
         remedies=(upgrade("2.5"), FIRST_KEY),
     ),

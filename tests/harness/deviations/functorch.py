@@ -13,6 +13,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, with_kernel, without_gradient
 from ..expectation.specification import specification
 from ..modes.modes import BY_ID
+from ..path_names import NATIVE_LAYER, NATIVE_MHA, SDPA_CUDNN, SDPA_EFFICIENT, SDPA_FLASH
 from ..releases import since
 from .call import Call
 from .causal_hints import dropped_masks
@@ -84,7 +85,7 @@ def meets_no_second_derivative(call: Call) -> bool:
         return False
     if misses_the_layers_biases(call):
         return False
-    if differentiates(call, "native_layer") or (not since(call.release, "2.1") and differentiates(call, "native_mha")):
+    if differentiates(call, NATIVE_LAYER) or (not since(call.release, "2.1") and differentiates(call, NATIVE_MHA)):
         return False
     fused = _fused(call)
     return bool(fused) and any(block in fused and depends for block, depends in _computed(call))
@@ -92,7 +93,7 @@ def meets_no_second_derivative(call: Call) -> bool:
 
 def _fused(call):
     """The blocks that are served by a fused kernel."""
-    fused = call.sdpa_blocks("sdpa_flash", "sdpa_efficient", "sdpa_cudnn")
+    fused = call.sdpa_blocks(SDPA_FLASH, SDPA_EFFICIENT, SDPA_CUDNN)
     if since(call.release, "2.12"):  # empty inputs need no kernel
         return tuple(block for block in fused if not _is_empty(call, block))
     return fused
@@ -100,7 +101,7 @@ def _fused(call):
 
 def _taking_none(call):
     """The blocks that are served by a kernel without a forward-mode derivative."""
-    return {*_fused(call), *call.blocks("native_layer"), *call.blocks("native_mha")}
+    return {*_fused(call), *call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA)}
 
 
 def _is_empty(call, block):
@@ -112,7 +113,7 @@ def _is_empty(call, block):
 
 def _has_tangent_within(call, block):
     """True if the block's fast path gets a parameter with a tangent together with query, key and value."""
-    parts = {"native_layer": "layer", "native_mha": "attention"}
+    parts = {NATIVE_LAYER: "layer", NATIVE_MHA: "attention"}
     return any(block in call.blocks(path) and is_given_what_moves(call.case, block, parts[path]) for path in parts)
 
 
@@ -123,7 +124,7 @@ def _computed(call):
     forward mode they raise.
     """
     case, computed = call.case, []
-    losing = {*call.blocks("native_layer"), *call.blocks("native_mha"), *["src"] * is_nested(call)}
+    losing = {*call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA), *["src"] * is_nested(call)}
     computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
 
     def noting(block: str, kernel: Callable) -> Callable:

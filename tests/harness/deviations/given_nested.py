@@ -9,6 +9,7 @@ from ..contents.packing import BESIDE
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
 from ..expectation.specification import Computation
+from ..path_names import NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
 from .effects import _NO_ELEMENTS
@@ -25,7 +26,7 @@ def meets_no_native_path(call: Call) -> bool:
         return False
     if is_asked_for_padding(call):
         return False
-    is_native = {"native_mha", "native_layer"}.issuperset(path_of_each_block(case, call.release).values())
+    is_native = {NATIVE_MHA, NATIVE_LAYER}.issuperset(path_of_each_block(case, call.release).values())
     return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
 
 
@@ -40,7 +41,7 @@ def norms_a_nested_tensor(call: Call) -> bool:
     case = call.case
     if call.lengths is None or not case.has_layers:
         return False
-    if not case.norm and "native_mha" not in path_of_each_block(case, call.release).values():
+    if not case.norm and NATIVE_MHA not in path_of_each_block(case, call.release).values():
         return False
     return not since(call.release, "2.0") or (
         bool(directions(case)) and (case.norm or not case.norm_first or "norm" in the_parameter(case))
@@ -49,7 +50,7 @@ def norms_a_nested_tensor(call: Call) -> bool:
 
 def has_only_empty_sequences(call: Call) -> bool:
     """True if nn.MultiheadAttention gets a nested tensor of empty sequences on its fast path."""
-    return call.lengths is not None and not any(call.lengths) and bool(call.blocks("native_mha"))
+    return call.lengths is not None and not any(call.lengths) and bool(call.blocks(NATIVE_MHA))
 
 
 def is_nested_sdpa(call: Call, *modes: str) -> bool:

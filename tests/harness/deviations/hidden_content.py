@@ -8,6 +8,7 @@ from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
 from ..expectation.changes import with_arithmetic
 from ..expectation.specification import Computation
+from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
 from .entry import Deviation
@@ -33,12 +34,12 @@ def _holds_nonfinite(case, block):
 
 def add_to_nonfinite(computation: Computation, call: Call) -> Computation:
     """The explicit path adds -inf to the scores of hidden keys, and leaves NaN as it is."""
-    return with_arithmetic(computation, Arithmetic(), call.blocks("explicit"))
+    return with_arithmetic(computation, Arithmetic(), call.blocks(EXPLICIT))
 
 
 def fill_nonfinite(computation: Computation, call: Call) -> Computation:
     """The fast paths replace the scores of hidden keys by -inf, NaN included."""
-    return with_arithmetic(computation, Arithmetic(fills=True), call.blocks("native_mha") + call.blocks("native_layer"))
+    return with_arithmetic(computation, Arithmetic(fills=True), call.blocks(NATIVE_MHA) + call.blocks(NATIVE_LAYER))
 
 
 def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
@@ -48,7 +49,7 @@ def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
     """
     is_safe = since(call.release, "2.5")
     filling = causal_flash_blocks(call)
-    adding = tuple(block for block in call.blocks("sdpa") if block not in filling)
+    adding = tuple(block for block in call.blocks(BY_SDPA) if block not in filling)
     computation = with_arithmetic(computation, Arithmetic(is_safe=is_safe), adding)
     return with_arithmetic(computation, Arithmetic(fills=True, is_safe=is_safe, skips=True), filling)
 
@@ -65,7 +66,7 @@ ENTRIES = (
         trigger="a key that is hidden from every query holds NaN or inf, and the call returns weights (or the release"
         " is 1.13)",
         instead="the key's score is NaN, and stays NaN if -inf is added: weights and outputs of its sample are NaN",
-        applies=hides_nonfinite_on("explicit"),
+        applies=hides_nonfinite_on(EXPLICIT),
         change=add_to_nonfinite,
         pinned=MultiHead(S=2, nonfinite="nan", key_padding_mask=Mask("bool", "one")),
         remedies=(FILLED,),
@@ -79,7 +80,7 @@ ENTRIES = (
         trigger="a key that is hidden from every query holds NaN or inf, in eval mode without autograd, on a fast"
         " path; not if nn.TransformerEncoder packs the batch, which leaves the position out",
         instead="the weights are right, but 0 * NaN is NaN: the outputs of the key's sample are NaN",
-        applies=hides_nonfinite_on("native_mha", "native_layer"),
+        applies=hides_nonfinite_on(NATIVE_MHA, NATIVE_LAYER),
         change=fill_nonfinite,
         pinned=MultiHead(
             L=2, S=2, num_heads=2, attention="self", nonfinite="nan", key_padding_mask=Mask("bool", "one")
@@ -95,7 +96,7 @@ ENTRIES = (
         trigger="a key or value that is hidden from every query holds NaN or inf; since 2.1 under is_causal=True, on"
         " the CPU's fused kernel, only a value, and only among the keys that the kernel computes (in blocks of 512)",
         instead="a score of NaN stays NaN if -inf is added, and 0 * NaN is NaN: the outputs are NaN",
-        applies=hides_nonfinite_on("sdpa"),
+        applies=hides_nonfinite_on(BY_SDPA),
         change=multiply_nonfinite,
         pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),
         remedies=(FILLED,),

@@ -13,11 +13,10 @@ from ..contents.results import as_given
 from ..execution.call import lay_out
 from ..execution.release import Release
 from ..modes.modes import BY_ID, MATH
+from ..path_names import BY_SDPA, SDPA_FLASH, SDPA_MATH, SDPA_NONE
 from ..releases import since
 from .call import Call
 from .facts import drops_the_mask, needs_mask_gradient
-
-MATH_ALONE, FLASH, NONE = "sdpa_math", "sdpa_flash", "sdpa_none"
 
 
 def kernels(case: Case, release: Release, named: str | None = None) -> tuple[str, ...]:
@@ -27,7 +26,7 @@ def kernels(case: Case, release: Release, named: str | None = None) -> tuple[str
     """
     call = Call(case, release)
     named = named if since(release, "2.1") else None
-    served = {block: named or kernel(case, release, block) for block in call.blocks("sdpa")}
+    served = {block: named or kernel(case, release, block) for block in call.blocks(BY_SDPA)}
     return tuple(served[block] for block in call.case.order if block in served)
 
 
@@ -35,10 +34,10 @@ def kernel(case: Case, release: Release, block: str) -> str:
     """The kernel that serves a block."""
     mode = BY_ID[case.mode]
     if mode.within == MATH or mode.decomposes or packs(case):
-        return MATH_ALONE
+        return SDPA_MATH
     if _takes_flash(case, release, block):
-        return FLASH
-    return NONE if case.mode == "sdpa_flash" else MATH_ALONE
+        return SDPA_FLASH
+    return SDPA_NONE if case.mode == "sdpa_flash" else SDPA_MATH
 
 
 def _takes_flash(case, release, block):

@@ -16,6 +16,7 @@ from ..expectation.changes import undefined, with_kernel
 from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import computed_in
+from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, SDPA_MATH
 from ..releases import since
 from .call import Call
 from .effects import beyond, overflowed
@@ -70,8 +71,8 @@ def overflowing_blocks(call: Call) -> tuple[str, ...]:
     """The blocks that add masks in float16, with a query whose visible keys are all masked by about finfo.min."""
     if computed_in(call.case) != "float16":
         return ()
-    exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks("sdpa")
-    blocks = call.blocks("explicit") + tuple(block for block in call.blocks("sdpa") if block not in exact)
+    exact = call.flash_blocks() if not since(call.release, "2.5") else call.blocks(BY_SDPA)
+    blocks = call.blocks(EXPLICIT) + tuple(block for block in call.blocks(BY_SDPA) if block not in exact)
     return tuple(block for block in blocks if absorbs_everything(call.case, block, 1e4))
 
 
@@ -99,7 +100,7 @@ def reads_past_a_row(call: Call) -> bool:
 
 def _reads_a_row_as_empty(call):
     """True if the encoder layer's fast path takes a mask's row without a 0 for fully masked."""
-    biases = [bias_of(call.case, block) for block in call.blocks("native_layer")]
+    biases = [bias_of(call.case, block) for block in call.blocks(NATIVE_LAYER)]
     return any(bias is not None and (bias != 0).all(axis=-1).any() for bias in biases)
 
 
@@ -137,8 +138,8 @@ ENTRIES = (
         " finfo.min, if weights are computed explicitly; 2.1 refuses such a mask",
         instead="the mask is converted, and the number becomes infinite: a row that holds only such numbers becomes"
         " fully masked, and gives NaN",
-        applies=lambda call: bool(overflowing_masks(call, call.blocks("explicit"))),
-        change=lambda computation, call: overflow_in_masks(computation, call, call.blocks("explicit")),
+        applies=lambda call: bool(overflowing_masks(call, call.blocks(EXPLICIT))),
+        change=lambda computation, call: overflow_in_masks(computation, call, call.blocks(EXPLICIT)),
         pinned=MultiHead(dtype="float32", S=2, attn_mask=Mask("float", "all", "min", dtype="float64")),
         remedies=(BY_SMALLER_NUMBER,),
     ),
@@ -152,8 +153,8 @@ ENTRIES = (
         " the math backend of scaled_dot_product_attention; 2.3 refuses such a mask",
         instead="the mask is converted, and the number becomes infinite: a row that holds only such numbers becomes"
         " fully masked, and gives NaN",
-        applies=lambda call: bool(overflowing_masks(call, call.sdpa_blocks("sdpa_math"))),
-        change=lambda computation, call: overflow_in_masks(computation, call, call.sdpa_blocks("sdpa_math")),
+        applies=lambda call: bool(overflowing_masks(call, call.sdpa_blocks(SDPA_MATH))),
+        change=lambda computation, call: overflow_in_masks(computation, call, call.sdpa_blocks(SDPA_MATH)),
         pinned=ScaledDotProduct(
             dtype="bfloat16", mode="sdpa_math", attn_mask=Mask("float", "all", "min", dtype="float32")
         ),

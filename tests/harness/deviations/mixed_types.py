@@ -11,6 +11,7 @@ from ..contents.arrays import mask_arrays
 from ..expectation.arithmetic import multiplying
 from ..expectation.changes import raising, with_kernel, with_masks
 from ..expectation.specification import Computation
+from ..path_names import EXPLICIT
 from .call import Call
 from .entry import Deviation
 from .facts import is_empty
@@ -20,7 +21,7 @@ from .remedies import EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, Condition, Remedy
 
 def mixed_blocks(call: Call, form: str) -> list[str]:
     """The explicit blocks that get a float padding mask and an attention mask of this form, "bool" or "float"."""
-    served = [block for block in call.blocks("explicit") if not (source_of(block) == "memory" and truncates(call))]
+    served = [block for block in call.blocks(EXPLICIT) if not (source_of(block) == "memory" and truncates(call))]
     served = [block for block in served if not is_empty(call.case, block)]
     masks = {block: [getattr(call.case, name) for name in call.case.mask_names(block)] for block in served}
     return [

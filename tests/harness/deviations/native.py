@@ -5,6 +5,7 @@ from ..cases.masks import Mask
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning, with_kernel
 from ..expectation.specification import Computation
+from ..path_names import NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
 from .effects import HidingNonzero
@@ -16,7 +17,7 @@ from .remedies import EAGER, Remedy, changed, off_the_fast_path, recorded, seque
 
 def reads_float_as_bool(call: Call) -> bool:
     """True if the encoder layer's fast path gets a float mask that no bool mask can express."""
-    return any(has_nonzero_finite(call.case, block) for block in call.blocks("native_layer"))
+    return any(has_nonzero_finite(call.case, block) for block in call.blocks(NATIVE_LAYER))
 
 
 def gives_no_weights_natively(call: Call, mode: str) -> bool:
@@ -24,7 +25,7 @@ def gives_no_weights_natively(call: Call, mode: str) -> bool:
     case = call.case
     if case.mode != mode or case.has_layers:
         return False
-    blocks = call.blocks("native_mha")
+    blocks = call.blocks(NATIVE_MHA)
     return bool(blocks) and (not case.need_weights or is_empty(case, *blocks))
 
 
@@ -35,7 +36,7 @@ def differentiates(call: Call, path: str) -> bool:
 
 def converts_masks(call: Call) -> bool:
     """True if a fast path that has scores to compute gets a mask that is not bool, or that the module has converted."""
-    blocks = call.blocks("native_mha") + call.blocks("native_layer")
+    blocks = call.blocks(NATIVE_MHA) + call.blocks(NATIVE_LAYER)
     blocks = tuple(block for block in blocks if not is_empty(call.case, block))
     if since(call.release, "2.0"):
         return any(bias_of(call.case, block) is not None for block in blocks)
@@ -44,7 +45,7 @@ def converts_masks(call: Call) -> bool:
 
 def blocks_without_a_bias(call: Call) -> tuple[str, ...]:
     """The blocks with bias=False on the fast path of nn.MultiheadAttention, which before 2.1 opens without a bias."""
-    return () if call.case.bias else call.blocks("native_mha")
+    return () if call.case.bias else call.blocks(NATIVE_MHA)
 
 
 def native_layers(call: Call, *activations: str) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def native_layers(call: Call, *activations: str) -> tuple[str, ...]:
     if call.case.activation not in activations:
         return ()
     paths = path_of_each_block(call.case, call.release)  # of the nested path, too
-    return tuple(block for block, path in paths.items() if path == "native_layer")
+    return tuple(block for block, path in paths.items() if path == NATIVE_LAYER)
 
 
 def misses_a_bias(computation: Computation, call: Call) -> Computation:
@@ -78,9 +79,7 @@ ENTRIES = (
         trigger="a float mask with a finite value other than 0, on the fast path of nn.TransformerEncoderLayer",
         instead="every key whose mask is not 0 is hidden",
         applies=reads_float_as_bool,
-        change=lambda computation, call: with_kernel(
-            computation, lambda _: HidingNonzero(), call.blocks("native_layer")
-        ),
+        change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_LAYER)),
         pinned=Transformer(S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask("float", "one", "finite")),
         devices=ON_BOTH,
         remedies=off_the_fast_path(),
@@ -93,8 +92,8 @@ ENTRIES = (
         clause=2,
         trigger="a float mask with a finite value other than 0, on the fast path of self-attention",
         instead="every key whose mask is not 0 is hidden",
-        applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks("native_mha")),
-        change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks("native_mha")),
+        applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks(NATIVE_MHA)),
+        change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_MHA)),
         pinned=MultiHead(L=2, S=2, num_heads=2, attention="self", key_padding_mask=Mask("float", "one", "finite")),
         remedies=(sequences_first(), recorded(), upgrade("2.1")),
     ),
@@ -126,7 +125,7 @@ ENTRIES = (
         clause=5,
         trigger="a float mask that requires a gradient, in eval mode, if no parameter and no input does",
         instead="backward raises, since the fast path has no derivative",
-        applies=lambda call: differentiates(call, "native_layer"),
+        applies=lambda call: differentiates(call, NATIVE_LAYER),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_transformer_encoder_layer_fwd is not implemented"
         ),
@@ -146,7 +145,7 @@ ENTRIES = (
         trigger="a float mask that requires a gradient, in self-attention in eval mode, if no parameter and no input"
         " does",
         instead="backward raises, since the fast path has no derivative",
-        applies=lambda call: differentiates(call, "native_mha"),
+        applies=lambda call: differentiates(call, NATIVE_MHA),
         change=lambda computation, call: raising(
             computation, "RuntimeError", "derivative for aten::_native_multi_head_attention is not implemented"
         ),

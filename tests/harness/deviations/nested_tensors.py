@@ -14,6 +14,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
 from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call
 from .effects import _NO_ELEMENTS
@@ -112,7 +113,7 @@ def _packed_blocks(call):
     """(blocks that get a packed batch in a layer off its fast path, those of them with an attention on its own)."""
     case, release = call.case, call.release
     paths = path_of_each_block(case, release).items() if is_nested(call) else ()
-    rest = [block for block, path in paths if source_of(block) == "src" and path != "native_layer"]
+    rest = [block for block, path in paths if source_of(block) == "src" and path != NATIVE_LAYER]
     if case.dropout and not since(release, "2.0"):  # dropout keeps the attention off its fast path, in eval mode too
         return rest, []
     return rest, [block for block in rest if fast_path_is_open(case, release, block, "attention")]

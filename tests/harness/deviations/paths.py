@@ -2,8 +2,8 @@
 
 An attention block of a module is named after the source of its keys: "self" (multi-head attention on its own), "src"
 (encoder), "tgt" (self-attention of the decoder) or "memory" (its cross-attention). If the last layer of a stack takes
-another path than the others, the blocks are "src.early", "src.last" and so on. The paths are "native_layer" (the fast
-path of nn.TransformerEncoderLayer), "native_mha" (the fast path of nn.MultiheadAttention), "sdpa" and "explicit".
+another path than the others, the blocks are "src.early", "src.last" and so on. The paths are NATIVE_LAYER, NATIVE_MHA,
+BY_SDPA and EXPLICIT (path_names.py).
 """
 
 from dataclasses import replace
@@ -23,6 +23,16 @@ from ..contents.arrays import mask_arrays, the_parameter
 from ..contents.packing import packs, without_padding
 from ..execution.release import Release
 from ..modes.modes import BY_ID, is_closed_by_export
+from ..path_names import (
+    BY_SDPA,
+    EXPLICIT,
+    NATIVE_ENCODER_LAYER,
+    NATIVE_LAYER,
+    NATIVE_MHA,
+    NESTED,
+    SDPA_FLASH,
+    SDPA_MATH,
+)
 from ..releases import since
 
 
@@ -33,12 +43,12 @@ def path_of_each_block(case: Case, release: Release) -> dict[str, str]:
 
 def _path(case, release, block):
     if not case.has_fast_path:
-        return "sdpa"
+        return BY_SDPA
     if source_of(block) == "src" and takes_native_layer(case, release, block):
-        return "native_layer"
+        return NATIVE_LAYER
     if _takes_native_mha(case, release, block):
-        return "native_mha"
-    return "sdpa" if since(release, "2.0") and not case.need_weights else "explicit"
+        return NATIVE_MHA
+    return BY_SDPA if since(release, "2.0") and not case.need_weights else EXPLICIT
 
 
 def _infers(case, release):
@@ -259,20 +269,20 @@ def reachable_paths(release: Release) -> dict[str, set[str]]:
     """{module: paths that serve some of its calls in this release on this device}"""
     if release.adopted:  # its paths are unknown
         return {}
-    sdpa = {"sdpa_math"} if since(release, "2.0") else {"explicit"}
+    sdpa = {SDPA_MATH} if since(release, "2.0") else {EXPLICIT}
     if since(release, "2.1") and release.device_type == "cpu":
-        sdpa |= {"sdpa_flash"}
+        sdpa |= {SDPA_FLASH}
     if release.device_type != "cpu":
         sdpa = set()  # the backends depend on the machine
-    native = {"native_mha"}
-    encoder = {"native_encoder_layer"}
+    native = {NATIVE_MHA}
+    encoder = {NATIVE_ENCODER_LAYER}
     path_of_each_block = {
-        "MultiheadAttention": {"explicit"} | native | sdpa,
-        "multi_head_attention_forward": {"explicit"} | sdpa,
+        "MultiheadAttention": {EXPLICIT} | native | sdpa,
+        "multi_head_attention_forward": {EXPLICIT} | sdpa,
         "TransformerEncoderLayer": encoder | sdpa,
-        "TransformerEncoder": encoder | {"nested"} | sdpa,
+        "TransformerEncoder": encoder | {NESTED} | sdpa,
         "TransformerDecoderLayer": native | sdpa,
         "TransformerDecoder": native | sdpa,
-        "Transformer": encoder | native | {"nested"} | sdpa,
+        "Transformer": encoder | native | {NESTED} | sdpa,
     }
     return path_of_each_block | ({"scaled_dot_product_attention": sdpa} if since(release, "2.0") else {})

@@ -11,6 +11,7 @@ from ..cases.case import MultiHead, Transformer
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import with_attention, with_layers
 from ..expectation.specification import Computation
+from ..path_names import NATIVE_LAYER
 from .call import Call
 from .entry import Deviation
 from .paths import path_of_each_block
@@ -31,7 +32,7 @@ def _blocks(call, native):
     if call.case.mode != "pruned":
         return ()
     paths = path_of_each_block(call.case, call.release)
-    return tuple(block for block, path in paths.items() if (path == "native_layer") == native)
+    return tuple(block for block, path in paths.items() if (path == NATIVE_LAYER) == native)
 
 
 def with_outdated_layers(computation: Computation, call: Call) -> Computation:

@@ -12,6 +12,7 @@ from ..cases.case import mixes_types, mixes_types_of, source_of
 from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
+from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA, SDPA_FLASH, SDPA_NONE
 from ..releases import since
 from . import proposed
 from .autocast import raises_on_the_native_layer, raises_when_packed
@@ -33,7 +34,7 @@ from .functorch import (
 )
 from .fused_cpu import is_short_of_dimensions
 from .given_nested import has_no_backend, is_nested_sdpa, meets_no_native_path
-from .kernels import FLASH, kernel
+from .kernels import kernel
 from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import looks_at_no_position, memory_is_too_short, packs_no_sample, packs_nothing, unpacks_too_late
 from .paths import (
@@ -79,7 +80,7 @@ def _refused_alone(call):
 
     On a CPU this is predicted; on other devices torch's own choice of kernel is believed.
     """
-    return _flash_alone(call) if call.release.device_type == "cpu" else "sdpa_none" in call.served
+    return _flash_alone(call) if call.release.device_type == "cpu" else SDPA_NONE in call.served
 
 
 def _flash_alone(call):
@@ -91,7 +92,7 @@ def _flash_alone(call):
         return False
     if since(release, "2.3") and is_short_of_dimensions(call):  # raises earlier: see the ledger
         return False
-    return kernel(case, release, "sdpa") != FLASH
+    return kernel(case, release, "sdpa") != SDPA_FLASH
 
 
 def _cannot_be_batched(call):
@@ -100,7 +101,7 @@ def _cannot_be_batched(call):
     if not _lacks_a_batching_rule(call):
         return False
     if not case.has_parameters:
-        return kernel(case, release, "sdpa") == FLASH
+        return kernel(case, release, "sdpa") == SDPA_FLASH
     if looks_for_missing_biases(case, release):  # raises earlier: see the ledger
         return False
     viewing, unbatched = views_nothing(call), _unbatched(call)
@@ -117,7 +118,7 @@ def _unbatched(call):
     case, release = call.case, call.release
     if not case.has_parameters or not _lacks_a_batching_rule(call):
         return ()
-    return tuple(block for block in call.blocks("sdpa") if _is_plain(case, release, block))
+    return tuple(block for block in call.blocks(BY_SDPA) if _is_plain(case, release, block))
 
 
 def _is_plain(case, release, block):
@@ -163,7 +164,7 @@ def _looks_for_causality(call, only=None):
     case, release = call.case, call.release
     asking = [block for block in case.blocks if asks_whether_causal(case, release, block)]
     if case.mode in WHOLE_GRAPHS and since(release, "2.11"):  # an answer that is not used may stay open
-        asking = [block for block in asking if path_of_each_block(case, release)[block] != "native_layer"]
+        asking = [block for block in asking if path_of_each_block(case, release)[block] != NATIVE_LAYER]
     looking = set(map(source_of, asking))
     if only is not None:
         return only in looking
@@ -200,7 +201,7 @@ def _meets_another_dtype(call):
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
     raising |= set(_unbatched(call))
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
-        raising |= set(call.blocks("native_layer"))
+        raising |= set(call.blocks(NATIVE_LAYER))
     if memory_is_too_short(call):
         raising |= {block for block in case.blocks if source_of(block) == "memory"}
     before = takewhile(lambda block: block not in refusing, case.blocks)
@@ -232,24 +233,24 @@ def _refuses_the_dtype(call, block):
     case, release, dtype = call.case, call.release, mask_dtype(call.case, block)
     if dtype in (None, computed_in(case)) or not (case.has_parameters or case.attn_mask.is_float):
         return False
-    if block in call.blocks("explicit") and BY_ID[case.mode].family == "vmap":  # the sum with the mask is multiplied
+    if block in call.blocks(EXPLICIT) and BY_ID[case.mode].family == "vmap":  # the sum with the mask is multiplied
         return dtype == "float64" and 0 not in (
             case.samples,
             case.number_of_queries(block),
             case.number_of_keys(block) + case.appended_keys,
         )
-    if block in call.blocks("explicit"):
+    if block in call.blocks(EXPLICIT):
         return since(release, "2.1")
     if is_cast(case) and not since(release, "2.2"):  # raises earlier: see the ledger
         return False
-    is_served = block in call.blocks("sdpa") or left_by_later_layers(call, _native(call, block))
+    is_served = block in call.blocks(BY_SDPA) or left_by_later_layers(call, _native(call, block))
     if not is_served or not since(release, "2.0") or drops_the_mask(case, release, block):
         return False
     return not (dtype == "float32" and since(release, "2.4"))
 
 
 def _native(call, block):
-    return {block} & {*call.blocks("native_layer"), *call.blocks("native_mha")}
+    return {block} & {*call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA)}
 
 
 def _groups_nested_heads(call):

@@ -15,6 +15,7 @@ from ..cases.case import Case, MultiHead, Transformer
 from ..contents.arrays import mask_arrays
 from ..expectation.changes import raising, with_attention, with_layers
 from ..expectation.specification import Computation
+from ..path_names import NATIVE_LAYER
 from .call import Call
 from .entry import Deviation
 from .paths import path_of_each_block, reads_parts
@@ -37,7 +38,7 @@ def layers_read(call: Call, mode: str) -> tuple[str, ...]:
     if call.case.mode != mode:
         return ()
     paths = path_of_each_block(call.case, call.release)
-    return tuple(block for block, path in paths.items() if path == "native_layer")
+    return tuple(block for block, path in paths.items() if path == NATIVE_LAYER)
 
 
 def misses_weights(call: Call, kind: type[Case] = Case) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from packaging.version import Version
 
+from ..path_names import NESTED, SDPA_CUDNN, SDPA_EFFICIENT, SDPA_FLASH
 from ..releases import contains
 
 LOST = 70  # the exit code of a process whose device has become unusable
@@ -64,8 +65,8 @@ def _divides_by_no_heads(query, key, value, *_, **__):
 DIVIDE_BY_HEADS = ">=2.9,<2.12"  # the releases whose flash kernel divides by the number of heads
 
 DANGERS = (
-    ("cudnn-mask-one-key", "cuda", "sdpa_cudnn", _reads_past_the_mask),
-    ("efficient-mask-alone-one-head", "cuda", "sdpa_efficient", _writes_past_the_sums),
-    ("nested-no-sample-segfault", "cuda", "nested", _packs_no_sample),
-    ("flash-no-heads", "cpu", "sdpa_flash", _divides_by_no_heads),
+    ("cudnn-mask-one-key", "cuda", SDPA_CUDNN, _reads_past_the_mask),
+    ("efficient-mask-alone-one-head", "cuda", SDPA_EFFICIENT, _writes_past_the_sums),
+    ("nested-no-sample-segfault", "cuda", NESTED, _packs_no_sample),
+    ("flash-no-heads", "cpu", SDPA_FLASH, _divides_by_no_heads),
 )

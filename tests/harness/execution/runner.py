@@ -20,6 +20,7 @@ from ..contents.results import as_given, as_held, cotangents
 from ..modes.modes import BY_ID, EAGER, is_closed_by_export
 from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
+from ..path_names import SDPA_FLASH, SDPA_MATH
 from . import dangers, square_mask
 from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
@@ -161,7 +162,7 @@ def _to_numpy(tensor):
 
 def _decomposed(path):
     """The path after decomposition of kernels: the flash kernel of the CPU becomes the formula of the math backend."""
-    return "sdpa_math" if path == "sdpa_flash" else path
+    return SDPA_MATH if path == SDPA_FLASH else path
 
 
 def _as_eager(case):

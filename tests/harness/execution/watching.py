@@ -12,18 +12,25 @@ from torch.utils._pytree import tree_map
 
 from ..cases.case import Case, drops
 from ..modes.modes import BY_ID
+from ..path_names import (
+    EXPLICIT,
+    KERNELS,
+    NATIVE_ENCODER_LAYER,
+    NATIVE_MHA,
+    NESTED,
+    SDPA_NONE,
+)
 from . import dangers
 
 # (owner, attribute, path): a call of this function of torch means that the attention takes this path.
 ENTRY_POINTS = (
-    (torch, "_native_multi_head_attention", "native_mha"),
-    (torch, "_transformer_encoder_layer_fwd", "native_encoder_layer"),
-    (torch, "_nested_tensor_from_mask", "nested"),
-    (F, "softmax", "explicit"),
+    (torch, "_native_multi_head_attention", NATIVE_MHA),
+    (torch, "_transformer_encoder_layer_fwd", NATIVE_ENCODER_LAYER),
+    (torch, "_nested_tensor_from_mask", NESTED),
+    (F, "softmax", EXPLICIT),
 )
-_SDPA_BACKENDS = ("sdpa_math", "sdpa_flash", "sdpa_efficient", "sdpa_cudnn", "sdpa_overrideable")
 
-PATHS = (*(path for *_, path in ENTRY_POINTS), *_SDPA_BACKENDS, "sdpa_none")
+PATHS = (*(path for *_, path in ENTRY_POINTS), *KERNELS, SDPA_NONE)
 
 
 @dataclass
@@ -96,9 +103,9 @@ def sdpa_backend(lowers: str | None, *args: Any, **kwargs: Any) -> str:
         choice = 0
     except RuntimeError as error:
         if "No available kernel" in str(error):
-            return "sdpa_none"
+            return SDPA_NONE
         choice = 0
-    return _SDPA_BACKENDS[int(choice)]
+    return KERNELS[int(choice)]
 
 
 def _lowered(given, dtype):

@@ -23,6 +23,7 @@ from ..cases.case import Case
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
+from ..path_names import SDPA_FLASH
 from .arithmetic import computed_keys
 from .changes import with_kernel, with_layers
 from .specification import Computation
@@ -318,11 +319,11 @@ def _attending(kernel, case, paths, filled, is_causal):
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
         w, of_value, is_computed, parts = weights, weights, True, _WHOLE
-        if path == "sdpa_flash" and is_causal:
+        if path == SDPA_FLASH and is_causal:
             w, of_value, is_computed, parts = _in_blocks(w)
 
         # the fused kernel computes no product that is scaled by 0
-        is_without_products = path == "sdpa_flash" and scale == 0 and computed_in(case) not in LOW
+        is_without_products = path == SDPA_FLASH and scale == 0 and computed_in(case) not in LOW
 
         def through(of_weights):
             """(operand, gradient of a result -> gradient of the operand) for query, key and bias.
@@ -332,7 +333,7 @@ def _attending(kernel, case, paths, filled, is_causal):
 
             def scores(gradient):
                 its = of_weights(gradient)
-                if path == "sdpa_flash":  # this kernel computes the sum from the context, which holds more NaN
+                if path == SDPA_FLASH:  # this kernel computes the sum from the context, which holds more NaN
                     slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
                     return np.where(is_computed, slopes, 0)
                 return w * (its - (w * its).sum(axis=-1, keepdims=True))
@@ -347,7 +348,7 @@ def _attending(kernel, case, paths, filled, is_causal):
 
         from_context = [*through(lambda gradient: gradient @ _turned(v))]
         from_context += [(value, lambda gradient: _turned_times(of_value, gradient, parts))]
-        from_weights = through(lambda gradient: gradient) if path != "sdpa_flash" else ()
+        from_weights = through(lambda gradient: gradient) if path != SDPA_FLASH else ()
         return _with_parents(context, from_context), _with_parents(weights, from_weights)
 
     return attend

@@ -7,6 +7,7 @@ from math import isfinite, isnan
 from typing import NamedTuple
 
 from ..cases.case import Case, masks_of
+from ..path_names import NATIVE_ENCODER_LAYER, NATIVE_MHA
 from . import comparison
 from .comparison import Mismatch
 from .positions import (
@@ -328,7 +329,7 @@ def _rule(case, served):
         return "dropout"
     if rule := _rule_of_masks(case):
         return rule
-    return "path" if {"native_mha", "native_encoder_layer"} & set(served) else "score"
+    return "path" if {NATIVE_MHA, NATIVE_ENCODER_LAYER} & set(served) else "score"
 
 
 def _rule_of_masks(case):

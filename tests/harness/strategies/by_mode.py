@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ..cases.case import AUTOGRAD, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
-from ..contents.packing import BESIDE, NESTED, packs
+from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
@@ -28,7 +28,7 @@ def _finite_cases_in(release, mode):
         return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
     if mode.id == "jagged_batch":
         return _ragged_batches(release, mode)
-    if mode.family == NESTED:
+    if mode.family == NESTED_STRIDED:
         return _nested_cases(release, mode).filter(_has_something)
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, Transformer, masks_of, source_of
 from ..cases.masks import Mask
-from ..contents.packing import NESTED
+from ..contents.packing import NESTED_STRIDED
 from ..deviations.paths import (
     asks_for_alignment,
     asks_whether_causal,
@@ -23,6 +23,7 @@ from ..deviations.paths import (
 )
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, MODULES, SDPA, Mode
+from ..path_names import BY_SDPA, DETECTION, EXPLICIT, NATIVE_LAYER, NATIVE_MHA, NESTED
 from .basics import one_of
 from .by_mode import adapted, suits
 from .masks import attention_mask, padding_mask
@@ -34,12 +35,12 @@ KINDS = (_CAUSAL, *(f"{form} {role}" for role in (_ATTENTION, _PADDING) for form
 
 # The modules that can take a path, the fastest first, since some modes are slow. Stacks come last.
 _PLACES = {
-    "native_layer": ("TransformerEncoderLayer",),
-    "nested": ("TransformerEncoder",),
-    "native_mha": ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
-    "sdpa": ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", *[SDPA] * 3),
-    "explicit": ("MultiheadAttention", FUNCTIONAL),
-    "detection": ("TransformerEncoder", "TransformerDecoder"),
+    NATIVE_LAYER: ("TransformerEncoderLayer",),
+    NESTED: ("TransformerEncoder",),
+    NATIVE_MHA: ("MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder"),
+    BY_SDPA: ("MultiheadAttention", FUNCTIONAL, "TransformerEncoderLayer", "TransformerDecoderLayer", *[SDPA] * 3),
+    EXPLICIT: ("MultiheadAttention", FUNCTIONAL),
+    DETECTION: ("TransformerEncoder", "TransformerDecoder"),
 }
 _STACKS = ("TransformerEncoder", "TransformerDecoder")
 
@@ -48,9 +49,9 @@ def combinations_of(case: Case, release: Release) -> set[tuple[str, str]]:
     """{(path, kind)} that the call covers."""
     paths = path_of_each_block(case, release)
     packs = takes_nested_path(case, release)
-    its = {block: "nested" if packs and source_of(block) == "src" else path for block, path in paths.items()}
+    its = {block: NESTED if packs and source_of(block) == "src" else path for block, path in paths.items()}
     found = {(path, kind) for block, path in its.items() for kind in _kinds(case, block)}
-    return found | {("detection", kind) for kind in _detected(case, its, release)}
+    return found | {(DETECTION, kind) for kind in _detected(case, its, release)}
 
 
 def _detected(case, blocks, release):
@@ -73,11 +74,11 @@ def _kinds(case, block):
 
 def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
     """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
-    if mode.family in (NESTED, "causal_upper_left") or mode.id == "jagged_batch":
+    if mode.family in (NESTED_STRIDED, "causal_upper_left") or mode.id == "jagged_batch":
         return {}  # these modes hide keys in their own way, and have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
-        if path == "detection" and (mode.builds or mode.id == "compiled_fullgraph"):
+        if path == DETECTION and (mode.builds or mode.id == "compiled_fullgraph"):
             continue  # a build compiles as "compiled" does, but takes 4 s; full graphs are refused
         asked = [
             (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
@@ -94,14 +95,14 @@ def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bo
 
 def _meets(path, kind, place, release, mode):
     """True if the minimal call of the place covers the combination of path and kind."""
-    case = adapted(_with(kind, _least(*place, path == "explicit"), Mask()), mode)
+    case = adapted(_with(kind, _least(*place, path == EXPLICIT), Mask()), mode)
     case = _opened(path, case, release)
     return release.offers(case) and (path, kind) in combinations_of(case, release)
 
 
 def _opened(path, case, release):
     """The case with the option that the path needs: a full graph cannot test the padding, so mask_check is off."""
-    if path == "nested" and is_compiled_whole(case, release):
+    if path == NESTED and is_compiled_whole(case, release):
         return replace(case, mask_check=False)
     return case
 
