@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from .claim import Claim
 from .comparing import arbitrary, array, filled, near, since
@@ -25,7 +24,7 @@ def adapt(attention: nn.MultiheadAttention, rank: int) -> LowRank:
     """Freeze the attention, and give out_proj an update that is trained."""
     attention.requires_grad_(False)
     update = LowRank(attention.out_proj.weight, rank)
-    parametrize.register_parametrization(attention.out_proj, "weight", update)
+    nn.utils.parametrize.register_parametrization(attention.out_proj, "weight", update)
     return update
 
 
@@ -86,6 +85,7 @@ def test_a_parametrization_is_read_and_trained(training, need_weights):
     attention, x = filled(nn.MultiheadAttention(4, 2, batch_first=True)).train(training), arbitrary(2, 3, 4)
     before = attention(x, x, x, need_weights=need_weights)[0].detach()
     update = adapt(attention, rank=1)
+    assert isinstance(update, LowRank)
     near(attention(x, x, x, need_weights=need_weights)[0], array(before))
     with torch.no_grad():
         update.up.fill_(1)
