@@ -13,6 +13,7 @@ from tests.harness.wrong_masks.outcome import source
 from tests.harness.wrong_masks.table import WrongCall
 
 from .case_script import call_lines
+from .site.natural import example_of, remedied
 
 _MOST, _LAST = 24, 4  # a diff of more than _MOST lines is cut to its _LAST lines, which hold the call
 OLDEST = "1.13"
@@ -80,10 +81,7 @@ def specifier_in_words(releases: str) -> str:
 def _diff(entry, remedy, example):
     """The lines of the minimal case, or of the example, that the remedy changes; or the assertion that it adds."""
     if isinstance(entry, Deviation):
-        setting = Setting(entry.devices[0])
-        changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))
-        changed = next((case for case in changes if case is not None), None)
-        texts = None if changed is None else [call_lines(case, setting) for case in (entry.pinned, changed)]
+        texts = _natural(entry, remedy) or _pinned(entry, remedy)
     elif example is None or remedy.check:
         return f"+ assert {remedy.check(example)}" if example and remedy.check else ""
     else:
@@ -95,3 +93,18 @@ def _diff(entry, remedy, example):
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     lines = [f"{line[0]} {line[1:]}" for line in lines]
     return "\n".join(lines if len(lines) <= _MOST else ["...", *lines[-_LAST:]])
+
+
+def _natural(entry, remedy):
+    """The lines of the example that is made for the entry, without and with the remedy; None if there are none."""
+    changed = (remedied(entry, remedy, version) for version in meeting(entry, remedy))
+    with_remedy = next((example for example in changed if example), None)
+    return with_remedy and [example.code.splitlines() for example in (example_of(entry), with_remedy)]
+
+
+def _pinned(entry, remedy):
+    """The lines of the pinned case, without and with the remedy; None if no release has both."""
+    changes = (remedy.applied(entry.pinned, version) for version in meeting(entry, remedy))
+    changed = next((case for case in changes if case is not None), None)
+    setting = Setting(entry.devices[0])
+    return None if changed is None else [call_lines(case, setting) for case in (entry.pinned, changed)]
