@@ -11,7 +11,7 @@ api = pytest.importorskip("playwright.sync_api", reason="python -m tox -e page i
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="python -m tox -e page installs it")
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("index.html", "claims.html", "ask.html", "specification.html", "upstream.html", "adopters.html")
+PAGES = ("index.html", "claims.html", "ask.html", "doctor.html", "specification.html", "upstream.html", "adopters.html")
 ADDRESS = (DOCS / "index.html").as_uri()
 ENTRY = "native-layer-float-mask"
 

@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from packaging.version import Version
 
-from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.expectation.clauses import CLAUSES
@@ -17,7 +18,9 @@ from tests.tools.site import words
 from tests.tools.site.example import Example
 from tests.tools.site.examples import EXAMPLES
 from tests.tools.site.facets import BIAS, EVAL, GRAD, NO_GRAD, PADDING, TRAIN, facets
-from tests.tools.site.natural import natural_code
+from tests.tools.site.natural import example_of
+from tests.tools.site.natural_case import affected, lifelike, shows
+from tests.tools.site.natural_mask import mask_lines
 from tests.tools.site.queries import QUERIES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,11 +62,55 @@ def test_a_remedy_of_an_example_must_change_its_code():
     assert example.diff == "- a = 1\n+ a = 2"
 
 
-def test_natural_code_has_no_pasted_parameters():
-    for entry in ledger.ENTRIES:
-        code = natural_code(entry)
-        assert "load_state_dict({name: torch.tensor" not in code
-        assert len(code.splitlines()) <= 30
+def test_each_entry_has_natural_code():
+    """No pasted parameters, no long lists: as people write it, and short. If this fails, write an example by hand."""
+    for entry in BY_ID.values():
+        example = EXAMPLES.get(entry.id) or example_of(entry)
+        assert example, entry.id
+        assert not re.search(r"load_state_dict\(\{name: torch.tensor|\d\.\d{3}", example.code), entry.id
+        assert len(example.code.splitlines()) <= 15, entry.id
+        assert max(map(len, example.code.splitlines())) <= 140, entry.id
+
+
+def test_only_examples_that_no_run_here_can_tell_are_without_an_outcome():
+    for entry in BY_ID.values():
+        example = EXAMPLES.get(entry.id) or example_of(entry)
+        assert bool(example.comes) == ("cpu" in entry.devices and entry.id != "bfloat16-nan-spreads"), entry.id
+
+
+def test_a_case_grows_only_as_far_as_its_entry_shows():
+    """The fast path needs an even number of heads; an empty batch stays empty."""
+    entry = BY_ID["native-mha-empty-weights"]
+    case = lifelike(entry)
+    assert (case.N, case.L, case.num_heads, case.head_dim, case.dtype) == (0, 4, 2, 4, "float32")
+    assert shows(entry, case, affected(entry))
+
+
+@pytest.mark.parametrize(
+    "array, line",
+    [
+        (np.zeros((2, 4), bool), "m = torch.zeros(2, 4, dtype=torch.bool)"),
+        (np.triu(np.ones((4, 4), bool), 1), "m = torch.triu(torch.ones(4, 4, dtype=torch.bool), diagonal=1)"),
+        (np.tril(np.ones((3, 4), bool)), "m = torch.ones(3, 4, dtype=torch.bool).tril()"),
+        (np.array([[True, False], [False, True]]), "m = torch.tensor([[True, False], [False, True]])"),
+        (np.full((2, 2), -1e9), "m = torch.full((2, 2), -1000000000.0)"),
+        (np.array([[0, -np.inf], [0, 0]]), 'm = torch.triu(torch.full((2, 2), float("-inf")), diagonal=1)'),
+    ],
+)
+def test_a_mask_is_written_as_people_write_it(array, line):
+    assert mask_lines("m", array, ()) == [line]
+    torch_array = eval(line.removeprefix("m = "), {"torch": torch})
+    assert np.array_equal(torch_array.numpy(), array)
+
+
+def test_a_row_that_is_hidden_is_set():
+    array = np.zeros((4, 5), bool)
+    array[2] = True
+    assert mask_lines("m", array, ()) == ["m = torch.zeros(4, 5, dtype=torch.bool)", "m[2] = True"]
+
+
+def test_a_long_irregular_mask_is_not_written():
+    assert mask_lines("m", np.random.default_rng(0).random((9, 9)) < 0.5, ()) is None
 
 
 def _facets(id):

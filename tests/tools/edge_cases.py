@@ -26,7 +26,7 @@ from .remedied import Shown, shown_remedies
 from .reproduce import script_of_entry
 from .site.examples import EXAMPLES, Example
 from .site.facets import Facets, facets, facets_of_wrong_masks
-from .site.natural import natural_code
+from .site.natural import example_of
 from .site.words import ENTRIES as WORDS
 from .site.words import place
 
@@ -104,8 +104,8 @@ class EdgeCase:
     affects: str  # the releases of the ledger, as a version specifier
     symptom: str  # the observation of a user, a sentence
     facets: Facets  # settings and kinds of mask
-    natural: str  # a few lines that show it, as a user writes them; empty if they would be too long
-    example: Example | None  # the tested example, if `natural` is one
+    example: Example | None  # tested code that shows it, as a user writes it; None if it would be too long
+    is_by_hand: bool  # the example is one by hand; if not, the remedies have natural diffs
     code: str  # a script that exits with 1 in an affected release
     cells: tuple[Cell, ...]  # one for each column
 
@@ -234,7 +234,7 @@ def _edge_case(entry, columns):
         cells=tuple(_cell(entry.id, column) for column in columns),
         affects=entry.affects,
         symptom=WORDS[entry.id].symptom if entry.id in WORDS else "",
-        example=EXAMPLES.get(entry.id),
+        is_by_hand=entry.id in EXAMPLES,
         **example,
     )
 
@@ -289,7 +289,7 @@ def _(entry: Deviation, record: Record) -> dict[str, Any]:
     return {
         "kind": kind_of(entry, call),
         "facets": facets(entry, call),
-        "natural": natural_code(entry),
+        "example": example_of(entry),
         "trigger": entry.trigger,
         "instead": entry.instead,
         "seen": seen if finding["cases"] else "no call of the run, only the one below,",
@@ -305,10 +305,9 @@ def _(entry: WrongMaskDeviation, record: Record) -> dict[str, Any]:
     faults = ", ".join(dict.fromkeys(call.fault.name.replace("_", " ") for call in calls))
     texts = {source(call, release.setting): call for call in calls}
     code = min(texts, key=len, default="")
-    example = EXAMPLES.get(entry.id)
     return {
         "facets": facets_of_wrong_masks(calls),
-        "natural": example.code if example else code,
+        "example": EXAMPLES.get(entry.id),
         "kind": kind_of_wrong_mask(entry),
         "trigger": f"a wrong mask: {faults}" if faults else "",
         "instead": entry.effect,

@@ -45,10 +45,10 @@ def _section(case, catalogue):
     yield from ("", f'<a id="{case.id}"></a>', "", f"### {as_markdown(case.title)}", "")
     if case.symptom:
         yield from (as_markdown(case.symptom), "")
-    if case.natural:
-        yield from ("```python", case.natural, "```", "")
     if case.example:
-        yield from (f"comes out as `{case.example.comes}`; it should be `{case.example.should}`.", "")
+        yield from ("```python", case.example.code, "```", "")
+    if case.example and case.example.comes:
+        yield from (f"comes out as `{case.example.outcome}`; it should be `{case.example.should}`.", "")
     clause = f"{catalogue.clauses[case.clause]} ([clause {case.clause}](../reference/README.md))"
     facts = {
         "Expected": clause,

@@ -14,6 +14,7 @@ from tests.harness.wrong_masks.outcome import source
 from tests.harness.wrong_masks.table import WrongCall
 
 from .case_script import call_lines
+from .site.natural import example_of, remedied
 
 _MOST, _LAST = 24, 4  # a diff of more than _MOST lines is cut to its _LAST lines, which hold the call
 OLDEST = "1.13"
@@ -80,15 +81,29 @@ def _diff(entry, remedy, example):
         return ""
     if assertion := remedy.assertion(example):
         return f"+ assert {assertion}"
-    changes = (remedy.applied(example, version) for version in meeting(entry, remedy))
-    changed = next((call for call in changes if call is not None), None)
-    if changed is None:
+    texts = _natural(entry, remedy) or _changed(entry, remedy, example)
+    if texts is None:
         return ""
-    texts = [_lines(call, Setting(entry.devices[0])) for call in (example, changed)]
     lines = list(unified_diff(*texts, n=0, lineterm=""))[2:]
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     lines = [f"{line[0]} {line[1:]}" for line in lines]
     return "\n".join(lines if len(lines) <= _MOST else ["...", *lines[-_LAST:]])
+
+
+def _natural(entry, remedy):
+    """The lines of the example that is made for the entry, without and with the remedy; None if there are none."""
+    if entry.minimal_case is None:
+        return None
+    changed = (remedied(entry, remedy, version) for version in meeting(entry, remedy))
+    with_remedy = next((example for example in changed if example), None)
+    return with_remedy and [example.code.splitlines() for example in (example_of(entry), with_remedy)]
+
+
+def _changed(entry, remedy, example):
+    """The lines of the minimal case or the wrong call, without and with the remedy; None if no release has both."""
+    changes = (remedy.applied(example, version) for version in meeting(entry, remedy))
+    changed = next((call for call in changes if call is not None), None)
+    return None if changed is None else [_lines(call, Setting(entry.devices[0])) for call in (example, changed)]
 
 
 @singledispatch

@@ -23,6 +23,7 @@ COMMAND = "python -m tests.tools site"
 PAGES = {
     "claims.html": DOCS / "claims.md",
     "ask.html": DOCS / "ask.md",
+    "doctor.html": DOCS / "doctor.md",
     "specification.html": ROOT / "reference" / "README.md",
     "upstream.html": DOCS / "upstream.md",
     "adopters.html": DOCS / "adopters.md",

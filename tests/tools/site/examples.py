@@ -5,6 +5,8 @@ In an example of eval mode the expected numbers are those of the same call with 
 
 from .example import Example
 from .examples_of_functions import EXAMPLES as OF_FUNCTIONS
+from .examples_of_modes import EXAMPLES as OF_MODES
+from .examples_of_wrong_masks import EXAMPLES as OF_WRONG_MASKS
 
 _ENCODER = "nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)"
 
@@ -450,4 +452,4 @@ OF_MODULES = {
     ),
 }
 
-EXAMPLES = OF_MODULES | OF_FUNCTIONS
+EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_MODES | OF_WRONG_MASKS

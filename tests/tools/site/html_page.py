@@ -17,6 +17,7 @@ NAV = (
     ("index.html", "Edge cases"),
     ("claims.html", "Claims"),
     ("ask.html", "Your own call"),
+    ("doctor.html", "Your own model"),
     ("specification.html", "Specification"),
     ("upstream.html", "Upstream"),
     ("adopters.html", "Other implementations"),

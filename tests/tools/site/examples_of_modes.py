@@ -1,0 +1,350 @@
+"""Examples of entries about modes, nested tensors, pruning and low precision: {id: Example}."""
+
+from .example import Example
+
+_LAYER = "layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)"
+_PADDING = "padding = torch.tensor([[False, False, False, False], [False, False, True, True]])"
+_NOT_NESTED = (("(layer, 2)", "(layer, 2, enable_nested_tensor=False)"),)
+_WITH_TRAINED_PART = f"""
+        {_LAYER}
+        encoder = nn.TransformerEncoder(layer, 2).eval().requires_grad_(False)
+        weight = encoder.layers[1].linear1.weight.requires_grad_()  # a later layer is fine-tuned
+        src = torch.randn(2, 4, 8)
+        {_PADDING}"""
+
+EXAMPLES = {
+    # ---- masks of two types
+    "bool-mask-float-padding": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(1, 4, 8)
+        causal = torch.triu(torch.ones(4, 4, dtype=torch.bool), diagonal=1)
+        padding = torch.tensor([[0.0, 0.0, 0.5, 0.0]])  # gives one key more weight
+        output, weights = attention(x, x, x, attn_mask=causal, key_padding_mask=padding)
+        print("the key is hidden:", (weights[..., 2] == 0).all().item())
+        """,
+        "the key is hidden: True",
+        "the key is hidden: False",
+    ),
+    "float-mask-float-padding": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(1, 4, 8)
+        causal = torch.triu(torch.full((4, 4), float("-inf")), diagonal=1)
+        padding = torch.tensor([[0.0, 0.0, float("-inf"), float("-inf")]])
+        output, weights = attention(x, x, x, attn_mask=causal, key_padding_mask=padding)
+        print("the padding is hidden:", (weights[..., 2:] == 0).all().item())
+        """,
+        "the padding is hidden: False",
+        "the padding is hidden: True",
+        (('torch.tensor([[0.0, 0.0, float("-inf"), float("-inf")]])', "torch.tensor([[False, False, True, True]])"),),
+    ),
+    # ---- causal_lower_right
+    "lower-right-bias-warning": Example(
+        """
+        from torch.nn.attention.bias import causal_lower_right
+        query, key, value = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 2, 8), torch.randn(1, 1, 2, 8)
+        mask = causal_lower_right(4, 2)  # the last query sees the last key
+        output = F.scaled_dot_product_attention(query, key, value, mask)
+        print("no warning")
+        """,
+        "UserWarning: Lower right causal bias will produce NaNs",
+        "no warning",
+        (("causal_lower_right(4, 2)", "torch.ones(4, 2, dtype=torch.bool).tril(2 - 4)"),),
+        needs=">=2.3",
+    ),
+    "efficient-lower-right": Example(
+        """
+        from torch.nn.attention.bias import causal_lower_right
+        query, key, value = (torch.randn(1, 1, length, 8, device="cuda") for length in (4, 2, 2))
+        output = F.scaled_dot_product_attention(query, key, value, causal_lower_right(4, 2))
+        print("queries without a key get 0:", (output[:, :, :2] == 0).all().item())
+        """,
+        "",
+        "",
+    ),
+    # ---- low precision
+    "float16-mask-overflow": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float16)
+        x = 30 * torch.randn(64, 2, 8, dtype=torch.float16)
+        mask = torch.full((2, 2), torch.finfo(torch.float16).min, dtype=torch.float16)
+        output, weights = attention(x, x, x, attn_mask=mask)
+        print("NaN in the output:", output.isnan().any().item())
+        """,
+        "NaN in the output: True",
+        "NaN in the output: False",
+        (("torch.finfo(torch.float16).min", "-100.0"),),
+        needs=">=2.3",
+    ),
+    "flash-gradient-bfloat16": Example(
+        """
+        tensors = torch.randn(1, 2, 32, 1), torch.randn(1, 2, 129, 1), torch.randn(1, 2, 129, 1)
+
+        def gradient(dtype):
+            query, key, value = (tensor.to(dtype).requires_grad_() for tensor in tensors)
+            F.scaled_dot_product_attention(query, key, value).sum().backward()
+            return key.grad.float()
+
+        close = torch.allclose(gradient(torch.bfloat16), gradient(torch.float32), atol=0.05)
+        print("bfloat16 and float32 agree:", close)
+        """,
+        "bfloat16 and float32 agree: False",
+        "bfloat16 and float32 agree: True",
+        needs=">=2.0",
+    ),
+    "bfloat16-long-sums": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.bfloat16)
+        query, key = torch.randn(1, 1, 8, dtype=torch.bfloat16), torch.randn(1, 1, 8, dtype=torch.bfloat16)
+        same = key.expand(1, 1024, 8)  # 1024 equal keys: their mean is each of them
+        one, _ = attention(query, key, key, need_weights=False)
+        many, _ = attention(query, same, same, need_weights=False)
+        print("the mean is right:", torch.allclose(one, many, atol=0.05))
+        """,
+        "the mean is right: False",
+        "the mean is right: True",
+        (("batch_first=True, dtype=torch.bfloat16)", "batch_first=True)"), ("8, dtype=torch.bfloat16)", "8)")),
+        needs=">=2.0",
+    ),
+    # ---- nothing to attend to
+    "sdpa-no-features-zero": Example(
+        """
+        query = key = torch.randn(1, 1, 4, 0)  # no features: all scores are 0, all weights equal
+        value = torch.randn(1, 1, 4, 8)
+        output = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        print("the mean of the values:", torch.allclose(output, value.mean(dim=-2, keepdim=True), atol=1e-6))
+        """,
+        "the mean of the values: False",
+        "the mean of the values: True",
+        needs=">=2.1",
+    ),
+    # ---- pruning
+    "pruned-out-projection": Example(
+        """
+        from torch.nn.utils import prune
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        prune.l1_unstructured(attention.out_proj, "weight", amount=0.5)
+        x = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before, _ = attention(x, x, x)
+            attention.out_proj.weight_orig.zero_()  # as an optimizer or load_state_dict changes it
+            after, _ = attention(x, x, x)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (("    after,", "    attention.out_proj(x)  # runs the hook that prunes the new weights\n    after,"),),
+    ),
+    "pruned-native-layer": Example(
+        f"""
+        from torch.nn.utils import prune
+        {_LAYER}.eval()
+        prune.l1_unstructured(layer.linear1, "weight", amount=0.5)
+        src = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before = layer(src)
+            layer.linear1.weight_orig.zero_()  # as an optimizer or load_state_dict changes it
+            after = layer(src)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (
+            ("with torch.no_grad():", "src.requires_grad_()\nwith torch.enable_grad():"),
+            ("weight_orig.zero_", "weight_orig.data.zero_"),
+        ),
+    ),
+    # ---- masks that torch makes
+    "square-mask-default-device": Example(
+        """
+        with torch.device("meta"):  # or "cuda"
+            mask = nn.Transformer.generate_square_subsequent_mask(4)
+        print(mask.device)
+        """,
+        "cpu",
+        "meta",
+        (("mask(4)", 'mask(4, device="meta")'),),
+        needs=">=2.0",
+    ),
+    # ---- nested tensors
+    "nested-sdpa-no-keys": Example(
+        """
+        query = torch.nested.nested_tensor([torch.randn(2, 4, 8)])
+        key = value = torch.nested.nested_tensor([torch.randn(2, 0, 8)])  # nothing to attend to
+        output = F.scaled_dot_product_attention(query, key, value)
+        print("shapes:", [tuple(sample.shape) for sample in output.unbind()])
+        """,
+        "RuntimeError: ",
+        "shapes: [(2, 4, 8)]",
+        needs=">=2.2",
+    ),
+    "nested-sdpa-few-keys": Example(
+        """
+        def jagged(*lengths):  # (samples, 1 head, length, 8 features)
+            samples = [torch.randn(length, 1, 8) for length in lengths]
+            return torch.nested.nested_tensor(samples, layout=torch.jagged).transpose(1, 2)
+
+        query, key, value = jagged(4, 4), jagged(1, 0), jagged(1, 0)  # the second sample has no key
+        output = F.scaled_dot_product_attention(query, key, value)
+        print("shapes:", [tuple(sample.shape) for sample in output.unbind()])
+        """,
+        "RuntimeError: ",
+        "shapes: [(1, 4, 8), (1, 4, 8)]",
+        needs=">=2.5",
+    ),
+    "nested-mha-no-keys": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+        x = torch.nested.nested_tensor([torch.randn(0, 8), torch.randn(0, 8)])  # every sample is empty
+        with torch.no_grad():
+            output, _ = attention(x, x, x, need_weights=False)
+        print("shapes:", [tuple(sample.shape) for sample in output.unbind()])
+        """,
+        "RuntimeError: ",
+        "shapes: [(0, 8), (0, 8)]",
+        needs=">=2.2",
+    ),
+    "jagged-sdpa-no-backend": Example(
+        """
+        samples = [torch.randn(4, 2, 8), torch.randn(3, 2, 8)]  # (length, heads, features)
+        x = torch.nested.nested_tensor(samples, layout=torch.jagged).transpose(1, 2)
+        output = F.scaled_dot_product_attention(x, x, x, is_causal=True)
+        print("shapes:", [tuple(sample.shape) for sample in output.unbind()])
+        """,
+        "RuntimeError: ",
+        "shapes: [(2, 4, 8), (2, 3, 8)]",
+        needs=">=2.3",
+    ),
+    "nested-beside-padding": Example(
+        f"""
+        {_LAYER}
+        encoder = nn.TransformerEncoder(layer, 2).eval()
+        src = torch.nested.nested_tensor([torch.randn(4, 8), torch.randn(2, 8)])
+        {_PADDING}  # a nested src has no padding
+        with torch.no_grad():
+            output = encoder(src, src_key_padding_mask=padding)
+        """,
+        "NotImplementedError: ",
+        "an error that says to leave out the padding mask",
+        ((", src_key_padding_mask=padding)", ")\nprint(output.is_nested)"),),
+        with_remedy="True",
+    ),
+    # ---- second derivatives, torch.func
+    "nested-second-derivative": Example(
+        f"""{_WITH_TRAINED_PART}
+        loss = encoder(src, src_key_padding_mask=padding).pow(3).sum()
+        (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+        gradient.pow(2).sum().backward()
+        print("the second derivative is there")
+        """,
+        "RuntimeError: ",
+        "the second derivative is there",
+        needs=">=2.1",
+    ),
+    "func-nested-raises": Example(
+        f"""
+        {_LAYER}
+        encoder = nn.TransformerEncoder(layer, 2).eval().requires_grad_(False)
+        src = torch.randn(2, 4, 8)
+        padding = torch.zeros(2, 4)
+        padding[1, 2:] = float("-inf")
+
+        def loss(padding):
+            return encoder(src, src_key_padding_mask=padding).sum()
+
+        print("gradient:", tuple(torch.func.grad(loss)(padding).shape))
+        """,
+        "RuntimeError: ",
+        "gradient: (2, 4)",
+        ((".requires_grad_(False)", ""),),
+        needs=">=2.0",
+    ),
+    "func-jvp-expanded": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(1, 4, 8)
+        mask = torch.zeros(4, 1).expand(4, 4)
+
+        def attend(mask):
+            return attention(x, x, x, attn_mask=mask)[0]
+
+        output, tangent = torch.func.jvp(attend, (mask,), (torch.randn(4, 4),))
+        print(tuple(tangent.shape))
+        """,
+        "RuntimeError: ",
+        "(1, 4, 8)",
+        ((".expand(4, 4)", ".repeat(1, 4)"),),
+        needs=">=2.0",
+    ),
+    "efficient-vmap-mask": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True, device="cuda").eval()
+        mask = torch.zeros(4, 4, device="cuda")  # one for all
+
+        def attend(x):
+            return attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+        output = torch.func.vmap(attend)(torch.randn(5, 1, 4, 8, device="cuda"))
+        """,
+        "",
+        "",
+    ),
+    "efficient-vmap-mask-stride": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True, device="cuda").eval()
+
+        def attend(x, mask):
+            return attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+        x, masks = torch.randn(5, 2, 3, 8, device="cuda"), torch.zeros(5, 3, 3, device="cuda")  # 3 keys
+        output = torch.func.vmap(attend)(x, masks)
+        """,
+        "",
+        "",
+    ),
+    # ---- fake tensors, export, TorchScript
+    "fake-native-weights": Example(
+        """
+        from torch._subclasses import FakeTensorMode
+        with FakeTensorMode(), torch.no_grad():  # as torch.export and memory estimates do
+            attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+            x = torch.randn(2, 4, 8)
+            output, weights = attention(x, x, x, need_weights=False)
+        print("no weights:", weights is None)
+        """,
+        "no weights: False",
+        "no weights: True",
+        (("attention(x, x, x,", "attention(x, x.clone(), x.clone(),"),),
+        needs=">=2.1",
+    ),
+    "exported-masks-out-of-order": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+        x = torch.randn(4, 8)
+        mask, padding = torch.zeros(4, 4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
+        masks = dict(attn_mask=mask, key_padding_mask=padding)
+        length = torch.export.Dim.AUTO
+        shapes = dict.fromkeys(("query", "key", "value", "key_padding_mask"), {0: length})
+        shapes |= {"attn_mask": {0: length, 1: length}}
+        program = torch.export.export(attention, (x, x, x), masks, dynamic_shapes=shapes)
+        print("exported")
+        """,
+        "KeyError: ",
+        "exported",
+        (("dict(attn_mask=mask, key_padding_mask=padding)", "dict(key_padding_mask=padding, attn_mask=mask)"),),
+        needs=">=2.5",
+    ),
+    "torchscript-nested-sum": Example(
+        f"""{_WITH_TRAINED_PART}
+        scripted = torch.jit.script(encoder)
+        for step in range(3):  # the second call is optimised
+            scripted(src, src_key_padding_mask=padding).sum().backward()
+        print("three steps")
+        """,
+        "RuntimeError: ",
+        "three steps",
+        _NOT_NESTED,
+        needs=">=2.1",
+    ),
+}
