@@ -6,6 +6,7 @@ In an example of eval mode the expected numbers are those of the same call with 
 from .example import Example
 from .examples_of_functions import EXAMPLES as OF_FUNCTIONS
 from .examples_of_modes import EXAMPLES as OF_MODES
+from .examples_of_parts import EXAMPLES as OF_PARTS
 from .examples_of_wrong_masks import EXAMPLES as OF_WRONG_MASKS
 
 _ENCODER = "nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)"
@@ -69,42 +70,6 @@ OF_MODULES = {
         "NaN at the tokens: True",
         "NaN at the tokens: False",
         (("with torch.no_grad():", "src = src.masked_fill(padding[..., None], 0)\nwith torch.no_grad():"),),
-    ),
-    # ---- parts that are not called
-    "adapter-on-out-projection": Example(
-        """
-        class Adapted(nn.Module):  # as LoRA
-            def __init__(self, base):
-                super().__init__()
-                self.base, self.update = base, nn.Linear(8, 8)
-
-            weight, bias = property(lambda self: self.base.weight), property(lambda self: self.base.bias)
-
-            def forward(self, x):
-                return self.base(x) + self.update(x)
-
-        class Updated(nn.Module):  # as a parametrization
-            def __init__(self):
-                super().__init__()
-                self.update = nn.Parameter(torch.ones(8, 8))
-
-            def forward(self, weight):
-                return weight + self.update
-
-        attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        x = torch.randn(1, 4, 8)
-        before = attention(x, x, x)[0]
-        attention.out_proj = Adapted(attention.out_proj)
-        print("the adapter changes the output:", not torch.equal(attention(x, x, x)[0], before))
-        """,
-        "the adapter changes the output: False",
-        "the adapter changes the output: True",
-        (
-            (
-                "attention.out_proj = Adapted(attention.out_proj)",
-                'nn.utils.parametrize.register_parametrization(attention.out_proj, "weight", Updated())',
-            ),
-        ),
     ),
     # ---- train and eval differ
     "native-layer-float-mask": Example(
@@ -452,4 +417,4 @@ OF_MODULES = {
     ),
 }
 
-EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_MODES | OF_WRONG_MASKS
+EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_MODES | OF_PARTS | OF_WRONG_MASKS

@@ -109,7 +109,7 @@ class NaturalCall:
 
     @property
     def _is_module(self):
-        return TypedCall(self.case).is_module
+        return self.case.is_module
 
     @property
     def _function(self):
