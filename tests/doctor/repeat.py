@@ -1,11 +1,19 @@
 """Writes a script and its data that repeat one call, and exit 1 where the result differs from the reference's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tests.harness.contents.results import present
-from tests.harness.execution.call import Typed, constructor, options
+from tests.harness.execution.call_code import (
+    called,
+    constructor_arguments,
+    is_stack,
+    other_arguments,
+    stack_arguments,
+    with_parameters,
+)
 from tests.harness.judgement.prediction import bounds, predict
 
 from .calls import FUNCTIONAL, SDPA, Made
@@ -86,7 +94,7 @@ def _texts(made, case):
     context = {"no_grad": "torch.no_grad()", "inference_mode": "torch.inference_mode()"}.get(case.autograd)
     if made.around.autocast:
         context = f"torch.autocast({made.device.type!r}, dtype=torch.{made.around.autocast})"
-    more = "".join(f", {name}={value!r}" for name, value in options(case).items())
+    more = "".join(f", {argument}" for argument in other_arguments(case))
     return {
         "device": str(made.device),
         "context": context or "nullcontext()",
@@ -109,24 +117,13 @@ def _made(case):
         return ""
     if case.functional:
         return _FUNCTIONAL % {"E": case.E, "heads": case.num_heads, "zero": case.add_zero_attn, "p": case.dropout}
-    arguments = {**constructor(case), "dropout": 0.0}
-    if not case.has_layers or case.module == "Transformer" or case.module.endswith("Layer"):
-        module = f"torch.nn.{case.module}({_typed(arguments)})"
-    else:
-        norm = f", norm=torch.nn.LayerNorm({case.E}, eps={case.layer_norm_eps})" if case.norm else ""
-        nested = f", enable_nested_tensor={case.enable_nested_tensor}" if case.has_encoder else ""
-        layer = f"torch.nn.{case.module}Layer({_typed(arguments)})"
-        module = f"torch.nn.{case.module}({layer}, num_layers={case.num_layers}{norm}{nested})"
+    module = f"{with_parameters(case)}({', '.join(constructor_arguments(replace(case, dropout=0.0)))})"
+    if is_stack(case):
+        module = f"{called(case)}({', '.join(stack_arguments(case, module))})"
     trained = case.autograd not in ("frozen", "mask")
     return (
         f"module = {module}.to({_dtype(case)}).train({case.training})\n"
         f"module.load_state_dict(weights)\nmodule.to(next(iter(weights.values())).device).requires_grad_({trained})"
-    )
-
-
-def _typed(arguments):
-    return ", ".join(
-        f"{name}={value if isinstance(value, Typed) else repr(value)}" for name, value in arguments.items()
     )
 
 

@@ -102,8 +102,3 @@ def listed(array: np.ndarray, head: str = "") -> Statement:
     if array.ndim == 0:
         return head + number(array[()])
     return Bracketed(f"{head}[", tuple(map(listed, array)), "]")
-
-
-def quoted(value: object) -> str:
-    """The value as Python text, strings in double quotes."""
-    return f'"{value}"' if type(value) is str else repr(value)

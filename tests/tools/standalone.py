@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tests.harness.cases.spelling import quoted
 from tests.harness.execution.setting import CPU, Setting
 
-from .python_text import WIDTH, Statement, Suite, quoted, rendered
+from .python_text import WIDTH, Statement, Suite, rendered
 
 if TYPE_CHECKING:
     from tests.harness.deviations.entry import Entry

@@ -6,15 +6,26 @@ from math import prod
 
 import numpy as np
 
-from tests.harness.cases.case import Case, MultiHead, masks_of
+from tests.harness.cases.case import Case, masks_of
+from tests.harness.cases.spelling import quoted
 from tests.harness.contents.arrays import directions, inputs, mask_arrays, parameters, the_parameter
 from tests.harness.contents.results import as_given
-from tests.harness.execution.call import constructor, options
+from tests.harness.execution.call import options
+from tests.harness.execution.call_code import (
+    called,
+    constructor_arguments,
+    given_by_name,
+    is_stack,
+    other_arguments,
+    sequences,
+    stack_arguments,
+    with_parameters,
+)
 from tests.harness.execution.setting import CPU, Setting
 from tests.harness.modes.mode import Mode
 from tests.harness.modes.modes import BY_ID, EAGER
 
-from .python_text import LOWEST, Bracketed, Statement, listed, number, quoted
+from .python_text import LOWEST, Bracketed, Statement, listed, number
 from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
 
 
@@ -33,9 +44,7 @@ class TypedCall:
     @property
     def called(self) -> str:
         """The full name of the module or function."""
-        if self.case.module == "MultiheadAttention":
-            return self.setting.attention
-        return f"torch.nn{'' if self.case.is_module else '.functional'}.{self.case.module}"
+        return called(self.case, self.setting)
 
     def needs(self) -> Iterator[Statement]:
         """Generates statements that end the script if the release lacks the function or an argument."""
@@ -49,7 +58,7 @@ class TypedCall:
         if self.mode.since != EAGER.since:
             yield needs_release(self.mode.since)
         if self.case.has_layers and not self.case.bias:
-            yield needs_argument(self.layer, "bias")
+            yield needs_argument(with_parameters(self.case, self.setting), "bias")
         newer = {"scale", "enable_gqa"}
         if self.called != SCALED_DOT_PRODUCT:
             newer = {"is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal"}
@@ -152,33 +161,22 @@ class TypedCall:
             *(f"{dtype}_min = torch.finfo(torch.{dtype}).min" for x, dtype in LOWEST.items() if x in numbers),
         )
 
-    @property
-    def layer(self) -> str:
-        """The name of the module with the parameters: of the layer, if the module is a stack."""
-        return f"{self.called}Layer" if self.is_stack else self.called
-
-    @property
-    def is_stack(self) -> bool:
-        """True if the module is a stack of layers."""
-        return self.case.module in ("TransformerEncoder", "TransformerDecoder")
-
     def parameters(self, with_values: bool = True) -> tuple[Statement, ...]:
         """Statements that make the module and load its parameters, or make the parameters of the function."""
         arrays = parameters(self.case)
         if not self.case.is_module:
             made = [f"module = {self.called}", *self.mode.made.splitlines()] if self.mode.made else []
             return (*(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items()), *made)
-        given = {name: value for name, value in constructor(self.case).items() if value != "relu"}
-        arguments = tuple(f"{name}={quoted(value)}" for name, value in given.items())
+        arguments, layer = constructor_arguments(self.case), with_parameters(self.case, self.setting)
         kind = self.kind()
         lines: list[Statement]
         if self.setting.subject:  # a subject may not accept dtype and device
             moved: list[Statement] = [f"module.to({', '.join(kind)})"] if kind else []
-            lines = [Bracketed(f"module = {self.layer}(", arguments), *moved]
+            lines = [Bracketed(f"module = {layer}(", arguments), *moved]
         else:
-            lines = [Bracketed(f"{'layer' if self.is_stack else 'module'} = {self.layer}(", (*arguments, *kind))]
-        if self.is_stack:
-            lines += [Bracketed(f"module = {self.called}(", ("layer", str(self.case.num_layers), *self.stack()))]
+            lines = [Bracketed(f"{'layer' if is_stack(self.case) else 'module'} = {layer}(", (*arguments, *kind))]
+        if is_stack(self.case):
+            lines += [Bracketed(f"module = {self.called}(", stack_arguments(self.case, "layer", *kind))]
         if with_values:
             values = ", ".join(("values", *self.kind(where="cpu")))
             loaded = f"{{name: torch.tensor({values}) for name, values in state.items()}}"
@@ -190,15 +188,6 @@ class TypedCall:
     def mode(self) -> Mode:
         """The mode of the case."""
         return BY_ID[self.case.mode]
-
-    def stack(self) -> Iterator[str]:
-        """Generates the arguments of a stack of layers after the first two."""
-        case = self.case
-        if case.norm:
-            more = [f"eps={case.layer_norm_eps}"] * (case.layer_norm_eps != 1e-5) + ["bias=False"] * (not case.bias)
-            yield f"norm=torch.nn.LayerNorm({', '.join((str(case.E), *more, *self.kind()))})"
-        if case.has_encoder:
-            yield from (f"{name}=False" for name in ("enable_nested_tensor", "mask_check") if not getattr(case, name))
 
     def freezing(self) -> list[Statement]:
         """Statements that switch off requires_grad of parameters, as `Case.autograd` asks."""
@@ -216,19 +205,11 @@ class TypedCall:
 
     def call(self, results: str = "") -> Bracketed:
         """The call. results: the names to assign it to, if any."""
-        given = list(inputs(self.case))
-        if isinstance(self.case, MultiHead):
-            key = "key" if "key" in given else "query"
-            sequences = ["query", key, "value" if "value" in given else key]
-        else:
-            sequences = [name for name in ("query", "key", "value", "src", "tgt", "memory") if name in given]
-        rename = {"src_mask": "mask"} if self.case.module == "TransformerEncoder" else {}
-        static = [name for name in given if name.startswith("static")]
         arguments = (
-            *sequences,
+            *sequences(self.case),
             *(self.functional_arguments() if self.case.functional else ()),
-            *(f"{rename.get(name, name)}={name}" for name in (*static, *masks_of(self.case))),
-            *(f"{name}={value}" for name, value in options(self.case).items() if (name, value) != ("training", True)),
+            *(f"{name}={tensor}" for name, tensor in given_by_name(self.case).items()),
+            *other_arguments(self.case),
         )
         function = "module" if self.case.is_module or self.mode.made else self.called
         if self.mode.called != "module":

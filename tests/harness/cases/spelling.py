@@ -23,3 +23,8 @@ def shortest_repr(value: Any) -> str:
         if getattr(value, field.name) != field.default or field.name == "module"
     }
     return f"{type(value).__name__}({', '.join(f'{name}={item!r}' for name, item in given.items())})"
+
+
+def quoted(value: object) -> str:
+    """The value as Python text, strings in double quotes."""
+    return f'"{value}"' if type(value) is str else repr(value)

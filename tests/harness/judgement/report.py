@@ -7,12 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, is_padding, masks_of
+from ..cases.case import Case, SquareSubsequentMask, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..cases.square_mask import statements
 from ..contents.arrays import inputs, mask_arrays, the_input, the_parameter
 from ..contents.results import as_given
-from ..execution.call import constructor, options
+from ..execution.call_code import (
+    called,
+    constructor_arguments,
+    given_by_name,
+    is_stack,
+    other_arguments,
+    sequences,
+    stack_arguments,
+    with_parameters,
+)
 from ..execution.runner import Observation
 from ..execution.setting import CPU, Setting
 from ..modes.modes import BY_ID
@@ -178,24 +187,19 @@ def call_text(case: Case, setting: Setting = CPU) -> str:
         name: f"<{_dtype(case, name)} {tuple(as_given(case, name, array).shape)}>"
         for name, array in (inputs(case) | mask_arrays(case)).items()
     }
-    others = ", ".join(f"{name}={value!r}" for name, value in options(case).items())
     made, name = _callee(case, setting)
-    if isinstance(case, ScaledDotProduct):
-        arguments = [*(f"{name}={shape}" for name, shape in shapes.items()), *([others] if others else [])]
-        return made + _in_context(case, f"{name}(\n    {', '.join(arguments)}\n)", setting) + _of_mode(case)
-    if isinstance(case, MultiHead):
-        sequences = {
-            "self": "x, x, x",
-            "copies": "x, x.clone(), x.clone()",
-            "cross": "query, key, key",
-            "distinct": "query, key, value",
-        }[case.attention]
-        sequences += f"  # query {shapes['query']}"
-    else:
-        sequences = ", ".join(f"{name}={shapes[name]}" for name in ("src", "tgt", "memory") if name in shapes)
-    masks = ", ".join(f"{name}={shapes[name]}" for name in masks_of(case))
-    body = "\n".join(f"    {part}," for part in (sequences, masks, others) if part)
+    lines = [_sequences(case, shapes)]
+    lines += [", ".join(f"{name}={shapes[tensor]}" for name, tensor in given_by_name(case).items())]
+    lines += [", ".join(other_arguments(case))]
+    body = "\n".join(f"    {line}," for line in lines if line)
     return made + _in_context(case, f"{name}(\n{body}\n)", setting) + _of_mode(case)
+
+
+def _sequences(case, shapes):
+    if not case.attention:
+        return ", ".join(f"{name}={shapes[name]}" for name in sequences(case))
+    copies = {"self": "x, x, x", "copies": "x, x.clone(), x.clone()"}
+    return f"{copies.get(case.attention, ', '.join(sequences(case)))}  # query {shapes['query']}"
 
 
 def _dtype(case, name):
@@ -205,11 +209,10 @@ def _dtype(case, name):
 
 def _callee(case, setting):
     """(statements that make the module, name of the callable)"""
-    mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
+    mode, function = BY_ID[case.mode], called(case, setting)
     becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
     if case.is_module:
-        factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
-        return f"module = {_made(case, factory)}\n{becomes}", "module"
+        return f"module = {_made(case, setting)}\n{becomes}", "module"
     return (f"module = {function}\n{becomes}", "module") if mode.made else ("", function)
 
 
@@ -241,15 +244,11 @@ def _in_context(case, call, setting):
     return f"{call}\n# {what}: {gradient.get(case.autograd, 'nothing')}"
 
 
-def _made(case, factory):
-    arguments = ", ".join(f"{name}={value!r}" for name, value in constructor(case).items())
-    mode = "train()" if case.training else "eval()"
-    if case.module not in ("TransformerEncoder", "TransformerDecoder"):
-        return f"{factory}({arguments}).{mode}"
-    stack = f"{case.num_layers}, {'LayerNorm' if case.norm else None}"
-    if case.has_encoder:
-        stack += f", enable_nested_tensor={case.enable_nested_tensor}, mask_check={case.mask_check}"
-    return f"{factory}(\n    torch.nn.{case.module}Layer({arguments}), {stack}\n).{mode}"
+def _made(case, setting):
+    made = f"{with_parameters(case, setting)}({', '.join(constructor_arguments(case))})"
+    if is_stack(case):
+        made = f"{called(case, setting)}(\n    {', '.join(stack_arguments(case, made))}\n)"
+    return f"{made}.{'train' if case.training else 'eval'}()"
 
 
 def _legend(case, name, array):

@@ -7,12 +7,13 @@ import numpy as np
 from packaging.version import Version
 
 from tests.harness.cases.case import Case, MultiHead, masks_of
+from tests.harness.cases.spelling import quoted
 from tests.harness.contents.arrays import directions, inputs, mask_arrays, the_parameter
 from tests.harness.contents.results import as_given
-from tests.harness.execution.call import constructor, options
+from tests.harness.execution.call import constructor
+from tests.harness.execution.call_code import given_by_name, is_stack, other_arguments, sequences, stack_arguments
 from tests.harness.execution.setting import CPU, Setting
 
-from ..python_text import quoted
 from ..typed_call import TypedCall
 from .natural_mask import mask_lines
 
@@ -93,7 +94,7 @@ class NaturalCall:
 
     @property
     def _contexts(self):
-        unrecorded = self._is_module and self.case.autograd in ("no_grad", "inference_mode")
+        unrecorded = self.case.is_module and self.case.autograd in ("no_grad", "inference_mode")
         around = _CONTEXTS.get(self.case.mode, "").format(device=self.setting.device)
         if self.case.mode == "sdpa_math" and self.version and self.version < Version("2.3"):
             around = _MATH_BEFORE_2_3
@@ -108,12 +109,8 @@ class NaturalCall:
     # ---- the module
 
     @property
-    def _is_module(self):
-        return self.case.is_module
-
-    @property
     def _function(self):
-        return _VARIABLES[self.case.module] if self._is_module else f"F.{self.case.module}"
+        return _VARIABLES[self.case.module] if self.case.is_module else f"F.{self.case.module}"
 
     def _kind(self, dtype=None):
         dtype = dtype or self.case.dtype
@@ -121,16 +118,14 @@ class NaturalCall:
         return ((f"dtype=torch.{dtype}",) * (dtype != "float32")) + moved
 
     def _module(self):
-        if not self._is_module:
+        if not self.case.is_module:
             return []
-        case, typed = self.case, TypedCall(self.case)
-        layer = f"nn.{case.module}{'Layer' * typed.is_stack}({', '.join(self._constructor())})"
+        case = self.case
+        layer = f"nn.{case.module}{'Layer' * is_stack(case)}({', '.join(self._constructor())})"
         ends = ".eval()" * (not case.training) + ".requires_grad_(False)" * (case.autograd in _FROZEN)
-        if not typed.is_stack:
+        if not is_stack(case):
             return [f"{self._function} = {layer}{ends}", *self._trained()]
-        stack = (
-            f"{self._function} = nn.{case.module}({', '.join(('layer', str(case.num_layers), *typed.stack()))}){ends}"
-        )
+        stack = f"{self._function} = nn.{case.module}({', '.join(stack_arguments(case, 'layer'))}){ends}"
         return [f"layer = {layer}", stack, *self._trained()]
 
     def _constructor(self):
@@ -175,7 +170,7 @@ class NaturalCall:
 
     def _learned(self, name):
         """The call that makes an argument require a gradient; empty if it needs none, as the parameters require one."""
-        if self._is_module and self.case.autograd == "grad":
+        if self.case.is_module and self.case.autograd == "grad":
             return ""
         return ".requires_grad_()" * (name in directions(self.case) and name not in TypedCall(self.case).of_module)
 
@@ -193,18 +188,13 @@ class NaturalCall:
 
     def _filled(self, text):
         case, its = self.case, self._sequences()
-        if isinstance(case, MultiHead):
-            key = its.get("key", its["query"])
-            sequences = [its["query"], key, its.get("value", key)]
-        else:
-            sequences = [its[name] for name in ("query", "key", "value", "src", "tgt", "memory") if name in its]
-        rename = {"src_mask": "mask"} if case.module == "TransformerEncoder" else {}
-        masks = [f"{rename.get(name, name)}={_SHORT.get(name, name)}" for name in masks_of(case)]
-        others = [f"{name}={value}" for name, value in options(case).items() if (name, value) != ("training", True)]
+        names = [its[name] for name in sequences(case)]
+        masks = [f"{name}={_SHORT.get(mask, mask)}" for name, mask in given_by_name(case).items()]
+        others = other_arguments(case)
         return text.format(
             f=self._function,
-            args=", ".join((*sequences, *masks, *others)),
-            sequences=f"({', '.join(sequences)}{',' * (len(sequences) == 1)})",
+            args=", ".join((*names, *masks, *others)),
+            sequences=f"({', '.join(names)}{',' * (len(names) == 1)})",
             options=f"dict({', '.join((*masks, *others))}), " if masks or others else "",
         )
 
