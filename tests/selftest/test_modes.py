@@ -25,7 +25,7 @@ from tests.harness.measurement.checking import judged
 from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
 from tests.harness.modes.modes import BY_ID, EAGER, MODES
 from tests.harness.releases import since
-from tests.tools.case_script import GRADIENTS, RESULTS, script
+from tests.tools.case_script import ERRORS, GRADIENTS, RESULTS, script
 
 from .running import kinds_of, mismatches, run_script
 
@@ -154,7 +154,7 @@ def assert_can_be_typed(case, mode):
     """Assert that the case's script agrees with the harness, and that script and report show the code of the mode."""
     text = script(case, about={RESULTS, GRADIENTS})
     code, output, _ = run_script(text)
-    assert code == bool(kinds_of(mismatches(case)) & {RESULTS, GRADIENTS}), output
+    assert code == bool(kinds_of(mismatches(case)) & {RESULTS, GRADIENTS, ERRORS}), output
     for line in (*mode.made.splitlines(), mode.called if mode.called != "module" else "", mode.around(), mode.begins):
         assert line in text
         assert line in call_text(case)
