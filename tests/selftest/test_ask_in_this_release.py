@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, event, given, settings
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -25,15 +25,10 @@ from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import any_cases, module_cases
 from tests.tools.answers import Question, remedied
 
+from .sampling import FEW
+
 RELEASE = installed()
 PREDICTED = AnotherRelease(RELEASE.version)
-FEW = settings(
-    max_examples=100,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-)
 QUICK = [mode for mode in MODES if mode.is_in() and mode.id != "eager" and not (mode.compiles or mode.vectors)]
 SLOW = [mode for mode in MODES if mode.is_in() and mode.compiles and not mode.builds]
 

@@ -1,6 +1,7 @@
 """A release of torch that is not installed, on a CPU: its version tells what it offers, where release.py asks torch.
 
-tests/selftest/test_ask.py compares both on the installed release. The vector extension is that of the CPU at hand.
+tests/selftest/test_ask_in_this_release.py compares both on the installed release. The vector extension is that of the
+CPU at hand.
 """
 
 from dataclasses import dataclass
