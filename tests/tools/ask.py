@@ -232,7 +232,7 @@ def _sizes(case):
     if isinstance(case, ScaledDotProduct):
         return f"query {(*case.batch, case.L, case.D)}, {case.S} keys"
     of_decoder = f", target {case.T}" if case.has_decoder else ""
-    length = f"{case.L} queries, {case.S} keys" if hasattr(case, "L") else f"source {case.S}{of_decoder}"
+    length = f"{case.L} queries, {case.S} keys" if "L" in case.length_fields else f"source {case.S}{of_decoder}"
     return f"batch {case.N}, {length}"
 
 

@@ -42,7 +42,7 @@ def smaller(case: Case) -> Case:
     heads, head_dim = _heads_of_a_smaller(case)
     changes: dict[str, Any] = {"num_heads": heads, "head_dim": head_dim}
     for name in ("kdim", "vdim"):
-        if getattr(case, name, None) is not None:
+        if getattr(case, name) is not None:
             is_own = getattr(case, name) != case.E
             changes[name] = heads * head_dim + is_own
     if case.has_layers:

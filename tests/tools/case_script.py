@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from reference.derivative import derivative
-from tests.harness.cases.case import Case, MultiHead, SquareSubsequentMask, drops, mixes_types
+from tests.harness.cases.case import Case, SquareSubsequentMask, drops, mixes_types
 from tests.harness.cases.dtypes import LOW, PRECISIONS, rounded
 from tests.harness.cases.square_mask import statements
 from tests.harness.contents.arrays import coarsest, directions, ignored, inputs, mask_arrays
@@ -215,14 +215,14 @@ class _CaseScript:
     @property
     def names(self):
         """The variables for the results, as the left side of an assignment."""
-        if not isinstance(self.case, MultiHead) or self.may_return_one:
+        if not self.case.returns_pair or self.may_return_one:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
 
     @property
     def may_return_one(self):
         """True if the callable may return the output alone, without weights that are None."""
-        return self.typed.mode.called != "module" and isinstance(self.case, MultiHead) and not self.case.need_weights
+        return self.typed.mode.called != "module" and self.case.returns_pair and not self.case.need_weights
 
     # ---- gradients
 

@@ -62,6 +62,7 @@ class Case(Spelled):
         has_layers = False  # True if attentions are parts of layers with norms and feed-forwards
         has_parameters = False  # True if inputs are projected
         has_training_mode = False  # True if the call can be made with `training`
+        returns_pair = False  # True if the call returns the output and the weights, which may be None
         is_module = False  # True if a module is called, not a function
         true_hides = True  # the polarity of a bool mask: False if it keeps where True
         length_fields = ()  # the fields that hold lengths of sequences

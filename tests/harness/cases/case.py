@@ -125,7 +125,7 @@ class MultiHead(Case):
     static: bool = False  # F.multi_head_attention_forward gets static_k and static_v
     only: int | None = None  # run only this one of the N samples, as a batch of one
 
-    has_fast_path = has_parameters = has_training_mode = True
+    has_fast_path = has_parameters = has_training_mode = returns_pair = True
     blocks = ("self",)
     length_fields = ("L", "S")
     hints = ("is_causal",)

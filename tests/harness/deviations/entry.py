@@ -1,7 +1,7 @@
 """An entry of a ledger, and those of the ledger of deviations."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..cases.case import Case
@@ -11,6 +11,7 @@ from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
 from ..releases import since
 from .call import Call
+from .reach import Look, applying_through
 from .remedies import AnyRemedy, Remedy
 
 # The stages of a call at which deviations show, in the order in which they are applied. An error that is applied later
@@ -87,6 +88,15 @@ class Deviation(Entry):
     def may_end_the_process(self) -> bool:
         """True if calls may crash the process or lose the device."""
         return self.ends
+
+    def through(self, look: Look) -> "Deviation":
+        """The entry that sees each call by `look`."""
+
+        def change(computation: Computation, call: Call) -> Computation:
+            seen = look(call)
+            return computation if seen is None else self.change(computation, seen)
+
+        return replace(self, applies=applying_through(self.applies, look), change=change)
 
     @property
     def is_asked_late(self) -> bool:

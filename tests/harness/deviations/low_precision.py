@@ -83,7 +83,7 @@ def overflow(computation: Computation, call: Call) -> Computation:
 
 def sums_in_bfloat16(call: Call) -> bool:
     """True if a sum in bfloat16 may have more than 256 terms, the most that bfloat16 counts one by one."""
-    longest = max(getattr(call.case, name, 1) for name in ("L", "S", "T"))
+    longest = max(1, *call.case.lengths)
     return computed_in(call.case) == "bfloat16" and longest > 256
 
 

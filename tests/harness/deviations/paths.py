@@ -102,7 +102,7 @@ def looks_for_missing_biases(case: Case, release: Release) -> bool:
 
 def reads_parts(case: Case, release: Release) -> bool:
     """True if nn.TransformerEncoderLayer reads the parameters of its parts, to see if autograd records any."""
-    if not isinstance(case, Transformer) or not case.has_encoder or is_overridden(case):
+    if not case.has_encoder or is_overridden(case):
         return False
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and (case.bias or not since(release, "2.3"))
     return may_be_native and _infers(case, release) and (since(release, "2.0") or case.src_mask is None)

@@ -1,8 +1,8 @@
 """Changes of the calls to which an entry or a refusal applies."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from packaging.version import Version
 
@@ -24,8 +24,30 @@ class Reach:
         return call.release.version.release >= Version(self.first).release and bool(self.when(call))
 
 
-def altered(entry: Any, reaches: Iterable[Reach]) -> Any:
-    """The Deviation or Refusal with those of the reaches that are its own."""
+Look = Callable[[Call], Call | None]  # the call as an entry sees it; None if the entry does not apply to it
+
+
+class Applying(Protocol):
+    """A Deviation or Refusal."""
+
+    @property
+    def id(self) -> str:
+        """The public id."""
+
+    def through(self, look: Look) -> Any:
+        """The same, which sees each call by `look`."""
+
+
+Entry = TypeVar("Entry", bound=Applying)
+
+
+def applying_through(applies: Callable[[Call], object], look: Look) -> Callable[[Call], bool]:
+    """The condition, asked of calls as `look` shows them."""
+    return lambda call: (shown := look(call)) is not None and bool(applies(shown))
+
+
+def altered(entry: Entry, reaches: Iterable[Reach]) -> Entry:
+    """The entry with those of the reaches that are its own."""
     its = [reach for reach in reaches if reach.id == entry.id]
     if not its:
         return entry
@@ -36,10 +58,4 @@ def altered(entry: Any, reaches: Iterable[Reach]) -> Any:
                 return reach.view.look(call) if reach.view.is_kept else None
         return call
 
-    def applies(call: Call) -> bool:
-        shown = seen(call)
-        return shown is not None and bool(entry.applies(shown))
-
-    if not hasattr(entry, "change"):
-        return replace(entry, applies=applies)
-    return replace(entry, applies=applies, change=lambda computation, call: entry.change(computation, seen(call)))
+    return entry.through(seen)

@@ -45,7 +45,7 @@ from .paths import (
     takes_nested_path,
     takes_nested_path_on_fake_tensors,
 )
-from .reach import altered
+from .reach import Look, altered, applying_through
 from .replaced_parts import misses_weights
 
 
@@ -58,6 +58,10 @@ class Refusal:
     applies: Callable[[Call], bool]
     error: tuple[str, str]  # regular expressions of the type's name and of the message
     warning: str | None = None  # regular expression of a warning that comes with the error
+
+    def through(self, look: Look) -> "Refusal":
+        """The refusal that sees each call by `look`."""
+        return replace(self, applies=applying_through(self.applies, look))
 
     def mismatches(self, observation: Observation) -> Iterator[Mismatch]:
         """The differences between an observation and this refusal."""

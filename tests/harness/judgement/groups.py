@@ -212,5 +212,5 @@ def size(failure: Failure) -> tuple:
 def _elements(case: Case) -> int:
     """A measure of the cost of a call: the number of scores, times layers, and of features."""
     scores = sum(case.number_of_queries(block) * case.number_of_keys(block) for block in case.blocks) + 1
-    samples = getattr(case, "N", 1) * (1 + sum(getattr(case, "batch", ())))
+    samples = getattr(case, "N", 1) * (1 + sum(case.batch))
     return samples * scores * case.num_layers * (1 + getattr(case, "E", 1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from packaging.version import Version
 
-from tests.harness.cases.case import Case, MultiHead, masks_of
+from tests.harness.cases.case import Case, masks_of
 from tests.harness.cases.spelling import quoted
 from tests.harness.contents.arrays import directions, inputs, mask_arrays, the_parameter
 from tests.harness.contents.results import as_given
@@ -102,7 +102,7 @@ class NaturalCall:
 
     @property
     def _results(self):
-        if not isinstance(self.case, MultiHead):
+        if not self.case.returns_pair:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
 
