@@ -12,6 +12,7 @@ from .spelling import Spelled
 
 # Which tensors require a gradient, and under which context of autograd the call runs. See `Case.autograd`.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
+WRITTEN = "written"  # with which the ids of modes begin whose attention is written by hand (modes/written.py)
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
 
@@ -90,7 +91,7 @@ class Case(Spelled):
     @property
     def holds_nan(self) -> bool:
         """True if the specification allows NaN in a result."""
-        return self.nan_query or self.nonfinite != ""
+        return self.nan_query or self.nonfinite != "" or self.mode.startswith(WRITTEN)
 
 
 @dataclass(frozen=True, repr=False)

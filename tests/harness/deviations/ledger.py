@@ -30,6 +30,7 @@ from . import (
     pruned,
     square_mask,
     torchscript,
+    written,
 )
 from .call import Call
 from .entry import STAGES, Deviation
@@ -56,6 +57,7 @@ def applying(call: Call, entries: Iterable[Deviation]) -> tuple[Applied, ...]:
 
 # The first families replace kernels, later ones wrap them.
 _FAMILIES = (
+    written,
     empty_rows,
     native,
     nested_tensors,

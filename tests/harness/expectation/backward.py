@@ -16,13 +16,14 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
-from reference.masks import causal, over_queries
+from reference.masks import causal, hidden, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
 
 from ..cases.case import Case, ScaledDotProduct
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
+from ..modes.written import fills
 from .arithmetic import computed_keys
 from .changes import with_kernel, with_layers
 from .specification import Computation
@@ -318,6 +319,7 @@ def _attending(kernel, case, paths, filled, is_causal):
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
         w, of_value, is_computed, parts = weights, weights, True, _WHOLE
+        selects = fills(case) and path == "written"  # the score of a hidden key is replaced, and has no gradient
         if path == "sdpa_flash" and is_causal:
             w, of_value, is_computed, parts = _in_blocks(w)
 
@@ -335,7 +337,8 @@ def _attending(kernel, case, paths, filled, is_causal):
                 if path == "sdpa_flash":  # this kernel computes the sum from the context, which holds more NaN
                     slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
                     return np.where(is_computed, slopes, 0)
-                return w * (its - (w * its).sum(axis=-1, keepdims=True))
+                slopes = w * (its - (w * its).sum(axis=-1, keepdims=True))
+                return np.where(hidden(mask), 0, slopes) if selects else slopes
 
             def multiplied(multiply, gradient, others):
                 product = multiply(scale * scores(gradient), others, parts)
