@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check, check_in_turn
 from tests.harness.modes.modes import EAGER, MODES
+from tests.harness.modes.written import FORMS
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.coverage import aimed, aims, combinations_of
 from tests.harness.strategies.examples import share
@@ -14,7 +15,8 @@ from tests.harness.strategies.reuse import call_sequences
 
 RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
-COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds]
+WRITTEN = [mode for mode in HERE if mode.id in FORMS]
+COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds and mode not in WRITTEN]
 BUILT = [mode for mode in HERE if mode.builds]
 IS_QUICK = settings.default.max_examples < 200  # few compiled calls, and no built ones
 
@@ -55,6 +57,13 @@ def test_is_as_specified(mode, data):
 def test_is_as_specified_when_compiled(mode, data):
     for _ in range(mode.times):
         check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))
+
+
+@pytest.mark.parametrize("mode", WRITTEN, ids=lambda mode: mode.id)
+@share(1 / 70)
+@given(data=st.data())
+def test_is_as_specified_when_written_by_hand(mode, data):
+    check_in_turn(data.draw(call_sequences(cases_in(RELEASE, mode), mode)))
 
 
 @pytest.mark.parametrize("mode", [] if IS_QUICK else BUILT, ids=lambda mode: mode.id)

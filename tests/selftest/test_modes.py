@@ -24,6 +24,7 @@ from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
 from tests.harness.modes.modes import BY_ID, EAGER, MODES
+from tests.harness.modes.written import FORMS
 from tests.harness.releases import since
 from tests.tools.case_script import ERRORS, GRADIENTS, RESULTS, script
 
@@ -57,7 +58,9 @@ def prepared(id):
 
 
 @pytest.mark.parametrize(
-    "mode", [mode for mode in OTHERS if mode not in PACKING and mode.id != "jagged_batch"], ids=lambda mode: mode.id
+    "mode",
+    [mode for mode in OTHERS if mode not in PACKING and mode.id not in ("jagged_batch", *FORMS)],
+    ids=lambda mode: mode.id,
 )
 def test_the_parameters_are_those_that_are_used(mode):
     called, parameters, module = prepared(mode.id)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .spelling import Spelled
 
+WRITTEN = "written"  # with which the ids of modes begin whose attention is written by hand (modes/written.py)
+
 
 class Attention(NamedTuple):
     """An attention of a module, by the names of its arguments."""
@@ -179,7 +181,7 @@ class Case(Spelled):
     @property
     def holds_nan(self) -> bool:
         """True if the specification allows NaN in a result."""
-        return self.nan_query or self.nonfinite != ""
+        return self.nan_query or self.nonfinite != "" or self.mode.startswith(WRITTEN)
 
 
 def source_of(block: str) -> str:

@@ -17,6 +17,7 @@ from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
+from ..modes.written import fills_with_a_number
 from .given import GivenContents
 
 # Factors of garbage, by dtype: contents of order 1 are multiplied by them in positions hidden from every query.
@@ -153,7 +154,10 @@ def _hidden_by(case, biases):
 
 
 def _ignored_by_scaled_dot_product(case):
-    hidden = _hidden_by(case, _biases(case)).all(axis=-2)
+    hidden = _hidden_by(case, _biases(case))
+    if fills_with_a_number(case):  # a fully masked query attends to all keys
+        hidden = hidden & ~hidden.all(axis=-1, keepdims=True)
+    hidden = hidden.all(axis=-2)
     if case.kv_heads is not None:
         group = case.batch[-1] // case.kv_heads
         hidden = hidden.reshape(*case.batch[:-1], case.kv_heads, group, case.S).all(axis=-2)

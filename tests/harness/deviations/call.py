@@ -8,6 +8,7 @@ from ..contents import packing
 from ..execution.release import Release
 from ..modes.modes import BY_ID
 from ..modes.vectors import extension
+from ..modes.written import is_written
 from ..path_names import BY_SDPA, SDPA_FLASH, SDPA_MATH
 from ..releases import since
 from .paths import path_of_each_block, takes_nested_path
@@ -34,6 +35,11 @@ class Call:
         """The vector extension of the CPU whose kernels serve the call, such as AVX2."""
         return BY_ID[self.case.mode].vectors or extension()
 
+    @property
+    def is_as_written(self) -> bool:
+        """True if attention is written by hand and not rewritten to scaled_dot_product_attention."""
+        return is_written(self.case) and not any(path.startswith("sdpa") for path in self.served)
+
     def blocks(self, path: str) -> tuple[str, ...]:
         """The attention blocks that the release serves by this path.
 
@@ -45,6 +51,8 @@ class Call:
     @cached_property
     def _blocks(self) -> dict[str, tuple[str, ...]]:
         """{path: blocks that it serves}, cached since triggers read it again and again."""
+        if self.is_as_written:
+            return {}
         paths = path_of_each_block(self.case, self.release)
         if takes_nested_path(self.case, self.release):
             paths = {block: path for block, path in paths.items() if source_of(block) != "src"}

@@ -270,6 +270,8 @@ def is_short_of_dimensions(call: Call) -> bool:
     mode = BY_ID[case.mode]
     if not case.broadcast.endswith("-D") or mode.within == MATH:
         return False
+    if not call.blocks("sdpa"):
+        return False
     if call.release.device_type == "cuda":
         return _is_looked_at_by_cuda(call)
     if is_served_by_no_kernel(case, call.release):

@@ -32,6 +32,7 @@ from . import (
     replaced_parts,
     square_mask,
     torchscript,
+    written,
 )
 from .call import Call
 from .entry import STAGES, Deviation
@@ -58,6 +59,7 @@ def applying(call: Call, entries: Iterable[Deviation]) -> tuple[Applied, ...]:
 
 # The first families replace kernels, later ones wrap them.
 _FAMILIES = (
+    written,
     empty_rows,
     native,
     nested_tensors,

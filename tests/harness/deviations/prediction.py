@@ -6,6 +6,7 @@ from functools import cache
 from ..cases.case import Case
 from ..execution.release import Release
 from ..judgement.verdict import showing
+from ..modes.written import is_written
 from . import ledger
 from .call import Call
 from .entry import Deviation
@@ -19,7 +20,7 @@ CONFORMS, DEVIATES, REFUSED, LACKING = "conforms", "deviates", "refused", "lacki
 class Prediction:
     """The predicted outcome of a call."""
 
-    status: str  # CONFORMS, DEVIATES, REFUSED, or LACKING if the release cannot make the call
+    status: str  # CONFORMS, DEVIATES, REFUSED, or LACKING if the release cannot make the call, or it is not predicted
     ids: tuple[str, ...] = ()  # of the entries that show, in order
     refusal: Refusal | None = None  # the documented error
 
@@ -53,4 +54,5 @@ def concerning(release: Release) -> tuple[Deviation, ...]:
 
 
 def _can_be_called(case, release):
-    return case.dtype in (*release.dtypes, *release.low_dtypes) and release.offers(case)
+    """True if the call can be made and predicted; attention written by hand tells only when run if it is rewritten."""
+    return not is_written(case) and case.dtype in (*release.dtypes, *release.low_dtypes) and release.offers(case)

@@ -284,6 +284,8 @@ def _expanded(case):
 
 EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
 
+_WRITTEN = ("written-empty-row", "written-scale-lost", "written-tensor-scale-raises")
+
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {
     "built-native-layer-transposed": (2, "a call takes four seconds"),
@@ -292,6 +294,7 @@ FEWER = {
     "scripted-without-bias": (12, "a call takes a tenth of a second, as it is scripted"),
     "compiled-nested-raises": (6, "a call takes half a second, as it is compiled"),
     "compiled-whole-padding-raises": (6, "a call takes half a second, as it is compiled"),
+    **dict.fromkeys(_WRITTEN, (8, "a call takes a seventh of a second, as it is compiled")),
     "traced-causal-mask": (12, "a call takes a tenth of a second, as it is traced"),
 }
 

@@ -20,8 +20,9 @@ from ..contents.results import as_given, as_held, cotangents
 from ..modes.modes import BY_ID, EAGER, is_closed_by_export
 from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
-from ..path_names import SDPA_FLASH, SDPA_MATH
-from . import dangers, square_mask
+from ..modes.written import is_written
+from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
+from . import dangers, rewriting, square_mask
 from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
 from .watching import Seen, watching
@@ -72,6 +73,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
             return eager
         seen.served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
         seen.kept += eager.kept
+    rewritten_before = rewriting.number()
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -94,6 +96,8 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
                     second = _second_gradients(case, gradients, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
+    if is_written(case) and not rewriting.is_rewritten(call, rewritten_before):
+        seen.served[:] = [AS_WRITTEN]
     seconds = time.process_time() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},

@@ -16,14 +16,15 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
-from reference.masks import causal, over_queries
+from reference.masks import causal, hidden, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
 
 from ..cases.case import Case
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
-from ..path_names import SDPA_FLASH
+from ..modes.written import fills
+from ..path_names import AS_WRITTEN, SDPA_FLASH
 from .arithmetic import computed_keys
 from .changes import with_kernel, with_layers
 from .specification import Computation
@@ -319,6 +320,7 @@ def _attending(kernel, case, paths, filled, is_causal):
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
         w, of_value, is_computed, parts = weights, weights, True, _WHOLE
+        selects = fills(case) and path == AS_WRITTEN  # the score of a hidden key is replaced, and has no gradient
         if path == SDPA_FLASH and is_causal:
             w, of_value, is_computed, parts = _in_blocks(w)
 
@@ -336,7 +338,8 @@ def _attending(kernel, case, paths, filled, is_causal):
                 if path == SDPA_FLASH:  # this kernel computes the sum from the context, which holds more NaN
                     slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
                     return np.where(is_computed, slopes, 0)
-                return w * (its - (w * its).sum(axis=-1, keepdims=True))
+                slopes = w * (its - (w * its).sum(axis=-1, keepdims=True))
+                return np.where(hidden(mask), 0, slopes) if selects else slopes
 
             def multiplied(multiply, gradient, others):
                 product = multiply(scale * scores(gradient), others, parts)

@@ -28,6 +28,8 @@ from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
 from ..modes.modes import computed_in
+from ..modes.written import is_written
+from .written import kernel_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def specification(
     masks = {name: convert(name, array, is_mask=True) for name, array in mask_arrays(case).items()}
     weights = {name: convert(name, array) for name, array in parameters(case).items()}
     if isinstance(case, ScaledDotProduct):
-        options = {"is_causal": case.is_causal, "scale": case.scale, "enable_gqa": case.kv_heads is not None}
+        options: dict[str, Any] = {"is_causal": case.is_causal, "scale": case.scale}
+        options |= {
+            "enable_gqa": case.kv_heads is not None,
+            **({"kernel": kernel_of(case)} if is_written(case) else {}),
+        }
         return Computation(scaled_dot_product_attention, arrays | masks | options, computed_in(case))
     if isinstance(case, MultiHead):
         key = arrays.get("key", arrays["query"])

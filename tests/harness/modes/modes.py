@@ -10,7 +10,7 @@ import torch
 import torch.utils.checkpoint
 from packaging.version import Version
 
-from . import code
+from . import code, written
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .parts import HOOKED_ATTENTION, OF_PARTS
 
@@ -371,6 +371,7 @@ MODES = (
         drops=False,  # inductor has its own random numbers
         differentiates=False,
     ),
+    *written.modes(_TRACED),
     _EXPORTED,
     replace(
         _EXPORTED,

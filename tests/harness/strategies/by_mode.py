@@ -12,10 +12,12 @@ from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
+from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .modules import LAYERS, any_cases, cases_of, module_cases
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
+from .written import as_written, written_cases
 
 
 def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
@@ -32,7 +34,7 @@ def _finite_cases_in(release, mode):
         return _nested_cases(release, mode).filter(_has_something)
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
-        kinds[SDPA] = scaled_dot_product_cases(release)
+        kinds[SDPA] = written_cases(release) if mode.id in FORMS else scaled_dot_product_cases(release)
 
     cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(lambda case: adapted(case, mode))
     if mode.is_forward:
@@ -56,6 +58,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = replace(changed, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and changed.has_layers:
         changed = replace(changed, autograd="grad")  # the nested tensors between layers cannot be batched
+    if mode.id in FORMS:
+        changed = as_written(changed, mode)
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
     return _lowered(changed, "float32") if mode.lowers else changed
@@ -184,7 +188,8 @@ def _perhaps_nonfinite(drawn):
     """The case with the drawn kind of contents, if torch is given a position that is hidden from every query."""
     case, nonfinite = drawn
     spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
-    return spoiled if nonfinite and not packs(case) and nonfinite_positions(spoiled) else case
+    is_taken = not packs(case) and not is_written(case)  # the formula lets hidden NaN through
+    return spoiled if nonfinite and is_taken and nonfinite_positions(spoiled) else case
 
 
 def _lowered(case, dtype):

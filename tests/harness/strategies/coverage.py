@@ -23,6 +23,7 @@ from ..deviations.paths import (
 )
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, MODULES, SDPA, Mode
+from ..modes.written import FAMILY
 from ..path_names import BY_SDPA, DETECTION, EXPLICIT, NATIVE_LAYER, NATIVE_MHA, NESTED
 from .basics import one_of
 from .by_mode import adapted, suits
@@ -74,7 +75,7 @@ def _kinds(case, block):
 
 def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
     """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
-    if mode.family in (NESTED_STRIDED, "causal_upper_left") or mode.id == "jagged_batch":
+    if mode.family in (NESTED_STRIDED, FAMILY, "causal_upper_left") or mode.id == "jagged_batch":
         return {}  # these modes hide keys in their own way, and have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):

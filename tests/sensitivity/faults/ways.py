@@ -1,6 +1,8 @@
 """Faults in one way to run a call: low precision, one backend, vmap, compilation, nested tensors."""
 
 from dataclasses import replace
+from importlib import import_module
+from unittest import mock
 
 import torch
 
@@ -34,6 +36,7 @@ from tests.sensitivity.literals import (
 
 _CHECK = "is_batched = _mha_shape_check("
 _SDPA = replace(SDPA, attn_mask=HIDING)
+_WRITTEN = replace(inferring(SDPA), mode="written", attn_mask=replace(HIDING, form="float"), scale=2.0)
 _X = torch.arange(6.0).reshape(1, 3, 2)
 
 
@@ -91,6 +94,29 @@ def _hiding_only_up_to_its_first_length(compile):
         return call
 
     return faulty
+
+
+def _rewriting(**wrong):
+    """A torch.compile under which inductor rewrites attention to scaled_dot_product_attention with wrong arguments."""
+
+    def make(compile):
+        def faulty(*what, **how):
+            function = compile(*what, **how)
+
+            def call(*given, **options):
+                rules = import_module("torch._inductor.fx_passes.fuse_attention")
+                right = rules._scaled_dot_product_attention
+                changed = mock.patch.object(
+                    rules, "_scaled_dot_product_attention", lambda *given, **options: right(*given, **options | wrong)
+                )
+                with changed:
+                    return function(*given, **options)
+
+            return call
+
+        return faulty
+
+    return make
 
 
 def _longer_of_two_compiled_calls():
@@ -396,5 +422,17 @@ FAULTS = (
         "a compiled module sees hidden keys beyond the length that it was compiled for",
         Patch(torch, "compile", _hiding_only_up_to_its_first_length),
         _longer_of_two_compiled_calls,
+    ),
+    Fault(
+        "rewritten-attention-loses-mask",
+        "inductor rewrites attention that is written by hand to SDPA without its mask",
+        Patch(torch, "compile", _rewriting(attn_mask=None)),
+        _WRITTEN,
+    ),
+    Fault(
+        "rewritten-attention-loses-scale",
+        "inductor rewrites attention that is written by hand to SDPA without its scale",
+        Patch(torch, "compile", _rewriting(scale=None)),
+        _WRITTEN,
     ),
 )

@@ -195,6 +195,18 @@ WORDS = {
         "A compiled encoder raises in eval mode for a transposed src (since 2.13).",
         "torch.compile; inductor; expected size stride; assert_size_stride; AssertionError expected size; transpose compile; compiled encoder transposed; batch_first transpose",
     ),
+    "written-scale-lost": (
+        "Attention that is written by hand computes other numbers when compiled, silently: it loses its scale (2.4 to 2.11).",
+        "torch.compile; inductor; wrong result compiled; compiled differs from eager; torch.compile wrong output; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; manual attention; handwritten attention; own scale; temperature; scaled dot product written out; softmax(q @ k / s + mask); inv_scale; GPT-2 attention; BERT attention",
+    ),
+    "written-tensor-scale-raises": (
+        "Attention that is written by hand cannot be compiled if its divisor is a tensor (2.12 to 2.14).",
+        "torch.compile; inductor; BackendCompilerFailed; Expected a value of type 'Optional[float]' for argument 'scale'; cannot extract float from tensor with meta storage; tensor scale; learned temperature; learnable scale; custom attention compile; FakeTensor scale",
+    ),
+    "written-empty-row": (
+        "A fully masked query of attention that is written by hand gives zeros when compiled, NaN otherwise.",
+        "torch.compile; inductor; nan only eager; nan disappears when compiled; compiled gives zeros; fully masked compile; custom attention nan; handwritten attention; softmax of -inf; finfo.min mean of values",
+    ),
     "exported-padding-of-a-view": (
         "torch.export refuses a padded encoder whose src is a slice of a larger tensor (2.5).",
         "torch.export; export padding; UnsupportedOperatorException; export src_key_padding_mask; aten._nested_tensor_from_mask_left_aligned.default; onnx export encoder",

@@ -1,0 +1,112 @@
+"""Attention written by hand, which inductor rewrites to scaled_dot_product_attention."""
+
+from dataclasses import replace
+
+from reference.attention import attend
+
+from ..cases.case import ScaledDotProduct
+from ..cases.masks import Mask
+from ..expectation.changes import raising, with_kernel
+from ..expectation.specification import Computation
+from ..modes.written import FORMS, fills_with_a_number, is_written
+from .call import Call
+from .entry import Deviation
+from .facts import has_empty_row
+from .remedies import EVERY_QUERY_SEES_A_KEY, FIRST_KEY, SEES_A_KEY_BEFORE_2_5, Remedy, changed, upgrade
+
+
+def is_rewritten(call: Call) -> bool:
+    """True if attention is written by hand, and was seen to be rewritten to scaled_dot_product_attention."""
+    return is_written(call.case) and not call.is_as_written
+
+
+def loses_scale(call: Call) -> bool:
+    """True if attention beside a mask is rewritten, and its scale is not the one that is taken for granted."""
+    case = call.case
+    if not is_rewritten(call) or case.attn_mask is None or not FORMS[case.mode].divides:
+        return False
+    is_copied = FORMS[case.mode].permutes and not (1 in case.batch or case.L == 1)
+    if is_copied and case.attn_mask.is_float:  # another rule is for copies, and keeps the scale
+        return False
+    return (case.D**-0.5 if case.scale is None else case.scale) != _features(case) ** -0.5
+
+
+def _features(case):
+    """The number of features whose root is taken for the divisor: of the values for GPT-2's spelling, else of q."""
+    return case.Dv if fills_with_a_number(case) else case.D
+
+
+def passes_a_tensor(call: Call) -> bool:
+    """True if attention beside a float mask is rewritten, and its divisor is a tensor."""
+    return is_rewritten(call) and FORMS[call.case.mode].divides_by_tensor and call.case.attn_mask.is_float
+
+
+def _lost(computation: Computation, call: Call) -> Computation:
+    usual = _features(call.case) ** -0.5
+    return replace(computation, arguments={**computation.arguments, "scale": usual})
+
+
+_BY_NUMBER = Remedy("Divide by a number.", changed(mode="written"), only=(EVERY_QUERY_SEES_A_KEY,))
+_TIMES = Remedy(
+    "Multiply by 1 / s in the place of dividing by s, which inductor does not rewrite.", changed(mode="written_times")
+)
+_CALLED = Remedy(
+    "Call torch.nn.functional.scaled_dot_product_attention with scale=1 / s.",
+    changed(mode="eager"),
+    only=(SEES_A_KEY_BEFORE_2_5,),
+    cost="zeros, not NaN, for a fully masked query",
+)
+
+
+ENTRIES = (
+    Deviation(
+        id="written-empty-row",
+        title="A fully masked query in attention written by hand gives zeros when compiled, but not eagerly",
+        affects=">=2.5",
+        upstream="not found",
+        clause=3,
+        trigger="attention written by hand that inductor rewrites to scaled_dot_product_attention, and a row of the"
+        " mask that hides every key",
+        instead="the row is 0; eagerly it is NaN, or the mean of all values if hidden scores are filled with finfo.min",
+        applies=lambda call: is_rewritten(call) and has_empty_row(call.case, "sdpa"),
+        change=lambda computation, call: with_kernel(computation, lambda _: attend, ("sdpa",)),
+        pinned=ScaledDotProduct(mode="written", batch=(2, 2), L=2, S=2, D=2, Dv=2, attn_mask=Mask("float", "all")),
+        remedies=(FIRST_KEY,),
+    ),
+    Deviation(
+        id="written-scale-lost",
+        title="Attention written by hand loses its scale when compiled",
+        affects=">=2.4,<2.12",
+        upstream="pytorch/pytorch#174049",
+        clause=3,
+        trigger="softmax(q @ k.transpose(-2, -1) / s + mask, -1) @ v with four dimensions, compiled with inductor,"
+        " where s is not the root of the number of features (if heads are moved by permute, only for one sample, one"
+        " head or one query); in the spelling of GPT-2 also torch.where(mask, ...) in the place of the sum",
+        instead="inductor rewrites it to scaled_dot_product_attention, whose scale is 1 / sqrt(features), not 1 / s",
+        applies=loses_scale,
+        change=_lost,
+        pinned=ScaledDotProduct(
+            mode="written", batch=(2, 2), L=2, S=2, D=2, Dv=2, attn_mask=Mask("float", "causal"), scale=2.0
+        ),
+        remedies=(_TIMES, _CALLED, upgrade("2.12")),
+    ),
+    Deviation(
+        id="written-tensor-scale-raises",
+        title="Attention written by hand with a tensor as the divisor cannot be compiled",
+        affects=">=2.12,<2.15",
+        upstream="pytorch/pytorch#191203",
+        clause=3,
+        trigger="softmax(q @ k.transpose(-2, -1) / s + mask) @ v with four dimensions, compiled with inductor, where s"
+        " is a tensor",
+        instead="RuntimeError: inductor rewrites it to scaled_dot_product_attention, whose scale cannot be a tensor",
+        applies=passes_a_tensor,
+        change=lambda computation, call: raising(
+            computation, "BackendCompilerFailed|InductorError", "Expected a value of type 'Optional.float.'"
+        ),
+        pinned=ScaledDotProduct(
+            mode="written_by_tensor", batch=(2, 2), L=2, S=2, D=2, Dv=2, attn_mask=Mask("float", "causal")
+        ),
+        stage="call",
+        remedies=(_BY_NUMBER, _TIMES, _CALLED, upgrade("2.15")),
+    ),
+)

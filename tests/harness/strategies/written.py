@@ -1,0 +1,52 @@
+"""Calls of attention that is written by hand (modes/written.py)."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from ..cases.case import ScaledDotProduct
+from ..cases.masks import Mask
+from ..execution.release import Release
+from ..modes.mode import Mode
+from ..modes.written import FORMS
+from .basics import evenly, mixed
+from .sdpa import scaled_dot_product_cases
+
+
+def written_cases(release: Release) -> st.SearchStrategy:
+    """Calls of scaled_dot_product_attention that can be written by hand; a third in a low precision."""
+    dtypes = evenly((*[None] * 6, *release.low_dtypes))
+    cases = scaled_dot_product_cases(release).filter(lambda case: case.attn_mask is not None or case.is_causal)
+    cases = mixed(cases.map(_mostly_rewritten), cases)
+    return st.tuples(cases, dtypes).map(lambda drawn: replace(drawn[0], dtype=drawn[1] or drawn[0].dtype))
+
+
+def _mostly_rewritten(case):
+    """The call with four dimensions and a mask that needs no gradient, which inductor rewrites in most forms."""
+    autograd = {"grad": "inputs", "mask": "no_grad"}.get(case.autograd, case.autograd)
+    case = _with_four_dimensions(replace(case, autograd=autograd))
+    is_hidden = case.is_causal or case.attn_mask is None
+    mask = Mask("float", "causal") if is_hidden else replace(case.attn_mask, form="float")
+    return replace(case, is_causal=False, attn_mask=mask)
+
+
+def _with_four_dimensions(case):
+    if len(case.batch) == 2:
+        return case
+    mask = case.attn_mask and replace(case.attn_mask, over_heads=False)
+    return replace(case, batch=(2, 2), mask_batch=(), attn_mask=mask, kv_heads=None)
+
+
+def as_written(case: ScaledDotProduct, mode: Mode) -> ScaledDotProduct:
+    """The call without arguments that no form takes; with four dimensions if its form permutes them."""
+    form = FORMS[mode.id]
+    if case.is_causal:
+        case = replace(case, is_causal=False, attn_mask=Mask("bool", "causal"))
+    case = replace(case, kv_heads=None, dropout=0.0, layout="contiguous", nonfinite="")
+    if case.scale == 0:
+        case = replace(case, scale=0.5)
+    if form.permutes:
+        case = _with_four_dimensions(case)
+    if "float()" in form.softmax and case.dtype == "float64":
+        case = replace(case, dtype="float32")
+    return case
