@@ -43,9 +43,7 @@ class TypedCall:
     @property
     def called(self) -> str:
         """The full name of the module or function."""
-        if self.case.module == "MultiheadAttention":
-            return self.setting.attention
-        return f"torch.nn{'' if self.is_module else '.functional'}.{self.case.module}"
+        return self.setting.called(self.case.module)
 
     def needs(self) -> Iterator[Statement]:
         """Generates statements that end the script if the release lacks the function or an argument."""
@@ -58,7 +56,7 @@ class TypedCall:
             yield needs(owner, name)
         if self.mode.since != EAGER.since:
             yield needs_release(self.mode.since)
-        if self.is_module and not isinstance(self.case, MultiHead) and not self.case.bias:
+        if self.is_module and not (isinstance(self.case, MultiHead) or self.case.bias or self.setting.subject):
             yield needs_argument(self.layer, "bias")
         newer = {"scale", "enable_gqa"}
         if self.called != SCALED_DOT_PRODUCT:

@@ -107,7 +107,7 @@ def failure_of(
     rules = tuple(dict.fromkeys(difference.rule for difference in found))
     return Failure(
         title=f"{_who(case, setting)}: {found[0].says}",
-        module=setting.subject or case.module,
+        module=setting.factory or case.module,
         case=case,
         mismatches=found,
         deviations=tuple(verdict.deviations),
@@ -121,12 +121,12 @@ def crash(text: str, setting: Setting = CPU) -> Failure:
     """The failure of a case that ended its process. text: repr of the case. Raises BadInput for other text."""
     case = parse(text)
     who = _who(case, setting)
-    return Failure(f"{who}: the process ended during the call", setting.subject or case.module, case, setting=setting)
+    return Failure(f"{who}: the process ended during the call", setting.factory or case.module, case, setting=setting)
 
 
 def _who(case, setting):
     """The module and the unusual settings of a case: "TransformerEncoderLayer, mode deepcopy, eval, bfloat16"."""
-    parts = [setting.subject or case.module]
+    parts = [setting.factory or case.module]
     parts += [f"mode {case.mode}"] * (case.mode != "eager")
     parts += [{True: "train", False: "eval"}[case.training]] if hasattr(case, "training") else []
     return ", ".join([*parts, *[case.dtype] * (case.dtype in LOW)])
@@ -205,11 +205,10 @@ def _dtype(case, name):
 
 def _callee(case, setting):
     """(statements that make the module, name of the callable)"""
-    mode, function = BY_ID[case.mode], f"torch.nn.functional.{case.module}"
+    mode, function = BY_ID[case.mode], setting.called(case.module)
     becomes = f"# becomes another `module`, see mode {mode.id} below\n" if _statements(mode) else ""
     if not isinstance(case, ScaledDotProduct) and not case.functional:
-        factory = setting.attention if setting.subject else f"torch.nn.{case.module}"
-        return f"module = {_made(case, factory)}\n{becomes}", "module"
+        return f"module = {_made(case, function)}\n{becomes}", "module"
     return (f"module = {function}\n{becomes}", "module") if mode.made else ("", function)
 
 
