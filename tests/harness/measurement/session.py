@@ -67,7 +67,7 @@ class Tally:
         self.count(verdict.counts)
         key = f"{case.module} {case.dtype}"
         if verdict.status == FAILS:
-            ratios = [m.error / m.bound for m in verdict.mismatches if m.bound and m.error is not None]
+            ratios = [float(m.error) / float(m.bound) for m in verdict.mismatches if m.bound and m.error is not None]
             self.margins.update(f"{key} fails {decade(ratio)}" for ratio in ratios if isfinite(ratio))
         else:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])
@@ -186,6 +186,8 @@ def start(
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
+    # if a process compiles before its first backward pass, a process forked from it cannot differentiate (minimal.py)
+    torch.zeros((), requires_grad=True).backward()
     logging.getLogger("torch._export").setLevel(logging.ERROR)  # it would log sizes before the header
     installed = release.installed(device, model, adopted)
     if not use_ledger:
