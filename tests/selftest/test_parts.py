@@ -8,12 +8,15 @@ from packaging.version import Version
 from torch import nn
 
 from tests.harness.cases.case import MultiHead, Transformer
+from tests.harness.cases.masks import Mask
 from tests.harness.command_line import BadInput
+from tests.harness.deviations import ledger
+from tests.harness.deviations.call import Call
 from tests.harness.deviations.paths import path_of_each_block
 from tests.harness.deviations.replaced_parts import ENTRIES
 from tests.harness.execution.release import Release, installed
 from tests.harness.execution.runner import observe
-from tests.harness.judgement.verdict import FAILS, judge
+from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.parts import OF_PARTS
 from tests.tools.asked_text import read
@@ -98,6 +101,16 @@ def test_ask_reads_what_a_text_makes_of_parts(text, mode):
 def test_ask_says_what_is_not_modelled(part):
     with pytest.raises(BadInput, match="is not modelled"):
         read(LORA + OF_LAYER.format(f"layer.{part}"))
+
+
+@pytest.mark.parametrize("sizes", [{"S": 0}, {"N": 0}, {"S": 0, "mask_check": False}])
+def test_an_empty_stack_raises_what_comes_first(sizes):
+    case = replace(LAYER, module="TransformerEncoder", mode="wrapped", src_key_padding_mask=Mask(), **sizes)
+    observation, release = observe(case), installed()
+    entries = [entry for entry in ledger.ENTRIES if entry.concerns(release)]
+    assert (
+        judge(case, observation, ledger.applying(Call(case, release, observation.served), entries)).status == DEVIATES
+    )
 
 
 def test_an_attention_of_its_own_does_what_the_reference_does_behind_a_hook():

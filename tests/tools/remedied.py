@@ -95,8 +95,8 @@ def _natural(entry, remedy):
     if entry.minimal_case is None:
         return None
     changed = (remedied(entry, remedy, version) for version in meeting(entry, remedy))
-    with_remedy = next((example for example in changed if example), None)
-    return with_remedy and [example.code.splitlines() for example in (example_of(entry), with_remedy)]
+    with_remedy, plain = next((example for example in changed if example), None), example_of(entry)
+    return [example.code.splitlines() for example in (plain, with_remedy)] if plain and with_remedy else None
 
 
 def _changed(entry, remedy, example):

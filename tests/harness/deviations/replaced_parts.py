@@ -18,7 +18,7 @@ from ..expectation.specification import Computation
 from ..path_names import NATIVE_LAYER
 from .call import Call
 from .entry import Deviation
-from .paths import path_of_each_block, reads_parts
+from .paths import asks_for_alignment, path_of_each_block, reads_parts
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     OWN_DTYPE,
@@ -44,8 +44,14 @@ def layers_read(call: Call, mode: str) -> tuple[str, ...]:
 def misses_weights(call: Call, kind: type[Case] = Case) -> bool:
     """True if torch reads the weight of a part that is wrapped, in a call of this kind."""
     case = call.case
-    is_read = isinstance(case, MultiHead) or reads_parts(case, call.release)
-    return case.mode == "wrapped" and isinstance(case, kind) and is_read
+    if case.mode != "wrapped" or not isinstance(case, kind):
+        return False
+    return isinstance(case, MultiHead) or (reads_parts(case, call.release) and not _raises_before(call))
+
+
+def _raises_before(call):
+    """True if a stack looks at the last of no positions before it reads a weight: see nested-no-positions."""
+    return call.case.S == 0 and asks_for_alignment(call.case, call.release)
 
 
 # {mode: the powers of two by which parts of a layer are too large: out_proj, linear1, linear2, norms}
