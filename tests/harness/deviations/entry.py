@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ..cases.base import WRITTEN
 from ..cases.case import Case
 from ..execution.release import Release
 from ..execution.setting import ON_CPU
@@ -101,4 +102,5 @@ class Deviation(Entry):
     @property
     def is_asked_late(self) -> bool:
         """True if the pinned case runs after the tests, since it may end the process or takes long."""
-        return self.ends or BY_ID[self.pinned.mode].builds
+        mode = BY_ID[self.pinned.mode]
+        return self.ends or mode.builds or mode.family == WRITTEN  # this family imports inductor
