@@ -7,8 +7,9 @@ from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.masks import Mask
 from ..execution.release import Release
 from ..modes.modes import BY_ID
+from ..modes.written import FAMILY
 
-_COSTLY = ("compiled", "exported", "traced", "scripted", "inductor")  # families of modes that make an artifact
+_COSTLY = ("compiled", "exported", "traced", "scripted", "inductor", FAMILY)  # families of modes that make an artifact
 
 
 def neighbours(case: Case, release: Release) -> Iterator[Case]:

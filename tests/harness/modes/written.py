@@ -132,5 +132,6 @@ def modes(compiled: dict[str, Any]) -> tuple[Mode, ...]:
     fields: dict[str, Any] = {"calls": (SDPA,), "needs": "compile", "since": "2.1", "copies": "sequences"}
     fields |= {"serves": "masks", "converts_masks": False}
     return tuple(
-        Mode(id, form.text, FAMILY, kin=FAMILY, only_on="cpu", **fields, **compiled) for id, form in FORMS.items()
+        Mode(id, form.text, FAMILY, kin=None if id == FAMILY else FAMILY, only_on="cpu", **fields, **compiled)
+        for id, form in FORMS.items()
     )
