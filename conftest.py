@@ -58,7 +58,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--shard", metavar="I/N", help="run the I-th of N parts; `python -m tests.tools merge` merges their records"
     )
     group.addoption(
-        "--subject", metavar="MODULE:FACTORY", help="measure this factory's module, not nn.MultiheadAttention"
+        "--subject",
+        metavar="[NAME=]MODULE:FACTORY",
+        help="measure this in the place of NAME: MultiheadAttention (default), TransformerEncoderLayer or"
+        " scaled_dot_product_attention",
     )
     group.addoption(
         "--patience",
@@ -202,7 +205,7 @@ def _seed_of(baseline):
 def _prepare_paths(config, torch, part):
     name = f"{torch.__version__.split('+')[0]}-{config.getoption('device').replace(':', '')}"
     if config.getoption("subject"):
-        name += f"-{config.getoption('subject').replace(':', '.')}"
+        name += f"-{config.getoption('subject').replace(':', '.').replace('=', '-')}"
     if part:
         shards = [limit.split()[1] for limit in part if limit.startswith("--shard ")]
         name += "-part" + "".join(f"-{shard.replace('/', '-of-')}" for shard in shards)

@@ -90,6 +90,12 @@ def _is_measured(config, asked, nodeid):
     return asked.conformance in Path(config.rootpath, nodeid.partition("::")[0]).parents
 
 
+def _can_ask(item, adopted):
+    """True if the test can be asked of the implementation that is measured, or if torch is."""
+    marker = item.get_closest_marker("subject")
+    return adopted is None or (marker is not None and marker.args in ((), (adopted.replaces,)))
+
+
 class Order:
     """Sorts the conformance tests by their cost. Other plugins may sort them afterwards."""
 
@@ -125,7 +131,7 @@ class Tests:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config, items):
         part, parts = self.asked.shard
-        asked = [item for item in items if not config.getoption("subject") or item.get_closest_marker("subject")]
+        asked = [item for item in items if _can_ask(item, self.run.adopted)]
         asked = [item for item in asked if not self._is_measured(item.nodeid) or self._exercises(item)]
         chosen = asked[part - 1 :: parts]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])

@@ -121,7 +121,8 @@ def _parameters():
             calls = as_tuple(value)
             exercised = frozenset().union(*map(clauses.of, calls))
             marks = [pytest.mark.clause(*sorted(exercised))]
-            marks += [pytest.mark.subject] * all(call.module == "MultiheadAttention" for call in calls)
+            (*modules,) = {call.module for call in calls}
+            marks += [pytest.mark.subject(*modules)] * (len(modules) == 1)
             yield pytest.param(calls, id=f"clause_{number}-{name}", marks=marks)
 
 

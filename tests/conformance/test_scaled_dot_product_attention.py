@@ -11,7 +11,10 @@ from tests.harness.strategies.sdpa import scaled_dot_product_cases
 
 RELEASE = session.current.release
 
-pytestmark = pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="this release lacks the function")
+pytestmark = [
+    pytest.mark.skipif(not RELEASE.has_scaled_dot_product_attention, reason="this release lacks the function"),
+    pytest.mark.subject("scaled_dot_product_attention"),
+]
 
 
 @share(3)  # a call costs little

@@ -12,7 +12,7 @@ from tests.harness.strategies.transformer import transformer_cases
 RELEASE = session.current.release
 
 MODULES = (
-    "TransformerEncoderLayer",
+    pytest.param("TransformerEncoderLayer", marks=pytest.mark.subject("TransformerEncoderLayer")),
     "TransformerEncoder",
     "TransformerDecoderLayer",
     "TransformerDecoder",

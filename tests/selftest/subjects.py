@@ -1,8 +1,10 @@
-"""Right and wrong implementations of nn.MultiheadAttention's interface, for test_adopted.py."""
+"""Right and wrong implementations of torch's interfaces, for test_adopted.py."""
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from . import own
 
 
 class Subclass(nn.MultiheadAttention):
@@ -130,3 +132,21 @@ def decliner(embed_dim, num_heads):
 def refuser(embed_dim, num_heads):
     """Raises when it is created."""
     raise RuntimeError("no heads\nat all")
+
+
+# ---- in place of scaled_dot_product_attention and nn.TransformerEncoderLayer -----------------------------------------
+
+
+def attend_inverted(query, key, value, attn_mask=None, is_causal=False, scale=None):
+    """Wrong: takes True of a bool mask for hidden."""
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = ~attn_mask
+    return own.attend(query, key, value, attn_mask, is_causal, scale)
+
+
+class LayerBlindToPadding(own.Layer):
+    """Wrong: ignores padding."""
+
+    def forward(self, src, src_mask=None, src_key_padding_mask=None):
+        super().forward(src, src_mask, src_key_padding_mask)  # refuses wrong masks
+        return super().forward(src, src_mask)

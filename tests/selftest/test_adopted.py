@@ -1,4 +1,4 @@
-"""Replacements of nn.MultiheadAttention (--subject): right ones pass, wrong ones fail, unusable ones are refused."""
+"""Replacements of modules and functions (--subject): right ones pass, wrong ones fail, unusable ones are refused."""
 
 import json
 import re
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.cases.case import MultiHead
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.execution.implementation import Unusable, load
-from tests.harness.judgement.report import Nonconformance
+from tests.harness.judgement.groups import unnamed_error
+from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
@@ -37,16 +38,102 @@ def measuring(request):
 
 
 def measure(name, path, tmp_path, *options):
-    """(exit code, record, output) of a conformance run with the subject"""
+    """(exit code, record, output) of a conformance run with the subject, of subjects.py if no module is named"""
+    name = name if ":" in name else f"tests.selftest.subjects:{name}"
     record = tmp_path / "record.json"
     command = [sys.executable, "-m", "pytest", *path, "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
-    command += [f"--subject=tests.selftest.subjects:{name}", f"--report={record}", "--hypothesis-seed=1", *options]
+    command += [f"--subject={name}", f"--report={record}", "--hypothesis-seed=1", *options]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     return run.returncode, json.loads(record.read_text()), run.stdout
 
 
 MAIN = ("tests/conformance/test_multihead_attention.py",)
 LAW = ("tests/conformance/test_equivalences.py", "-k", "batch_and_its_samples")
+
+
+FUNCTION = ("tests/conformance/test_scaled_dot_product_attention.py",)
+LAYER = ("tests/conformance/test_transformer.py",)
+
+
+@pytest.mark.parametrize(
+    "name, path, module",
+    [
+        ("scaled_dot_product_attention=tests.selftest.own:attend", FUNCTION, "scaled_dot_product_attention"),
+        ("TransformerEncoderLayer=tests.selftest.own:Layer", LAYER, "TransformerEncoderLayer"),
+    ],
+)
+def test_a_right_one_of_another_kind_passes(name, path, module, tmp_path):
+    code, record, output = measure(name, (*path, *MAIN), tmp_path)
+    assert code == 0, output[-3000:]
+    assert f"in place of {module}" in output
+    assert record["environment"]["subject"] == name
+    assert list(record["paths"]) == [module]
+    assert record["statuses"][CONFORMS] > 50
+
+
+@pytest.mark.parametrize(
+    "name, path, cause",
+    [
+        ("scaled_dot_product_attention=tests.selftest.subjects:attend_inverted", FUNCTION, "attn_mask is inverted"),
+        (
+            "TransformerEncoderLayer=tests.selftest.subjects:LayerBlindToPadding",
+            LAYER,
+            "src_key_padding_mask is ignored",
+        ),
+    ],
+)
+def test_a_wrong_one_of_another_kind_names_its_cause_once(name, path, cause, tmp_path):
+    code, record, output = measure(name, path, tmp_path)
+    assert code == 1, output[-3000:]
+    assert output.count(f"explanation: {cause}\n") == 1
+    (seen,) = re.findall(rf"seen in: (\d+) calls.*\n +explanation: {cause}\n", output)
+    assert int(seen) > 0.9 * record["statuses"][FAILS]
+    scripts = list(tmp_path.glob("*/*/script.py"))
+    runs = [
+        subprocess.run([sys.executable, its], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False) for its in scripts
+    ]
+    assert scripts
+    assert {run.returncode for run in runs} == {1}
+
+
+def test_the_example_of_the_page_is_the_file_that_is_measured():
+    code = (ROOT / "tests" / "selftest" / "own.py").read_text().split('"""\n', 1)[1].strip()
+    assert code in (ROOT / "docs" / "adopters.md").read_text()
+
+
+def test_what_a_function_or_a_layer_does_not_take_is_not_asked_of_it():
+    attend = load("scaled_dot_product_attention=tests.selftest.own:attend")
+    assert attend.takes == {"attn_mask", "is_causal", "scale"}
+    grouped = ScaledDotProduct(batch=(1, 4), kv_heads=2, dropout=0.5, scale=2.0, attn_mask=Mask())
+    assert attend.adapt(grouped) == replace(grouped, kv_heads=None, dropout=0.0)
+    layer = load("TransformerEncoderLayer=tests.selftest.own:Layer")
+    assert layer.takes == {"dropout", "batch_first", "src_mask", "src_key_padding_mask"}
+    case = Transformer(activation="gelu", norm_first=True, bias=False, src_is_causal=True, autograd="grad")
+    assert layer.adapt(case) == Transformer(autograd="inputs")
+
+
+def test_torch_itself_can_take_its_own_place():
+    for name in ("scaled_dot_product_attention=torch.nn.functional:scaled_dot_product_attention",):
+        assert load(name).takes >= {"attn_mask", "dropout_p", "is_causal"}
+    assert load("TransformerEncoderLayer=torch.nn:TransformerEncoderLayer").is_alike
+
+
+def test_wrong_masks_that_are_met_by_one_error_are_told_once():
+    """The error names no mask, and nothing explains it."""
+    titles = (
+        f"own, eval: {mask} of shape (1,) (right is (6,)) raises an error that does not name it: ValueError: 3; x"
+        for mask in ("src_mask", "src_key_padding_mask")
+    )
+    rows = (
+        "TransformerEncoderLayer-src_mask-flat-inference",
+        "TransformerEncoderLayer-src_key_padding_mask-flat-inference",
+    )
+    failures = [Failure(title, "own", row=row) for title, row in zip(titles, rows, strict=True)]
+    assert {unnamed_error(failure) for failure in failures} == {"raises an error that does not name it: ValueError: 3"}
+    assert (
+        unnamed_error(Failure("own: attn_mask of shape (1,) (right is (6,)) is accepted; expected", "own", row="x"))
+        == ""
+    )
 
 
 @pytest.mark.parametrize("name", ["Subclass", "Port"])
@@ -175,6 +262,9 @@ def test_the_adapter_of_the_page_shows_that_heads_are_mixed_up(documented, monke
     "name, words",
     [
         ("subjects", "not of the form"),
+        ("attention=tests.selftest.own:attend", "NAME is MultiheadAttention, TransformerEncoderLayer or scaled_dot"),
+        ("scaled_dot_product_attention=torch.nn:Linear", "is a function, not a class"),
+        ("TransformerEncoderLayer=torch.nn:MultiheadAttention", "TypeError: .* unexpected keyword argument 'd_model'"),
         ("no_such_module:x", "ModuleNotFoundError"),
         ("tests.selftest.subjects:nothing", "AttributeError"),
         ("tests.selftest.subjects:refuser", "RuntimeError: no heads at all"),

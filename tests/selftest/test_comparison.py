@@ -107,3 +107,10 @@ def test_a_ratio_is_a_plain_number_whatever_the_bound_is():
     for allowed in (1.0, np.float64(1.0), np.ones((2, 1))):
         _, ratio = compare_arrays("output", np.zeros((2, 2)), np.full((2, 2), 0.5), allowed, None, False)
         assert type(ratio) is float
+
+
+def test_a_ratio_beyond_all_numbers_is_infinite():
+    """Without a warning of NumPy, which would be an error of the suite."""
+    mismatch, ratio = compare_arrays("output", np.ones(1), np.array([1e300]), np.float64(1e-300))
+    assert mismatch.error == 1e300
+    assert ratio == np.inf

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("case", metavar="CASE", help="a case, as a failure prints it")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
-    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call this instead of nn.MultiheadAttention")
+    parser.add_argument("--subject", metavar="[NAME=]MODULE:FACTORY", help="call this in the place of NAME")
     parser.add_argument("--after", metavar="CASE", help="a case to run first; CASE then reuses its artifact")
     options = parser.parse_args(arguments)
     try:

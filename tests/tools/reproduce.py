@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("what", metavar="CASE-OR-LEDGER-ID")
     parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
-    parser.add_argument("--subject", metavar="MODULE:FACTORY", help="call this instead of nn.MultiheadAttention")
+    parser.add_argument("--subject", metavar="[NAME=]MODULE:FACTORY", help="call this in the place of NAME")
     options = parser.parse_args(arguments)
     text, setting = options.what, Setting(options.device, options.imported, options.subject)
     if text in BY_ID:

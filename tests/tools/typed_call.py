@@ -57,7 +57,7 @@ class TypedCall:
             yield needs(owner, name)
         if self.mode.since != EAGER.since:
             yield needs_release(self.mode.since)
-        if self.case.has_layers and not self.case.bias:
+        if self.case.has_layers and not (self.case.bias or self.setting.subject):
             yield needs_argument(with_parameters(self.case, self.setting), "bias")
         newer = {"scale", "enable_gqa"}
         if self.called != SCALED_DOT_PRODUCT:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of
+from .case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
 from .masks import Mask, Merged
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ MULTI_HEAD = ("MultiheadAttention", "multi_head_attention_forward")
 EVERY_MODULE = ("MultiheadAttention", *LAYERS, *STACKS)
 EVERYTHING = (*EVERY_MODULE, "multi_head_attention_forward", "scaled_dot_product_attention")
 
-_TYPICAL = MultiHead(N=2, L=2, S=2, attn_mask=Mask("bool", "causal"), layout="sliced")
+_CAUSAL = Mask("bool", "causal")
+_TYPICAL = {
+    "MultiheadAttention": MultiHead(N=2, L=2, S=2, attn_mask=_CAUSAL, layout="sliced"),
+    "TransformerEncoderLayer": Transformer(N=2, S=2, src_mask=_CAUSAL, layout="sliced"),
+    "scaled_dot_product_attention": ScaledDotProduct(batch=(2, 1), L=2, S=2, attn_mask=_CAUSAL, layout="sliced"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,10 @@ class Law:
             return False
         if not release.adopted:
             return True
-        one, other = map(release.adapt, self.twins(_TYPICAL))
-        return "MultiheadAttention" in self.modules and one != other
+        if release.adopted.replaces not in self.modules:
+            return False
+        one, other = map(release.adapt, self.twins(_TYPICAL[release.adopted.replaces]))
+        return one != other
 
 
 def _differing(**fields):

@@ -108,6 +108,12 @@ def _of_the_first_sample(mask, call, true_hides):
     return np.broadcast_to(mask[:1], mask.shape) if mask.ndim == 2 and len(mask) > 1 else None
 
 
+def _in_the_first_sample_alone(mask, call, true_hides):
+    if mask.ndim != 2 or len(mask) < 2:
+        return None
+    return np.concatenate([mask[:1], np.zeros_like(mask[1:])])
+
+
 def _heads_before_samples(mask, call, true_hides):
     """Slices counted by head first: slice h * N + n is read for sample n and head h."""
     case = call.case
@@ -136,6 +142,7 @@ MISREADINGS: dict[str, tuple[str, Callable, str]] = {
     "of_another_sample": ("is that of another sample", _of_another_sample, "attn padding"),
     "of_the_first": ("is that of the first slice everywhere", _of_the_first, "attn"),
     "of_the_first_sample": ("is that of the first sample everywhere", _of_the_first_sample, "padding"),
+    "in_the_first_sample_alone": ("counts in the first sample alone", _in_the_first_sample_alone, "padding"),
     "heads_before_samples": ("is read with heads before samples", _heads_before_samples, "attn"),
     "lower_right": ("is aligned at the last query and the last key", _lower_right, "attn"),
     "reversed": ("is aligned at the other end", _reversed, "padding"),

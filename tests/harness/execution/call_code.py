@@ -17,9 +17,7 @@ _SEQUENCES = ("query", "key", "value", "src", "tgt", "memory")
 
 def called(case: Case, setting: Setting = CPU) -> str:
     """The full name of the module or function."""
-    if case.module == "MultiheadAttention":
-        return setting.attention
-    return f"torch.nn{'' if case.is_module else '.functional'}.{case.module}"
+    return setting.called(case.module)
 
 
 def is_stack(case: Case) -> bool:

@@ -1,37 +1,73 @@
-"""Measuring another implementation of nn.MultiheadAttention by the same clauses: --subject package.module:factory."""
+"""Measuring another implementation of a module or function of torch by the same clauses: --subject.
+
+The option is NAME=package.module:factory, or package.module:factory for nn.MultiheadAttention.
+"""
 
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..cases.case import Kind, MultiHead
+from ..cases.case import Case, Kind, MultiHead, Transformer
 from ..contents.arrays import parameters
 from .call import arguments, constructor
 from .release import takes
+from .setting import REPLACEABLE, Setting
 
-# Arguments of the constructor and of the call, with their defaults.
-_MADE_WITH: dict[str, Any] = {
-    "dropout": 0.0,
-    "bias": True,
-    "add_bias_kv": False,
-    "add_zero_attn": False,
-    "kdim": None,
-    "vdim": None,
-}
-_MADE_WITH |= {"batch_first": False}
-_CALLED_WITH: dict[str, Any] = {"attn_mask": None, "key_padding_mask": None, "is_causal": False}
-_CALLED_WITH |= {"need_weights": True, "average_attn_weights": True}
 
-# Together these cases give nn.MultiheadAttention every parameter that it can have.
+@dataclass(frozen=True)
+class _Interface:
+    """The optional arguments of a module or function: {name: {field of a case: its value if it is not passed}}."""
+
+    made_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arguments of the constructor
+    called_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arguments of the call
+    probes: tuple[Case, ...] = ()  # calls that together use every parameter that the module can have
+    required: Mapping[str, Any] = field(default_factory=dict)  # arguments of the constructor that are always passed
+
+
+def _same_name(**defaults):
+    return {name: {name: default} for name, default in defaults.items()}
+
+
 _PROBE = MultiHead(dtype="float32", N=2, L=3, S=3, num_heads=2, head_dim=2, batch_first=False)
-_PROBES = (_PROBE, replace(_PROBE, kdim=5, vdim=6), replace(_PROBE, add_bias_kv=True))
+_LAYER = Transformer(dtype="float32", N=2, S=3, num_heads=2, head_dim=2, dim_feedforward=3, batch_first=False)
+_INTERFACES = {
+    "MultiheadAttention": _Interface(
+        _same_name(
+            dropout=0.0, bias=True, add_bias_kv=False, add_zero_attn=False, kdim=None, vdim=None, batch_first=False
+        ),
+        _same_name(key_padding_mask=None, need_weights=True, average_attn_weights=True, is_causal=False)
+        | {"attn_mask": {"attn_mask": None, "is_causal": False}},
+        (_PROBE, replace(_PROBE, kdim=5, vdim=6), replace(_PROBE, add_bias_kv=True)),
+        {"embed_dim": 4, "num_heads": 2},
+    ),
+    "TransformerEncoderLayer": _Interface(
+        _same_name(dropout=0.0, activation="relu", layer_norm_eps=1e-5, batch_first=False, norm_first=False, bias=True),
+        {
+            "src_mask": {"src_mask": None, "src_is_causal": None},
+            "src_key_padding_mask": {"src_key_padding_mask": None},
+            "is_causal": {"src_is_causal": None},
+        },
+        (_LAYER, replace(_LAYER, norm_first=True)),
+        {"d_model": 4, "nhead": 2, "dim_feedforward": 3},
+    ),
+    "scaled_dot_product_attention": _Interface(
+        called_with={
+            "attn_mask": {"attn_mask": None, "mask_batch": (), "broadcast": ""},
+            "is_causal": {"is_causal": False},
+            "scale": {"scale": None},
+            "enable_gqa": {"kv_heads": None},
+            "dropout_p": {"dropout": 0.0},
+        },
+    ),
+}
+assert tuple(_INTERFACES) == REPLACEABLE
 
 DECLINED = "NotImplementedError"  # an implementation raises it for calls that it does not support
 
@@ -42,24 +78,33 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Adopted:
-    """An implementation that is measured in place of nn.MultiheadAttention.
+    """An implementation that is measured in the place of a module or function of torch.
 
-    The factory takes the arguments of nn.MultiheadAttention, and its module is called like nn.MultiheadAttention. A
-    call that raises NotImplementedError counts as not applicable. If `is_alike`, the suite replaces the parameters of
-    the module and judges their gradients; otherwise it passes a state_dict of nn.MultiheadAttention to load_state_dict.
+    The factory takes the arguments of the module of torch, and its module is called like that one; or it is a function
+    that is called like the function. A call that raises NotImplementedError counts as not applicable. If `is_alike`,
+    the suite replaces the parameters of the module and judges their gradients; otherwise it passes a state_dict of the
+    module of torch to load_state_dict.
     """
 
-    name: str  # "package.module:factory"
-    factory: Callable[..., nn.Module]  # makes the module
+    name: str  # as given to --subject
+    factory: Callable[..., Any]  # makes the module, or is the function
     takes: frozenset[str]  # the optional arguments in its signatures; the suite passes no others
-    is_alike: bool  # its parameters have the names of those of nn.MultiheadAttention
+    is_alike: bool  # its parameters have the names of those of torch's module
+    replaces: str = REPLACEABLE[0]  # the name of the module or function of torch
+
+    @property
+    def _interface(self):
+        return _INTERFACES[self.replaces]
 
     def adapt(self, case: Kind) -> Kind:
         """The nearest case that the implementation can run: arguments that it lacks get their defaults."""
-        changes = {name: default for name, default in (_MADE_WITH | _CALLED_WITH).items() if name not in self.takes}
-        if "attn_mask" in changes:
-            changes["is_causal"] = False
-        if not self.is_alike and case.autograd in ("grad", "one_parameter"):
+        interface = self._interface
+        changes: dict[str, Any] = {}
+        for name, its_changes in (*interface.made_with.items(), *interface.called_with.items()):
+            changes |= {} if name in self.takes else its_changes
+        if self.replaces != "MultiheadAttention":  # which alone shows by its weights what it has dropped
+            changes["dropout"] = 0.0
+        if not self.is_alike and case.autograd in ("grad", "one_parameter", "last_layer", "parameters"):
             changes["autograd"] = "inputs"
         return replace(case, **changes)
 
@@ -68,11 +113,12 @@ class Adopted:
     ) -> nn.Module:
         """The module with these constructor arguments and parameters.
 
-        weights: {name in nn.MultiheadAttention: parameter}. training: train or eval mode. trained: if not `is_alike`,
-        all parameters require a gradient, or none does.
+        weights: {name in torch's module: parameter}. training: train or eval mode. trained: if not `is_alike`, all
+        parameters require a gradient, or none does.
         """
         weight = next(iter(weights.values()))
-        module = _made(self.factory, tuple(sorted(arguments.items())), weight.dtype, weight.device)
+        given = {name: value for name, value in arguments.items() if name in (*self._interface.required, *self.takes)}
+        module = _made(self.factory, tuple(sorted(given.items())), weight.dtype, weight.device)
         if self.is_alike:
             for name, parameter in weights.items():
                 path, _, leaf = name.rpartition(".")
@@ -90,38 +136,58 @@ def _made(factory, arguments, dtype, device):
 
 
 def load(name: str, device: str = "cpu") -> Adopted:
-    """Import the implementation "package.module:factory" and check on the device that its parameters take effect.
+    """Import an implementation and check on the device that its parameters take effect.
 
-    Raises Unusable.
+    name: as given to --subject. Raises Unusable.
     """
-    module, _, path = name.partition(":")
-    if not module or not path:
-        raise Unusable(f"{name}: not of the form package.module:factory")
+    setting = Setting(subject=name)
+    module, _, path = setting.factory.partition(":")
+    if not module or not path or setting.replaced not in REPLACEABLE:
+        raise Unusable(
+            f"{name}: not of the form package.module:factory or NAME=package.module:factory, where NAME is"
+            f" {', '.join(REPLACEABLE[:-1])} or {REPLACEABLE[-1]}"
+        )
     try:
         factory: Any = importlib.import_module(module)
         for part in path.split("."):
             factory = getattr(factory, part)
-        made = factory(embed_dim=4, num_heads=2)
-        forward, parameters = made.forward, dict(made.named_parameters())
+        adopted = _adopted(name, factory, setting.replaced)
     except Exception as error:  # foreign code can raise anything
         raise Unusable(" ".join(f"{name}: {type(error).__name__}: {error}".split())) from None
-    function = factory.__init__ if inspect.isclass(factory) else factory
-    asked = [(function, name) for name in _MADE_WITH] + [(forward, name) for name in _CALLED_WITH]
-    taken = frozenset(name for callee, name in asked if takes(callee, name))
-    is_alike = set(dict(nn.MultiheadAttention(4, 2).named_parameters())) <= set(parameters)
-    adopted = Adopted(name, factory, taken, is_alike)
-    for case in _PROBES:
+    for case in _INTERFACES[adopted.replaces].probes:
         if adopted.adapt(case) == case:
             _check_parameters(adopted, case, device)
     return adopted
 
 
+def _adopted(name, factory, replaced):
+    interface, callee, is_alike = _INTERFACES[replaced], factory, True
+    if interface.required:
+        module, original = factory(**interface.required), getattr(nn, replaced)(**interface.required)
+        is_alike = set(dict(original.named_parameters())) <= set(dict(module.named_parameters()))
+        callee = module.forward
+    elif inspect.isclass(factory):
+        raise TypeError(f"{replaced} is a function, not a class")
+    maker = factory.__init__ if inspect.isclass(factory) else factory
+    asked = [(maker, argument) for argument in interface.made_with]
+    asked += [(callee, argument) for argument in interface.called_with]
+    taken = frozenset(argument for function, argument in asked if _takes(function, argument))
+    return Adopted(name, factory, taken, is_alike, replaced)
+
+
+def _takes(function, argument):
+    try:
+        return takes(function, argument)
+    except ValueError:  # a built-in function has no signature
+        return True
+
+
 class _NotLoaded(Exception):
-    """load_state_dict refuses the parameters of nn.MultiheadAttention."""
+    """load_state_dict refuses the parameters of torch's module."""
 
 
 def _check_parameters(adopted, case, device):
-    """Raise Unusable if some parameters of nn.MultiheadAttention, given to the module, do not change its output.
+    """Raise Unusable if some parameters of torch's module, given to the adopted one, do not change its output.
 
     Two failures are left to the tests: a module that raises, and an `is_alike` module that ignores a parameter without
     having others instead.
@@ -129,12 +195,13 @@ def _check_parameters(adopted, case, device):
     try:
         unused, others = _unused(adopted, case, device)
     except _NotLoaded as error:
-        reason = f"its load_state_dict does not take the parameters of nn.MultiheadAttention: {error}"
+        reason = f"its load_state_dict does not take the parameters of nn.{adopted.replaces}: {error}"
         raise Unusable(" ".join(f"{adopted.name}: {reason}".split())) from None
     except Exception:  # the tests report it
         return
+    made_with = _INTERFACES[adopted.replaces].made_with.keys() - {"dropout", "activation"}
     if unused and (others or not adopted.is_alike):
-        options = "".join(f"{name}={value}, " for name, value in constructor(case).items() if name in _MADE_WITH)
+        options = "".join(f"{name}={value}, " for name, value in constructor(case).items() if name in made_with)
         instead = f": it computes with others ({', '.join(others)})" if others else ""
         raise Unusable(
             f"{adopted.name}: {options}its parameters have no effect: {', '.join(unused)}{instead}. Give a factory"
@@ -143,7 +210,7 @@ def _check_parameters(adopted, case, device):
 
 
 def _unused(adopted, case, device):
-    """(names of parameters of nn.MultiheadAttention that do not affect the output, names of other parameters)."""
+    """(names of parameters of torch's module that do not affect the output, names of other parameters)."""
     tensors = arguments(case, device).values()
     weights = {
         name: torch.tensor(array, dtype=torch.float32, device=device) for name, array in parameters(case).items()
@@ -167,6 +234,6 @@ def _given(adopted, case, weights):
     try:
         return adopted.module(constructor(case), weights, training=False, trained=False)
     except Exception as error:
-        if adopted.is_alike or case is not _PROBE:
+        if adopted.is_alike or case is not _INTERFACES[adopted.replaces].probes[0]:
             raise
         raise _NotLoaded(f"{type(error).__name__}: {error}") from None

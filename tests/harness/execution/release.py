@@ -34,7 +34,7 @@ class Release:
 
     version: Version
     device: str  # a device string of torch
-    adopted: "Adopted | None" = None  # is measured in place of nn.MultiheadAttention, if any
+    adopted: "Adopted | None" = None  # is measured in place of a module or function of torch, if any
 
     @property
     def setting(self) -> Setting:
@@ -192,6 +192,6 @@ def installed(device: str = "cpu", model: str | None = None, adopted: "Adopted |
     """The release of torch in this environment.
 
     model: the version as which it is judged, if not its own. adopted: an implementation to measure in place of
-    nn.MultiheadAttention.
+    a module or function of torch.
     """
     return Release(Version(model or torch.__version__), device, adopted)

@@ -55,8 +55,8 @@ class Observation:
 def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dares: bool = False) -> Observation:
     """Run the case. Errors of torch become part of the observation; errors of the harness propagate.
 
-    adopted: the implementation to call in place of nn.MultiheadAttention. dares: run calls that may crash the process,
-    too (dangers.py).
+    adopted: the implementation to call in place of torch's. dares: run calls that may crash the process, too
+    (dangers.py).
     """
     if not case.attends:
         return _observe_square_mask(case)
@@ -241,13 +241,15 @@ def _made(mode, what, weights):
 
 def _prepare_adopted(case, weights, adopted):
     """`_prepare` for an adopted implementation. An error of its constructor is raised when the callable is called."""
+    if isinstance(case, ScaledDotProduct):
+        return partial(_call_scaled_dot_product, case, adopted.factory), weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            module = adopted.module(constructor(case), weights, case.training, is_trained(case, "out_proj.weight"))
+            module = adopted.module(constructor(case), weights, case.training, is_trained(case, next(iter(weights))))
         except Exception as raised:  # judged as an error of the call
             return partial(_raise, raised), weights
-    return partial(_call_multi_head, case, module), weights
+    return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, module), weights
 
 
 def _raise(error, _):

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# The modules and functions of torch whose place an implementation can take (--subject), the default first.
+REPLACEABLE = ("MultiheadAttention", "TransformerEncoderLayer", "scaled_dot_product_attention")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -9,17 +12,29 @@ class Setting:
 
     device: str = "cpu"  # any device string of torch
     imported: str | None = None  # the module that registers the device with torch, if any
-    subject: str | None = None  # "package.module:factory" of the implementation in place of nn.MultiheadAttention
+    subject: str | None = None  # "NAME=package.module:factory": an implementation in place of NAME; see `replaced`
 
     @property
-    def attention(self) -> str:
-        """The dotted name of the class or factory of the module."""
-        return self.subject.replace(":", ".") if self.subject else "torch.nn.MultiheadAttention"
+    def replaced(self) -> str | None:
+        """The name in REPLACEABLE of the module or function whose place the subject takes; None without a subject."""
+        name, is_given, _ = (self.subject or "").rpartition("=")
+        return (name if is_given else REPLACEABLE[0]) if self.subject else None
+
+    @property
+    def factory(self) -> str:
+        """ "package.module:factory" of the subject; empty without one."""
+        return (self.subject or "").rpartition("=")[2]
+
+    def called(self, module: str) -> str:
+        """The dotted name of the class, factory or function that is called. module: its name in torch."""
+        if module == self.replaced:
+            return self.factory.replace(":", ".")
+        return f"torch.nn.{module if module[0].isupper() else f'functional.{module}'}"
 
     @property
     def imports(self) -> list[str]:
         """The modules to import beyond torch."""
-        return [name for name in (self.imported, self.subject and self.subject.partition(":")[0]) if name]
+        return [name for name in (self.imported, self.factory.partition(":")[0]) if name]
 
     @property
     def options(self) -> list[str]:

@@ -9,6 +9,7 @@ from packaging.version import Version
 from ..deviations.entry import Entry
 from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
+from ..judgement.groups import unnamed_error
 from ..judgement.report import Failure
 from .edits import Edits
 from .explain import Options, explained_parts
@@ -101,9 +102,9 @@ def _seen(group, calls):
 
 def _join(found, change):
     """Add the change to those that were found; one with the same entries and the same effect grows."""
-    key = _key(change.explanation)
+    key = _key(change)
     for i, other in enumerate(found):
-        if key is not None and _key(other.explanation) == key:
+        if key is not None and _key(other) == key:
             checked = other.explanation.checked + change.explanation.checked
             explanation = replace(other.explanation, checked=checked)
             calls = tuple(dict.fromkeys((*other.calls, *change.calls)))
@@ -112,10 +113,15 @@ def _join(found, change):
     found.append(change)
 
 
-def _key(explanation):
-    """The entries and their kinds of change, and the effect; None if nothing is known of a change."""
+def _key(change):
+    """The entries and their kinds of change, and the effect; None if nothing is known of a change.
+
+    Wrong masks that are met by one error, which names none of them, have one cause, even if it is not known.
+    """
+    explanation = change.explanation
     if explanation.kind == NEW:
-        return None
+        errors = {unnamed_error(failure) for failure in change.calls}
+        return errors.pop() or None if len(errors) == 1 else None
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect
 
 

@@ -152,7 +152,7 @@ def compare_numbers(what: str, expected: float, got: float, allowed: float) -> t
     array, others = np.array(expected), np.array(got)
     error = abs(expected - got)
     if _classes(array) == _classes(others) and (not np.isfinite(expected) or error <= allowed):
-        return None, float(error / allowed) if np.isfinite(expected) and allowed else 0.0
+        return None, float(error) / float(allowed) if np.isfinite(expected) and allowed else 0.0
     return Mismatch(what, float(expected), float(got), None, float(error), float(allowed), GRADIENT), 0.0
 
 
@@ -189,7 +189,7 @@ def compare_arrays(
 
 def _largest_ratio(error, allowed):
     if not np.ndim(allowed):
-        return float(error.max(initial=0.0)) / allowed if allowed else 0.0
+        return float(error.max(initial=0.0)) / float(allowed) if allowed else 0.0
     with np.errstate(over="ignore"):
         return float(np.divide(error, allowed, where=allowed > 0, out=np.zeros(error.shape)).max(initial=0.0))
 

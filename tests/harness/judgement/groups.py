@@ -189,6 +189,12 @@ def _key_of_row(failure: Failure, predicted: str) -> Key:
     return Key("", WRONG_MASK, {"training": "train", "inference": "eval"}.get(mode, ""), "", kind, differs, predicted)
 
 
+def unnamed_error(failure: Failure) -> str:
+    """The error of a row of the table of wrong masks that does not name the mask; empty for another outcome."""
+    outcome = _OUTCOME.search(failure.title) if failure.row else None
+    return outcome[1] if outcome and "does not name it" in outcome[1] else ""
+
+
 # From the simplest to the most complex.
 _MODULES: tuple[str, ...] = ("scaled_dot_product_attention", "MultiheadAttention", "multi_head_attention_forward")
 _MODULES += ("TransformerEncoderLayer", "TransformerDecoderLayer", "TransformerEncoder", "TransformerDecoder")

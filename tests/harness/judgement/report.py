@@ -116,7 +116,7 @@ def failure_of(
     rules = tuple(dict.fromkeys(difference.rule for difference in found))
     return Failure(
         title=f"{_who(case, setting)}: {found[0].says}",
-        module=setting.subject or case.module,
+        module=setting.factory or case.module,
         case=case,
         mismatches=found,
         deviations=tuple(verdict.deviations),
@@ -130,12 +130,12 @@ def crash(text: str, setting: Setting = CPU) -> Failure:
     """The failure of a case that ended its process. text: repr of the case. Raises BadInput for other text."""
     case = parse(text)
     who = _who(case, setting)
-    return Failure(f"{who}: the process ended during the call", setting.subject or case.module, case, setting=setting)
+    return Failure(f"{who}: the process ended during the call", setting.factory or case.module, case, setting=setting)
 
 
 def _who(case, setting):
     """The module and the unusual settings of a case: "TransformerEncoderLayer, mode deepcopy, eval, bfloat16"."""
-    parts = [setting.subject or case.module]
+    parts = [setting.factory or case.module]
     parts += [f"mode {case.mode}"] * (case.mode != "eager")
     parts += [{True: "train", False: "eval"}[case.training]] if case.has_training_mode else []
     return ", ".join([*parts, *[case.dtype] * (case.dtype in LOW)])

@@ -21,6 +21,7 @@ from ..execution.dangers import end_if_lost
 from ..execution.implementation import DECLINED
 from ..execution.runner import Observation, is_withheld, made_once, observe, observe_apart
 from ..expectation import clauses
+from ..expectation.specification import specification
 from ..judgement import left_out
 from ..judgement.comparison import CONTENT, Mismatch, compare_arrays
 from ..judgement.prediction import bounds
@@ -69,7 +70,7 @@ def _observed(case, apart=False):
 def _judge_leniently(call, observation, deviations):
     """The verdict on another implementation or device, which has no ledger of its own.
 
-    A call may conform, or deviate as torch on CPU does.
+    A call may conform, or deviate as torch on CPU does; an error of torch's is not asked of others.
     """
     if _is_not_made(observation):
         return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
@@ -77,8 +78,9 @@ def _judge_leniently(call, observation, deviations):
     verdict = judged_by()
     if verdict.status == CONFORMS or not deviations:
         return verdict
-    alike = judged_by(deviations)
-    return verdict if alike.status == FAILS else alike
+    without_errors = tuple(its for its in deviations if its.change(specification(call.case)).error is None)
+    alike = map(judged_by, dict.fromkeys((deviations, without_errors)))
+    return next((its for its in alike if its.status != FAILS), verdict)
 
 
 def _is_not_made(observation):

@@ -67,7 +67,7 @@ class Tally:
         self.count(verdict.counts)
         key = f"{case.module} {case.dtype}"
         if verdict.status == FAILS:
-            ratios = [m.error / m.bound for m in verdict.mismatches if m.bound and m.error is not None]
+            ratios = [float(m.error) / float(m.bound) for m in verdict.mismatches if m.bound and m.error is not None]
             self.margins.update(f"{key} fails {decade(ratio)}" for ratio in ratios if isfinite(ratio))
         else:
             self.ratios[key] = max([self.ratios.get(key, 0.0), *(ratio for _, ratio in verdict.margins)])

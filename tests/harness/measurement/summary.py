@@ -5,6 +5,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from ..execution.setting import Setting
 from ..expectation import clauses
 from ..judgement.left_out import UNITS
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
@@ -17,11 +18,12 @@ from .session import ABSENT, CHANGED, PRESENT
 def header(environment: Mapping[str, Any]) -> list[str]:
     """The lines that pytest prints before the tests. environment: see record.environment."""
     e = environment
+    subject = Setting(subject=e.get("subject"))
     variables = ", ".join(f"{name}={value}" for name, value in e["variables"].items()) or "none set"
     return [
         f"attention masks: torch {e['torch']} ({e['git'][:10]}) on {e['device']}, {e['ledger']} known deviations",
         f"  numpy {e['numpy']}, python {e['python']}, {e['platform']}, cpu {e['cpu']}, threads {e['threads']}",
-        *([f"  subject: {e['subject']}, in place of nn.MultiheadAttention"] if "subject" in e else []),
+        *([f"  subject: {subject.factory}, in place of {subject.replaced}"] if subject.subject else []),
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
         *(["  no C++ compiler, or no setuptools: inductor builds nothing"] if e.get("compiler") is False else []),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",

@@ -61,12 +61,13 @@ _DROPPED: dict[str, Any] = {"dropout": 0.5, "need_weights": True, "average_attn_
 
 def shows_dropped_weights(release: Release) -> bool:
     """True if the measured implementation returns the weights of each head under dropout."""
-    return release.adopted is None or release.adopted.takes >= _DROPPED.keys()
+    return release.adopted is None or (takes_dropout(release) and release.adopted.takes >= _DROPPED.keys())
 
 
 def takes_dropout(release: Release) -> bool:
-    """True if the measured implementation has dropout."""
-    return release.adopted is None or "dropout" in release.adopted.takes
+    """True if the measured implementation is of nn.MultiheadAttention and has dropout, which its weights show."""
+    adopted = release.adopted
+    return adopted is None or (adopted.replaces == "MultiheadAttention" and "dropout" in adopted.takes)
 
 
 def dropout_cases(release: Release) -> st.SearchStrategy:

@@ -48,9 +48,9 @@ def module_cases(
 
 
 def any_cases(release: Release) -> st.SearchStrategy:
-    """Calls of any module, and of both functions. For an adopted implementation, of nn.MultiheadAttention alone."""
+    """Calls of any module, and of both functions. For an adopted implementation, of that which it replaces."""
     if release.adopted:
-        return st.one_of([multi_head_cases(release, inference) for inference in (False, True)])
+        return st.one_of([cases_of(release, release.adopted.replaces, inference) for inference in (False, True)])
     kinds = [*[module_cases(release)] * 6, cases_of(release, "multi_head_attention_forward")]
     if release.has_scaled_dot_product_attention:
         kinds += [scaled_dot_product_cases(release)] * 2

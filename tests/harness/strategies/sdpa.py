@@ -38,13 +38,13 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
     )
     attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
     if attn_mask is None:
-        return case
+        return release.adapt(case)
     mask_batch: tuple[int, ...] = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
     broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
     mask_batch = () if broadcast.endswith("-D") else mask_batch
     has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1
     attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True, True))
-    return replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast)
+    return release.adapt(replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast))
 
 
 _WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector

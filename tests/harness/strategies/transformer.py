@@ -81,7 +81,8 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     if not inference:
         options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
-    return small_if_long(replace(case, **without_contradictions(variations(draw, *options), release)))
+    chosen = variations(draw, *options)
+    return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
 
 
 def _target_and_source(draw, module, masks, inference):

@@ -95,7 +95,7 @@ def check_rows(calls: Iterable[WrongCall], run: "Session") -> None:
 
 def failure_of(call: WrongCall, outcome: Outcome, judgement: Judgement, setting: Setting = CPU) -> Failure:
     """The failure of a row, from its judgement."""
-    entry, module = judgement.entry, setting.subject or call.module
+    entry, module = judgement.entry, setting.factory or call.module
     who = ", ".join(filter(None, (module, {"training": "train", "inference": "eval"}.get(call.mode))))
     need_not_name = UNHELPFUL in call.conforming
     expects = "an error" if need_not_name else "an error that names it"

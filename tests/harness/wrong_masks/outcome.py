@@ -20,13 +20,13 @@ from .tensor_text import DEFAULTS, joined, random, zeros
 def source(call: WrongCall, setting: Setting = CPU) -> str:
     """The Python text of the call: imports, module, inputs, masks and the call itself."""
     imports = [f"import {name}" for name in setting.imports]
-    return "\n".join([*imports, *_making(call, setting), *_calling(call, setting.device)])
+    return "\n".join([*imports, *_making(call, setting), *_calling(call, setting)])
 
 
 def _making(call, setting):
     if not call.callee.made:
         return []
-    made = call.callee.made.replace("torch.nn.MultiheadAttention", setting.attention)
+    made = call.callee.made.replace(f"torch.nn.{call.module}(", f"{setting.called(call.module)}(")
     where = {"dtype": f"torch.{call.fault.inputs}", "device": repr(setting.device)}
     moved = ", ".join(f"{name}={value}" for name, value in where.items() if value not in DEFAULTS)
     return [_seeding(0, "cpu"), f"module = {made}" + (f".to({moved})" if moved else "")]
@@ -37,7 +37,8 @@ def _seeding(seed, device):
     return f"torch.{'default_generator.' if device == 'cpu' else ''}manual_seed({seed})"
 
 
-def _calling(call, device):
+def _calling(call, setting):
+    device = setting.device
     shapes = {name: call.shape_of(name) for name in call.callee.inputs}
     shapes |= PARAMETERS if call.module == "multi_head_attention_forward" else {}
     lines = [line for name, shape in shapes.items() for line in call.making_of(name, shape, device)]
@@ -51,7 +52,7 @@ def _calling(call, device):
         given[call.other] = "other_mask"
     if call.fault.hint:
         given[call.hint] = "True"
-    return [_seeding(1, device), *lines, *_invocation(call, given)]
+    return [_seeding(1, device), *lines, *_invocation(call, given, setting)]
 
 
 def _mask(call, place):
@@ -76,11 +77,11 @@ def _hiding(call, shape, device):
     return f"torch.arange({joined(prod(shape), device=repr(device))}).reshape({shape}) % 5 {hides} 2"
 
 
-def _invocation(call, given):
+def _invocation(call, given, setting):
     options = [call.callee.options] if call.callee.options else []
     arguments = ", ".join([*call.callee.inputs, *options, *(f"{name}={value}" for name, value in given.items())])
     if not call.callee.made:
-        return [f"result = torch.nn.functional.{call.module}({arguments})"]
+        return [f"result = {setting.called(call.module)}({arguments})"]
     if call.mode == "training":
         return ["module.train()", f"result = module({arguments})"]
     return ["module.eval()", "with torch.no_grad():", f"    result = module({arguments})"]
@@ -106,7 +107,7 @@ def observe(call: WrongCall, setting: Setting = CPU) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exec("\n".join(_calling(call, setting.device)), names)
+            exec("\n".join([*imports, *_calling(call, setting)]), names)
         except Exception as raised:  # any exception is an outcome
             error = f"{type(raised).__name__}: {raised}"
             return Outcome(RAISES if names_mask(str(raised), call.argument) else UNHELPFUL, error)

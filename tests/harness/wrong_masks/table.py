@@ -404,7 +404,7 @@ CALLS = tuple(
 
 def not_applicable(call: WrongCall, release: Release) -> str | None:
     """The reason why the call cannot be made on the release; None if it can."""
-    if release.adopted and not (call.module == "MultiheadAttention" and release.adopted.takes >= _asks(call)):
+    if release.adopted and not (call.module == release.adopted.replaces and release.adopted.takes >= _asks(call)):
         return "it cannot be asked of the subject"
     if not call.callee.takes(call.argument):
         return f"this release has no {call.module}"
@@ -422,6 +422,6 @@ def not_applicable(call: WrongCall, release: Release) -> str | None:
 
 
 def _asks(call):
-    """The names of the arguments that the row gives to nn.MultiheadAttention and to its call."""
+    """The names of the arguments that the row gives to the module and to its call."""
     given = [call.argument, *[call.hint] * call.fault.hint, *[call.other] * call.fault.beside]
-    return {*re.findall(r"(\w+)=", call.callee.made), *given}
+    return {*re.findall(r"(\w+)=", f"{call.callee.made} {call.callee.options}"), *given}
