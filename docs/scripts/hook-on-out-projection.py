@@ -28,7 +28,7 @@ def double(part):
             parametrize.register_parametrization(part, name, Doubled())
 
 def halved(result):
-    return (result[0] / 2, *result[1:]) if type(result) is tuple else result / 2
+    return (0.5 * result[0], *result[1:]) if type(result) is tuple else 0.5 * result
 
 module = copy.deepcopy(module)
 
