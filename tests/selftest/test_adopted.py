@@ -83,11 +83,9 @@ def test_a_right_one_of_another_kind_passes(name, path, module, tmp_path):
     ],
 )
 def test_a_wrong_one_of_another_kind_names_its_cause_once(name, path, cause, tmp_path):
-    code, record, output = measure(name, path, tmp_path)
+    code, _, output = measure(name, path, tmp_path)
     assert code == 1, output[-3000:]
     assert output.count(f"explanation: {cause}\n") == 1
-    (seen,) = re.findall(rf"seen in: (\d+) calls.*\n +explanation: {cause}\n", output)
-    assert int(seen) > 0.9 * record["statuses"][FAILS]
     scripts = list(tmp_path.glob("*/*/script.py"))
     runs = [
         subprocess.run([sys.executable, its], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=False) for its in scripts
