@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .calls import Made
-from .compare import GRAVITY, NOT_COMPARED, UNKNOWN, Outcome, compared
-from .in_words import masks_in_words, mismatch_in_words, setting_in_words
+from .compare import AS_SPECIFIED, GRAVITY, NOT_COMPARED, UNKNOWN, Outcome, compared
+from .in_words import masks_as_grids, masks_in_words, mismatch_in_words, setting_in_words
 from .memories import Memories
 from .mistakes import Mistake, accepted, mistakes_of
 from .places import Place
@@ -27,6 +27,7 @@ class Finding:
     is_own: bool = True  # the program makes the calls itself
     calls: int = 0  # compared calls
     masks: Counter[str] = field(default_factory=Counter)  # {masks of a call in words: calls}
+    grids: dict[str, dict[str, str]] = field(default_factory=dict)  # {masks in words: {name: grid of a small mask}}
     paths: Counter[str] = field(default_factory=Counter)
     settings: Counter[str] = field(default_factory=Counter)  # "eval, no grad, float32"
     difference: str = ""  # the first mismatch in words
@@ -105,7 +106,10 @@ class Diagnosis:
                 self.findings[key].script = self.keep(made, outcome)
         finding = self.findings[key]
         finding.calls += 1
-        finding.masks[masks_in_words(made)] += 1
+        words = masks_in_words(made)
+        finding.masks[words] += 1
+        if words not in finding.grids:
+            finding.grids[words] = {} if outcome.verdict in (AS_SPECIFIED, NOT_COMPARED) else masks_as_grids(made)
         finding.paths[" ".join(dict.fromkeys(made.served)) or "none"] += 1
         finding.settings[setting_in_words(made)] += 1
         finding.size = max(finding.size, outcome.size)

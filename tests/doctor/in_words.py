@@ -1,7 +1,10 @@
 """Masks and differences in words."""
 
+import numpy as np
+
 from tests.harness.cases.case import is_padding
 from tests.harness.judgement.comparison import ERROR
+from tests.harness.judgement.report import grid
 from tests.harness.judgement.wording import differences
 
 from .calls import SDPA, Made
@@ -23,6 +26,22 @@ def _mask_in_words(made, name):
     size = " x ".join(map(str, mask.shape)) or "scalar"
     pattern = in_words(to_array(mask), made.function == SDPA, is_padding(name)) if mask.numel() else "empty"
     return f"{pattern}, {dtype_name(mask.dtype)}, {size}"
+
+
+_LARGEST = 12  # rows and columns of a mask that is shown as a grid
+
+
+def masks_as_grids(made: Made) -> dict[str, str]:
+    """{name: grid} of the small masks of a call; of equal slices one is shown, of different ones none."""
+    grids = {}
+    for name, mask in made.masks.items():
+        array = np.atleast_2d(to_array(mask))
+        if not array.size or max(array.shape[-2:]) > _LARGEST:
+            continue
+        slices = array.reshape(-1, *array.shape[-2:])
+        if (slices == slices[:1]).all():
+            grids[name] = grid(slices[0])
+    return grids
 
 
 def mismatch_in_words(outcome: Outcome) -> str:

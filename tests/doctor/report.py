@@ -51,6 +51,7 @@ def _plain(finding):
         "verdict": finding.verdict,
         "calls": finding.calls,
         "masks": dict(finding.masks),
+        **({"grids": shown} if (shown := {words: its for words, its in finding.grids.items() if its}) else {}),
         "paths": dict(finding.paths),
         "settings": dict(finding.settings),
         **{
@@ -137,6 +138,7 @@ def _group(group) -> Iterator[str]:
     yield f"    {first.function}, {calls}, {' / '.join(first.settings)}; path: {' / '.join(first.paths)}"
     for words in list(first.masks)[:4]:
         yield f"    masks: {words}"
+        yield from _grids(first.grids.get(words, {}))
     if len(first.masks) > 4:
         yield f"    and {len(first.masks) - 4} more kinds of masks"
     if first.reason:
@@ -152,6 +154,14 @@ def _group(group) -> Iterator[str]:
         yield f"    script: {first.script}"
 
 
+def _grids(grids) -> Iterator[str]:
+    """The lines of small masks. grids: {name: grid}."""
+    for name, text in grids.items():
+        legend = "'#' is True, '.' False" if set(text) <= set("#. \n") else "'-' is -inf"
+        yield f"        {name} ({legend}):"
+        yield from (f"            {line}" for line in text.splitlines())
+
+
 def _tail(diagnosis):
     for reason, number in diagnosis.passed.items():
         yield f"not seen: {reason} ({_number(number, 'time')})"
@@ -162,6 +172,8 @@ def _tail(diagnosis):
     )
     if more > 0:
         yield f"{_number(more, 'further call')} of the same kinds not compared (--max-calls {diagnosis.most})"
+    if diagnosis.calls:
+        yield "results and errors were compared; gradients and warnings were not"
     yield f"the doctor spent {diagnosis.seconds:.1f} s on comparisons"
 
 

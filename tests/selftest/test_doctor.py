@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.doctor import compare
 from tests.doctor import diagnosis as doctor
 from tests.doctor.compare import AS_SPECIFIED, KNOWN, NOT_COMPARED, REFUSED, UNKNOWN
+from tests.doctor.report import as_plain, as_text
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
 from tests.harness.deviations.ledger import ENTRIES
@@ -341,3 +342,31 @@ def test_a_new_bug_is_found_beside_scores_of_any_size(monkeypatch, scale):
     monkeypatch.setattr(F, "multi_head_attention_forward", wrong)
     attention, x = nn.MultiheadAttention(8, 2), scale * torch.randn(5, 2, 8)
     assert verdicts(lambda: attention(x, x, x))["MultiheadAttention"] == [UNKNOWN]
+
+
+def test_the_report_shows_small_masks_as_grids_and_says_what_was_not_compared():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    padding = torch.tensor([[False, False, False, True], [True, True, True, True]])
+
+    def program():
+        with torch.no_grad():
+            layer(torch.randn(2, 4, 8), src_key_padding_mask=padding)
+
+    diagnosis = diagnosed(program)
+    lines = as_text(diagnosis, "the program ended").splitlines()
+    shown = lines.index("        src_key_padding_mask ('#' is True, '.' False):")
+    assert lines[shown + 1 : shown + 3] == ["            . . . #", "            # # # #"]
+    assert "results and errors were compared; gradients and warnings were not" in lines
+    (finding,) = as_plain(diagnosis, "")["findings"]
+    assert list(finding["grids"].values()) == [{"src_key_padding_mask": ". . . #\n# # # #"}]
+
+
+def test_large_masks_and_masks_of_what_conforms_are_not_shown_as_grids():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+
+    def program():
+        with torch.no_grad():
+            layer(torch.randn(1, 20, 8), src_key_padding_mask=torch.ones(1, 20, dtype=torch.bool))
+            layer(torch.randn(1, 4, 8), src_key_padding_mask=torch.zeros(1, 4, dtype=torch.bool))
+
+    assert "'#' is True" not in as_text(diagnosed(program), "")

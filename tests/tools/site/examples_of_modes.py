@@ -347,4 +347,53 @@ EXAMPLES = {
         _NOT_NESTED,
         needs=">=2.1",
     ),
+    # ---- attention written by hand, compiled
+    "written-empty-row": Example(
+        """
+        def attend(query, key, value, mask):
+            scores = query @ key.transpose(-2, -1) / 8**0.5 + mask
+            return scores.softmax(dim=-1) @ value
+
+        query, key, value = (torch.randn(2, 2, 4, 8) for _ in range(3))
+        mask = torch.zeros(4, 4)
+        mask[0] = float("-inf")  # the first query sees no key
+        eager, compiled = attend(query, key, value, mask), torch.compile(attend)(query, key, value, mask)
+        print("NaN in both:", eager.isnan().any().item() and compiled.isnan().any().item())
+        """,
+        "NaN in both: False",
+        "NaN in both: True",
+        needs=">=2.6",
+    ),
+    "written-scale-lost": Example(
+        """
+        def attend(query, key, value, mask):
+            scores = query @ key.transpose(-2, -1) / 2.0 + mask  # not the root of the 8 features
+            return scores.softmax(dim=-1) @ value
+
+        query, key, value = (torch.randn(2, 2, 4, 8) for _ in range(3))
+        mask = torch.triu(torch.full((4, 4), float("-inf")), diagonal=1)
+        eager, compiled = attend(query, key, value, mask), torch.compile(attend)(query, key, value, mask)
+        print("eager and compiled agree:", torch.allclose(eager, compiled, atol=1e-5))
+        """,
+        "eager and compiled agree: False",
+        "eager and compiled agree: True",
+        (("/ 2.0 + mask", "* 0.5 + mask"),),
+        needs=">=2.6",
+    ),
+    "written-tensor-scale-raises": Example(
+        """
+        def attend(query, key, value, mask, divisor):
+            scores = query @ key.transpose(-2, -1) / divisor + mask
+            return scores.softmax(dim=-1) @ value
+
+        query, key, value = (torch.randn(2, 2, 4, 8) for _ in range(3))
+        mask = torch.triu(torch.full((4, 4), float("-inf")), diagonal=1)
+        output = torch.compile(attend)(query, key, value, mask, torch.tensor(8.0).sqrt())
+        print(tuple(output.shape))
+        """,
+        "BackendCompilerFailed: backend='inductor' raised",
+        "(2, 2, 4, 8)",
+        (("/ divisor + mask", "* (1 / divisor) + mask"),),
+        needs=">=2.6",
+    ),
 }
