@@ -76,9 +76,9 @@ def test_the_page_tells_regressions_fixes_and_what_nothing_explains():
 
 
 def test_a_quiet_release_is_a_line():
-    quiet = record(environment=record()["environment"] | {"torch": "2.15.0", "model": "2.14.0"}, tests={}, ledger={})
+    quiet = record(environment=record()["environment"] | {"torch": "2.14.1", "model": "2.14.0"}, tests={}, ledger={})
     text = page([Step(digest(quiet))], {})
-    assert "| 2.14.0 to 2.15.0 | quick | 100 | 60 | 1 |" in text
+    assert "| 2.14.0 to 2.14.1 | quick | 100 | 60 | 1 |" in text
 
 
 def test_a_run_by_its_own_model_is_refused(tmp_path, capsys):

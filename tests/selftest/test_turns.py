@@ -14,7 +14,7 @@ from tests.harness.execution.runner import made_once, observe
 from tests.harness.judgement.report import Nonconformance
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check_in_turn
-from tests.harness.modes.mode import Mode
+from tests.harness.modes.mode import SDPA, Mode
 from tests.harness.modes.modes import BY_ID, EAGER, MODES
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.reuse import call_sequences
@@ -33,6 +33,7 @@ SERVING = [mode for mode in HERE if mode.serves and not mode.builds]
 QUICK = ("compiled_eager", "exported", "scripted")  # modes whose artifact is made quickly
 SIZES = ("N", "L", "S", "T")
 PADDED = MultiHead(L=3, S=3, num_heads=2, attention="self", key_padding_mask=Mask("bool", "one"))
+MASKED = ScaledDotProduct(dtype="float32", batch=(1, 2), L=3, S=3, attn_mask=Mask("bool", "one"))
 
 
 @pytest.fixture
@@ -111,9 +112,10 @@ def test_other_modes_are_asked_of_single_calls():
 
 @pytest.mark.parametrize("mode", SERVING, ids=str)
 def test_what_is_made_for_the_first_serves_the_others(mode, made):
-    cases = [
-        replace(PADDED, mode=mode.id, key_padding_mask=Mask("bool", pattern)) for pattern in ("one", "left", "all")
-    ]
+    case, name, patterns = PADDED, "key_padding_mask", ("one", "left", "all")
+    if set(mode.calls) == {SDPA}:
+        case, name, patterns = MASKED, "attn_mask", ("one", "causal", "all")
+    cases = [replace(case, mode=mode.id, **{name: Mask("bool", pattern)}) for pattern in patterns]
     check(cases)
     assert made == [mode.id]
     observe(cases[0])
