@@ -16,11 +16,11 @@ from .index import documents
 NAV = (
     ("index.html", "Edge cases"),
     ("claims.html", "Claims"),
-    ("ask.html", "Your own call"),
-    ("doctor.html", "Your own model"),
+    ("ask.html", "Your call"),
+    ("doctor.html", "Your model"),
     ("specification.html", "Specification"),
     ("upstream.html", "Upstream"),
-    ("adopters.html", "Other implementations"),
+    ("adopters.html", "Adopters"),
     ("../README.md", "The suite"),
 )
 # Queries that the page proposes.
