@@ -26,6 +26,7 @@ from .paths import is_given_what_moves
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
+    OWN_DTYPE,
     Condition,
     Remedy,
     off_the_fast_path,
@@ -200,7 +201,7 @@ ENTRIES = (
             Remedy(
                 "Give mask.contiguous().",
                 with_masks(lambda mask: replace(mask, layout="contiguous")),
-                only=(WEIGHTS, EVERY_QUERY_SEES_A_KEY),
+                only=(WEIGHTS, EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
             ),
         ),
     ),

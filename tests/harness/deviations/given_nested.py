@@ -111,6 +111,8 @@ PADDING_ALONE = Condition(
 
 HAS_QUERIES = Condition("there is a query", lambda case: case.L > 0 and 0 not in case.batch)
 
+HAS_FEATURES = Condition("queries and keys have features", lambda case: case.D > 0)
+
 POSITIVE_SCALE = Condition("the scale is positive", lambda case: case.scale is None or case.scale > 0)
 
 PADDED = Remedy(
@@ -136,7 +138,7 @@ ENTRIES = (
         pinned=ScaledDotProduct(mode="nested_strided", attn_mask=Mask("bool", "all"), mask_batch=(1, 1), broadcast="L"),
         devices=ON_BOTH,
         stage="attention",
-        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
+        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES, HAS_FEATURES))),
     ),
     Deviation(
         id="nested-sdpa-few-keys",
@@ -159,7 +161,7 @@ ENTRIES = (
         ),
         devices=ON_BOTH,
         stage="attention",
-        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES,))),
+        remedies=(PADDED, replace(FIRST_KEY, only=(HAS_QUERIES, HAS_FEATURES))),
     ),
     Deviation(
         id="nested-mha-no-keys",
@@ -226,6 +228,8 @@ ENTRIES = (
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
         devices=ON_BOTH,
         stage="attention",
-        remedies=(Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE,), cost=SLOWER),),
+        remedies=(
+            Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE, HAS_FEATURES), cost=SLOWER),
+        ),
     ),
 )

@@ -38,6 +38,7 @@ from .remedies import (
     NO_EMPTY_MASK,
     NOT_NESTED,
     OTHER_NUMBERS,
+    OWN_DTYPE,
     Condition,
     Remedy,
     as_kind,
@@ -206,6 +207,8 @@ def differentiates_twice(call: Call) -> bool:
     is_last = name.partition(".")[2] == "norm2.bias" and not (case.norm or case.module == "Transformer")
     return layers != "" and stack in ("", "encoder.") and not is_last
 
+
+NO_MASK_GRADIENT = Condition("no mask alone requires a gradient", lambda case: case.autograd != "mask")
 
 NO_PADDING = Condition(
     "no position is padding",
@@ -443,7 +446,11 @@ ENTRIES = (
         ),
         devices=ON_BOTH,
         stage="layer",
-        remedies=(NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+        remedies=(
+            replace(NOT_NESTED, only=(*NOT_NESTED.only, OWN_DTYPE)),
+            *off_the_fast_path(),
+            FIRST_KEY_AND_SEQUENCES_FIRST,
+        ),
     ),
     Deviation(
         id="nested-empty-batch",
@@ -458,7 +465,7 @@ ENTRIES = (
         pinned=Transformer(module="TransformerEncoder", N=0, S=2, num_heads=2, head_dim=2, src_key_padding_mask=Mask()),
         devices=ON_BOTH,
         stage="stack",
-        remedies=(NO_EMPTY_MASK, NOT_NESTED),
+        remedies=(NO_EMPTY_MASK, replace(NOT_NESTED, only=(*NOT_NESTED.only, NO_MASK_GRADIENT))),
     ),
     Deviation(
         id="nested-no-positions",
