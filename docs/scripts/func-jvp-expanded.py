@@ -1,6 +1,6 @@
 # torch.func.jvp raises if a mask that has a tangent is expanded.
 # To avoid it: Give mask.contiguous() (if weights are asked for, since the fused kernel has no forward-mode derivative,
-#     and no query is fully masked).
+#     and no query is fully masked, and masks are bool or of the inputs' dtype).
 
 import sys
 

@@ -1,5 +1,5 @@
 # scaled_dot_product_attention raises for jagged tensors with is_causal=True, or without heads (pytorch/pytorch#156660).
-# To avoid it: Give a padded batch (if the scale is positive; cost: speed).
+# To avoid it: Give a padded batch (if the scale is positive, and queries and keys have features; cost: speed).
 
 import sys
 import warnings

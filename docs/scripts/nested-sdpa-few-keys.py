@@ -1,7 +1,8 @@
 # scaled_dot_product_attention raises for nested tensors with fewer scores than queries.
 # To avoid it: Give a padded batch, and the padding as attn_mask (from 2.5; cost: speed and memory).
 # To avoid it: Let every query see the first key: mask[..., 0] = False (in scaled_dot_product_attention True), or 0 if
-#     the mask is float (if there is a query; cost: other numbers, since the masks change).
+#     the mask is float (if there is a query, and queries and keys have features; cost: other numbers, since the masks
+#     change).
 
 import sys
 
