@@ -245,3 +245,14 @@ def test_some_are_differentiated(drawn):
 @pytest.mark.parametrize("nonfinite", ["nan", "inf"])
 def test_both_kinds_are_generated(nonfinite, drawn):
     assert sum(case.nonfinite == nonfinite for case in drawn) > 100
+
+
+@needs_sdpa
+@pytest.mark.parametrize("appended", [{"add_zero_attn": True}, {"add_bias_kv": True}])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_hint_that_hides_appended_keys_leaves_what_is_computed_of_hidden_ones(appended, seed):
+    case = MultiHead(
+        attention="cross", seed=seed, S=2, attn_mask=Mask("bool", "causal"), is_causal=True, need_weights=False
+    )
+    case = replace(case, nonfinite="inf", **appended)
+    assert verdict_on(observe(case), case).status == DEVIATES

@@ -3,10 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from reference import masks as meaning
-from reference.attention import attend
 
 from ..cases.case import MultiHead, ScaledDotProduct, Transformer
 from ..cases.masks import Mask
@@ -22,16 +19,9 @@ from .facts import drops_the_mask, is_exactly_causal, needs_mask_gradient
 from .remedies import FIRST_KEY, OTHER_NUMBERS, SLOWER, Condition, Remedy, changed, upgrade, without
 
 
-def causal_over_all_keys(
-    query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel that replaces the mask by a causal one over all keys, appended ones included."""
-    return attend(query, key, value, meaning.as_bias(meaning.causal(query.shape[-2], key.shape[-2]), "float64"), scale)
-
-
 @dataclass(frozen=True)
 class TakingForCausal:
-    """A kernel that applies a causal mask in the place of the mask of the call."""
+    """A kernel that applies a causal mask over all keys, appended ones included, in place of the mask of the call."""
 
     kernel: Callable  # computes the attention with that mask
 
@@ -151,7 +141,7 @@ ENTRIES = (
         trigger="nn.MultiheadAttention with is_causal=True, need_weights=False, no padding mask, and appended keys",
         instead="the causal mask covers all keys, so that the appended ones are hidden from early queries",
         applies=hides_appended_keys,
-        change=lambda computation, call: with_kernel(computation, lambda _: causal_over_all_keys, ("self",)),
+        change=lambda computation, call: with_kernel(computation, TakingForCausal, ("self",)),
         pinned=MultiHead(attn_mask=Mask("bool", "causal"), is_causal=True, need_weights=False, add_zero_attn=True),
         devices=ON_BOTH,
         remedies=(Remedy("Leave out the hint.", changed(is_causal=False)),),
