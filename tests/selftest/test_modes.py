@@ -18,7 +18,9 @@ from tests.harness.contents.packing import BESIDE, NESTED_STRIDED, lengths
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.refusals import refusal
+from tests.harness.execution import dangers
 from tests.harness.execution.release import Release, installed
+from tests.harness.execution.runner import observe
 from tests.harness.judgement.report import call_text
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
@@ -442,3 +444,19 @@ def test_a_wrong_tangent_fails():
         wrong = replace(observation, tangents={**observation.tangents, name: tangent * (1 + 1e-6)})
         assert [mismatch.what for mismatch in judge(case, wrong).mismatches] == [f"tangent of {name}"]
     assert judge(case, replace(observation, tangents={})).status == FAILS
+
+
+@pytest.mark.skipif(not installed().has_scaled_dot_product_attention, reason="the release has no SDPA")
+def test_earlier_calls_of_a_mode_that_are_known_to_crash_are_withheld(monkeypatch):
+    """They may take another path than the call that is judged: without its mask, say."""
+    withheld = []
+
+    def withhold(path, query, key, value, attn_mask=None, *_, **__):
+        if attn_mask is None:
+            withheld.append(path)
+            raise dangers.Withheld("without a mask")
+
+    monkeypatch.setattr(dangers, "withhold", withhold)
+    case = ScaledDotProduct(mode="reused", batch=(1, 1), S=2, attn_mask=Mask("float", "causal"))
+    assert observe(case).error is None
+    assert withheld

@@ -50,6 +50,7 @@ class Mode:
     only_on: str | None = None  # the only type of device on which the mode is tested
     is_for_small: bool = False  # only small calls are tested, and no empty ones
     is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
+    calls_before: bool = False  # the call is made in other ways before, which may take paths that crash
     # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
     # "masks", whose copies are interleaved
     copies: str = ""

@@ -273,6 +273,7 @@ MODES = (
         "reused",
         calls=(*[MODULES] * 4, FUNCTIONAL, SDPA),
         is_watched=False,
+        calls_before=True,
         drops=True,
         times=4,
     ),
