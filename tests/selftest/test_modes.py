@@ -460,3 +460,11 @@ def test_earlier_calls_of_a_mode_that_are_known_to_crash_are_withheld(monkeypatc
     case = ScaledDotProduct(mode="reused", batch=(1, 1), S=2, attn_mask=Mask("float", "causal"))
     assert observe(case).error is None
     assert withheld
+
+
+@pytest.mark.skipif(not installed().has_scaled_dot_product_attention, reason="the release has no SDPA")
+@pytest.mark.parametrize("batch", [(2,), (2, 2)])
+def test_math_serves_a_mask_that_gets_a_gradient(batch):
+    """torch 2.14 and later report another choice for three dimensions."""
+    case = ScaledDotProduct(batch=batch, S=2, attn_mask=Mask("float"), autograd="grad")
+    assert observe(case).served == ("sdpa_math",)

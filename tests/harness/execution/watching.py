@@ -18,6 +18,8 @@ from ..path_names import (
     NATIVE_ENCODER_LAYER,
     NATIVE_MHA,
     NESTED,
+    SDPA_FLASH,
+    SDPA_MATH,
     SDPA_NONE,
 )
 from . import dangers
@@ -108,7 +110,17 @@ def sdpa_backend(lowers: str | None, *args: Any, **kwargs: Any) -> str:
         if "No available kernel" in str(error):
             return SDPA_NONE
         choice = 0
-    return KERNELS[int(choice)]
+    kernel = KERNELS[int(choice)]
+    return SDPA_MATH if kernel == SDPA_FLASH and _learns_mask(*args, **kwargs) else kernel
+
+
+def _learns_mask(query, key, value, attn_mask=None, *_, **__):
+    """True on CPU for a mask that gets a gradient, which its fused kernel cannot give.
+
+    From 2.14 on torch reports that kernel for queries of three dimensions all the same.
+    """
+    is_learned = attn_mask is not None and attn_mask.requires_grad and torch.is_grad_enabled()
+    return is_learned and query.device.type == "cpu"
 
 
 def _lowered(given, dtype):
