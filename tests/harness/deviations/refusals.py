@@ -200,6 +200,8 @@ def _meets_another_dtype(call):
         return False
     if raises_when_packed(call) and since(call.release, "2.2"):
         return False
+    if packs_fake_tensors(call) and not since(call.release, "2.5"):
+        return False
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]) or misses_weights(call):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
