@@ -204,7 +204,7 @@ def said_of(question: Question, release: AnotherRelease) -> Said:
     if made[0].status == LACKING:
         return Said(LACKING, why=_lacking(draws[0], release))
     status = next((its.status for its in made if its.status != CONFORMS), CONFORMS)
-    why = next((f"{its.refusal.error[0]}: {its.refusal.source}" for its in made if its.refusal), "")
+    why = next((_documented(its.refusal) for its in made if its.refusal), "")
     entries = [_shown(_ENTRIES[id], draws, made, release, question.kernel) for id in _ids(made)]
     telling = [entry for entry in entries if entry.shows] or entries
     return Said(status, tuple(sorted(telling, key=lambda entry: entry.symptom == WARNS)), why)
@@ -214,6 +214,12 @@ def _ids(made):
     """The ids of the entries that show with any of the contents, in the order of the ledger."""
     shown = {id for its in made for id in its.ids}
     return [id for id in _ENTRIES if id in shown]
+
+
+def _documented(refusal):
+    """The error of a refusal, and where it is documented."""
+    types = " or ".join(name.removesuffix(".*") for name in refusal.error[0].split("|"))
+    return f"{types}: {refusal.source}"
 
 
 def _in_its_mode(case, release):
@@ -227,6 +233,8 @@ def _lacking(case, release):
         return "not predicted for attention written by hand, which inductor may rewrite: run it"
     if case.dtype not in (*release.dtypes, *release.low_dtypes):
         return f"not measured in {case.dtype}"
+    if (device := BY_ID[case.mode].only_on) not in (None, "cpu"):
+        return f"not predicted: the mode {case.mode} is one of {device}"
     if not release.has_mode(case.mode):
         return f"not measured in the mode {case.mode} (from {BY_ID[case.mode].since} on)"
     return "it lacks the function, or one of the arguments"

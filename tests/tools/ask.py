@@ -39,7 +39,7 @@ HINTS = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
 KERNELS = {"math": SDPA_MATH, "flash": SDPA_FLASH}
 ABOUT = "What each release of torch does with a call, predicted by the ledger."
 EPILOG = """\
-A mask is named by its form, and if it is not what is meant, by its pattern and values: bool:causal, float:trailing,
+The kind of a mask is its form, pattern and values, with colons between them: bool:causal, float:trailing,
 float:random:-1e9, float:all:min, float:causal:per_head. docs/ask.md has examples."""
 
 
@@ -54,11 +54,10 @@ def main(arguments: Sequence[str]) -> int:
         if options.table:
             _check_table(options, parser.parse_args([]))
         question = None if options.table else _question(options)
-    except BadInput as error:
-        parser.error(str(error))
-    try:
         found = [] if question is None else answers(question, versions)
         text = _table(versions, options) if question is None else _told(question, found, options.format)
+    except BadInput as error:
+        parser.error(str(error))
     except Exception:  # of the suite, which says nothing about torch
         traceback.print_exc()
         return HARNESS_ERROR
@@ -88,13 +87,13 @@ def _table(versions, options):
 def _parser():
     parser = Parser(prog="python -m tests.tools ask", description=ABOUT, epilog=EPILOG)
     parser.add_argument(
-        "call", metavar="CALL", nargs="?", help="Python text, a file of it that ends in .py, or - for the input"
+        "call", metavar="CALL", nargs="?", help="Python text, the path of a .py file, or - for the standard input"
     )
     parser.add_argument("--torch", metavar="RANGE", default=f"{OLDEST}:{NEWEST}", help="such as 2.1:2.15, 2.4 or 2.4.1")
-    parser.add_argument("--mask", metavar="ARGUMENT=KIND", action="append", default=[], help="a mask by its kind")
+    parser.add_argument("--mask", metavar="ARGUMENT=KIND", action="append", default=[], help="attn_mask=bool:causal")
     training = parser.add_mutually_exclusive_group()
     training.add_argument("--eval", dest="training", action="store_const", const=False, help="module.eval()")
-    training.add_argument("--train", dest="training", action="store_const", const=True)
+    training.add_argument("--train", dest="training", action="store_const", const=True, help="module.train()")
     autograd = parser.add_mutually_exclusive_group()
     for name in ("no_grad", "inference_mode"):
         option = f"--{name.replace('_', '-')}"
@@ -103,7 +102,13 @@ def _parser():
     autograd.add_argument("--autograd", metavar="KIND", help=f"what requires a gradient: {', '.join(kinds)}")
     parser.add_argument("--mode", help="a way to make or call it, such as compiled, exported, autocast, func_vjp")
     parser.add_argument("--dtype", help=f"of the inputs: {', '.join(PRECISIONS)}")
-    parser.add_argument("--no-fast-path", dest="fast_path", action="store_const", const=False)
+    parser.add_argument(
+        "--no-fast-path",
+        dest="fast_path",
+        action="store_const",
+        const=False,
+        help="torch.backends.mha.set_fastpath_enabled(False)",
+    )
     parser.add_argument("--kernel", help=f"of scaled_dot_product_attention, if not predicted: {', '.join(KERNELS)}")
     for name, default in (("--batch", 2), ("--length", 5), ("--memory-length", 7)):
         parser.add_argument(name, type=int, help=f"where no tensor tells it; default {default}")
@@ -181,7 +186,9 @@ def _text(argument):
         return argument
     try:
         return Path(argument).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BadInput(f"{argument}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise BadInput(f"{argument}: {error}") from None
 
 
@@ -274,7 +281,7 @@ def _of_answer(answer, width):
         return [f"{head}cannot be called so: {answer.why}" if "not measured" not in answer.why else head + answer.why]
     lines = []
     if answer.why:
-        lines += _wrapped(f"an error is right: {answer.why}", indent)
+        lines += _wrapped(f"an error is expected: {answer.why}", indent)
     for entry in answer.entries:
         lines += _of_entry(entry, indent)
     for remedy in answer.remedies[:_REMEDIES]:

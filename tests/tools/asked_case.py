@@ -9,12 +9,12 @@ from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given, Mask
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import parameters
-from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.modes import EAGER
 
 from .asked_masks import given_mask, kind_of_mask, layout_of
 from .asked_size import computable
 from .asked_text import Asked
-from .asked_values import Named, Unknown
+from .asked_values import Named, Unknown, both
 from .signatures import CALLS
 
 HEADS, FEATURES = 4, 8  # of a query whose shape is not told
@@ -135,9 +135,7 @@ class _Call:
 
     def common(self, has_parameters):
         asked, situation = self.asked, self.situation
-        mode = situation.mode or asked.mode
-        if mode not in BY_ID:
-            raise BadInput(f"mode={mode}: not one of {', '.join(BY_ID)}")
+        mode = both(asked.mode, situation.mode or EAGER.id)
         return {"dtype": self.dtype(), "autograd": self.autograd(has_parameters), "mode": mode, **self.contents()}
 
     def dtype(self):
@@ -269,8 +267,11 @@ class _Call:
 
 def _embedding(call, name, heads, of=None):
     width, number = call.number(name, of=of), call.number(heads, of=of)
-    if number < 1 or width < 1 or width % number:
-        raise BadInput(f"{name}={width}, {heads}={number}: the one is no multiple of the other")
+    for argument, given in ((name, width), (heads, number)):
+        if given < 1:
+            raise BadInput(f"{argument}={given}: less than 1")
+    if width % number:
+        raise BadInput(f"{name}={width} is not divisible by {heads}={number}")
     call.width = width
     return {"num_heads": number, "head_dim": width // number}
 

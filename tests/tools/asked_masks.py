@@ -42,8 +42,12 @@ def kind_of_mask(text: str, argument: str) -> Mask:
         if part == "per_head" and not is_padding(argument):
             found["per_head"] = True
         elif name is None or name in found:
-            known = "; ".join(f"{name}: {' '.join(values)}" for name, values in choices.items())
-            raise BadInput(f"{argument}={text}: no such {part!r} of a {forms[0]} mask; form: bool float; {known}")
+            known = "".join(f"; at most one {name}: {' '.join(values)}" for name, values in choices.items())
+            others = ", ".join(name for name in _NAMES if name not in VALUES)
+            raise BadInput(
+                f"{argument}={text}: {part!r} is unknown or given twice. A mask is one of {others}; or parts with a"
+                f" colon between them: bool or float{known}{'; per_head' if not is_padding(argument) else ''}"
+            )
         else:
             found[name] = part
     return Mask(**found)

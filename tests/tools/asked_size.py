@@ -12,9 +12,14 @@ _SCORES = 5_000_000  # the most that are computed
 _FEW_FEATURES = 8
 
 
+def is_computable(case: Case) -> bool:
+    """True if the case is small enough to be computed as it is."""
+    return _scores(case) <= _SCORES
+
+
 def computable(case: Case) -> Case:
     """The case, of two samples if it is too large. Raises BadInput if it still is."""
-    return case if _scores(case) <= _SCORES else _of_two_samples(case)
+    return case if is_computable(case) else _of_two_samples(case)
 
 
 def _scores(case):

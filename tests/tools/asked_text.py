@@ -134,7 +134,7 @@ class _Reader(ClassReader):
         elif isinstance(node, ast.AugAssign):
             self.assign(node.target, self.value(ast.BinOp(node.target, node.op, node.value)))
         else:
-            for part in ("body", "orelse", "finalbody"):
+            for part in ("body", "cases", "handlers", "orelse", "finalbody"):
                 self.run(getattr(node, part, ()))
 
     def bind_defaults(self, arguments):
@@ -273,7 +273,7 @@ class _Reader(ClassReader):
             self.made.append(Made(last, bound(last, given, named)))
             return self.made[-1]
         if last == "set_fastpath_enabled":
-            self.fast_path = bool(given[0])
+            self.fast_path = bool((*given, *named.values(), True)[0])
         if (found := self.changed(node, text, given, named)) is not None:
             return found
         return self.computed(node, last, given, named)
@@ -334,10 +334,17 @@ class _Reader(ClassReader):
             return None
         root = roots[0]
         if ".get_parameter(" in parts:
-            root.trained = ast.literal_eval(parts[parts.index("get_parameter(") + 14 : -1])
+            root.trained = self.parameter(node.func.value)
         elif parts.endswith("layers[:-1]"):
             root.trained = "last_layer"
         return root
+
+    def parameter(self, node):
+        """The name that get_parameter gets. Raises BadInput if the text does not tell it."""
+        name = self.value(node.args[0]) if isinstance(node, ast.Call) and len(node.args) == 1 else None
+        if not isinstance(name, str):
+            raise BadInput(f"{ast.unparse(node)[:80]}: the name of the parameter is not told by the text")
+        return name
 
     def computed(self, node, last, given, named):
         """The result of a function of torch that only computes."""

@@ -116,4 +116,4 @@ def both(one: str, other: str) -> str:
         return other if one == "eager" else one
     if {one, other} == {"func_jvp", "sdpa_math"}:
         return "func_jvp_math"
-    raise BadInput(f"two ways at once, {one} and {other}: each is modelled alone (--mode names one)")
+    raise BadInput(f"two ways at once, {one} and {other}: each is modelled alone; leave one out")

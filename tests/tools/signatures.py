@@ -38,13 +38,31 @@ CALLS = {
     " memory_key_padding_mask src_is_causal tgt_is_causal memory_is_causal",
 }
 
+# The number of arguments of a call that have no default.
+REQUIRED = {
+    "scaled_dot_product_attention": 3,
+    "multi_head_attention_forward": 13,
+    "MultiheadAttention": 3,
+    "TransformerEncoderLayer": 1,
+    "TransformerEncoder": 1,
+    "TransformerDecoderLayer": 2,
+    "TransformerDecoder": 2,
+    "Transformer": 2,
+}
+
 
 def bound(kind: str, given: Sequence[Any], named: dict[str, Any], is_call: bool = False) -> dict[str, Any]:
-    """{argument: value} of a constructor, or of a call. Raises BadInput for an argument that does not exist."""
+    """{argument: value} of a constructor, or of a call.
+
+    Raises BadInput for an argument that does not exist, and for one that a call lacks.
+    """
     names = (CALLS if is_call else CONSTRUCTORS)[kind].split()
     if len(given) > len(names):
         raise BadInput(f"{kind}: {len(given)} arguments; it takes {', '.join(names)}")
     for name in named:
         if name not in names:
             raise BadInput(f"{kind} takes no {name}; it takes {', '.join(names)}")
-    return dict(zip(names, given, strict=False)) | named
+    found = dict(zip(names, given, strict=False)) | named
+    if missing := [name for name in names[: REQUIRED[kind]] if name not in found] if is_call else []:
+        raise BadInput(f"{kind}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in the call")
+    return found
