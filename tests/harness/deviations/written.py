@@ -8,9 +8,11 @@ from reference.attention import attend
 
 from ..cases.case import ScaledDotProduct
 from ..cases.masks import Mask
+from ..contents.arrays import directions
 from ..expectation.changes import raising, with_kernel
 from ..expectation.specification import Computation
 from ..modes.written import FORMS, fills_with_a_number, is_written
+from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .facts import has_empty_row
@@ -65,13 +67,17 @@ def exchanges_key(call: Call) -> bool:
 def _exchanged(computation: Computation, call: Call) -> Computation:
     """The computation with keys (N, S, heads, D) in the place of (N, heads, S, D), if the shapes let it be made.
 
-    For one head, the scores q k are (N, S, L, 1), which a mask (..., L, S) broadcasts to (N, S, L, S).
+    For one head, the scores q k are (N, S, L, 1), which a mask (..., L, S) broadcasts to (N, S, L, S). Since 2.12 the
+    backward pass tests the shape of the gradient of the output.
     """
     case = call.case
     is_broadcast = case.batch[-1] == 1 and case.attn_mask is not None and case.broadcast not in ("S", "0-D")
     if not (is_broadcast or case.batch[-1] == case.S):
         return raising(computation, "BackendCompilerFailed|InductorError", _UNFIT)
+    if case.batch[-1] != case.S and directions(case) and since(call.release, "2.12"):
+        return raising(computation, "RuntimeError", "output with shape .* doesn't match the broadcast shape")
     key = np.swapaxes(computation.arguments["key"], -3, -2)
+    key = np.broadcast_to(key, (*key.shape[:-2], case.S, case.D))
     return replace(computation, arguments={**computation.arguments, "key": key})
 
 
@@ -156,7 +162,7 @@ ENTRIES = (
         " without a mask, compiled with inductor, for one sample or one head",
         instead="inductor rewrites it to scaled_dot_product_attention with a key whose axes of heads and keys are"
         " exchanged: other numbers, silently, for as many heads as keys; for one head and a mask (..., S) a result of"
-        " shape (N, S, L, D); else RuntimeError",
+        " shape (N, S, L, D), of which the backward pass raises since 2.12; else RuntimeError",
         applies=exchanges_key,
         change=_exchanged,
         pinned=ScaledDotProduct(mode="written_key_permuted", batch=(1, 2), L=2, S=2, D=2, Dv=2),
