@@ -73,6 +73,16 @@ def test_compiled_calls_mask_something_and_are_mostly_of_single_layers():
     assert share(drawn, lambda case: case.module in ("TransformerEncoder", "TransformerDecoder", "Transformer")) < 0.35
 
 
+@pytest.mark.skipif(not BY_ID["written_key_permuted"].is_in(), reason="before 2.1 nothing is compiled")
+def test_a_key_that_is_permuted_at_once_often_meets_as_many_heads():
+    drawn = sample(cases_in(RELEASE, BY_ID["written_key_permuted"]), 200)
+    meeting = [case for case in drawn if case.batch[0] == 1 and case.batch[1] == case.S > 1]
+    assert len(meeting) > 0.5 * len(drawn)
+    assert 0.1 < share(drawn, lambda case: case.attn_mask is None) < 0.4
+    assert share(meeting, lambda case: case.attn_mask and case.attn_mask.is_float) > 0.3
+    assert share(drawn, lambda case: case.batch[1] == 1 and case.S > 1 and case.attn_mask) > 0.02
+
+
 def test_cases_are_drawn_independently(drawn):
     assert len({case.seed for case in drawn}) > 0.95 * len(drawn)
 

@@ -22,7 +22,7 @@ from tests.harness.strategies.by_mode import adapted
 
 pytestmark = pytest.mark.skipif(not since(installed(), "2.1"), reason="before 2.1 nothing is compiled")
 
-CASE = ScaledDotProduct("float32", batch=(1, 2), L=3, S=3, D=4, Dv=4, autograd="inputs", scale=2.0)
+CASE = ScaledDotProduct("float32", batch=(1, 3), L=3, S=3, D=4, Dv=4, autograd="inputs", scale=2.0)
 MASKS = [
     *(Mask("float", pattern, values) for pattern in ("causal", "row") for values in ("inf", "bias")),
     *(Mask("bool", pattern) for pattern in ("causal", "row", "all")),
@@ -62,6 +62,27 @@ def test_what_is_compiled_is_as_predicted(id, mask):
     assert judged(in_form(id, mask))[1].status in (CONFORMS, DEVIATES)
 
 
+@pytest.mark.parametrize("autograd", ["no_grad", "inputs"])
+@pytest.mark.parametrize("batch", [(1, 1), (1, 2), (1, 3), (3, 1)], ids=repr)
+@pytest.mark.parametrize("sizes", [{"L": 2, "S": 1}, {"L": 2, "S": 3}], ids=repr)
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"mask": None},
+        {"mask": Mask("float", "row", "bias")},
+        {"mask": Mask("float", "causal"), "broadcast": "S"},
+        {"mask": Mask("float", "one"), "broadcast": "1-D"},
+    ],
+    ids=repr,
+)
+def test_an_exchange_of_heads_and_keys_is_predicted_for_all_sizes(autograd, batch, sizes, mask):
+    case = in_form("written_key_permuted", autograd=autograd, batch=batch, **sizes, **mask)
+    observation, verdict = judged(case)
+    assert verdict.status in (CONFORMS, DEVIATES), verdict.mismatches
+    is_affected = since(installed(), "2.4") and not since(installed(), "2.15")
+    assert is_affected or observation.served == (AS_WRITTEN,)
+
+
 @each_form
 def test_a_wrong_formula_is_noticed(id, monkeypatch):
     case, mode = in_form(id, Mask("float", "causal")), BY_ID[id]
@@ -80,7 +101,7 @@ def test_attention_is_seen_to_be_rewritten():
 
 
 @pytest.mark.skipif(not (since(installed(), "2.6") and inductor.can_build()), reason="inductor cannot build here")
-@pytest.mark.parametrize("id", ["written", "written_permuted", "written_like_gpt2"])
+@pytest.mark.parametrize("id", ["written", "written_permuted", "written_key_permuted", "written_like_gpt2"])
 def test_the_passes_alone_rewrite_as_all_of_inductor_does(id, monkeypatch):
     mode, case = BY_ID[id], in_form(id, Mask("float", "causal"), autograd="no_grad")
     alone = observe(case)

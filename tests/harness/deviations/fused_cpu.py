@@ -18,6 +18,7 @@ from ..expectation.changes import raising, undefined, with_kernel
 from ..expectation.specification import Computation
 from ..judgement import left_out
 from ..modes.modes import BY_ID, MATH, computed_in
+from ..modes.written import gives_other_heads
 from ..releases import since
 from .call import Call
 from .effects import MaskingHalfOfAVector, hides_first_block
@@ -268,7 +269,7 @@ def is_short_of_dimensions(call: Call) -> bool:
     """
     case = call.case
     mode = BY_ID[case.mode]
-    if not case.broadcast.endswith("-D") or mode.within == MATH:
+    if not case.broadcast.endswith("-D") or mode.within == MATH or gives_other_heads(case):
         return False
     if not call.blocks("sdpa"):
         return False

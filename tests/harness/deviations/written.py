@@ -2,17 +2,30 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from reference.attention import attend
 
 from ..cases.case import ScaledDotProduct
 from ..cases.masks import Mask
+from ..contents.arrays import directions
 from ..expectation.changes import raising, with_kernel
 from ..expectation.specification import Computation
 from ..modes.written import FORMS, fills_with_a_number, is_written
+from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .facts import has_empty_row
-from .remedies import EVERY_QUERY_SEES_A_KEY, FIRST_KEY, SEES_A_KEY_BEFORE_2_5, Remedy, changed, upgrade
+from .remedies import (
+    EVERY_QUERY_SEES_A_KEY,
+    FIRST_KEY,
+    SEES_A_KEY_BEFORE_2_5,
+    Condition,
+    Remedy,
+    changed,
+    until,
+    upgrade,
+)
 
 
 def is_rewritten(call: Call) -> bool:
@@ -28,7 +41,11 @@ def loses_scale(call: Call) -> bool:
     is_copied = FORMS[case.mode].permutes and not (1 in case.batch or case.L == 1)
     if is_copied and case.attn_mask.is_float:  # another rule is for copies, and keeps the scale
         return False
-    return (case.D**-0.5 if case.scale is None else case.scale) != _features(case) ** -0.5
+    return _scale(case) != _features(case) ** -0.5
+
+
+def _scale(case):
+    return case.D**-0.5 if case.scale is None else case.scale
 
 
 def _features(case):
@@ -39,6 +56,35 @@ def _features(case):
 def passes_a_tensor(call: Call) -> bool:
     """True if attention beside a float mask is rewritten, and its divisor is a tensor."""
     return is_rewritten(call) and FORMS[call.case.mode].divides_by_tensor and call.case.attn_mask.is_float
+
+
+def exchanges_key(call: Call) -> bool:
+    """True if attention is rewritten with a key whose axes of heads and keys are exchanged, and which that changes."""
+    case = call.case
+    return is_rewritten(call) and FORMS[case.mode].turns_key_at_once and not case.batch[-1] == case.S == 1
+
+
+def _exchanged(computation: Computation, call: Call) -> Computation:
+    """The computation with keys (N, S, heads, D) in the place of (N, heads, S, D), if the shapes let it be made.
+
+    For one head, the scores q k are (N, S, L, 1), which a mask (..., L, S) broadcasts to (N, S, L, S). Since 2.12 the
+    backward pass tests the shape of the gradient of the output.
+    """
+    case = call.case
+    is_broadcast = case.batch[-1] == 1 and case.attn_mask is not None and case.broadcast not in ("S", "0-D")
+    if not (is_broadcast or case.batch[-1] == case.S):
+        return raising(computation, "BackendCompilerFailed|InductorError", _UNFIT)
+    if case.batch[-1] != case.S and directions(case) and since(call.release, "2.12"):
+        return raising(computation, "RuntimeError", "output with shape .* doesn't match the broadcast shape")
+    key = np.swapaxes(computation.arguments["key"], -3, -2)
+    key = np.broadcast_to(key, (*key.shape[:-2], case.S, case.D))
+    return replace(computation, arguments={**computation.arguments, "key": key})
+
+
+_UNFIT = (
+    "objects cannot be broadcast to a single shape|Attempting to broadcast a dimension"
+    "|Expected size for first two dimensions of batch2 tensor"
+)
 
 
 def _lost(computation: Computation, call: Call) -> Computation:
@@ -57,6 +103,22 @@ _CALLED = Remedy(
     cost="zeros, not NaN, for a fully masked query",
 )
 
+
+def _has_usual_scale(case):
+    return case.attn_mask is None or _scale(case) == _features(case) ** -0.5
+
+
+_TWO_DIMENSIONS = Condition("the mask has two dimensions or more", lambda case: not case.broadcast.endswith("-D"))
+_CALLED_WITH_TWO_DIMENSIONS = replace(_CALLED, only=(SEES_A_KEY_BEFORE_2_5, _TWO_DIMENSIONS))
+_IN_TWO_STEPS = Remedy(
+    "Permute the key as query and value, then transpose it: k.permute(0, 2, 1, 3).transpose(-2, -1).",
+    changed(mode="written_permuted"),
+    only=(
+        EVERY_QUERY_SEES_A_KEY,
+        _TWO_DIMENSIONS,
+        until("2.12", Condition("the scale is that of the features, or there is no mask", _has_usual_scale)),
+    ),
+)
 
 ENTRIES = (
     Deviation(
@@ -89,6 +151,22 @@ ENTRIES = (
             mode="written", batch=(2, 2), L=2, S=2, D=2, Dv=2, attn_mask=Mask("float", "causal"), scale=2.0
         ),
         remedies=(_TIMES, _CALLED, upgrade("2.12")),
+    ),
+    Deviation(
+        id="written-key-transposed",
+        title="Attention written by hand confuses heads and keys when compiled, if its key is permuted in one step",
+        affects=">=2.4,<2.15",
+        upstream="pytorch/pytorch#195320",
+        clause=3,
+        trigger="softmax(q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1) / s + mask) @ v.permute(0, 2, 1, 3), also"
+        " without a mask, compiled with inductor, for one sample or one head",
+        instead="inductor rewrites it to scaled_dot_product_attention with a key whose axes of heads and keys are"
+        " exchanged: other numbers, silently, for as many heads as keys; for one head and a mask (..., S) a result of"
+        " shape (N, S, L, D), of which the backward pass raises since 2.12; else RuntimeError",
+        applies=exchanges_key,
+        change=_exchanged,
+        pinned=ScaledDotProduct(mode="written_key_permuted", batch=(1, 2), L=2, S=2, D=2, Dv=2),
+        remedies=(_IN_TWO_STEPS, _CALLED_WITH_TWO_DIMENSIONS, upgrade("2.15")),
     ),
     Deviation(
         id="written-tensor-scale-raises",

@@ -1,9 +1,13 @@
 """Observes if inductor has rewritten attention to scaled_dot_product_attention, by the counters that torch keeps."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
+
+from ..cases.case import Case
+from ..modes.written import gives_other_heads
+from ..path_names import SDPA_MATH
 
 _rewritten: WeakKeyDictionary[Callable, bool] = WeakKeyDictionary()  # {artifact of a mode: its graphs are rewritten}
 
@@ -23,3 +27,11 @@ def is_rewritten(call: partial, before: int) -> bool:
     if number() > before or artifact not in _rewritten:
         _rewritten[artifact] = number() > before
     return _rewritten[artifact]
+
+
+def served(case: Case, by_eager: Sequence[str]) -> Sequence[str]:
+    """The paths of rewritten attention. by_eager: those of the eager call of scaled_dot_product_attention.
+
+    Fused kernels take as many heads of keys as of queries.
+    """
+    return [SDPA_MATH] if gives_other_heads(case) else by_eager

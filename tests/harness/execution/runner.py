@@ -96,8 +96,9 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
                     second = _second_gradients(case, gradients, tensors | weights)
         except Exception as raised:  # whatever torch raises is an outcome, judged like any other
             error = (type(raised).__name__, str(raised))
-    if is_written(case) and not rewriting.is_rewritten(call, rewritten_before):
-        seen.served[:] = [AS_WRITTEN]
+    if is_written(case):
+        is_rewritten = rewriting.is_rewritten(call, rewritten_before)
+        seen.served[:] = rewriting.served(case, seen.served) if is_rewritten else [AS_WRITTEN]
     seconds = time.process_time() - started
     return Observation(
         {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},

@@ -69,6 +69,11 @@ class Form:
         return "torch.tensor" in self.factor or "torch.full" in self.scores
 
     @property
+    def turns_key_at_once(self) -> bool:
+        """True if the key is permuted to (N, heads, D, S) in one step, so that no other step transposes it."""
+        return "k.permute" in self.scores
+
+    @property
     def fills_with_a_number(self) -> bool:
         """True if a query that a bool mask hides from every key attends to all keys alike."""
         return "finfo" in self.fills
@@ -76,7 +81,8 @@ class Form:
     @property
     def text(self) -> str:
         """The statements of a mode (Mode.made)."""
-        lines = ["q, k, v = (x.permute(0, 2, 1, 3) for x in (q, k, v))"] * self.permutes
+        moved = "q, v" if self.turns_key_at_once else "q, k, v"
+        lines = [f"{moved} = (x.permute(0, 2, 1, 3) for x in ({moved}))"] * self.permutes
         lines += [f"scores = {self.scores}", "if mask is not None and mask.dtype is torch.bool:"]
         lines += [f"    scores = {self.hides.format(self.fills)}", "elif mask is not None:"]
         lines += ["    scores = scores + mask", f"return {self.softmax} @ v"]
@@ -93,6 +99,7 @@ FORMS = {
     "written_times": Form("q @ k.transpose(-2, -1) * factor", "scale", hides="torch.where(mask, scores, {})"),
     "written_by_tensor": Form(_DIVIDED, "torch.tensor(1 / scale, dtype=query.dtype)"),
     "written_permuted": Form(_DIVIDED, "1 / scale", permutes=True),
+    "written_key_permuted": Form("q @ k.permute(0, 2, 3, 1) / factor", "1 / scale", permutes=True),
     "written_like_gpt2": Form(
         "q @ k.transpose(-2, -1) / torch.full((), factor, dtype=q.dtype)",
         "1 / scale",
@@ -113,6 +120,11 @@ FORMS = {
 def is_written(case: Case) -> bool:
     """True if the callable is attention written by hand."""
     return case.mode in FORMS
+
+
+def gives_other_heads(case: Case) -> bool:
+    """True if query and key differ in heads once the key's axes of heads and keys are exchanged (turns_key_at_once)."""
+    return is_written(case) and FORMS[case.mode].turns_key_at_once and case.batch[-1] != case.S
 
 
 def fills_with_a_number(case: Case) -> bool:

@@ -34,7 +34,7 @@ def _finite_cases_in(release, mode):
         return _nested_cases(release, mode).filter(_has_something)
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
-        kinds[SDPA] = written_cases(release) if mode.id in FORMS else scaled_dot_product_cases(release)
+        kinds[SDPA] = written_cases(release, mode) if mode.id in FORMS else scaled_dot_product_cases(release)
 
     cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(lambda case: adapted(case, mode))
     if mode.is_forward:
@@ -66,12 +66,15 @@ def adapted(case: Case, mode: Mode) -> Case:
 
 
 def suits(case: Case, mode: Mode) -> bool:
-    """True if the call takes little time in this mode and can show an error: a compiled call needs a mask, say."""
+    """True if the call takes little time in this mode and can show an error: a compiled call needs a mask, say.
+
+    Attention written by hand needs none, as rewriting may spoil its key.
+    """
     if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
         return False
     if not (mode.compiles or mode.is_for_small):
         return True
-    return _has_something(case) and bool(not mode.compiles or masks_of(case) or case.is_causal)
+    return _has_something(case) and bool(not mode.compiles or masks_of(case) or case.is_causal or mode.id in FORMS)
 
 
 def _modules_in(release, mode):

@@ -13,12 +13,15 @@ from .basics import evenly, mixed
 from .sdpa import scaled_dot_product_cases
 
 
-def written_cases(release: Release) -> st.SearchStrategy:
-    """Calls of scaled_dot_product_attention that can be written by hand; a third in a low precision."""
+def written_cases(release: Release, mode: Mode) -> st.SearchStrategy:
+    """Calls of scaled_dot_product_attention that can be written by hand in the mode; a third in a low precision."""
     dtypes = evenly((*[None] * 6, *release.low_dtypes))
     cases = scaled_dot_product_cases(release).filter(lambda case: case.attn_mask is not None or case.is_causal)
     cases = mixed(*[cases.map(_mostly_rewritten)] * 3, cases)
-    return st.tuples(cases, dtypes).map(lambda drawn: replace(drawn[0], dtype=drawn[1] or drawn[0].dtype))
+    cases = st.tuples(cases, dtypes).map(lambda drawn: replace(drawn[0], dtype=drawn[1] or drawn[0].dtype))
+    if not FORMS[mode.id].turns_key_at_once:
+        return cases
+    return mixed(cases, *[cases.map(_with_heads_for_keys)] * 2, cases.map(_with_heads_for_keys).map(_without_mask))
 
 
 def _mostly_rewritten(case):
@@ -28,6 +31,18 @@ def _mostly_rewritten(case):
     is_hidden = case.is_causal or case.attn_mask is None
     mask = Mask("float", "causal") if is_hidden else replace(case.attn_mask, form="float")
     return replace(case, is_causal=False, attn_mask=mask)
+
+
+def _with_heads_for_keys(case):
+    """The call with one sample and as many heads as keys, so that an exchange of both keeps the shape of the key."""
+    case = _with_four_dimensions(case)
+    heads = max(case.batch[-1], 2)
+    mask_batch = tuple(min(size, most) for size, most in zip(case.mask_batch[::-1], (heads, 1), strict=False))[::-1]
+    return replace(case, batch=(1, heads), mask_batch=mask_batch, S=heads, kv_heads=None)
+
+
+def _without_mask(case):
+    return replace(case, attn_mask=None, mask_batch=(), broadcast="", is_causal=False)
 
 
 def _with_four_dimensions(case):

@@ -96,20 +96,15 @@ def _hiding_only_up_to_its_first_length(compile):
     return faulty
 
 
-def _rewriting(**wrong):
-    """A torch.compile under which inductor rewrites attention to scaled_dot_product_attention with wrong arguments."""
+def _called_within(context):
+    """A torch.compile whose artifacts are called, and thus compiled, within context()."""
 
     def make(compile):
         def faulty(*what, **how):
             function = compile(*what, **how)
 
             def call(*given, **options):
-                rules = import_module("torch._inductor.fx_passes.fuse_attention")
-                right = rules._scaled_dot_product_attention
-                changed = mock.patch.object(
-                    rules, "_scaled_dot_product_attention", lambda *given, **options: right(*given, **options | wrong)
-                )
-                with changed:
+                with context():
                     return function(*given, **options)
 
             return call
@@ -117,6 +112,25 @@ def _rewriting(**wrong):
         return faulty
 
     return make
+
+
+def _rewriting(**wrong):
+    """A context in which inductor rewrites attention to scaled_dot_product_attention with wrong arguments."""
+
+    def context():
+        rules = import_module("torch._inductor.fx_passes.fuse_attention")
+        right = rules._scaled_dot_product_attention
+        return mock.patch.object(
+            rules, "_scaled_dot_product_attention", lambda *given, **options: right(*given, **options | wrong)
+        )
+
+    return context
+
+
+def _matching_any_permutation():
+    """A context in which inductor takes any permutation for that of its pattern, as before 2.15."""
+    matcher = import_module("torch._inductor.pattern_matcher")
+    return mock.patch.object(matcher.CanonicalDims, "_match", lambda dims, node, context: matcher.Match(context, dims))
 
 
 def _longer_of_two_compiled_calls():
@@ -426,13 +440,19 @@ FAULTS = (
     Fault(
         "rewritten-attention-loses-mask",
         "inductor rewrites attention that is written by hand to SDPA without its mask",
-        Patch(torch, "compile", _rewriting(attn_mask=None)),
+        Patch(torch, "compile", _called_within(_rewriting(attn_mask=None))),
         _WRITTEN,
     ),
     Fault(
         "rewritten-attention-loses-scale",
         "inductor rewrites attention that is written by hand to SDPA without its scale",
-        Patch(torch, "compile", _rewriting(scale=None)),
+        Patch(torch, "compile", _called_within(_rewriting(scale=None))),
         _WRITTEN,
+    ),
+    Fault(
+        "rewritten-attention-takes-any-permutation",
+        "inductor rewrites attention that is written by hand to SDPA, whatever the permutation of its key",
+        Patch(torch, "compile", _called_within(_matching_any_permutation)),
+        replace(_WRITTEN, mode="written_key_permuted", batch=(1, 4)),
     ),
 )

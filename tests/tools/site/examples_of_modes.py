@@ -380,6 +380,23 @@ EXAMPLES = {
         (("/ 2.0 + mask", "* 0.5 + mask"),),
         needs=">=2.6",
     ),
+    "written-key-transposed": Example(
+        """
+        def attend(query, key, value, mask):
+            query, value = query.permute(0, 2, 1, 3), value.permute(0, 2, 1, 3)
+            scores = query @ key.permute(0, 2, 3, 1) / 8**0.5 + mask
+            return scores.softmax(dim=-1) @ value
+
+        query, key, value = (torch.randn(1, 4, 4, 8) for _ in range(3))  # one sample, as many heads as positions
+        mask = torch.triu(torch.full((4, 4), float("-inf")), diagonal=1)
+        eager, compiled = attend(query, key, value, mask), torch.compile(attend)(query, key, value, mask)
+        print("eager and compiled agree:", torch.allclose(eager, compiled, atol=1e-5))
+        """,
+        "eager and compiled agree: False",
+        "eager and compiled agree: True",
+        (("key.permute(0, 2, 3, 1)", "key.permute(0, 2, 1, 3).transpose(-2, -1)"),),
+        needs=">=2.6",
+    ),
     "written-tensor-scale-raises": Example(
         """
         def attend(query, key, value, mask, divisor):

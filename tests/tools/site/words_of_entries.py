@@ -199,6 +199,10 @@ WORDS = {
         "Attention that is written by hand computes other numbers when compiled, silently: it loses its scale (2.4 to 2.11).",
         "torch.compile; inductor; wrong result compiled; compiled differs from eager; torch.compile wrong output; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; manual attention; handwritten attention; own scale; temperature; scaled dot product written out; softmax(q @ k / s + mask); inv_scale; GPT-2 attention; BERT attention",
     ),
+    "written-key-transposed": (
+        "Attention that is written by hand computes other numbers when compiled, silently, if its key is permuted in one step (2.4 to 2.14).",
+        "torch.compile; inductor; wrong result compiled; compiled differs from eager; wrong shape compiled; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; handwritten attention; permuted key; k.permute(0, 2, 3, 1); key transposed twice; heads and keys swapped; BackendCompilerFailed; Attempting to broadcast a dimension of length; Expected size for first two dimensions of batch2 tensor; batch size 1; one head",
+    ),
     "written-tensor-scale-raises": (
         "Attention that is written by hand cannot be compiled if its divisor is a tensor (2.12 to 2.14).",
         "torch.compile; inductor; BackendCompilerFailed; Expected a value of type 'Optional[float]' for argument 'scale'; cannot extract float from tensor with meta storage; tensor scale; learned temperature; learnable scale; custom attention compile; FakeTensor scale",
