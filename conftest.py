@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import InvalidArgument
 from packaging.version import InvalidVersion, Version
 
 from tests.harness.releases import NEWEST, OLDEST, is_modelled
@@ -106,13 +107,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--no-ledger and --model contradict each other: a model is the ledger of a release")
     if not 0 < config.getoption("budget") < math.inf:
         raise pytest.UsageError(f"--budget {config.getoption('budget'):g}: not a number of seconds above 0")
+    _check_profile(config.getoption("hypothesis_profile", None))
     torch = _import_torch()
     _import_backend(config.getoption("imported"))
     device = config.getoption("device")
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()  # the meta device makes tensors without content
     except Exception as error:  # torch raises many types here
-        raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0]}") from None
+        raise pytest.UsageError(f"--device {device}: torch cannot use it: {str(error).splitlines()[0][:160]}") from None
     if not config.getoption("hypothesis_seed"):
         config.option.hypothesis_seed = _seed_of(config.getoption("baseline"))
     part, shard, model = _part(config), _shard(config.getoption("shard")), _model(config.getoption("model"))
@@ -154,6 +156,14 @@ def _part(config):
 
 def _typed(value):
     return " ".join(value) if isinstance(value, list) else value
+
+
+def _check_profile(name):
+    """Raise pytest.UsageError unless Hypothesis knows the profile."""
+    try:
+        settings.get_profile(name or "default")
+    except InvalidArgument:
+        raise pytest.UsageError(f"--hypothesis-profile {name}: not one of quick, default, long, thorough, ci") from None
 
 
 def _import_torch():

@@ -3,6 +3,7 @@
 The program's output and exit code stay; the report goes to stderr, or to --report. Exit code 4: no such program.
 """
 
+import math
 import os
 import sys
 import time
@@ -30,8 +31,9 @@ def main(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(_up_to_target(arguments))
     if rest:
         parser.error(f"unknown option {rest[0]}")
-    if options.max_calls < 1:
-        parser.error(f"--max-calls {options.max_calls}: not a positive number")
+    for option, value in (("--max-calls", options.max_calls), ("--timeout", options.timeout)):
+        if value is not None and not 0 < value < math.inf:
+            parser.error(f"{option} {value:g}: not a positive number")
     if Version(torch.__version__) < Version(OLDEST):
         parser.error(f"torch {torch.__version__} is too old: {OLDEST} is the oldest release that is modelled")
     given = arguments[len(_up_to_target(arguments)) :]

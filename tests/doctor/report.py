@@ -79,7 +79,8 @@ def _head(diagnosis, ended) -> Iterator[str]:
     yield f"==== doctor: torch {torch.__version__}, {_number(calls, 'call')} of attention, {ended} ===="
     if not calls:
         yield (
-            "No call of the six modules, F.multi_head_attention_forward or F.scaled_dot_product_attention was seen: the"
+            "No call was seen of nn.MultiheadAttention, nn.Transformer, its encoder, decoder and their layers, nor of"
+            " F.multi_head_attention_forward or F.scaled_dot_product_attention: the"
             " program has no attention, or computes it by itself."
         )
         return

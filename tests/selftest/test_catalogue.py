@@ -207,7 +207,7 @@ def test_a_group_is_what_a_user_sees(entry):
     "text, reason",
     [
         (json.dumps(_record("2.15.0"))[:-99], "not a whole record"),
-        ("[]", "not a whole record"),
+        ("[]", "not a record: it has no field 'schema'"),
         ("", "not a whole record"),
         (json.dumps({"schema": 2, "complete": True}), "not a whole record"),
         (json.dumps(_record("2.15.0") | {"ledger": {"id": {"status": "present"}}}), "not a whole record"),

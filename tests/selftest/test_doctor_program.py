@@ -117,6 +117,7 @@ def test_an_interrupt_leaves_a_report(tmp_path):
         (["no_such_package:factory"], "ModuleNotFoundError"),
         (["json:nothing"], "AttributeError"),
         (["--max-calls", "0", "script.py"], "--max-calls 0: not a positive number"),
+        (["--timeout", "-1", "script.py"], "--timeout -1: not a positive number"),
         (["--report", "/no/such/folder/report", "script.py"], "--report /no/such/folder/report: cannot be written"),
         ([], "the following arguments are required: SCRIPT"),
         (["--wrong", "script.py"], "unknown option --wrong"),

@@ -21,6 +21,8 @@ WRONG = "def test_it():\n    assert False, 'torch is wrong'\n"
     "arguments, words",
     [
         (["--device=toaster"], "--device toaster: torch cannot use it"),
+        (["--device=meta"], "--device meta: torch cannot use it"),
+        (["--hypothesis-profile=bogus"], "--hypothesis-profile bogus: not one of quick, default, long"),
         (["--no-ledger", "--strict"], "contradict each other"),
         (["--import=no_such_backend"], "--import no_such_backend: ModuleNotFoundError"),
         (["--shard=3/2"], "--shard 3/2: not a part"),
@@ -296,7 +298,7 @@ def test_in_one_run_with_the_suites_own_tests_only_conformance_is_measured(run_t
 def test_a_baseline_that_is_no_record_is_a_usage_error(tmp_path):
     result = run(f"--baseline={tmp_path / 'none.json'}")
     assert result.returncode == USAGE
-    assert "none.json: not a whole record" in result.stderr
+    assert "none.json: no such file" in result.stderr
 
 
 def test_shards_are_the_whole(tmp_path):

@@ -192,7 +192,7 @@ def record(**others):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (None, "not a whole record"),
+        (None, "no such file"),
         ("{", "not a whole record"),
         ("[]", "not a record"),
         (json.dumps({"schema": 1}), "schema 1"),

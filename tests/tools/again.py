@@ -27,11 +27,13 @@ def main(arguments: list[str]) -> int:
         description="Run one case again; print the verdict, and a report if it fails.",
     )
     parser.add_argument("case", metavar="CASE", help="a case, as a failure prints it")
-    parser.add_argument("device", metavar="DEVICE", nargs="?", default="cpu", help="any torch device string")
+    parser.add_argument("device", metavar="DEVICE", nargs="?", help="any torch device string (default: cpu)")
+    parser.add_argument("--device", dest="option", metavar="DEVICE", help="the same")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
     parser.add_argument("--subject", metavar="[NAME=]MODULE:FACTORY", help="call this in the place of NAME")
     parser.add_argument("--after", metavar="CASE", help="a case to run first; CASE then reuses its artifact")
     options = parser.parse_args(arguments)
+    options.device = options.option or options.device or "cpu"
     try:
         cases = [parse(text) for text in (options.after, options.case) if text is not None]
         _start(options)

@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--nightly", action="store_true", help="search among the nightly builds of the index")
     options = parser.parse_args(arguments)
     try:
+        for end in filter(None, (options.good, options.bad)):
+            _parsed(end)
         script = script_of(options.what)
         versions = between(available(options.nightly), options.good, options.bad)
         log = Log(log_of(script))
@@ -75,7 +77,7 @@ def script_of(what: str) -> Path:
     """
     if Path(what).is_file():
         return Path(what)
-    from tests.harness.command_line import BadInput
+    # These need torch, which a search with a script does not.
     from tests.harness.ledgers import BY_ID
     from tests.tools.reproduce import script_of_entry
 

@@ -168,7 +168,8 @@ def _summary(found):
     worse = sum(change.is_worse for change in found)
     if not found:
         return "nothing changed"
-    return f"{worse or 'nothing'} regressed, {len(found) - worse} other changes"
+    others = len(found) - worse
+    return f"{worse or 'nothing'} regressed, {others} other change{'s' * (others != 1)}"
 
 
 def _by_kind(found):

@@ -26,7 +26,7 @@ from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.rows import BY_ID, ModelOfRows
 from tests.harness.explanation.sight import Model, sighted
 from tests.harness.measurement import session
-from tests.harness.measurement.record import SCHEMA
+from tests.harness.measurement.record import SCHEMA, depends_on_cpu
 from tests.harness.measurement.session import ABSENT
 from tests.harness.wrong_masks.table import not_applicable
 
@@ -55,7 +55,9 @@ def judge_of(plain: Mapping[str, Any], until: Version | None = None) -> Judge:
     run = session.start(environment["device"], model=environment.get("model"))
     ledger = plain["ledger"]
     shown = frozenset(id for id, its in ledger.items() if its.get("cases"))
-    absent = frozenset(id for id, its in ledger.items() if its["status"] == ABSENT and its["expected"])
+    absent = frozenset(
+        id for id, its in ledger.items() if its["status"] == ABSENT and its["expected"] and not depends_on_cpu(id)
+    )
     cases, rows = Model(run.release, run.entries), ModelOfRows(run.release, run.wrong_masks)
     return Judge(cases, rows, shown, absent, until)
 

@@ -119,6 +119,8 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises BadInput if it cannot be read."""
     try:
         return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole record: {in_one_line(error)}") from None
 
@@ -130,6 +132,8 @@ def current(plain: dict) -> dict:
 
 def as_record(plain: Any, path: str | Path) -> Record:
     """The record of plain data. Raises BadInput if it is none, or is incomplete. path: its file, for the message."""
+    if not isinstance(plain, dict) or "schema" not in plain:
+        raise BadInput(f"{path}: not a record: it has no field 'schema'")
     try:
         plain = current(plain)
         if plain["schema"] != SCHEMA:

@@ -104,7 +104,8 @@ def _left_out(record):
         return ", ".join(f"{counts.get(unit, 0) / total[unit]:.2%} of {unit}" for unit in units)
 
     all_left = {unit: total[unit] - compared[unit] for unit in units}
-    yield f"Compared: {', '.join(f'{compared[unit]:,} {unit}' for unit in units)}. Left out: {shares(all_left)}:"
+    end = ":" if left_out else "."
+    yield f"Compared: {', '.join(f'{compared[unit]:,} {unit}' for unit in units)}. Left out: {shares(all_left)}{end}"
     yield from (f"  {reason}: {shares(counts)}" for reason, counts in sorted(left_out.items()))
 
 

@@ -49,10 +49,10 @@ def parse(text: str) -> Case:
         raise BadInput(f"not a case: {len(text):,} characters")
     try:
         case = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # errors of ast.parse
-        raise BadInput(f"not a case: {text[:200]!r} ({type(error).__name__})") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # errors of ast.parse
+        raise BadInput(f"not a case such as MultiHead(L=2): {text[:200]!r}") from None
     if not isinstance(case, Case):
-        raise BadInput(f"not a case, such as MultiHead(...): {text[:200]!r}")
+        raise BadInput(f"not a case such as MultiHead(L=2): {text[:200]!r}")
     return case
 
 
