@@ -95,6 +95,15 @@ def with_activation(
     return replace(computation, function=with_layers(computation.function, change))
 
 
+def with_linear(computation: Computation, change: Callable[[Callable], Callable]) -> Computation:
+    """The computation with change(linear) in the place of `linear` of each feed-forward block."""
+
+    def of_layer(layer, _):
+        return replace(layer, feed_forward=replace(layer.feed_forward, linear=change(layer.feed_forward.linear)))
+
+    return replace(computation, function=with_layers(computation.function, of_layer))
+
+
 def with_layers(node: Any, change: Callable[[Any, str], Any], part: str = "") -> Any:
     """The stack or layer `node` with change(layer, part) in the place of each layer.
 
