@@ -13,8 +13,8 @@ from ..modes.modes import BY_ID
 from .call import Call
 from .entry import Deviation
 from .native import misses_the_layers_biases
-from .nested_tensors import looks_at_no_position, packs_no_sample
-from .paths import reads_parts
+from .nested_tensors import is_nested
+from .paths import asks_for_alignment, reads_parts
 from .remedies import FIRST_KEY, fast_path_off, sequences_first
 
 _LANES = 8  # numbers of float32 in a register of AVX2
@@ -24,7 +24,15 @@ def reads_methods(call: Call) -> bool:
     """True if an encoder layer takes the method `weight` of a quantized part for a tensor."""
     if not (BY_ID[call.case.mode].quantizes and reads_parts(call.case, call.release)):
         return False
-    return not (misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call))
+    return not (misses_the_layers_biases(call) or _raises_before(call))
+
+
+def _raises_before(call):
+    """True if a stack without positions raises before autograd asks its parts for `requires_grad`."""
+    case = call.case
+    if case.S == 0 and asks_for_alignment(case, call.release):
+        return True
+    return case.N * case.S == 0 and is_nested(call) and case.autograd in ("no_grad", "inference_mode")
 
 
 class FirstIsNaN(Exception):

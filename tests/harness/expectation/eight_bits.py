@@ -30,7 +30,7 @@ class EightBits:
         step = (max(largest, 0.0) - min(least, 0.0)) / STEPS
         zero = np.round(-min(least, 0.0) / step + self.nudge_of_zero) if step else 0.0
         step = max(step, _SMALLEST)
-        levels = np.clip(np.round(x / step + self.nudge) + zero, 0, STEPS)
+        levels = np.clip(np.round(x / step + self.nudge) + zero, 0, 255)
         levels = np.where(np.isnan(x), self.level_of_nan, levels) - zero
         return linear((step * levels).astype(x.dtype), rounded_weight(weight), bias)
 
