@@ -1,21 +1,25 @@
 """Modules whose linear layers torch.ao.quantization.quantize_dynamic has quantized."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..cases.case import Transformer, masks_of
+from ..cases.case import Transformer, masks_of, source_of
 from ..cases.masks import Mask
 from ..expectation.changes import multiplied, raising, with_linear
 from ..expectation.eight_bits import EightBits
 from ..expectation.specification import Computation
 from ..modes.modes import BY_ID
+from ..releases import since
 from .call import Call
+from .empty_inputs import views_nothing
 from .entry import Deviation
-from .native import misses_the_layers_biases
+from .hidden_content import FILLED
+from .mixed_types import unreadable_blocks
+from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import is_nested
 from .paths import asks_for_alignment, reads_parts
-from .remedies import FIRST_KEY, fast_path_off, sequences_first
+from .remedies import EVERY_QUERY_SEES_A_KEY, FIRST_KEY, Condition, fast_path_off, sequences_first
 
 _LANES = 8  # numbers of float32 in a register of AVX2
 
@@ -76,21 +80,27 @@ def may_meet_nan(call: Call) -> bool:
 
 
 def beside_nan(computation: Computation, call: Call) -> Computation:
-    """The computation in which quantized layers meet NaN; unchanged if they meet none."""
-    if computation.error or not _holds_nan(computation):
+    """The computation in which quantized layers meet NaN; unchanged if they meet none, or if the call raises before."""
+    if computation.error and not _decoder_raises(call):
         return computation
     linear = ForgettingNaN(sequences_first=not call.case.batch_first)
-    changed = with_linear(computation, lambda _: linear)
+    blocks = ("src",) if computation.error else ("src", "tgt")
+    changed = multiplied(with_linear(computation, lambda _: linear, blocks))
     try:
-        multiplied(changed)()
+        results = changed()
     except FirstIsNaN:
         return raising(computation, "RuntimeError", "min should be less than or equal to max")
-    return changed
+    return changed if any(np.isnan(array).any() for array in results.values()) else computation
 
 
-def _holds_nan(computation):
-    return any(np.isnan(array).any() for array in multiplied(computation)().values())
+def _decoder_raises(call):
+    """True if attentions of nn.Transformer raise, none of them before the encoder's feed-forward blocks."""
+    blocks = {*views_nothing(call), *blocks_without_a_bias(call)}
+    blocks |= set() if since(call.release, "2.0") else set(unreadable_blocks(call))
+    return call.case.module == "Transformer" and "src" not in map(source_of, blocks)
 
+
+_NO_HIDDEN_NAN = Condition("hidden positions hold numbers", lambda case: not case.nonfinite)
 
 ENTRIES = (
     Deviation(
@@ -99,11 +109,11 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=4,
-        trigger="a fully masked query whose output is NaN, in a module whose feed-forward is quantized by"
-        " quantize_dynamic",
-        instead="RuntimeError if the first element of all is NaN. Elsewhere NaN makes the search for the least and the"
-        " largest input, between which a quantized layer has its levels, forget numbers that stand before it: larger"
-        " ones are cut off in all rows",
+        trigger="an attention whose output is NaN for some query, since all keys are masked or a hidden one is NaN, in"
+        " a module whose feed-forward is quantized by quantize_dynamic",
+        instead="RuntimeError if the query is the first of all. Otherwise the quantized layer forgets the least and the"
+        " largest of the inputs before NaN when it chooses its levels: numbers of other queries, and of other samples,"
+        " are rounded differently or cut off",
         applies=may_meet_nan,
         change=beside_nan,
         pinned=Transformer(
@@ -115,7 +125,10 @@ ENTRIES = (
             tgt_key_padding_mask=Mask("bool", "all"),
         ),
         stage="call",
-        remedies=(FIRST_KEY,),
+        remedies=(
+            replace(FIRST_KEY, only=(_NO_HIDDEN_NAN,)),
+            replace(FILLED, only=(EVERY_QUERY_SEES_A_KEY,)),
+        ),
     ),
     Deviation(
         id="quantized-encoder-raises",
