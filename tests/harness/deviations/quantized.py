@@ -1,6 +1,6 @@
 """Modules whose linear layers torch.ao.quantization.quantize_dynamic has quantized."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,12 +14,11 @@ from ..releases import since
 from .call import Call
 from .empty_inputs import views_nothing
 from .entry import Deviation
-from .hidden_content import FILLED
 from .mixed_types import unreadable_blocks
 from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import is_nested
 from .paths import asks_for_alignment, reads_parts
-from .remedies import EVERY_QUERY_SEES_A_KEY, FIRST_KEY, Condition, fast_path_off, sequences_first
+from .remedies import FIRST_KEY, fast_path_off, in_releases, on_native_paths, sequences_first
 
 _LANES = 8  # numbers of float32 in a register of AVX2
 
@@ -76,7 +75,8 @@ def _least(inputs):
 
 def may_meet_nan(call: Call) -> bool:
     """True if a quantized layer may get NaN: some queries are NaN in the call or become NaN in this release."""
-    return BY_ID[call.case.mode].quantizes and call.case.has_layers and (masks_of(call.case) or call.case.nonfinite)
+    case = call.case
+    return BY_ID[case.mode].quantizes and case.has_layers and bool(masks_of(case) or case.nonfinite)
 
 
 def beside_nan(computation: Computation, call: Call) -> Computation:
@@ -99,8 +99,6 @@ def _decoder_raises(call):
     blocks |= set() if since(call.release, "2.0") else set(unreadable_blocks(call))
     return call.case.module == "Transformer" and "src" not in map(source_of, blocks)
 
-
-_NO_HIDDEN_NAN = Condition("hidden positions hold numbers", lambda case: not case.nonfinite)
 
 ENTRIES = (
     Deviation(
@@ -125,10 +123,7 @@ ENTRIES = (
             tgt_key_padding_mask=Mask("bool", "all"),
         ),
         stage="call",
-        remedies=(
-            replace(FIRST_KEY, only=(_NO_HIDDEN_NAN,)),
-            replace(FILLED, only=(EVERY_QUERY_SEES_A_KEY,)),
-        ),
+        remedies=(*in_releases(">=2.5", sequences_first(), fast_path_off()), on_native_paths(FIRST_KEY)),
     ),
     Deviation(
         id="quantized-encoder-raises",
