@@ -74,9 +74,11 @@ def _least(inputs):
 
 
 def may_meet_nan(call: Call) -> bool:
-    """True if a quantized layer may get NaN: some queries are NaN in the call or become NaN in this release."""
+    """True if a quantized layer may get NaN: the call has masks, by which queries become NaN, or holds NaN itself."""
     case = call.case
-    return BY_ID[case.mode].quantizes and case.has_layers and bool(masks_of(case) or case.nonfinite)
+    if not (BY_ID[case.mode].quantizes and case.has_layers) or reads_methods(call):
+        return False
+    return bool(masks_of(case) or case.nonfinite)
 
 
 def beside_nan(computation: Computation, call: Call) -> Computation:
