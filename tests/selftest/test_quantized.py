@@ -21,6 +21,7 @@ from tests.harness.expectation.specification import specification
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.modes import mode
 from tests.harness.modes.modes import BY_ID
+from tests.tools.asked_text import read
 
 pytestmark = pytest.mark.skipif(not BY_ID["quantized"].is_in(), reason="this release or CPU has no such layers")
 LAYER = Transformer(
@@ -137,3 +138,8 @@ def test_an_empty_stack_raises_what_comes_first(sizes, autograd):
 def test_other_engines_are_not_asked(monkeypatch):
     monkeypatch.setattr(mode, "can_quantize", lambda: False)
     assert not BY_ID["quantized"].is_in()
+
+
+def test_ask_reads_that_a_module_is_quantized():
+    text = "layer = nn.TransformerEncoderLayer(4, 2)\nquantize_dynamic(layer, {nn.Linear})(x)"
+    assert read(text).mode == "quantized"
