@@ -71,11 +71,12 @@ class FeedForward:
     weight2: np.ndarray  # (E, F)
     bias2: np.ndarray | None  # (E,)
     activation: Callable  # array -> array
+    linear: Callable = linear  # takes and returns the arrays that `linear` does
 
     def __call__(self, x: np.ndarray, dropout: Callable[[np.ndarray], np.ndarray] = kept) -> np.ndarray:
         """(..., E) -> (..., E)"""
-        features = dropout(self.activation(linear(x, self.weight1, self.bias1)))
-        return linear(features, self.weight2, self.bias2)
+        features = dropout(self.activation(self.linear(x, self.weight1, self.bias1)))
+        return self.linear(features, self.weight2, self.bias2)
 
 
 @dataclass(frozen=True)

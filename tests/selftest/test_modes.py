@@ -61,7 +61,7 @@ def prepared(id):
 
 @pytest.mark.parametrize(
     "mode",
-    [mode for mode in OTHERS if mode not in PACKING and mode.id not in ("jagged_batch", *FORMS)],
+    [mode for mode in OTHERS if mode not in PACKING and mode.id not in ("jagged_batch", "quantized", *FORMS)],
     ids=lambda mode: mode.id,
 )
 def test_the_parameters_are_those_that_are_used(mode):
@@ -113,7 +113,7 @@ def asked(mode, case):
     """The case in this mode, changed as the mode requires; skips the test if the mode does not take the module."""
     if (case.module if case.module in (FUNCTIONAL, SDPA) else MODULES) not in mode.calls:
         pytest.skip("the mode is for other modules")
-    if mode.lowers:
+    if mode.lowers or mode.quantizes:
         case = replace(case, dtype="float32")
     if mode.lowers and not since(installed(), "2.2"):  # before 2.2, masks raise (see the ledger)
         case = replace(case, **dict.fromkeys(masks_of(case)))

@@ -387,7 +387,7 @@ class _Reader(ClassReader):
 
 _PASSED = ("to", "load_state_dict", "requires_grad_", "train", "eval", "double", "float", "half", "bfloat16", "cpu")
 _MODES = {"jit.script": "scripted", "jit.trace": "traced", "export.export": "exported"}
-_MODES |= {"deepcopy": "deepcopy", "checkpoint": "checkpoint"}
+_MODES |= {"deepcopy": "deepcopy", "checkpoint": "checkpoint", "quantize_dynamic": "quantized"}
 _DTYPES = {"double": torch.float64, "float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
 
 

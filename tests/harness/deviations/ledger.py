@@ -29,6 +29,7 @@ from . import (
     nested_tensors,
     proposed,
     pruned,
+    quantized,
     replaced_parts,
     square_mask,
     torchscript,
@@ -80,6 +81,7 @@ _FAMILIES = (
     functorch,
     given_nested,
     hidden_content,
+    quantized,
     square_mask,
     proposed,
 )

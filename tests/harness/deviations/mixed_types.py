@@ -39,6 +39,12 @@ def reads_padding_as_bool(computation: Computation, call: Call) -> Computation:
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
 
 
+def unreadable_blocks(call: Call) -> list[str]:
+    """The blocks that read the lowest byte of each number in their padding masks, and raise: one is neither 0 nor 1."""
+    names = {block: call.case.mask_names(block)[1] for block in mixed_blocks(call, "float")}
+    return [block for block, name in names.items() if (_lowest_bytes_of(call.case, name) > 1).any()]
+
+
 def reads_padding_bytes(computation: Computation, call: Call) -> Computation:
     """The computation in which the lowest byte of each number in the padding mask is read as a bool.
 
@@ -46,10 +52,9 @@ def reads_padding_bytes(computation: Computation, call: Call) -> Computation:
     """
     blocks = mixed_blocks(call, "float")
     names = [call.case.mask_names(block)[1] for block in blocks]
-    lowest = {name: _lowest_bytes_of(call.case, name) for name in names}
-    if any((array > 1).any() for array in lowest.values()):
+    if unreadable_blocks(call):
         return raising(computation, "RuntimeError", "Mask tensor can take 0 and 1 values only")
-    masks = {name: array == 1 for name, array in lowest.items()}
+    masks = {name: _lowest_bytes_of(call.case, name) == 1 for name in names}
     return with_kernel(with_masks(computation, masks), lambda _: multiplying, tuple(blocks))
 
 

@@ -45,6 +45,7 @@ from .paths import (
     takes_nested_path,
     takes_nested_path_on_fake_tensors,
 )
+from .quantized import reads_methods
 from .reach import Look, altered, applying_through
 from .replaced_parts import misses_weights
 
@@ -202,7 +203,9 @@ def _meets_another_dtype(call):
         return False
     if packs_fake_tensors(call) and not since(call.release, "2.5"):
         return False
-    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]) or misses_weights(call):
+    if misses_weights(call) or reads_methods(call):
+        return False
+    if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
     raising |= set(_unbatched(call))

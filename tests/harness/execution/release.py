@@ -155,7 +155,7 @@ class Release:
 
     def offers(self, case: Case) -> bool:
         """True if the release can run the case: it has the mode and the function, which takes the arguments."""
-        if not self.has_mode(case.mode):
+        if not self.has_mode(case.mode) or (BY_ID[case.mode].quantizes and case.dtype != "float32"):
             return False
         if not case.attends:
             return self._offers_square_mask(case)

@@ -95,6 +95,19 @@ def with_activation(
     return replace(computation, function=with_layers(computation.function, change))
 
 
+def with_linear(
+    computation: Computation, linear: Callable[[Callable], Callable], blocks: Collection[str] = ("src", "tgt")
+) -> Computation:
+    """The computation with linear(former linear) in the feed-forwards of these blocks: "src" or "tgt"."""
+
+    def change(layer, _):
+        if ("src" if isinstance(layer, EncoderLayer) else "tgt") not in blocks:
+            return layer
+        return replace(layer, feed_forward=replace(layer.feed_forward, linear=linear(layer.feed_forward.linear)))
+
+    return replace(computation, function=with_layers(computation.function, change))
+
+
 def with_layers(node: Any, change: Callable[[Any, str], Any], part: str = "") -> Any:
     """The stack or layer `node` with change(layer, part) in the place of each layer.
 

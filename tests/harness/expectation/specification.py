@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reference import masks as meaning
-from reference.attention import MultiHeadAttention, scaled_dot_product_attention
+from reference.attention import MultiHeadAttention, linear, scaled_dot_product_attention
 from reference.derivative import displaced
 from reference.transformer import (
     Decoder,
@@ -27,8 +27,9 @@ from reference.transformer import (
 from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
-from ..modes.modes import computed_in
+from ..modes.modes import BY_ID, computed_in
 from ..modes.written import is_written
+from .eight_bits import EightBits
 from .written import kernel_of
 
 
@@ -235,8 +236,9 @@ _ACTIVATIONS["gelu_tanh_function"] = gelu_tanh  # the same activation, passed as
 
 
 def _feed_forward(case, weights):
-    linear = [weights.get(f"linear{i}.{kind}") for i in (1, 2) for kind in ("weight", "bias")]
-    return FeedForward(*linear, _ACTIVATIONS[case.activation])
+    parameters = [weights.get(f"linear{i}.{kind}") for i in (1, 2) for kind in ("weight", "bias")]
+    quantizes = BY_ID[case.mode].quantizes
+    return FeedForward(*parameters, _ACTIVATIONS[case.activation], EightBits() if quantizes else linear)
 
 
 def _norm(case, weights, name):

@@ -111,6 +111,20 @@ def bound(
     return allowance(dtype, condition, largest(np.abs(expected)), terms)
 
 
+def distance(
+    expected: np.ndarray, other: np.ndarray, ignore: np.ndarray | None = None, by_row: bool = False
+) -> float | np.ndarray:
+    """The largest difference of elements that are finite in both. ignore, by_row: see `bound`."""
+    counts = np.isfinite(expected) & np.isfinite(other)
+    if ignore is not None:
+        counts &= ~np.broadcast_to(ignore, expected.shape)
+    with np.errstate(invalid="ignore"):  # inf - inf; these elements do not count
+        error = np.abs(other - expected)
+    if by_row:
+        return error.max(axis=-1, keepdims=True, where=counts, initial=0.0)
+    return float(np.max(error, where=counts, initial=0.0))
+
+
 def is_undetermined(expected: np.ndarray, allowed: np.ndarray, dtype: str) -> np.ndarray:
     """bool (..., 1): True for rows whose bound is more than half their largest number, so that it tests little.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..expectation import backward
 from ..expectation.backward import PLAIN, BackwardPass
-from ..expectation.changes import multiplied
+from ..expectation.changes import multiplied, with_linear
 from ..expectation.dropout import dropping
 from ..expectation.specification import Computation, specification
-from ..modes.modes import computed_in
+from ..modes.modes import BY_ID, computed_in
 from . import comparison
 from .second_order import SecondOrder
 
@@ -33,6 +34,7 @@ BOUNDS = ("plain", "full")
 Arrays = dict[str, np.ndarray]  # {name: array}
 Part = Callable[[np.ndarray], np.ndarray]  # of complex arrays: np.real or derivative
 
+_MIDDLE = 2**-10  # of two levels in eight bits, in steps: numbers as near to it may be rounded either way
 _LARGEST_STEP = 1e-9  # a complex step whose square is lost beside 1 in float64
 
 
@@ -93,6 +95,8 @@ class Prediction:
         computation = specification(self.case)
         for deviation in self.deviations:
             changed = deviation.change(computation)
+            if changed is computation:
+                continue
             if changed.error != computation.error:
                 shown = (deviation.id,)
             elif changed.error is None:
@@ -132,6 +136,15 @@ class Prediction:
         size = comparison.roundoff(dtype) * (2 if dtype in LOW else 1)  # a smaller move would be lost to rounding
         nearby = (self._nearby(moved, rng, size) for rng in generators)
         return [self._present(its) for its in (computation, *nearby)]
+
+    @cached_property
+    def _rounded_otherwise(self) -> list[Arrays]:
+        """The predicted results if quantized layers round each number near the middle of two levels up, or down."""
+        if not (BY_ID[self.case.mode].quantizes and self.case.has_layers):
+            return []
+        nudges = product((-_MIDDLE, _MIDDLE), repeat=2)
+        nudged = [partial(replace, nudge=nudge, nudge_of_zero=other) for nudge, other in nudges]
+        return [self._present(with_linear(self.computation, change)) for change in nudged]
 
     def _nearby(self, computation, rng, size):
         """The computation with each element of its inputs moved at random, by a relative error of at most `size`."""
@@ -221,7 +234,8 @@ class Prediction:
             moved = bound(*[np.real(self.exact[name])] * 2)
         yield moved + bound(exact, exact)
         errors: list[Any] = [bound(exact, part(its[name])) for its in self.rough]
-        yield moved + np.max(errors, axis=0)
+        either: Any = [comparison.distance(exact, part(its[name]), ignore, by_row) for its in self._rounded_otherwise]
+        yield moved + np.max(errors, axis=0) + np.sum(either, axis=0)
 
     def is_zero(self, name: str, part: Part = np.real) -> np.ndarray:
         """bool array: True at elements that are exactly 0, also on perturbed inputs: a sum may be 0 by chance.

@@ -16,6 +16,7 @@ from ..judgement.left_out import COMPARED
 from ..judgement.verdict import NOT_APPLICABLE
 from ..ledgers import BY_ID
 from ..modes.inductor import can_build
+from ..modes.mode import can_quantize
 from ..modes.vectors import extension
 from . import session
 
@@ -46,6 +47,7 @@ def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]
         "cpu": extension(),
         "threads": torch.get_num_threads(),
         "compiler": can_build(),
+        "quantizes": can_quantize(),
         "profile": profile,
         "seed": seed,
         **({"model": run.model} if run.model else {}),

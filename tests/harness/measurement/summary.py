@@ -26,6 +26,7 @@ def header(environment: Mapping[str, Any]) -> list[str]:
         *([f"  subject: {subject.factory}, in place of {subject.replaced}"] if subject.subject else []),
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
         *(["  no C++ compiler, or no setuptools: inductor builds nothing"] if e.get("compiler") is False else []),
+        *(["  no quantized engine of x86: the mode quantized is not asked"] if e.get("quantizes") is False else []),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
     ]

@@ -27,6 +27,11 @@ NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that 
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
 
 
+def can_quantize() -> bool:
+    """True if the engine of quantized layers is one whose arithmetic is modelled (expectation/eight_bits.py)."""
+    return torch.backends.quantized.engine in ("x86", "fbgemm")
+
+
 @dataclass(frozen=True, repr=False)
 class Mode:
     """A way to create and call a module or function, as Python text, and the calls for which it is tested."""
@@ -44,6 +49,7 @@ class Mode:
     is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
     is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
     lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
+    quantizes: bool = False  # linear layers compute in eight bits (expectation/eight_bits.py)
     vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
     compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
     builds: bool = False  # compilation needs a C++ compiler, and is so slow that few calls are tested
@@ -79,6 +85,8 @@ class Mode:
             return False
         if self.only_on not in (None, device_type) or (self.builds and not inductor.can_build()):
             return False
+        if self.quantizes and not can_quantize():
+            return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False
         try:
@@ -94,7 +102,7 @@ class Mode:
     @property
     def copies_module(self) -> bool:
         """True if the mode calls a copy of the module."""
-        return "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
+        return self.quantizes or "copy.deepcopy(module)" in self.made or "torch.save(module" in self.made
 
     @property
     def keeps_names(self) -> bool:

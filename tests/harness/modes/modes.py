@@ -255,6 +255,17 @@ MODES = (
         drops=True,
     ),
     *OF_PARTS,
+    Mode(
+        "quantized",
+        "quantize = torch.ao.quantization.quantize_dynamic\n"
+        "quantized = quantize(module, {torch.nn.Linear}, dtype=torch.qint8).train(module.training)",
+        "quantized",
+        quantizes=True,
+        differentiates=False,  # quantized layers have no derivative
+        needs="ao.quantization.quantize_dynamic",
+        everywhere=False,
+        only_on="cpu",  # quantized kernels are for CPUs
+    ),
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
     Mode(
         "fake",

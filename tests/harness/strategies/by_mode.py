@@ -52,7 +52,9 @@ def adapted(case: Case, mode: Mode) -> Case:
     if mode.is_forward or mode.is_second_order:
         changed = _differentiating(changed)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
-    if not mode.converts_masks or is_empty_under_vmap:
+    # NaN in the encoder raises before a decoder refuses such a mask
+    is_ordered = not (mode.quantizes and changed.module == "Transformer")
+    if not mode.converts_masks or is_empty_under_vmap or not is_ordered:
         changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
     if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
         changed = replace(changed, fast_path=True)
@@ -62,6 +64,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = as_written(changed, mode)
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
+    if mode.quantizes:
+        return replace(changed, dtype="float32")
     return _lowered(changed, "float32") if mode.lowers else changed
 
 

@@ -1,4 +1,4 @@
-"""Faults that show only where parts of a module are adapted, hooked or overridden."""
+"""Faults that show only where parts of a module are adapted, hooked, overridden or quantized."""
 
 from dataclasses import replace
 
@@ -32,5 +32,15 @@ FAULTS = (
             "self.norm3(x + TransformerDecoderLayer._ff_block(self, x))",
         ),
         replace(DECODER_LAYER, tgt_key_padding_mask=PADDING, mode="overridden"),
+    ),
+    Fault(
+        "target-padding-lost-when-quantized",
+        "TransformerDecoderLayer ignores the padding of the target if its linear layers are quantized",
+        edit_module(
+            "TransformerDecoderLayer",
+            "x = tgt\n",
+            "x = tgt\n    tgt_key_padding_mask = None if callable(self.linear1.weight) else tgt_key_padding_mask\n",
+        ),
+        inferring(replace(DECODER_LAYER, tgt_key_padding_mask=PADDING, mode="quantized", dtype="float32")),
     ),
 )

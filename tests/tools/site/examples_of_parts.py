@@ -1,4 +1,4 @@
-"""Examples of modules whose parts are adapted, wrapped, hooked or overridden."""
+"""Examples of modules whose parts are adapted, wrapped, hooked, overridden or quantized."""
 
 from .example import Example
 
@@ -114,5 +114,32 @@ EXAMPLES = {
         "AttributeError: 'Sequential' object has no attribute 'weight'",
         "(2, 4, 8)",
         (("(8, 2, 16, batch_first=True)", "(8, 2, 16)"),),
+    ),
+    "quantized-encoder-raises": Example(
+        """
+        from torch.ao.quantization import quantize_dynamic
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+        layer = quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+        output = layer(torch.randn(2, 4, 8))
+        print(tuple(output.shape))
+        """,
+        "AttributeError: 'function' object has no attribute",
+        "(2, 4, 8)",
+        (("(8, 2, 16, batch_first=True)", "(8, 2, 16)"),),
+    ),
+    "quantized-nan": Example(
+        """
+        from torch.ao.quantization import quantize_dynamic
+        layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True).eval()
+        layer = quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+        tgt, memory = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
+        padding = torch.tensor([[True] * 4, [False] * 4])  # the first sample is empty
+        with torch.no_grad():
+            output = layer(tgt, memory, tgt_key_padding_mask=padding)
+        print(tuple(output.shape))
+        """,
+        "RuntimeError: min should be less than or equal to max",
+        "(2, 4, 8)",
+        (("[[True] * 4, ", "[[False] + [True] * 3, "),),
     ),
 }

@@ -114,6 +114,8 @@ QUERIES = {
     "forward hook not called": ("hook-in-native-layer", "hook-on-out-projection", "hooks-in-eval"),
     "override _sa_block": ("override-in-native-layer", "hooks-in-eval"),
     "object has no attribute 'weight'": ("out-projection-without-weight", "linear-without-weight"),
+    "quantize_dynamic": ("quantized-encoder-raises", "quantized-nan"),
+    "'function' object has no attribute 'is_cuda'": ("quantized-encoder-raises",),
     # rules of the specification
     "clause 6": ("clause-6",),
     "tokenizer mask tgt_mask": ("tokenizer-mask-for-target", "decoder-integer-mask-unnamed"),

@@ -451,4 +451,12 @@ WORDS = {
         "A module without `weight` in the place of `linear1` raises AttributeError in eval mode.",
         "AttributeError; object has no attribute 'weight'; linear1 replaced; 'Sequential' object has no attribute 'weight'; eval AttributeError; wrap linear1; MoE feed-forward; custom feed-forward",
     ),
+    "quantized-encoder-raises": (
+        "A dynamically quantized encoder layer raises AttributeError in eval mode.",
+        "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",
+    ),
+    "quantized-nan": (
+        "NaN in one row makes a dynamically quantized module raise, or changes all other rows.",
+        "quantize_dynamic nan; dynamic quantization nan; In ChooseQuantizationParams, min should be less than or equal to max; ChooseQuantizationParams; quantized nan; int8 nan; quantized output wrong; quantized accuracy padding",
+    ),
 }
