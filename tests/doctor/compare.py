@@ -29,7 +29,7 @@ from .rounding import is_decided_by_rounding, overflows
 from .watch import unwritten
 
 AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unknown"
-NOT_COMPARED, REFUSED = "not compared", "raises, rightly"
+NOT_COMPARED, REFUSED = "not compared", "raises as documented"
 GRAVITY = (UNKNOWN, KNOWN, NOT_COMPARED, REFUSED, AS_SPECIFIED)  # the gravest first
 
 MOST_SCORES = 2**24  # scores of an attention that the reference computes at once, in float64 with several copies

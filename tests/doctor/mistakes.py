@@ -1,4 +1,4 @@
-"""Mistakes of the caller that no rule forbids: calls that are allowed, and hardly meant.
+"""Mistakes of the caller that no rule forbids: calls that are allowed, and probably not meant.
 
 Each rule looks at one attention of a call, or at the call. A rule that cannot tell a mistake from a right call is
 silent.
@@ -40,7 +40,7 @@ _LARGEST = 2**27  # positions of a mask that are looked at
 
 @dataclass(frozen=True)
 class Mistake:
-    """A call that is allowed, and hardly meant."""
+    """A call that is allowed, and probably not meant."""
 
     id: str
     says: str  # a sentence

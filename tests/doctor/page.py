@@ -65,7 +65,7 @@ programs. A factory is called without arguments; it may return a module and its 
 | as specified | the result is that of the reference, within the error bound of its dtype |
 | DIFFERS, KNOWN | an entry of the ledger predicts the result exactly; its remedies that hold for this call follow |
 | DIFFERS, UNKNOWN | no entry explains it: a script repeats the call, and exits 1 where it differs |
-| raises, rightly | the error is documented, or an argument has a shape that no rule allows |
+| raises as documented | the error is documented, or an argument has a shape that no rule allows |
 | not compared | the reason is given, and calls inside it are compared by themselves |
 
 An outer call is compared as a whole; the calls inside it are compared where it cannot be (a subclass with a forward of
@@ -82,7 +82,7 @@ samples alone are compared.
 
 ## Mistakes of the caller
 
-These calls are allowed, and hardly meant:
+These calls are allowed, and probably mistakes:
 
 | id | the call |
 | --- | --- |

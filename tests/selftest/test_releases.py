@@ -63,7 +63,7 @@ def test_every_listed_release_has_a_record_that_holds():
         if record["environment"]["device"] == "cpu" and record["cpu_seconds_in_torch"] > 10:
             version = Version(record["environment"]["torch"])
             whole[f"{version.major}.{version.minor}"] = record
-    assert set(whole) == set(RELEASES)
+    assert set(whole) == set(RELEASES), "docs/results: not one whole record for each release in releases.py"
     for record in whole.values():
         assert record["complete"]
         assert set(record["outcomes"]) <= {"passed", "skipped"}
@@ -78,9 +78,9 @@ def test_what_was_skipped_counts_nothing(path):
 
 def test_the_readme_names_the_oldest_and_the_newest():
     text = " ".join(text_of("README.md").split())
-    assert set(re.findall(rf"\b{OLDEST} to ([\d.]+\d)", text)) == {NEWEST}
+    assert set(re.findall(rf"\b{OLDEST} to ([\d.]+\d)", text)) == {NEWEST}, "README.md: another newest release"
     assert f"`torch{OLDEST}` ... `torch{NEWEST}`" in text
-    assert f"what is there today, in {NEWEST}:" in text
+    assert f"Some deviations of {NEWEST}:" in text, "README.md: the table of deviations names another release"
     assert f"python -m tox -e torch{NEWEST} ``` This installs torch {NEWEST} " in text
     assert f"`reports/{NEWEST}.0-cpu.json`" in text
 
@@ -89,12 +89,12 @@ def test_contributing_adds_a_release_that_is_new():
     text = text_of("CONTRIBUTING.md").partition("## Add a release")[2].partition("\n## ")[0]
     added = {Version(number) for number in re.findall(r"torch([\d.]+\d)", text)}
     assert len(added) == 1
-    assert min(added) > Version(NEWEST)
+    assert min(added) > Version(NEWEST), "CONTRIBUTING.md: 'Add a release' adds one that is there: take the next number"
 
 
 def test_the_workflow_measures_every_release():
     listed = re.search(r"release:\n\s+\[(.*)\]", text_of(".github", "workflows", "measure.yml"))[1]
-    assert re.findall(r'"([\d.]+)"', listed) == list(RELEASES)
+    assert re.findall(r'"([\d.]+)"', listed) == list(RELEASES), ".github/workflows/measure.yml: other releases"
 
 
 @pytest.mark.parametrize("name", ["torch-nightly", "torch-installed", "docs", "selftest", "lint", "benchmark", *VERBS])

@@ -43,7 +43,7 @@ def kind_of_mask(text: str, argument: str) -> Mask:
             found["per_head"] = True
         elif name is None or name in found:
             known = "".join(f"; at most one {name}: {' '.join(values)}" for name, values in choices.items())
-            others = ", ".join(name for name in _NAMES if name not in VALUES)
+            others = ", ".join(name for name, kind in _NAMES.items() if ":" in kind)
             raise BadInput(
                 f"{argument}={text}: {part!r} is unknown or given twice. A mask is one of {others}; or parts with a"
                 f" colon between them: bool or float{known}{'; per_head' if not is_padding(argument) else ''}"
