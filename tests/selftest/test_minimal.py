@@ -14,12 +14,14 @@ from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import is_valid, simpler
 from tests.harness.explanation.explanation import BEHAVIOUR, GONE, NEW, Changed, Explanation
-from tests.harness.judgement.groups import Group, key_of, size
+from tests.harness.judgement.comparison import WARNING
+from tests.harness.judgement.groups import Group, key_of, message_of, size
 from tests.harness.judgement.report import Failure, crash
+from tests.harness.judgement.wording import Difference
 from tests.harness.measurement import minimal, session
 from tests.harness.measurement.asking import asked_again, collecting, simpler_failures
 from tests.harness.measurement.checking import check, check_same_without_garbage
-from tests.harness.measurement.minimal import End, Found, _Searched, can_fork, news_about
+from tests.harness.measurement.minimal import End, Found, _in_order, _Searched, can_fork, news_about
 from tests.harness.measurement.news import News
 from tests.harness.strategies.modules import any_cases
 from tests.sensitivity.faults import FAULTS
@@ -182,6 +184,31 @@ def test_parts_of_a_group_are_news_of_their_own():
     searched = _Searched()
     searched.add(both, End(Found(both.least, (both.key,), is_minimal=True), tuple(parts)))
     assert searched.news == parts
+
+
+def warning(text, *cases):
+    differs = Difference(f"warns {text}", WARNING, (), "warns", "", "nothing", text, "warnings")
+    calls = tuple(Failure(f"warns {text}", case.module, case, mismatches=(differs,)) for case in cases)
+    return Group(key_of(calls[0]), calls)
+
+
+def test_calls_that_nothing_explains_are_one_change_if_they_have_one_message():
+    here, elsewhere = warning("slow", PADDED), warning("slow", replace(PADDED, functional=True))
+    other = warning("old", replace(PADDED, functional=True))
+    assert told_of((here, UNEXPLAINED), (elsewhere, UNEXPLAINED)) == [(UNEXPLAINED, 2)]
+    assert told_of((here, UNEXPLAINED), (other, UNEXPLAINED))[0] == (UNEXPLAINED, 1)
+    assert told_of((here, OLD), (elsewhere, UNEXPLAINED)) == [(OLD, 1), (UNEXPLAINED, 1)]
+    untried = with_minimal_cases([here, elsewhere, other, ONE, ELSEWHERE], 1e-9)
+    assert sorted(its.seen for its in untried) == [1, 1, 1, 2]
+
+
+def test_one_group_of_each_message_is_searched_before_others_with_it():
+    groups = [warning(text, replace(PADDED, seed=seed)) for text in ("slow", "old") for seed in (2, 1)]
+    groups[1], groups[3] = (warning(text, replace(PADDED, functional=True)) for text in ("slow", "old"))
+    dies = crash(repr(PADDED))
+    order = _in_order([Group(key_of(dies), (dies,)), *groups])
+    assert [message_of(its.least) for its in order[:2]] == [message_of(its.least) for its in order[2:4]]
+    assert order[-1].least == dies
 
 
 # ---- other kinds of failures ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from packaging.version import Version
 from ..deviations.entry import Entry
 from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
-from ..judgement.groups import unnamed_error
+from ..judgement.groups import message_of, unnamed_error
 from ..judgement.report import Failure
 from .edits import Edits
 from .explain import Options, explained_parts
@@ -116,11 +116,12 @@ def _join(found, change):
 def _key(change):
     """The entries and their kinds of change, and the effect; None if nothing is known of a change.
 
-    Wrong masks that are met by one error, which names none of them, have one cause, even if it is not known.
+    Wrong masks that are met by one error, which names none of them, have one cause, even if it is not known; so have
+    calls with one error or warning.
     """
     explanation = change.explanation
     if explanation.kind == NEW:
-        errors = {unnamed_error(failure) for failure in change.calls}
+        errors = {unnamed_error(failure) or message_of(failure) for failure in change.calls}
         return errors.pop() or None if len(errors) == 1 else None
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect
 

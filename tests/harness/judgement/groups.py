@@ -149,10 +149,18 @@ def _difference(failure: Failure) -> str:
         return failure.title.rpartition(": ")[2]
     first = failure.mismatches[0]
     name = first.of[0] if first.kind == comparison.VALUE and first.of else ""
-    message = f"{first.expected} {first.got}" if first.kind in (comparison.ERROR, comparison.WARNING) else ""
+    message = f"{first.expected} {first.got}" if first.kind in _WITH_MESSAGE else ""
     return " ".join(filter(None, (first.kind, name, first.symptom, first.role, _without_numbers(message))))
 
 
+def message_of(failure: Failure) -> str:
+    """The kind and the text of an error or a warning that is there, or is missing; empty for another failure."""
+    if failure.row or not failure.mismatches or failure.mismatches[0].kind not in _WITH_MESSAGE:
+        return ""
+    return _difference(failure)
+
+
+_WITH_MESSAGE = (comparison.ERROR, comparison.WARNING)
 _WRONG_NUMBERS = ("is off", "is not 0", "is a number")
 
 
@@ -165,7 +173,7 @@ def _sort(failure: Failure) -> tuple[str, ...]:
     if failure.row or not failure.mismatches:
         return (key_of(failure).differs,)
     first = failure.mismatches[0]
-    if first.kind in (comparison.ERROR, comparison.WARNING):
+    if first.kind in _WITH_MESSAGE:
         return (_difference(failure),)
     return (first.kind, "is off" if first.symptom in _WRONG_NUMBERS else first.symptom)
 

@@ -10,13 +10,14 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..explanation.explanation import NEW
-from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, size
+from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, message_of, size
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from . import session
@@ -140,6 +141,16 @@ class _Searched:
         if found:
             self.place |= {news.group.key: place, found.keys[-1]: place}
 
+    def add_untried(self, news: News) -> None:
+        """Add a group that was not searched; join it to one with the same message, if nothing explains that either."""
+        key = changes_of(news)
+        if key in self.place:
+            self._join(self.place[key], news)
+            return
+        if key is not None:
+            self.place[key] = len(self.news)
+        self.news.append(news)
+
     def _join(self, place: int, news: News) -> None:
         self.news[place] = added(self.news[place], news)
 
@@ -158,7 +169,7 @@ def news_about(
     """
     ends, searched = time.monotonic() + seconds, _Searched()
     running: list[_Here | _Forked] = []
-    waiting = sorted(groups, key=_cost)
+    waiting = _in_order(groups)
     begin = _Forked if can_fork() else _Here
     while waiting or running:
         while waiting and len(running) < workers and time.monotonic() < ends:
@@ -169,8 +180,20 @@ def news_about(
             running.remove(its)
             is_crash = its.group.key.way == CRASH and not its.end.found.is_flaky
             searched.add(its.group, replace(its.end, parts=explain(its.group)) if explain and is_crash else its.end)
-    left = [News(group) for group in groups if group.key not in searched.done]
-    return tuple(sorted((*searched.news, *left), key=sort_key))
+    for group in groups:
+        if group.key not in searched.done:
+            searched.add_untried(News(group))
+    return tuple(sorted(searched.news, key=sort_key))
+
+
+def _in_order(groups: Sequence[Group]) -> list[Group]:
+    """The groups as they are searched: one of each message before others with it, the cheapest first, crashes last."""
+    ranks, met = {}, Counter[str]()
+    for group in sorted(groups, key=_cost):
+        message = message_of(group.least)
+        ranks[group.key] = met[message] if message else 0
+        met[message] += 1
+    return sorted(groups, key=lambda group: (group.key.way == CRASH, ranks[group.key], _cost(group)))
 
 
 def _cost(group: Group) -> tuple:

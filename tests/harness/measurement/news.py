@@ -9,7 +9,7 @@ from ..explanation.explanation import BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Cha
 from ..explanation.groups import Judge, explained
 from ..explanation.rows import ModelOfRows
 from ..explanation.sight import Model
-from ..judgement.groups import RANGE, Group, Key, joined, key_of, size
+from ..judgement.groups import RANGE, Group, Key, joined, key_of, message_of, size
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from . import record, session
@@ -71,10 +71,13 @@ def sort_key(news: News) -> tuple:
 
 
 def changes_of(news: News) -> Hashable:
-    """The changes of entries that explain the news, or the behaviour and its module; None if nothing explains them."""
+    """The changes of entries that explain the news, or the behaviour and its module.
+
+    If nothing explains them: the message of an error or a warning, which has one cause; None for wrong numbers.
+    """
     explanation = news.explanation
     if explanation.kind == NEW:
-        return None
+        return message_of(news.least) or None
     module = "" if explanation.changed else news.least.module
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect, module
 
@@ -90,7 +93,7 @@ def merged(news: Iterable[News]) -> list[News]:
     """News of several runs, in which each change is told once."""
     found: dict[Hashable, News] = {}
     for its in news:
-        key = changes_of(its) or (key_of(its.least), its.group.is_flaky)
+        key = changes_of(its) or key_of(its.least), its.group.is_flaky
         found[key] = added(found[key], its) if key in found else its
     return sorted(found.values(), key=sort_key)
 
