@@ -17,7 +17,9 @@ from packaging.version import Version
 from tests.harness.command_line import BAD_INPUT, BadInput, Parser
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
+from tests.harness.deviations.refusals import REFUSALS, Refusal, refusal
 from tests.harness.execution.release import Release
+from tests.harness.explanation.explanation import NEW
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure
 from tests.harness.ledgers import BY_ID
@@ -66,22 +68,19 @@ def digest(record: dict) -> dict:
         "statuses": record["statuses"],
         "absent": [id for id, entry in record["ledger"].items() if entry["status"] == ABSENT and entry["expected"]],
         "reports": [_report(id, test) for id, test in failed.items()],
-        **_changes(record.get("groups", ())),
+        **(_changes(record["groups"]) if "groups" in record else {}),
     }
 
 
 def _changes(groups):
-    """{"changes": the explained groups of failures as plain data}; empty if the run explained nothing."""
-    if not any("explanation" in group for group in groups):
-        return {}
-    kept = ("seen", "is_flaky")
-    return {
-        "changes": [
-            {name: group[name] for name in kept if group.get(name)}
-            | {"explanation": group["explanation"], "calls": [_call(plain) for plain in group["calls"]]}
-            for group in groups
-        ]
-    }
+    """{"changes": the explained groups of failures as plain data}"""
+    return {"changes": [_change_of(group) for group in groups]}
+
+
+def _change_of(group):
+    kept = {name: group[name] for name in ("seen", "is_flaky") if group.get(name)}
+    explanation = group.get("explanation", {"kind": NEW})
+    return kept | {"explanation": explanation, "calls": [_call(plain) for plain in group["calls"]]}
 
 
 def _call(plain):
@@ -115,12 +114,12 @@ def _report(id, test):
 
 @dataclass(frozen=True)
 class Report:
-    """A test that failed, by its first failure."""
+    """A call of a change; in a run that ended each test with its first failure, a test with that failure."""
 
-    test: str  # the name of its folder (filing.folder_of)
+    test: str  # the name of the folder of the test (filing.folder_of), the row of wrong masks or the entry
     says: str  # the title of the failure
     case: str | None  # the repr of the case
-    explained: frozenset[str]  # ids of the entries that make the two models differ on the case or the rows
+    explained: frozenset[str]  # ids of the entries and refusals by which the two models differ on the case or the rows
 
 
 @dataclass(frozen=True)
@@ -159,18 +158,40 @@ class Step:
     @property
     def moved(self) -> set[str]:
         """The ids of entries that both releases have, but that apply to different calls, as a report shows."""
-        return set().union(*(report.explained for report in self.reports)) - self.changed.keys()
+        return self._explaining & BY_ID.keys() - self.changed.keys()
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """The documented errors that one of both releases raises for a reported call, and the other does not."""
+        return [its for its in REFUSALS if its.id in self._explaining]
+
+    @cached_property
+    def _explaining(self):
+        return {id for report in self.reports for id in report.explained}
 
     @cached_property
     def reports(self) -> list[Report]:
-        """The failed tests."""
-        return [
-            Report(report["test"], report["says"], report["case"], self.differing(report))
-            for report in self.plain["reports"]
-        ]
+        """The calls of the changes; the failed tests in a run that ended each with its first failure."""
+        if not self.collects:
+            return [self._report(plain) for plain in self.plain["reports"]]
+        return [self._report(call) for its in self.changes for call in its["calls"]]
+
+    @property
+    def collects(self) -> bool:
+        """True if the run collected failures, and told each change once."""
+        return "changes" in self.plain
+
+    @property
+    def changes(self) -> list[dict]:
+        """The changes that the run told, without those that are suspected flaky, as plain data."""
+        return [its for its in self.plain["changes"] if not its.get("is_flaky")]
+
+    def _report(self, plain):
+        where = plain.get("test") or next(iter(plain["rows"]), plain.get("entry", ""))
+        return Report(where, plain["says"], plain["case"], self.differing(plain))
 
     def differing(self, call: dict) -> frozenset[str]:
-        """The ids of the entries that explain a call of a digest; see `Report.explained`."""
+        """The ids that explain a call of a digest; see `Report.explained`."""
         return frozenset(self._differing(call))
 
     def _differing(self, report):
@@ -184,6 +205,8 @@ class Step:
             yield from before.keys() ^ after.keys()
             case = parse(report["case"])
             yield from (id for id in before.keys() & after.keys() if _differs(case, before[id], after[id]))
+            refused = {refusal(Call(case, its, served)) for its in (self.old, self.new)}
+            yield from {its.id for its in refused if its} if len(refused) > 1 else ()
 
     def told_by(self, id: str) -> list[Report]:
         """The reports that an entry explains, sorted by the size of their cases."""
@@ -191,8 +214,11 @@ class Step:
 
     @property
     def unexplained(self) -> list[Report]:
-        """The reports that no entry explains, sorted by the size of their cases."""
-        return sorted((report for report in self.reports if not report.explained), key=_size)
+        """The reports that no entry explains, sorted by the size of their cases; of a change the first alone."""
+        if not self.collects:
+            return sorted((report for report in self.reports if not report.explained), key=_size)
+        told = [[self._report(call) for call in its["calls"]] for its in self.changes if its["calls"]]
+        return sorted((calls[0] for calls in told if not any(call.explained for call in calls)), key=_size)
 
 
 def _size(report):
@@ -239,10 +265,8 @@ def _head() -> Iterator[str]:
         "`python -m tox -e torch2.5 -- --model 2.4.1`. Such a run reports the changes between both releases, for the",
         "worse or the better, as minimal cases. The tables name the entry of the ledger that explains each report, the",
         "number of calls of an [ordinary run](edge-cases.md#runs) that show it, and the day of the first thread about",
-        "it upstream. The generator has learned from some of these bugs. These runs ended each test with its first",
-        "failure, as with `--patience`, so that one change can hide another: one would add an entry for the reported",
-        "change and run again. Without this option a run now collects all failures and tells each change once",
-        "([method.md](method.md#runs)); the share of changes that it tells has not been measured over all releases.",
+        "it upstream. The generator has learned from some of these bugs. A run collects all failures and tells each",
+        "change once ([method.md](method.md#runs)).",
     )
 
 
@@ -253,9 +277,12 @@ def _section(step, records):
     calls, fails = sum(plain["statuses"].values()), plain["statuses"].get("fails", 0)
     day = f" ({RELEASED[minor]})" if (minor := _minor(step.new)) in RELEASED else ""
     yield from ("", f"## {step.name}{day}", "")
+    told = f"{len(step.changes)} changes are told" if step.collects else f"{len(step.reports)} tests fail"
     yield (
-        f"{len(step.reports)} tests of the `{plain['profile']}` profile fail, with {fails:,} of {calls:,} calls, in"
-        f" {plain['seconds']:.0f} s (seed {plain['seed']})."
+        f"{told}, with {fails:,} of {calls:,} calls of the `{plain['profile']}` profile, in {plain['seconds']:.0f} s"
+        f" (seed {plain['seed']})."
+        + " This run ended each test with its first failure, which can hide another."
+        * (not step.collects)
     )
     yield from (
         "",
@@ -266,6 +293,8 @@ def _section(step, records):
         yield _change(step, id, "regression" if begins else "fix", records)
     for id in sorted(step.moved):
         yield _change(step, id, "other calls", records)
+    for its in step.refusals:
+        yield f"| documented error: `{its.id}` | {_cell(its.source)} | {_told(step.told_by(its.id))} | | |"
     by_hand = EXPLANATIONS.get(str(step.new.version), {})
     for says, reports in _alike(step.unexplained):
         why = next((words for pattern, words in by_hand.items() if pattern in says), "")
@@ -298,7 +327,7 @@ def _told(reports):
     """The first report, by its case or test, and the number of further ones, in words."""
     first, *others = reports
     where = f"`{_cell(first.case)}`" if first.case else f"by {first.test}"
-    return where + (f" and by {len(others)} more tests" if others else "")
+    return where + (f" and by {len(others)} more" if others else "")
 
 
 def _cell(text):

@@ -34,20 +34,16 @@ class Measured:
 
 
 def measured(step: "Step") -> Measured | None:
-    """The measure of a step; None if its run explained nothing, or was made before runs explained."""
-    if "changes" not in step.plain:
+    """The measure of a step; None if its run ended each test with its first failure."""
+    if not step.collects:
         return None
-    told = [_Told(_named(its), [step.differing(call) for call in its["calls"]], its) for its in _firm(step)]
+    told = [_Told(_named(its), [step.differing(call) for call in its["calls"]], its) for its in step.changes]
     moved = frozenset().union(*(ids for its in told for ids in its.differing))
     changed = frozenset(step.changed) | moved
     right = frozenset().union(*(its.named for its in told)) & changed
     own = right | frozenset().union(*(its.common for its in told))
     others = [its for its in told if not its.named & changed and not any(its.differing)]
     return Measured(step.name, changed, own & changed, right, tuple(its.words for its in others))
-
-
-def _firm(step):
-    return [change for change in step.plain["changes"] if not change.get("is_flaky")]
 
 
 @dataclass(frozen=True)
