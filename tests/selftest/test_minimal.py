@@ -200,6 +200,8 @@ def test_calls_that_nothing_explains_are_one_change_if_they_have_one_message():
     assert told_of((here, OLD), (elsewhere, UNEXPLAINED)) == [(OLD, 1), (UNEXPLAINED, 1)]
     untried = with_minimal_cases([here, elsewhere, other, ONE, ELSEWHERE], 1e-9)
     assert sorted(its.seen for its in untried) == [1, 1, 1, 2]
+    with_other_masks = group(replace(PADDED, attn_mask=Mask(pattern="one")))
+    assert [its.seen for its in with_minimal_cases([ONE, with_other_masks], 1e-9)] == [2]
 
 
 def test_one_group_of_each_message_is_searched_before_others_with_it():

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 SEED = 20260101
 TIMEOUT = 1200.0  # seconds
 PROFILES = ("quick", "default")
+IN_A_FORK = "-Wignore::pytest.PytestAssertRewriteWarning"  # preloaded modules are not rewritten
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -103,7 +104,7 @@ def _arguments(profile, seed, report):
         "--tb=no",
         "--no-issues",
         "--patience=600",  # each test ends with its first failure
-        "-Wignore::pytest.PytestAssertRewriteWarning",  # preloaded modules are not rewritten
+        IN_A_FORK,
         f"--report={report}",
     ]
 

@@ -29,6 +29,10 @@ VERBS = {
     "doctor": ("tests.doctor.command", "run a program, and compare its calls of attention with the reference"),
     "doctor-models": ("tests.doctor.page", "run public models under the doctor, and write docs/doctor.md"),
     "faults": ("tests.sensitivity.campaign", "put faults into torch, one at a time, and see which tests fail"),
+    "faults-together": (
+        "tests.sensitivity.together",
+        "run the suite on torch with several faults at once: is each told?",
+    ),
     "fault-table": ("tests.sensitivity.kill_table", "write docs/sensitivity.md"),
 }
 

@@ -142,14 +142,17 @@ class _Searched:
             self.place |= {news.group.key: place, found.keys[-1]: place}
 
     def add_untried(self, news: News) -> None:
-        """Add a group that was not searched; join it to one with the same message, if nothing explains that either."""
-        key = changes_of(news)
+        """Add a group that was not searched; join it to one with the same message, if nothing explains that either.
+
+        Groups without a message join if they are not searched, and have the module, the kind of mode and the
+        difference in common.
+        """
+        key = changes_of(news) or (news.least.module, news.group.key.way, news.group.key.differs)
         if key in self.place:
             self._join(self.place[key], news)
-            return
-        if key is not None:
+        else:
             self.place[key] = len(self.news)
-        self.news.append(news)
+            self.news.append(news)
 
     def _join(self, place: int, news: News) -> None:
         self.news[place] = added(self.news[place], news)
