@@ -14,9 +14,10 @@ import torch
 from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
-from .asked_classes import ClassReader, modules_of
-from .asked_parts import changed, mode_of_hooked, mode_of_replaced, subclass
-from .asked_values import (
+from .classes import ClassReader, modules_of
+from .parts import changed, mode_of_hooked, mode_of_replaced, subclass
+from .signatures import CONSTRUCTORS, FUNCTIONS, bound
+from .values import (
     Instance,
     Made,
     Named,
@@ -30,7 +31,6 @@ from .asked_values import (
     square,
     text_of,
 )
-from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 
 _LONGEST = 2_000_000  # characters of a text
 

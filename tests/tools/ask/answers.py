@@ -32,8 +32,8 @@ from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.written import is_written
 from tests.harness.releases import RELEASES, is_modelled, minor
 
-from .asked_size import is_drawn
-from .case_script import call_lines
+from ..case_script import call_lines
+from .size import is_drawn
 
 DRAWS, FEW_DRAWS = 8, 3  # contents of a mask whose kind leaves them open; few where gradients cost more
 _MOST_LINES = 12
@@ -169,7 +169,7 @@ class Question:
     small: Case
     kernel: str | None = None
     only: bool = False
-    calls: int = 1  # in the text, see asked_text.Asked
+    calls: int = 1  # in the text, see text.Asked
 
     @cached_property
     def draws(self) -> list[Case]:
