@@ -123,6 +123,22 @@ def test_neighbouring_releases_are_one_answer(call, options, expected, capsys):
     assert (code, found) == (0, expected)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--torch", "1.13"), "1.13  cannot be called so: it lacks the function, or one of the arguments"),
+        (("--torch", "2.2", "--dtype", "float16"), "2.2  not measured in float16"),
+    ],
+)
+def test_a_call_that_was_not_measured_is_not_said_to_be_impossible(options, told, capsys):
+    question = ("F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, *options)
+    assert main(question) == 0
+    assert f"\n{told}\n" in capsys.readouterr().out
+    assert main((*question, "--format", "json")) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["ranges"]
+    assert (answer["status"], answer["is_unknown"]) == (LACKING, "not measured" in told)
+
+
 def test_the_text_begins_with_the_symptom_and_has_a_remedy(capsys):
     main(["F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, "--torch", "2.1:2.15"])
     text = capsys.readouterr().out

@@ -278,7 +278,7 @@ def _of_answer(answer, width):
     if answer.status == CONFORMS:
         return [f"{head}as specified"]
     if answer.status == LACKING:
-        return [f"{head}cannot be called so: {answer.why}" if "not measured" not in answer.why else head + answer.why]
+        return [head + (answer.why if answer.is_unknown else f"cannot be called so: {answer.why}")]
     lines = []
     if answer.why:
         lines += _wrapped(f"an error is expected: {answer.why}", indent)
