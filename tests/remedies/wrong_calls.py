@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from tests.harness.expectation.changes import with_masks
+from tests.harness.judgement.outcomes import ACCEPTS
 from tests.harness.wrong_masks.outcome import observe, source
 from tests.harness.wrong_masks.results import compare
-from tests.harness.wrong_masks.table import ACCEPTS
 
 _NO_ARGUMENT = ("module", "result", "with", " ")  # lines that begin like this make no argument
 

@@ -18,10 +18,11 @@ from tests.harness.deviations.prediction import CONFORMS, DEVIATES, LACKING, REF
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.release import installed
 from tests.harness.strategies.modules import any_cases
-from tests.tools import asked_page, asked_table
-from tests.tools.answers import versions_in
-from tests.tools.ask import main
-from tests.tools.asked_size import smaller
+from tests.tools.ask import page
+from tests.tools.ask.answers import versions_in
+from tests.tools.ask.command import main
+from tests.tools.ask.size import smaller
+from tests.tools.ask.table import as_json, cells
 
 from .sampling import FEW
 
@@ -122,6 +123,22 @@ def test_neighbouring_releases_are_one_answer(call, options, expected, capsys):
     assert (code, found) == (0, expected)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--torch", "1.13"), "1.13  cannot be called so: it lacks the function, or one of the arguments"),
+        (("--torch", "2.2", "--dtype", "float16"), "2.2  not measured in float16"),
+    ],
+)
+def test_a_call_that_was_not_measured_is_not_said_to_be_impossible(options, told, capsys):
+    question = ("F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, *options)
+    assert main(question) == 0
+    assert f"\n{told}\n" in capsys.readouterr().out
+    assert main((*question, "--format", "json")) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["ranges"]
+    assert (answer["status"], answer["is_unknown"]) == (LACKING, "not measured" in told)
+
+
 def test_the_text_begins_with_the_symptom_and_has_a_remedy(capsys):
     main(["F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, "--torch", "2.1:2.15"])
     text = capsys.readouterr().out
@@ -180,7 +197,7 @@ IN_THE_TABLE = [
 @pytest.fixture(scope="module")
 def table():
     versions = versions_in("2.4,2.15")
-    return asked_table.as_json(asked_table.cells(versions), versions)
+    return as_json(cells(versions), versions)
 
 
 @pytest.mark.parametrize(("module", "mask", "setting", "expected"), IN_THE_TABLE)
@@ -270,15 +287,15 @@ def test_bad_input_is_one_line_that_names_it(arguments, words, capsys):
 
 
 def test_the_answers_on_the_page_are_those_of_today():
-    assert asked_page.main(["--check"]) == 0, f"run {asked_page.COMMAND}"
+    assert page.main(["--check"]) == 0, f"run {page.COMMAND}"
 
 
 def test_a_stale_answer_is_noticed(tmp_path, monkeypatch):
     stale = tmp_path / "ask.md"
-    stale.write_text(asked_page.PAGE.read_text(encoding="utf-8").replace("nested-padding-zero", "nested"))
-    monkeypatch.setattr(asked_page, "PAGE", stale)
-    assert asked_page.main(["--check"]) == 1
-    assert asked_page.main([]) == 0
+    stale.write_text(page.PAGE.read_text(encoding="utf-8").replace("nested-padding-zero", "nested"))
+    monkeypatch.setattr(page, "PAGE", stale)
+    assert page.main(["--check"]) == 1
+    assert page.main([]) == 0
     assert "(nested-padding-zero)" in stale.read_text()
 
 
@@ -286,7 +303,7 @@ def test_the_page_names_each_field_of_the_json(capsys):
     _, told = asked("F.scaled_dot_product_attention(q, k, v, attn_mask=m)", *EVERY_KEY, capsys=capsys)
     ranges = told["ranges"]
     parts = [told, *ranges, *(part for its in ranges for part in (*its["entries"], *its["remedies"]))]
-    text = asked_page.PAGE.read_text(encoding="utf-8").partition("## JSON")[2]
+    text = page.PAGE.read_text(encoding="utf-8").partition("## JSON")[2]
     assert {name for part in parts for name in part} <= set(re.findall(r"`(\w+)`", text))
 
 

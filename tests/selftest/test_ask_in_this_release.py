@@ -23,7 +23,7 @@ from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in, low_precision_cases
 from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import any_cases, module_cases
-from tests.tools.answers import Question, remedied
+from tests.tools.ask.answers import Question, remedied
 
 from .sampling import FEW
 

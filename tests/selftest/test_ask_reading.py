@@ -18,10 +18,10 @@ from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import any_cases
-from tests.tools.asked_case import Situation, case_of
-from tests.tools.asked_masks import kind_of_mask
-from tests.tools.asked_size import is_computable
-from tests.tools.asked_text import read
+from tests.tools.ask.case import Situation, case_of
+from tests.tools.ask.masks import kind_of_mask
+from tests.tools.ask.size import is_computable
+from tests.tools.ask.text import read
 from tests.tools.case_script import call_lines
 
 from .sampling import FEW

@@ -8,12 +8,13 @@ from tests.harness.cases.case import MultiHead
 from tests.harness.cases.masks import Mask
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.outcomes import ACCEPTS
 from tests.harness.judgement.report import Failure, failure_of, report
 from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.wrong_masks.judge import Judgement
 from tests.harness.wrong_masks.judge import failure_of as failure_of_row
 from tests.harness.wrong_masks.outcome import Outcome
-from tests.harness.wrong_masks.table import ACCEPTS, CALLS
+from tests.harness.wrong_masks.table import CALLS
 from tests.tools.filing import file_failures, folder_of
 
 EMPTY_ROW = MultiHead(attn_mask=Mask("bool", "all"))

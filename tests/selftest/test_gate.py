@@ -13,8 +13,7 @@ from packaging.version import Version
 from tests.doctor import command
 from tests.harness.command_line import BAD_INPUT
 from tests.harness.releases import NEWEST, minor
-from tests.tools import ask
-from tests.tools.ask import main
+from tests.tools.ask.command import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,9 +63,9 @@ def test_the_page_shows_each_workflow(path):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_names_the_newest_release_and_known_options(path, capsys):
     text = path.read_text()
-    for tool in (ask, command):
+    for tool in (main, command.main):
         with pytest.raises(SystemExit):
-            tool.main(["--help"])
+            tool(["--help"])
     known = f"{(ROOT / 'conftest.py').read_text()}{capsys.readouterr().out}"
     assert {minor(Version(version)) for version in re.findall(r"\b2\.\d+\.\d+\b", text)} <= {NEWEST}
     options = set(re.findall(r"(?<!-)--[a-z][a-z-]*", text))

@@ -12,6 +12,7 @@ from tests.harness.execution.runner import Observation
 from tests.harness.judgement import comparison
 from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.groups import CRASH, KEPT, MOST, RANGE, WRONG_MASK, Collection, Group, key_of, size
+from tests.harness.judgement.outcomes import ACCEPTS, RAISES
 from tests.harness.judgement.report import Failure, crash, failure_of
 from tests.harness.judgement.verdict import FAILS, Verdict
 
@@ -34,6 +35,7 @@ OF_A_ROW = Failure(
     " names it",
     module="MultiheadAttention",
     row=ROW,
+    outcome=ACCEPTS,
 )
 
 
@@ -86,7 +88,7 @@ def test_a_row_is_grouped_by_its_fault_and_outcome_whatever_the_module():
     assert "flat is accepted" in key.differs
     elsewhere = replace(OF_A_ROW, row="TransformerEncoder-mask-flat-inference", module="TransformerEncoder")
     assert key_of(elsewhere) == key
-    refused = replace(OF_A_ROW, title=OF_A_ROW.title.replace("is accepted", "raises RuntimeError: no"))
+    refused = replace(OF_A_ROW, outcome=RAISES, message="RuntimeError: no")
     assert key_of(refused) != key
 
 

@@ -18,11 +18,11 @@ from tests.harness.judgement.comparison import WARNING
 from tests.harness.judgement.groups import Group, key_of, message_of, size
 from tests.harness.judgement.report import Failure, crash
 from tests.harness.judgement.wording import Difference
-from tests.harness.measurement import minimal, session
-from tests.harness.measurement.asking import asked_again, collecting, simpler_failures
-from tests.harness.measurement.checking import check, check_same_without_garbage
+from tests.harness.measurement import checking, minimal, session
+from tests.harness.measurement.checking import check, check_law, check_same_without_garbage
 from tests.harness.measurement.minimal import End, Found, _in_order, _Searched, can_fork, news_about
 from tests.harness.measurement.news import News
+from tests.harness.measurement.rerun import collecting, failures_again, simpler_failures
 from tests.harness.strategies.modules import any_cases
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
@@ -216,29 +216,34 @@ def test_one_group_of_each_message_is_searched_before_others_with_it():
 # ---- other kinds of failures ---------------------------------------------------------------------------------------
 
 
+WEIGHTS_WANTED = next(law for law in LAWS if law.id == "weights_wanted_and_not_wanted")
+
+
 def test_a_broken_law_is_made_smaller_with_its_twin():
-    law = next(law for law in LAWS if law.id == "weights_wanted_and_not_wanted")
     case = replace(PADDED, seed=7, layout="stepped")
-    (failure,) = [call for call in _law_breaking(law, case) if call.twin]
-    assert asked_again_is_alike(failure)
+    one, other = WEIGHTS_WANTED.twins(case)
+    failure = Failure("broken", case=other, twin=one, law=WEIGHTS_WANTED.id)
+    assert conforms_again(failure)
     for simple in simpler_failures(failure):
         assert simple.twin.need_weights != simple.case.need_weights
         assert replace(simple.twin, need_weights=False) == replace(simple.case, need_weights=False)
 
 
-def _law_breaking(law, case):
-    """Failures of a law as check_law tells them; the first failing call would hide the law."""
-    one, other = law.twins(case)
-    note = f"Expected is the result of the twin (weights wanted and not wanted): {one!r}."
-    return [replace(Failure("broken", case=other, twin=one, note=note), mismatches=())]
-
-
-def asked_again_is_alike(failure):
+def conforms_again(failure):
     """True if the law is checked again, and holds on torch without a fault."""
-    return asked_again(failure) == ()
+    return failures_again(failure) == ()
 
 
-def test_hidden_content_is_asked_again(monkeypatch):
+def test_a_broken_law_is_checked_again(monkeypatch):
+    monkeypatch.setattr(checking, "bounds", lambda *_: [-1.0])  # no result is close enough
+    (group,) = collected(check_law, WEIGHTS_WANTED, PADDED)
+    (failure,) = group.calls
+    assert failure.law == WEIGHTS_WANTED.id
+    assert "of the twin (weights wanted and not wanted): MultiHead(" in failure.note
+    assert failures_again(failure) == (failure,)
+
+
+def test_hidden_content_is_checked_again(monkeypatch):
     """A module whose output depends on hidden values."""
     original = functional.multi_head_attention_forward
 
@@ -250,7 +255,7 @@ def test_hidden_content_is_asked_again(monkeypatch):
     case = replace(PADDED, attention="distinct", garbage=True)
     (group,) = collected(check_same_without_garbage, case)
     assert group.least.mismatches[0].kind == "content"
-    assert asked_again(group.least)[0].mismatches[0].kind == "content"
+    assert failures_again(group.least)[0].mismatches[0].kind == "content"
 
 
 # ---- simpler variants ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tests.harness.execution.runner import observe
 from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.parts import OF_PARTS
-from tests.tools.asked_text import read
+from tests.tools.ask.text import read
 
 LAYER = Transformer(num_heads=2, head_dim=2)
 IDS = [mode.id for mode in OF_PARTS]

@@ -21,7 +21,7 @@ from tests.harness.expectation.specification import specification
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.modes import mode
 from tests.harness.modes.modes import BY_ID
-from tests.tools.asked_text import read
+from tests.tools.ask.text import read
 
 pytestmark = pytest.mark.skipif(not BY_ID["quantized"].is_in(), reason="this release or CPU has no such layers")
 LAYER = Transformer(

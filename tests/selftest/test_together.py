@@ -7,9 +7,9 @@ from tests.harness.cases.masks import Mask
 from tests.harness.explanation.explanation import NEW, Explanation
 from tests.harness.judgement.groups import Group, key_of
 from tests.harness.judgement.report import Failure
-from tests.harness.measurement.asking import collecting
 from tests.harness.measurement.checking import check
 from tests.harness.measurement.news import News
+from tests.harness.measurement.rerun import collecting
 from tests.sensitivity import together
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected

@@ -12,6 +12,7 @@ from reference import masks as meaning
 from tests.harness.execution.release import Release, installed
 from tests.harness.expectation.changes import undefined, with_masks
 from tests.harness.judgement.left_out import MEMORY
+from tests.harness.judgement.outcomes import ACCEPTS, RAISES, UNHELPFUL
 from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS
 from tests.harness.measurement import session
@@ -30,18 +31,7 @@ from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.outcome import Outcome, observe, source
 from tests.harness.wrong_masks.results import Comparison, compare
 from tests.harness.wrong_masks.sequences import ROWS
-from tests.harness.wrong_masks.table import (
-    ACCEPTS,
-    CALLS,
-    HEADS,
-    RAISES,
-    UNHELPFUL,
-    E,
-    L,
-    N,
-    S,
-    not_applicable,
-)
+from tests.harness.wrong_masks.table import CALLS, HEADS, E, L, N, S, not_applicable
 
 BY_ID = {call.id: call for call in ROWS}
 NEWEST = Release(Version(f"{RELEASES[-1]}.0"), "cpu")

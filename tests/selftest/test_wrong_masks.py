@@ -15,26 +15,14 @@ from tests.harness.cases.case import is_padding
 from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import Setting
+from tests.harness.judgement.outcomes import ACCEPTS, RAISES, UNHELPFUL
 from tests.harness.measurement import record, session
 from tests.harness.releases import RELEASES
 from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.outcome import Outcome, names_mask, observe, source
 from tests.harness.wrong_masks.results import compare
 from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
-from tests.harness.wrong_masks.table import (
-    ACCEPTS,
-    CALLEES,
-    CALLS,
-    HEADS,
-    RAISES,
-    UNHELPFUL,
-    Fault,
-    L,
-    N,
-    S,
-    WrongCall,
-    not_applicable,
-)
+from tests.harness.wrong_masks.table import CALLEES, CALLS, HEADS, Fault, L, N, S, WrongCall, not_applicable
 
 PATCHED = [{"1.13": "1.13.1", "2.0": "2.0.1"}.get(minor, f"{minor}.0") for minor in RELEASES]
 BY_ID = {call.id: call for call in ROWS}

@@ -18,8 +18,8 @@ import pytest
 
 from tests.harness.command_line import BAD_INPUT, Parser
 from tests.harness.measurement import session
-from tests.harness.measurement.asking import still_failing
 from tests.harness.measurement.news import News, news_of
+from tests.harness.measurement.rerun import still_failing
 from tests.sensitivity.campaign import IN_A_FORK, PROFILES, ROOT, SEED
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected

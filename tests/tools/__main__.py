@@ -8,7 +8,7 @@ from tests.harness.command_line import Parser
 
 # verb: (module, description)
 VERBS = {
-    "ask": ("tests.tools.ask", "predict what each release does with a call, without running it"),
+    "ask": ("tests.tools.ask.command", "predict what each release does with a call, without running it"),
     "again": ("tests.tools.again", "run one case again and print a report"),
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),
@@ -18,7 +18,7 @@ VERBS = {
     "bisect": ("tests.tools.bisect", "find the release in which something broke, or was fixed"),
     "soak": ("tests.tools.soak", "repeat the default run with new seeds, and keep a log"),
     "benchmark": ("tests.tools.benchmark", "measure calls per second, and the share of CPU time inside torch"),
-    "ask-page": ("tests.tools.asked_page", "write the answers in docs/ask.md"),
+    "ask-page": ("tests.tools.ask.page", "write the answers in docs/ask.md"),
     "catalogue": ("tests.tools.catalogue", "write the edge cases: docs/index.html, edge-cases.md and .json, scripts"),
     "works": ("tests.tools.site.works", "write docs/what-works.json: modules and kinds of mask, for the page"),
     "site": ("tests.tools.site.document_pages", "write the pages of the site that are made of Markdown"),

@@ -9,9 +9,9 @@ from tests.harness.contents.results import present
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
+from tests.harness.judgement.outcomes import ACCEPTS
 from tests.harness.judgement.prediction import predict
 from tests.harness.wrong_masks.entry import WrongMaskDeviation
-from tests.harness.wrong_masks.table import ACCEPTS
 
 
 @dataclass(frozen=True)

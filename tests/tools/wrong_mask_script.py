@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from tests.harness.execution.setting import CPU, Setting
+from tests.harness.judgement.outcomes import ACCEPTS, UNHELPFUL
 from tests.harness.wrong_masks.outcome import name_of_mask, source
 from tests.harness.wrong_masks.results import Prediction
-from tests.harness.wrong_masks.table import ACCEPTS, UNHELPFUL, WrongCall
+from tests.harness.wrong_masks.table import WrongCall
 
 from .python_text import Bracketed, Statement, Suite, listed, split_call
 from .standalone import SCALED_DOT_PRODUCT, assembled, drawn, needs, needs_argument

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .spelling import Spelled
 
-WRITTEN = "written"  # with which the ids of modes begin whose attention is written by hand (modes/written.py)
+WRITTEN = "written"  # prefix of the ids of modes with attention written by hand (modes/written.py)
 
 
 class Attention(NamedTuple):

@@ -1,4 +1,4 @@
-"""Views of a call: an entry that looks at a call through a view applies to other calls than it says.
+"""Views: a call as an entry sees it. Through a view, an entry applies to other calls than its condition alone says.
 
 Through `AsInRelease("2.4.0")` an entry sees the call as one of torch 2.4, so that its condition and its effect are
 those of 2.4.

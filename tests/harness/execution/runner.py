@@ -61,58 +61,90 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
     if not case.attends:
         return _observe_square_mask(case)
     if vectors := BY_ID[case.mode].vectors:
-        try:
-            observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
-            return replace(observation, seconds=0.0)  # it was spent in another process
-        except Died as died:
-            return Observation(error=(type(died).__name__, str(died)))
-    seen = Seen()
-    if not BY_ID[case.mode].is_watched:  # paths and dropout are those of the eager call
+        return _observe_with_vectors(vectors, case, device, adopted)
+    mode, seen = BY_ID[case.mode], Seen()
+    if not mode.is_watched:  # paths and dropout are those of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
         if is_withheld(eager):
             return eager
-        seen.served += map(_decomposed, eager.served) if BY_ID[case.mode].decomposes else eager.served
+        seen.served += map(_decomposed, eager.served) if mode.decomposes else eager.served
         seen.kept += eager.kept
     rewritten_before = rewriting.number()
     started = time.process_time()
     tensors = arguments(case, device)
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    weights = _parameters(case, device)
-    outputs, gradients, second, tangents, kept, error = {}, {}, {}, {}, (), None
-    call, weights = (_prepare_adopted if adopted else _prepare)(case, weights, adopted)
-    if is_forward := BY_ID[case.mode].is_forward:
+    call, weights = (_prepare_adopted if adopted else _prepare)(case, _parameters(case, device), adopted)
+    if mode.is_forward:
         _move(case, tensors | weights)
+    kept = partial(_kept_by_another, case) if adopted else lambda _: tuple(seen.kept)
     with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
         warnings.simplefilter("always")
-        try:
-            outputs = _call(case, call, tensors, device)
-            # before the backward pass, which may recompute the forward pass (checkpoint)
-            kept = tuple(seen.kept) if adopted is None else _kept_by_another(case, outputs)
-            if is_forward:
-                tangents = {name: tensor.tangent for name, tensor in outputs.items() if hasattr(tensor, "tangent")}
-            else:
-                gradients = _gradients(case, outputs, tensors | weights)
-                if BY_ID[case.mode].is_second_order:
-                    second = _second_gradients(case, gradients, tensors | weights)
-        except Exception as raised:  # whatever torch raises is an outcome, judged like any other
-            error = (type(raised).__name__, str(raised))
+        results = _results(case, partial(_call, case, call, tensors, device), tensors | weights, kept)
     if is_written(case):
         is_rewritten = rewriting.is_rewritten(call, rewritten_before)
         seen.served[:] = rewriting.served(case, seen.served) if is_rewritten else [AS_WRITTEN]
     seconds = time.process_time() - started
     return Observation(
-        {name: _to_numpy(tensor) for name, tensor in outputs.items()} if error is None else {},
-        {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in outputs.items()},
-        _held(case, gradients),
-        {name: _to_numpy(tangent) for name, tangent in tangents.items()},
-        error,
-        tuple(str(warning.message) for warning in caught),
-        tuple(seen.served),
-        kept,
-        tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
-        seconds,
-        second_gradients=_held(case, second),
+        outputs=_as_arrays(results.outputs) if results.error is None else {},
+        dtypes={name: str(tensor.dtype).removeprefix("torch.") for name, tensor in results.outputs.items()},
+        gradients=_held(case, results.gradients),
+        tangents=_as_arrays(results.tangents),
+        error=results.error,
+        warnings=tuple(str(warning.message) for warning in caught),
+        served=tuple(seen.served),
+        kept=results.kept,
+        mutated=tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
+        seconds=seconds,
+        second_gradients=_held(case, results.second_gradients),
     )
+
+
+def _observe_with_vectors(vectors, case, device, adopted):
+    """Run the case eagerly in a process with other vector instructions."""
+    try:
+        observation = run_with(vectors, observe, replace(case, mode=EAGER.id), device, adopted)
+        return replace(observation, seconds=0.0)  # it was spent in another process
+    except Died as died:
+        return Observation(error=(type(died).__name__, str(died)))
+
+
+@dataclass
+class _Results:
+    """The tensors of a call and of its backward pass, as far as it came. The fields are those of an Observation."""
+
+    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
+    second_gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
+    tangents: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept: tuple[np.ndarray, ...] = ()
+    error: tuple[str, str] | None = None
+
+
+def _results(case, call, tensors, kept):
+    """The _Results of a prepared call, and of its derivatives by these tensors.
+
+    kept: function from the outputs to the elements that each dropout kept.
+    """
+    results = _Results()
+    try:
+        results.outputs = call()
+        # before the backward pass, which may recompute the forward pass (checkpoint)
+        results.kept = kept(results.outputs)
+        _differentiate(case, results, tensors)
+    except Exception as raised:  # whatever torch raises is an outcome, judged like any other
+        results.error = (type(raised).__name__, str(raised))
+    return results
+
+
+def _differentiate(case, results, tensors):
+    """Add the derivatives of the outputs that the mode asks for: tangents, or gradients of first and second order."""
+    mode = BY_ID[case.mode]
+    if mode.is_forward:
+        results.tangents = {n: tensor.tangent for n, tensor in results.outputs.items() if hasattr(tensor, "tangent")}
+        return
+    results.gradients = _gradients(case, results.outputs, tensors)
+    if mode.is_second_order:
+        results.second_gradients = _second_gradients(case, results.gradients, tensors)
 
 
 def _observe_square_mask(case):
@@ -163,6 +195,10 @@ def _same(tensor, before):
 def _to_numpy(tensor):
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _as_arrays(tensors):
+    return {name: _to_numpy(tensor) for name, tensor in tensors.items()}
 
 
 def _decomposed(path):

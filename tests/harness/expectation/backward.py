@@ -6,9 +6,9 @@ only this formulation tells where gradients are NaN. The gradients at displaced 
 complex, and their imaginary parts are second derivatives.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -232,7 +232,7 @@ def traced(
     for block in case.sources:
         filled = _padding(case, block) if backward_pass.fills else None
         is_causal = block in backward_pass.causal
-        attending = partial(_attending, case=case, paths=paths, filled=filled, is_causal=is_causal)
+        attending = partial(_Attending, case=case, paths=paths, filled=filled, is_causal=is_causal)
         computation = with_kernel(computation, attending, (block,))
     if not case.has_parameters:
         return computation
@@ -306,55 +306,86 @@ def _bend_of_silu(x):
 BENDS = {relu: np.zeros_like, gelu: _bend_of_gelu, gelu_tanh: _bend_of_gelu_tanh, silu: _bend_of_silu}
 
 
-def _attending(kernel, case, paths, filled, is_causal):
-    """A kernel for Traced arrays: its backward pass multiplies by every weight, also by a weight of 0.
+@dataclass(frozen=True, eq=False)
+class _Attending:
+    """A kernel for Traced arrays, made of a kernel for plain ones.
 
-    filled, is_causal: the facts of a BackwardPass about this block.
+    paths: of the attentions that are yet to come. filled, is_causal: the facts of a BackwardPass about this block.
     """
 
-    def attend(query, key, value, bias, scale):
-        path = next(paths, None)
-        given = (query, key, value, bias)
-        q, k, v, mask = map(plain, given)
-        context, weights = kernel(q, k, v, mask, scale)
+    kernel: Callable
+    case: Case
+    paths: Iterator[str]
+    filled: np.ndarray | None
+    is_causal: bool
+
+    def __call__(self, query, key, value, bias, scale):
+        path, given = next(self.paths, None), (query, key, value, bias)
+        context, weights = self.kernel(*map(plain, given), scale)
         if not any(isinstance(x, Traced) for x in given):
             return context, weights
-        w, of_value, is_computed, parts = weights, weights, True, _WHOLE
-        selects = fills(case) and path == AS_WRITTEN  # the score of a hidden key is replaced, and has no gradient
-        if path == SDPA_FLASH and is_causal:
-            w, of_value, is_computed, parts = _in_blocks(w)
+        return _Attention(self, path, given, scale, context, weights).traced()
 
-        # the fused kernel computes no product that is scaled by 0
-        is_without_products = path == SDPA_FLASH and scale == 0 and computed_in(case) not in LOW
 
-        def through(of_weights):
-            """(operand, gradient of a result -> gradient of the operand) for query, key and bias.
+@dataclass(frozen=True, eq=False)
+class _Attention:
+    """A computed attention, with its backward pass: this multiplies by every weight, also by a weight of 0."""
 
-            of_weights: gradient of that result -> gradient of the weights.
-            """
+    its: _Attending
+    path: str | None
+    given: tuple  # query, key, value and bias: plain or Traced
+    scale: float
+    context: np.ndarray
+    weights: np.ndarray
 
-            def scores(gradient):
-                its = of_weights(gradient)
-                if path == SDPA_FLASH:  # this kernel computes the sum from the context, which holds more NaN
-                    slopes = w * (its - (gradient * context).sum(axis=-1, keepdims=True))
-                    return np.where(is_computed, slopes, 0)
-                slopes = w * (its - (w * its).sum(axis=-1, keepdims=True))
-                return np.where(hidden(mask), 0, slopes) if selects else slopes
-
-            def multiplied(multiply, gradient, others):
-                product = multiply(scale * scores(gradient), others, parts)
-                return np.zeros_like(product) if is_without_products else product
-
-            yield query, lambda gradient: multiplied(_times, gradient, k)
-            yield key, lambda gradient: multiplied(_turned_times, gradient, q)
-            yield bias, lambda gradient: _unfilled(scores(gradient), filled)
-
-        from_context = [*through(lambda gradient: gradient @ _turned(v))]
+    def traced(self):
+        """(context, weights) as Traced arrays."""
+        _, of_value, _, parts = self.blocks
+        value, turned = self.given[2], _turned(plain(self.given[2]))
+        from_context = [*self.through(lambda gradient: gradient @ turned)]
         from_context += [(value, lambda gradient: _turned_times(of_value, gradient, parts))]
-        from_weights = through(lambda gradient: gradient) if path != SDPA_FLASH else ()
-        return _with_parents(context, from_context), _with_parents(weights, from_weights)
+        from_weights = () if self.is_fused else self.through(lambda gradient: gradient)
+        return _with_parents(self.context, from_context), _with_parents(self.weights, from_weights)
 
-    return attend
+    def through(self, of_weights):
+        """Generates (operand, gradient of a result -> gradient of the operand) for query, key and bias.
+
+        of_weights: gradient of that result -> gradient of the weights.
+        """
+        query, key, _, bias = self.given
+        yield query, lambda gradient: self.product(_times, self.scores(gradient, of_weights), plain(key))
+        yield key, lambda gradient: self.product(_turned_times, self.scores(gradient, of_weights), plain(query))
+        yield bias, lambda gradient: _unfilled(self.scores(gradient, of_weights), self.its.filled)
+
+    def scores(self, gradient, of_weights):
+        """The gradient of the scores (..., L, S) from the gradient of a result."""
+        weights, _, is_computed, _ = self.blocks
+        its = of_weights(gradient)
+        if self.is_fused:  # this kernel computes the sum from the context, which holds more NaN
+            slopes = weights * (its - (gradient * self.context).sum(axis=-1, keepdims=True))
+            return np.where(is_computed, slopes, 0)
+        slopes = weights * (its - (weights * its).sum(axis=-1, keepdims=True))
+        if self.path == AS_WRITTEN and fills(self.its.case):  # the score of a hidden key is replaced: no gradient
+            return np.where(hidden(plain(self.given[3])), 0, slopes)
+        return slopes
+
+    def product(self, multiply, scores, others):
+        """The product of a gradient of the scores with queries or keys."""
+        *_, parts = self.blocks
+        product = multiply(self.scale * scores, others, parts)
+        # the fused kernel computes no product that is scaled by 0
+        is_none = self.is_fused and self.scale == 0 and computed_in(self.its.case) not in LOW
+        return np.zeros_like(product) if is_none else product
+
+    @property
+    def is_fused(self):
+        return self.path == SDPA_FLASH
+
+    @cached_property
+    def blocks(self):
+        """What is multiplied, as `_in_blocks` tells it."""
+        is_in_blocks = self.is_fused and self.its.is_causal
+        return _in_blocks(self.weights) if is_in_blocks else (self.weights, self.weights, True, _WHOLE)
 
 
 _WHOLE = ((slice(None), slice(None)),)  # one part: all queries and all keys

@@ -11,6 +11,7 @@ from ..deviations.behaviours import pattern_of
 from ..deviations.views import AS_IS, REMOVED, View, releases_nearest
 from ..execution.release import Release
 from ..execution.setting import CPU, Setting
+from ..judgement.outcomes import ACCEPTS
 from ..wrong_masks import ledger
 from ..wrong_masks.effects import as_specified, never_computed
 from ..wrong_masks.entry import WrongMaskDeviation
@@ -18,7 +19,7 @@ from ..wrong_masks.outcome import Outcome, observe
 from ..wrong_masks.results import NOTHING_COMPARED, compare
 from ..wrong_masks.sequences import ROWS
 from ..wrong_masks.simple_outcomes import Expected, ignored
-from ..wrong_masks.table import ACCEPTS, WrongCall, not_applicable
+from ..wrong_masks.table import WrongCall, not_applicable
 from .edits import Edits
 from .explanation import BACK, GONE, NARROWER, NEW, WIDER, Changed, Explanation, Part
 from .search import Search, Stage

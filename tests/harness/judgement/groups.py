@@ -12,6 +12,7 @@ from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..modes.modes import BY_ID, EAGER
 from . import comparison
+from .outcomes import UNHELPFUL, outcome_in_words
 from .report import Failure, Nonconformance
 
 KEPT, KEPT_ROWS = 6, 24  # calls that a group keeps, the least ones; rows of the table of wrong masks cost little
@@ -182,25 +183,20 @@ def _without_numbers(message: str) -> str:
     return re.sub(r"\d+", "#", message)[:_MESSAGE]
 
 
-_OUTCOME = re.compile(r"\) (is accepted|raises an error that does not name it: [^;]*|raises [^;]*)")
-
-
 def _key_of_row(failure: Failure, predicted: str) -> Key:
     """The key of a row of the table of wrong masks: the kind of the argument, the fault and the outcome."""
     parts = failure.row.split("-")  # the module, perhaps a variant, the argument, the fault, perhaps the mode
     mode = parts.pop() if parts[-1] in ("training", "inference") else ""
     fault, argument = parts[-1].partition("_beside_")[0], parts[-2]
     kind = "padding" if is_padding(argument) else "attn_mask" if argument.endswith("mask") else argument
-    outcome = _OUTCOME.search(failure.title)
-    told = _without_numbers(outcome[1]) if outcome else ""
+    told = _without_numbers(outcome_in_words(failure.outcome, failure.message)) if failure.outcome else ""
     differs = " ".join(filter(None, (fault, told, *(its.symptom for its in failure.mismatches[:1]))))
     return Key("", WRONG_MASK, {"training": "train", "inference": "eval"}.get(mode, ""), "", kind, differs, predicted)
 
 
 def unnamed_error(failure: Failure) -> str:
     """The error of a row of the table of wrong masks that does not name the mask; empty for another outcome."""
-    outcome = _OUTCOME.search(failure.title) if failure.row else None
-    return outcome[1] if outcome and "does not name it" in outcome[1] else ""
+    return outcome_in_words(failure.outcome, failure.message) if failure.outcome == UNHELPFUL else ""
 
 
 # From the simplest to the most complex.

@@ -45,9 +45,12 @@ class Failure:
     module: str = ""  # name of the module or function that is called
     case: Case | None = None
     row: str = ""  # id of a table.WrongCall
+    outcome: str = ""  # of the row (outcomes.py); older records lack it, and the message
+    message: str = ""  # the first line of the error of the row
     entry: str = ""  # id of the entry of a ledger that the test is about
     first: Case | None = None  # the case for which the artifact was made, if it is not `case`
     twin: Case | None = None  # the case whose result is expected (laws.py)
+    law: str = ""  # id of the law of the twin; older records lack it
     note: str = ""  # a sentence about the entry or the law
     mismatches: tuple[Difference, ...] = ()  # the gravest first
     rules: tuple[str, ...] = ()  # keys of wording.RULES: the rules that are broken

@@ -185,7 +185,7 @@ def check_twins(one: Case, other: Case, law: str = "") -> None:
                 break
         if mismatch:
             note = f"Expected is the result of the twin ({law.replace('_', ' ')}): {one!r}."
-            _fail(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, note=note, rules=("law",))
+            _fail(other, second, Verdict(FAILS, (), (mismatch,)), twin=one, law=law, note=note, rules=("law",))
 
 
 def _in_one_shape(case, outputs):

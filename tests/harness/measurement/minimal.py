@@ -21,8 +21,8 @@ from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, mes
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from . import session
-from .asking import simpler_failures, still_failing
 from .news import News, added, changes_of, sort_key
+from .rerun import simpler_failures, still_failing
 
 _CALLS_OF_A_GROUP = 3  # calls of a group that are made again and made smaller
 _SECONDS_OF_A_GROUP = 20.0

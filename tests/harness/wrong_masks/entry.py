@@ -10,10 +10,11 @@ from packaging.version import Version
 from ..deviations.entry import Entry
 from ..execution.release import Release
 from ..expectation.specification import Computation
+from ..judgement.outcomes import ACCEPTS
 from .outcome import Outcome
 from .remedies import WrongMaskRemedy
 from .results import NOTHING_COMPARED, Comparison, compare
-from .table import ACCEPTS, WrongCall, not_applicable
+from .table import WrongCall, not_applicable
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..execution.implementation import DECLINED
 from ..execution.release import Release
 from ..execution.setting import CPU, Setting
+from ..judgement.outcomes import ACCEPTS, UNHELPFUL, outcome_in_words
 from ..judgement.report import Failure, Nonconformance, quotations
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from ..judgement.wording import differences
@@ -16,7 +17,7 @@ from .ledger import ENTRIES
 from .outcome import Outcome, observe, source
 from .results import NOTHING_COMPARED, Comparison, compare
 from .sequences import ROWS
-from .table import ACCEPTS, UNHELPFUL, WrongCall, not_applicable
+from .table import WrongCall, not_applicable
 
 if TYPE_CHECKING:
     from ..measurement.session import Session
@@ -104,10 +105,13 @@ def failure_of(call: WrongCall, outcome: Outcome, judgement: Judgement, setting:
     expects = f"the ledger expects: {entry.instead}" if entry else f"expected {expects}"
     found = differences(None, judgement.comparison.mismatches, ids := (entry.id,) if entry else ())
     result = f"; {found[0].says}" if found else ""
+    message = next(iter(outcome.error.splitlines()), "")
     return Failure(
-        title=f"{who}: {_wrong_argument(call)} {_what_became(outcome)}; {expects}{result}",
+        title=f"{who}: {_wrong_argument(call)} {outcome_in_words(outcome.kind, message)}; {expects}{result}",
         module=module,
         row=call.id,
+        outcome=outcome.kind,
+        message=message,
         mismatches=found,
         rules=("silent",) if need_not_name else ("wrong mask",),
         deviations=ids,
@@ -122,13 +126,6 @@ def _wrong_argument(call):
         return f"{call.argument} of shape {call.shape} ({words}; right is {call.right_shape})"
     dtype = f" of dtype {fault.dtype} beside {fault.inputs}" if fault.dtype != "bool" else ""
     return f"{call.argument}{dtype} ({words})"
-
-
-def _what_became(outcome):
-    message = next(iter(outcome.error.splitlines()), "")
-    if outcome.kind == ACCEPTS:
-        return "is accepted"
-    return f"raises an error that does not name it: {message}" if outcome.kind == UNHELPFUL else f"raises {message}"
 
 
 def report(failure: Failure) -> str:

@@ -7,6 +7,7 @@ predicts must conform.
 from dataclasses import replace
 
 from ..execution.setting import ON_BOTH, ON_CUDA
+from ..judgement.outcomes import ACCEPTS, UNHELPFUL
 from . import proposed
 from .conditions import (
     HELD_RIGHT,
@@ -56,7 +57,7 @@ from .remedies import (
     right,
     with_fault,
 )
-from .table import ACCEPTS, HEADS, RIGHT, SDPA, UNHELPFUL, N
+from .table import HEADS, RIGHT, SDPA, N
 
 _ENTRIES = (
     WrongMaskDeviation(

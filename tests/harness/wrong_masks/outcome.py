@@ -13,7 +13,8 @@ import torch
 
 from ..cases.case import is_padding
 from ..execution.setting import CPU, Setting
-from .table import ACCEPTS, PARAMETERS, RAISES, SDPA, UNHELPFUL, WrongCall
+from ..judgement.outcomes import ACCEPTS, RAISES, UNHELPFUL
+from .table import PARAMETERS, SDPA, WrongCall
 from .tensor_text import DEFAULTS, joined, random, zeros
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from packaging.version import Version
 
 from ..cases.case import is_padding
+from ..judgement.outcomes import ACCEPTS, RAISES
 from ..releases import contains
-from .table import ACCEPTS, RAISES, RIGHT, WrongCall
+from .table import RIGHT, WrongCall
 
 
 @dataclass(frozen=True)

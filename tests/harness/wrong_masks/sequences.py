@@ -7,7 +7,8 @@ Other sizes are an error (clause 9), with any message. Sizes of 1 are left out: 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .table import CALLEES, CALLS, RAISES, SDPA, UNHELPFUL, Callee, Fault, WrongCall
+from ..judgement.outcomes import RAISES, UNHELPFUL
+from .table import CALLEES, CALLS, SDPA, Callee, Fault, WrongCall
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from ..cases.case import is_padding
 from ..execution.release import Release, takes
+from ..judgement.outcomes import ACCEPTS, RAISES
 from ..releases import since
 from .tensor_text import random
 
-RAISES, UNHELPFUL, ACCEPTS = "raises", "raises unhelpfully", "accepts"  # the kinds of an outcome
 UNBATCHED = "unbatched"  # prefix of the variants with unbatched inputs
 
 # N samples; query and tgt have length L, key and src have length S. L != S makes a transposed mask wrong.

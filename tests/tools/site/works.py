@@ -13,8 +13,8 @@ from tests.harness.command_line import Parser
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.releases import NEWEST, OLDEST
 
-from ..answers import in_words, versions_in
-from ..asked_table import KINDS, MODULES, SETTINGS, Cell, cells
+from ..ask.answers import in_words, versions_in
+from ..ask.table import KINDS, MODULES, SETTINGS, Cell, cells
 
 PATH = Path(__file__).parents[3] / "docs" / "what-works.json"
 COMMAND = "python -m tests.tools works"

@@ -5,8 +5,8 @@ from typing import Any
 
 from tests.harness.command_line import BadInput
 
-from .asked_values import Instance, Made, Unknown, both
 from .signatures import CONSTRUCTORS
+from .values import Instance, Made, Unknown, both
 
 _PROJECTION, _LINEAR, _NORMS = "out_proj", ("linear1", "linear2"), ("norm1", "norm2", "norm3")
 _ATTENTIONS = ("self_attn", "multihead_attn")

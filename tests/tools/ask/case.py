@@ -1,4 +1,4 @@
-"""The case that a call amounts to: as it was read (asked_text.py), with the masks that are named by their kind."""
+"""The case that a call amounts to: as it was read (text.py), with the masks that are named by their kind."""
 
 from dataclasses import dataclass, field, replace
 
@@ -11,11 +11,11 @@ from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import parameters
 from tests.harness.modes.modes import EAGER
 
-from .asked_masks import given_mask, kind_of_mask, layout_of
-from .asked_size import computable
-from .asked_text import Asked
-from .asked_values import Named, Unknown, both
+from .masks import given_mask, kind_of_mask, layout_of
 from .signatures import CALLS
+from .size import computable
+from .text import Asked
+from .values import Named, Unknown, both
 
 HEADS, FEATURES = 4, 8  # of a query whose shape is not told
 _SEEDS = 1_000

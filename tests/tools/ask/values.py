@@ -1,4 +1,4 @@
-"""The values of expressions in a text that is read and not run (asked_text.py)."""
+"""The values of expressions in a text that is read and not run (text.py)."""
 
 import ast
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Named:
-    """A mask of a kind (asked_masks.py) whose size the text does not tell."""
+    """A mask of a kind (masks.py) whose size the text does not tell."""
 
     kind: str
 

@@ -1,11 +1,11 @@
-"""Classes of a text that is read and not run (asked_text.py): objects of them, and calls of these."""
+"""Classes of a text that is read and not run (text.py): objects of them, and calls of these."""
 
 import ast
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from .asked_values import Instance, Made, Unknown, both, parts
+from .values import Instance, Made, Unknown, both, parts
 
 _DEEPEST, _MOST = 20, 1000  # calls of methods within each other, and in all
 _LISTS = ("ModuleList", "Sequential", "list", "tuple")

@@ -28,11 +28,11 @@ from tests.harness.modes.vectors import extension
 from tests.harness.path_names import SDPA_FLASH, SDPA_MATH
 from tests.harness.releases import NEWEST, OLDEST
 
-from . import asked_table
+from . import table
 from .answers import Question, answers, versions_in
-from .asked_case import Situation, case_of
-from .asked_size import smaller
-from .asked_text import read
+from .case import Situation, case_of
+from .size import smaller
+from .text import read
 
 _REMEDIES = 4  # the most that the text has
 HINTS = ("is_causal", "src_is_causal", "tgt_is_causal", "memory_is_causal")
@@ -78,10 +78,10 @@ def _gate(found, allowed):
 
 
 def _table(versions, options):
-    found = asked_table.cells(versions, options.dtype)
+    found = table.cells(versions, options.dtype)
     if options.format == "text":
-        return "\n".join(asked_table.as_text(found))
-    return json.dumps({**_installed(), **asked_table.as_json(found, versions)}, indent=1)
+        return "\n".join(table.as_text(found))
+    return json.dumps({**_installed(), **table.as_json(found, versions)}, indent=1)
 
 
 def _parser():
@@ -278,7 +278,7 @@ def _of_answer(answer, width):
     if answer.status == CONFORMS:
         return [f"{head}as specified"]
     if answer.status == LACKING:
-        return [f"{head}cannot be called so: {answer.why}" if "not measured" not in answer.why else head + answer.why]
+        return [head + (answer.why if answer.is_unknown else f"cannot be called so: {answer.why}")]
     lines = []
     if answer.why:
         lines += _wrapped(f"an error is expected: {answer.why}", indent)

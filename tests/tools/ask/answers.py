@@ -32,8 +32,8 @@ from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.written import is_written
 from tests.harness.releases import RELEASES, is_modelled, minor
 
-from .asked_size import is_drawn
-from .case_script import call_lines
+from ..case_script import call_lines
+from .size import is_drawn
 
 DRAWS, FEW_DRAWS = 8, 3  # contents of a mask whose kind leaves them open; few where gradients cost more
 _MOST_LINES = 12
@@ -71,7 +71,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Answer:
-    """What neighbouring releases do. status: of prediction.Prediction. why: of a refusal, or of what is lacking."""
+    """What neighbouring releases do. status: of prediction.Prediction. why: of a refusal, or of what is lacking.
+
+    is_unknown: whether the call is lacking because it was not measured or is not predicted; the releases may have it.
+    """
 
     versions: tuple[Version, ...]
     status: str
@@ -79,6 +82,7 @@ class Answer:
     why: str = ""
     remedies: tuple[Remedied, ...] = ()
     no_remedy: str = ""
+    is_unknown: bool = False
 
     @property
     def releases(self) -> str:
@@ -155,6 +159,7 @@ class Said:
     status: str
     entries: tuple[Shown, ...] = ()
     why: str = ""
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class Question:
     small: Case
     kernel: str | None = None
     only: bool = False
-    calls: int = 1  # in the text, see asked_text.Asked
+    calls: int = 1  # in the text, see text.Asked
 
     @cached_property
     def draws(self) -> list[Case]:
@@ -202,7 +207,8 @@ def said_of(question: Question, release: AnotherRelease) -> Said:
     draws = [_in_its_mode(case, release) for case in question.draws]
     made = [question.predicted(case, release) for case in draws]
     if made[0].status == LACKING:
-        return Said(LACKING, why=_lacking(draws[0], release))
+        unknown = _unknown(draws[0], release)
+        return Said(LACKING, why=unknown or "it lacks the function, or one of the arguments", is_unknown=bool(unknown))
     status = next((its.status for its in made if its.status != CONFORMS), CONFORMS)
     why = next((_documented(its.refusal) for its in made if its.refusal), "")
     entries = [_shown(_ENTRIES[id], draws, made, release, question.kernel) for id in _ids(made)]
@@ -228,7 +234,8 @@ def _in_its_mode(case, release):
     return replace(case, mode=stand_in) if stand_in and not release.has_mode(case.mode) else case
 
 
-def _lacking(case, release):
+def _unknown(case, release):
+    """The reason for which nothing is known of the case in a release; empty if the release cannot make the call."""
     if is_written(case):
         return "not predicted for attention written by hand, which inductor may rewrite: run it"
     if case.dtype not in (*release.dtypes, *release.low_dtypes):
@@ -237,7 +244,7 @@ def _lacking(case, release):
         return f"not predicted: the mode {case.mode} is one of {device}"
     if not release.has_mode(case.mode):
         return f"not measured in the mode {case.mode} (from {BY_ID[case.mode].since} on)"
-    return "it lacks the function, or one of the arguments"
+    return ""
 
 
 def _shown(entry, draws, made, release, kernel):
@@ -309,7 +316,7 @@ def _of_numbers(model, right, wrong):
 
 def _answer(question, said, versions):
     """The Answer, with remedies after which the call does what is specified, for each of its contents."""
-    answer = Answer(versions, said.status, said.entries, said.why)
+    answer = Answer(versions, said.status, said.entries, said.why, is_unknown=said.is_unknown)
     if not said.entries:
         return answer
     entries = [_ENTRIES[its.id] for its in said.entries]

@@ -1,6 +1,5 @@
 """Makes the calls of a failure again, and of simpler variants of it."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -32,13 +31,13 @@ def collecting() -> Iterator[session.Tally]:
         vars(run).update(before)
 
 
-def asked_again(failure: Failure) -> tuple[Failure, ...]:
+def failures_again(failure: Failure) -> tuple[Failure, ...]:
     """The failures when the calls of a failure are made again in this process. Empty if they conform now."""
     with collecting() as tally:
         if failure.row:
             check_row(next(call for call in ROWS if call.id == failure.row), session.current)
         elif failure.case is not None and failure.twin is not None:
-            check_twins(failure.twin, failure.case, _law(failure))
+            check_twins(failure.twin, failure.case, failure.law)
         elif failure.case is not None and any(its.kind == CONTENT for its in failure.mismatches):
             check_same_without_garbage(failure.case)
         elif failure.case is not None:
@@ -46,18 +45,12 @@ def asked_again(failure: Failure) -> tuple[Failure, ...]:
     return tuple(call for group in tally.groups.all() for call in group.calls)
 
 
-def _law(failure: Failure) -> str:
-    """The words of the law that the failure breaks, from its note."""
-    found = re.search(r"\((.*?)\):", failure.note)
-    return found[1] if found else ""
-
-
 def still_failing(failure: Failure) -> Failure | None:
     """The failure when the calls are made again, if it differs from the expected outcome in the same way; else None."""
     if failure.case is not None and not session.current.release.offers(failure.case):
         return None
     try:
-        found = asked_again(failure)
+        found = failures_again(failure)
     except Exception:  # a variant may be a call that the suite cannot judge
         return None
     return next((its for its in found if are_alike(its, failure)), None)

@@ -15,9 +15,9 @@ from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.execution.another_release import AnotherRelease
 
 from .answers import Question, Said, in_words, said_of
-from .asked_case import Situation, case_of
-from .asked_size import smaller
-from .asked_text import read
+from .case import Situation, case_of
+from .size import smaller
+from .text import read
 
 
 @dataclass(frozen=True)

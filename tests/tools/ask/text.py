@@ -14,9 +14,10 @@ import torch
 from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
-from .asked_classes import ClassReader, modules_of
-from .asked_parts import changed, mode_of_hooked, mode_of_replaced, subclass
-from .asked_values import (
+from .classes import ClassReader, modules_of
+from .parts import changed, mode_of_hooked, mode_of_replaced, subclass
+from .signatures import CONSTRUCTORS, FUNCTIONS, bound
+from .values import (
     Instance,
     Made,
     Named,
@@ -30,7 +31,6 @@ from .asked_values import (
     square,
     text_of,
 )
-from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 
 _LONGEST = 2_000_000  # characters of a text
 
@@ -51,6 +51,9 @@ _OPERATORS = {
     ast.Not: operator.not_,
 }  # fmt: skip
 _CONSTANTS = {"inf": float("inf"), "nan": float("nan"), "True": True, "False": False, "None": None, "...": ...}
+_NAMES = _CONSTANTS | {name: name for name in FUNCTIONS}
+# {type: attributes that are read}
+_ATTRIBUTES = {torch.Tensor: ("shape", "T", "mT", "dtype", "ndim", "device"), torch.finfo: ("min", "max")}
 _CONTEXTS = ("no_grad", "inference_mode", "enable_grad")
 
 
@@ -94,8 +97,11 @@ def read(text: str, length: int = 5, training: bool = True) -> Asked:
     raise BadInput(f"no call of an attention in {text.strip()[:80]!r}; it may be of {known}")
 
 
-class _Reader(ClassReader):
-    """names: of variables, as their text. Statements are read in order, those within others as well."""
+class _Reader(ClassReader, ast.NodeVisitor):
+    """Reads statements in order, and those within others. `names` holds the variables by their text.
+
+    A visit of a statement notes its effects; a visit of an expression returns its value.
+    """
 
     def __init__(self, tree, length, training):
         super().__init__(training)
@@ -103,39 +109,56 @@ class _Reader(ClassReader):
         self.contexts, self.fast_path = [], True
         self.asked, self.made, self.places = [], [], set()
         self.mode = _mode_in(tree)  # one whose statements stand in the text
-        self.known = _statements(BY_ID[self.mode])
+        self.of_mode = _statements(BY_ID[self.mode])
 
     def run(self, statements):
         for statement in statements:
-            self.statement(statement)
+            if not self.is_of_mode(statement):
+                self.visit(statement)
 
-    def statement(self, node):
-        if self.is_of_mode(node):
-            return
-        if isinstance(node, ast.Assign):
-            value = self.value(node.value)
-            for target in node.targets:
-                self.assign(target, value)
-        elif isinstance(node, (ast.AnnAssign, ast.Expr, ast.Return)):
-            value = self.value(node.value) if node.value else None
-            if isinstance(node, ast.AnnAssign):
-                self.assign(node.target, value)
-            elif isinstance(node, ast.Return):
-                self.returned = value
-        elif isinstance(node, ast.With):
-            self.within([item.context_expr for item in node.items], node.body)
-        elif isinstance(node, ast.For):
-            self.loop(node)
-        elif isinstance(node, ast.ClassDef):
-            self.define(node)
-        elif isinstance(node, ast.FunctionDef):
-            self.bind_defaults(node.args)
-            self.within(node.decorator_list, node.body)
-        elif isinstance(node, ast.AugAssign):
-            self.assign(node.target, self.value(ast.BinOp(node.target, node.op, node.value)))
-        else:
-            for part in ("body", "cases", "handlers", "orelse", "finalbody"):
-                self.run(getattr(node, part, ()))
+    def is_of_mode(self, node):
+        """True if a statement belongs to the code of the mode that the text has as a whole (_mode_in)."""
+        return ast.dump(node) in self.of_mode
+
+    # ---- statements
+
+    def visit_Assign(self, node):
+        value = self.value(node.value)
+        for target in node.targets:
+            self.assign(target, value)
+
+    def visit_AnnAssign(self, node):
+        self.assign(node.target, self.value(node.value) if node.value else None)
+
+    def visit_AugAssign(self, node):
+        self.assign(node.target, self.value(ast.BinOp(node.target, node.op, node.value)))
+
+    def visit_Expr(self, node):
+        self.value(node.value)
+
+    def visit_Return(self, node):
+        self.returned = self.value(node.value) if node.value else None
+
+    def visit_With(self, node):
+        self.within([item.context_expr for item in node.items], node.body)
+
+    def visit_For(self, node):
+        self.loop(node)
+
+    def visit_ClassDef(self, node):
+        self.define(node)
+
+    def visit_FunctionDef(self, node):
+        self.bind_defaults(node.args)
+        self.within(node.decorator_list, node.body)
+
+    def generic_visit(self, node):
+        """Any other expression is not known; of any other statement, the statements within it are read."""
+        if isinstance(node, ast.expr):
+            return text_of(node)
+        for part in ("body", "cases", "handlers", "orelse", "finalbody"):
+            self.run(getattr(node, part, ()))
+        return None
 
     def bind_defaults(self, arguments):
         """Give the arguments of a function their defaults; without one, an argument keeps what its name stands for."""
@@ -177,106 +200,106 @@ class _Reader(ClassReader):
         self.run(statements)
         self.mode, self.contexts = outer, self.contexts[:count]
 
-    def is_of_mode(self, node):
-        """True if a statement is one of those by which the text makes the module another one, in a known way."""
-        return ast.dump(node) in self.known
-
     # ---- expressions
 
     def value(self, node):
         """The value of an expression; Unknown where the text does not tell it."""
         text = ast.unparse(node)
-        if text in self.names:
-            return self.names[text]
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, (ast.Tuple, ast.List)):
-            return type(ast.literal_eval("()" if isinstance(node, ast.Tuple) else "[]"))(map(self.value, node.elts))
-        if isinstance(node, ast.Call):
-            return self.call(node)
-        if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-            return [self.value(node.elt)]
-        if isinstance(node, ast.IfExp):
-            return self.either(node, text)
-        if isinstance(node, (ast.Name, ast.Attribute)):
-            return self.named(node, text)
-        operands, function = self.operation(node)
-        if function is operator.getitem and isinstance(operands[0], list) and len(operands[0]) == 1:
-            return operands[0][0]  # each element is made alike
-        if function is None or is_unknown(operands):
-            return Unknown(text)
-        return computed(function, *operands)
+        return self.names[text] if text in self.names else self.visit(node)
 
-    def either(self, node, text):
-        """The value of a conditional expression."""
+    def visit_Constant(self, node):
+        return node.value
+
+    def visit_Tuple(self, node):
+        return tuple(map(self.value, node.elts))
+
+    def visit_List(self, node):
+        return list(map(self.value, node.elts))
+
+    def visit_ListComp(self, node):
+        return [self.value(node.elt)]  # each element is made alike
+
+    def visit_GeneratorExp(self, node):
+        return [self.value(node.elt)]
+
+    def visit_IfExp(self, node):
         test = self.value(node.test)
-        return Unknown(text) if is_unknown(test) else self.value(node.body if test else node.orelse)
+        return text_of(node) if is_unknown(test) else self.value(node.body if test else node.orelse)
 
-    def named(self, node, text):
-        last = text.rpartition(".")[2]
-        if last in _CONSTANTS:
-            return _CONSTANTS[last]
+    def visit_Name(self, node):
+        return _NAMES.get(node.id, Unknown(node.id))
+
+    def visit_Attribute(self, node):
+        text, name = ast.unparse(node), node.attr
+        if name in _NAMES:
+            return _NAMES[name]
         if text == "self.training":
             return self.training
-        if last in FUNCTIONS:
-            return last
-        if text.startswith("torch.") and isinstance(getattr(torch, last, None), torch.dtype):
-            return getattr(torch, last)
-        if isinstance(node, ast.Attribute):
-            owner = self.value(node.value)
-            if isinstance(owner, Instance) and last in owner.attributes:
-                return owner.attributes[last]
-            if torch.is_tensor(owner) and last in ("shape", "T", "mT", "dtype", "ndim", "device"):
-                return getattr(owner, last)
-            if isinstance(owner, torch.finfo) and last in ("min", "max"):
-                return getattr(owner, last)
-        return Unknown(text)
+        if text.startswith("torch.") and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        owner = self.value(node.value)
+        if isinstance(owner, Instance):
+            return owner.attributes.get(name, Unknown(text))
+        is_read = any(isinstance(owner, kind) and name in names for kind, names in _ATTRIBUTES.items())
+        return getattr(owner, name) if is_read else Unknown(text)
 
-    def operation(self, node):
-        """(operands, function) of an operator or subscript; function None for what is not read."""
-        if isinstance(node, ast.BinOp):
-            return (self.value(node.left), self.value(node.right)), _OPERATORS.get(type(node.op))
-        if isinstance(node, ast.UnaryOp):
-            return (self.value(node.operand),), _OPERATORS[type(node.op)]
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            operands = self.value(node.left), self.value(node.comparators[0])
-            return operands, _OPERATORS.get(type(node.ops[0]))
-        if isinstance(node, ast.Subscript):
-            return (self.value(node.value), self.value(node.slice)), operator.getitem
-        if isinstance(node, ast.Slice):
-            return tuple(part and self.value(part) for part in (node.lower, node.upper, node.step)), slice
-        return (), None
+    def visit_BinOp(self, node):
+        return _operated(node, _OPERATORS.get(type(node.op)), self.value(node.left), self.value(node.right))
+
+    def visit_UnaryOp(self, node):
+        return _operated(node, _OPERATORS[type(node.op)], self.value(node.operand))
+
+    def visit_Compare(self, node):
+        if len(node.ops) > 1:
+            return text_of(node)
+        operands = self.value(node.left), self.value(node.comparators[0])
+        return _operated(node, _OPERATORS.get(type(node.ops[0])), *operands)
+
+    def visit_Subscript(self, node):
+        values, index = self.value(node.value), self.value(node.slice)
+        is_of_one = isinstance(values, list) and len(values) == 1  # of a comprehension, perhaps
+        return values[0] if is_of_one else _operated(node, operator.getitem, values, index)
+
+    def visit_Slice(self, node):
+        return _operated(node, slice, *(part and self.value(part) for part in (node.lower, node.upper, node.step)))
 
     # ---- calls
 
-    def call(self, node):
+    def visit_Call(self, node):
         text, given = ast.unparse(node.func), [self.value(argument) for argument in node.args]
         named = {argument.arg: self.value(argument.value) for argument in node.keywords if argument.arg}
         last = text.rpartition(".")[2]
         if last == "generate_square_subsequent_mask":
             return self.square(given, named)
         if (target := self.target(node.func, text)) is not None:
-            if len(named) < len(node.keywords) or any(isinstance(argument, ast.Starred) for argument in node.args):
-                raise BadInput(f"{ast.unparse(node)[:80]}: * and ** are not read; write the arguments out")
-            self.places.add((node.lineno, node.col_offset))
-            made = target if isinstance(target, Made) else None
-            kind = made.kind if made else target
-            self.asked.append(self.ask(kind, bound(kind, given, named, is_call=True), made))
-            return Unknown(ast.unparse(node))
+            return self.attend(node, target, given, named)
         if text in self.classes and (its := subclass(self.classes[text])):
             kind, mode = its
-            self.made.append(Made(kind, bound(kind, given, named), mode=mode))
-            return self.made[-1]
+            return self.noted(Made(kind, bound(kind, given, named), mode=mode))
         if (found := self.of_class(node, text, given, named)) is not None:
             return found
         if last in CONSTRUCTORS:
-            self.made.append(Made(last, bound(last, given, named)))
-            return self.made[-1]
+            return self.noted(Made(last, bound(last, given, named)))
         if last == "set_fastpath_enabled":
             self.fast_path = bool((*given, *named.values(), True)[0])
-        if (found := self.changed(node, text, given, named)) is not None:
+        if (found := self.of_module(node, text, given, named)) is not None:
             return found
         return self.computed(node, last, given, named)
+
+    def noted(self, made):
+        """The module that the text makes, which is noted."""
+        self.made.append(made)
+        return made
+
+    def attend(self, node, target, given, named):
+        """Note a call of an attention, of a Made or of a function. Its result is not known."""
+        if len(named) < len(node.keywords) or any(isinstance(argument, ast.Starred) for argument in node.args):
+            raise BadInput(f"{ast.unparse(node)[:80]}: * and ** are not read; write the arguments out")
+        self.places.add((node.lineno, node.col_offset))
+        made = target if isinstance(target, Made) else None
+        kind = made.kind if made else target
+        self.asked.append(self.ask(kind, bound(kind, given, named, is_call=True), made))
+        return text_of(node)
 
     def target(self, function, text):
         """The Made, or the name of the function, that is called here; None if neither is."""
@@ -292,24 +315,13 @@ class _Reader(ClassReader):
         value = self.value(function)
         return value if isinstance(value, Made) or (isinstance(value, str) and value in FUNCTIONS) else None
 
-    def changed(self, node, text, given, named):
-        """What a call makes of a module: itself, or what is compiled, say; None if it is about no module."""
-        method = text.rpartition(".")[2]
-        if given and isinstance(given[0], Instance):
-            mode = _mode_of_function(text, named)
-            return replace(given[0], mode=both(given[0].mode, mode)) if mode else None
-        if given and isinstance(given[0], Made):
-            mode = _mode_of_function(text, named)
-            if text.endswith("checkpoint"):
-                made = replace(given[0], mode="checkpoint")
-                self.asked.append(self.ask(made.kind, bound(made.kind, given[1:], {}, is_call=True), made))
-            if mode is None:
-                return None
-            self.made.append(replace(given[0], mode=both(given[0].mode, mode)))
-            return self.made[-1]
+    def of_module(self, node, text, given, named):
+        """The value of a call that is given a module, or of a method of one; None if the call is about no module."""
+        if given and isinstance(given[0], (Instance, Made)):
+            return self.passed(given[0], text, given[1:], named)
         if not isinstance(node.func, ast.Attribute):
             return None
-        owner = self.value(node.func.value)
+        owner, method = self.value(node.func.value), node.func.attr
         if not isinstance(owner, Made) and isinstance(node.func.value, ast.Attribute) and self.owner(node.func.value):
             changed(self.owner(node.func.value), mode_of_hooked(node.func.value.attr, method))
         if isinstance(owner, Made):
@@ -317,6 +329,20 @@ class _Reader(ClassReader):
         if isinstance(owner, Instance):
             return self.after_method(owner, method, given, named, text)
         return self.of_parameters(node, method, given)
+
+    def passed(self, module, function, others, named):
+        """What a function makes of a module, as torch.compile does; None if it makes none. others: further arguments.
+
+        A call by checkpoint is a call of the module.
+        """
+        mode = _mode_of_function(function, named)
+        if isinstance(module, Made) and function.endswith("checkpoint"):
+            made = replace(module, mode="checkpoint")
+            self.asked.append(self.ask(made.kind, bound(made.kind, others, {}, is_call=True), made))
+        if mode is None:
+            return None
+        found = replace(module, mode=both(module.mode, mode))
+        return self.noted(found) if isinstance(found, Made) else found
 
     def after_method(self, instance, method, given, named, text):
         """An object after a method of nn.Module, which is applied to the modules within it."""
@@ -381,6 +407,11 @@ class _Reader(ClassReader):
         mode = both(made.mode if made else "eager", self.mode)
         context = next((context for context in reversed(self.contexts)), "")
         return Asked(kind, given, made and replace(made), context, mode, self.fast_path)
+
+
+def _operated(node, function, *operands):
+    """The value of an operator; Unknown for one that is not read (None), or whose operands are not known."""
+    return text_of(node) if function is None or is_unknown(operands) else computed(function, *operands)
 
 
 # ---- modules and modes ---------------------------------------------------------------------------------------------

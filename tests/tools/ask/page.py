@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.harness.command_line import Parser
 
-from . import ask
+from . import command
 
-PAGE = Path(__file__).parents[2] / "docs" / "ask.md"
+PAGE = Path(__file__).parents[3] / "docs" / "ask.md"
 COMMAND = "python -m tests.tools ask-page"
 _EXAMPLE = re.compile(r"```sh\n(python -m tests\.tools ask .*?)```\n\n```text\n.*?```\n", re.DOTALL)
 
@@ -25,11 +25,11 @@ def page(text: str) -> str:
     return _EXAMPLE.sub(lambda found: f"```sh\n{found[1]}```\n\n```text\n{answer(found[1])}```\n", text)
 
 
-def answer(command: str) -> str:
-    """The output of a command, without the sentences at the end."""
+def answer(line: str) -> str:
+    """The output of the command in a line, without the sentences at the end."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), contextlib.suppress(SystemExit):
-        ask.main(shlex.split(command.replace("\\\n", ""))[4:])
+        command.main(shlex.split(line.replace("\\\n", ""))[4:])
     lines = [line.rstrip() for line in printed.getvalue().partition("\n\nPredicted for ")[0].rstrip().splitlines()]
     return "".join(f"{line}\n" for line in lines)
 
