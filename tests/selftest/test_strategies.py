@@ -9,7 +9,7 @@ from hypothesis import find, settings
 from hypothesis import strategies as st
 
 from tests.harness.cases import masks
-from tests.harness.cases.case import AUTOGRAD, ScaledDotProduct, is_padding, masks_of
+from tests.harness.cases.case import AUTOGRAD, UNRECORDED, ScaledDotProduct, is_padding, masks_of
 from tests.harness.contents.arrays import inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
@@ -81,6 +81,19 @@ def test_a_key_that_is_permuted_at_once_often_meets_as_many_heads():
     assert 0.1 < share(drawn, lambda case: case.attn_mask is None) < 0.4
     assert share(meeting, lambda case: case.attn_mask and case.attn_mask.is_float) > 0.3
     assert share(drawn, lambda case: case.batch[1] == 1 and case.S > 1 and case.attn_mask) > 0.02
+
+
+@pytest.mark.skipif(not BY_ID["written_key_permuted_times"].is_in(), reason="before 2.1 nothing is compiled")
+def test_a_key_that_is_permuted_at_once_for_a_product_often_has_several_samples_and_no_mask():
+    drawn = sample(cases_in(RELEASE, BY_ID["written_key_permuted_times"]), 200)
+    several = [case for case in drawn if 1 not in (*case.batch, case.L, case.S) and case.attn_mask is None]
+    without_gradients = [case for case in several if case.autograd in UNRECORDED]
+    assert share(without_gradients, lambda case: case.batch[1] == case.S) > 0.3
+    assert share(without_gradients, lambda case: case.batch[1] != case.S) > 0.2
+    assert len(without_gradients) > 0.3 * len(drawn)
+    assert share(drawn, lambda case: case.batch[0] == 1 and case.batch[1] == case.S and case.attn_mask is None) > 0.1
+    assert share(drawn, lambda case: case.attn_mask is not None) > 0.1
+    assert len(several) > len(without_gradients)
 
 
 def test_cases_are_drawn_independently(drawn):

@@ -62,25 +62,42 @@ def test_what_is_compiled_is_as_predicted(id, mask):
     assert judged(in_form(id, mask))[1].status in (CONFORMS, DEVIATES)
 
 
-@pytest.mark.parametrize("autograd", ["no_grad", "inputs"])
-@pytest.mark.parametrize("batch", [(1, 1), (1, 2), (1, 3), (3, 1)], ids=repr)
-@pytest.mark.parametrize("sizes", [{"L": 2, "S": 1}, {"L": 2, "S": 3}], ids=repr)
+_ROW = {"mask": Mask("float", "row", "bias")}
+_KEYS, _FLAT = ({"mask": Mask("float", pattern), "broadcast": to} for pattern, to in (("causal", "S"), ("one", "1-D")))
+_DIVIDED, _TIMES = "written_key_permuted", "written_key_permuted_times"
+
+
 @pytest.mark.parametrize(
-    "mask",
+    ("id", "batch", "S", "masks", "autograd"),
     [
-        {"mask": None},
-        {"mask": Mask("float", "row", "bias")},
-        {"mask": Mask("float", "causal"), "broadcast": "S"},
-        {"mask": Mask("float", "one"), "broadcast": "1-D"},
+        (_DIVIDED, (1, 1), 1, [_ROW], "inputs"),  # nothing to exchange
+        (_DIVIDED, (1, 3), 1, [{}, _ROW], "inputs"),
+        (_DIVIDED, (1, 1), 3, [{}, _ROW], "inputs"),
+        (_DIVIDED, (3, 1), 3, [{}, _ROW, _KEYS, _FLAT], "no_grad"),
+        (_DIVIDED, (3, 1), 3, [_ROW], "inputs"),
+        (_DIVIDED, (1, 2), 3, [{}, _ROW], "no_grad"),
+        (_DIVIDED, (1, 3), 3, [{}, _ROW], "inputs"),
+        (_TIMES, (1, 3), 3, [{}], "inputs"),
+        (_TIMES, (3, 1), 3, [{}], "no_grad"),
+        (_TIMES, (2, 3), 3, [{}], "no_grad"),
+        (_TIMES, (2, 3), 3, [{}], "inputs"),
+        (_TIMES, (2, 2), 3, [{}], "no_grad"),
     ],
-    ids=repr,
 )
-def test_an_exchange_of_heads_and_keys_is_predicted_for_all_sizes(autograd, batch, sizes, mask):
-    case = in_form("written_key_permuted", autograd=autograd, batch=batch, **sizes, **mask)
-    observation, verdict = judged(case)
-    assert verdict.status in (CONFORMS, DEVIATES), verdict.mismatches
-    is_affected = since(installed(), "2.4") and not since(installed(), "2.15")
-    assert is_affected or observation.served == (AS_WRITTEN,)
+def test_an_exchange_of_heads_and_keys_is_predicted_for_all_sizes(id, batch, S, masks, autograd):
+    for mask in masks:
+        case = in_form(id, **{"mask": None, "autograd": autograd, "batch": batch, "L": 2, "S": S} | mask)
+        observation, verdict = judged(case)
+        assert verdict.status in (CONFORMS, DEVIATES), verdict.mismatches
+        is_affected = since(installed(), "2.4") and not since(installed(), "2.15")
+        assert is_affected or observation.served == (AS_WRITTEN,)
+
+
+@pytest.mark.skipif(not since(installed(), "2.4") or since(installed(), "2.15"), reason="no key is exchanged")
+@pytest.mark.parametrize(("autograd", "first"), [("no_grad", "2.12"), ("inputs", "2.15")])
+def test_keys_of_several_samples_and_heads_are_exchanged_without_gradients(autograd, first):
+    observation = observe(in_form(_TIMES, None, autograd=autograd, batch=(2, 3)))
+    assert (observation.served != (AS_WRITTEN,)) == since(installed(), first)
 
 
 @each_form

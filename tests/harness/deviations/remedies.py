@@ -284,7 +284,13 @@ def _expanded(case):
 
 EXPANDED = Remedy("Expand the mask to (..., L, S) and make it contiguous.", _expanded, cost="memory for the mask")
 
-_WRITTEN = ("written-empty-row", "written-key-transposed", "written-scale-lost", "written-tensor-scale-raises")
+_WRITTEN = (
+    "written-batch-key-transposed",
+    "written-empty-row",
+    "written-key-transposed",
+    "written-scale-lost",
+    "written-tensor-scale-raises",
+)
 
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {

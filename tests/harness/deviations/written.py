@@ -64,6 +64,11 @@ def exchanges_key(call: Call) -> bool:
     return is_rewritten(call) and FORMS[case.mode].turns_key_at_once and not case.batch[-1] == case.S == 1
 
 
+def exchanges_key_of_a_batch(call: Call) -> bool:
+    """True if exchanges_key is, for several samples and several heads, whose keys are copied."""
+    return exchanges_key(call) and 1 not in call.case.batch
+
+
 def _exchanged(computation: Computation, call: Call) -> Computation:
     """The computation with keys (N, S, heads, D) in the place of (N, heads, S, D), if the shapes let it be made.
 
@@ -110,6 +115,13 @@ def _has_usual_scale(case):
 
 _TWO_DIMENSIONS = Condition("the mask has two dimensions or more", lambda case: not case.broadcast.endswith("-D"))
 _CALLED_WITH_TWO_DIMENSIONS = replace(_CALLED, only=(SEES_A_KEY_BEFORE_2_5, _TWO_DIMENSIONS))
+_CALLED_WITHOUT_MASK = Remedy(
+    "Call torch.nn.functional.scaled_dot_product_attention with scale=s.", changed(mode="eager")
+)
+_DIVIDED = Remedy(
+    "Divide by 1 / s in the place of multiplying by s, which inductor does not rewrite for several samples and heads.",
+    changed(mode="written_key_permuted"),
+)
 _IN_TWO_STEPS = Remedy(
     "Permute the key as query and value, then transpose it: k.permute(0, 2, 1, 3).transpose(-2, -1).",
     changed(mode="written_permuted"),
@@ -159,14 +171,30 @@ ENTRIES = (
         upstream="pytorch/pytorch#195320",
         clause=3,
         trigger="softmax(q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1) / s + mask) @ v.permute(0, 2, 1, 3), also"
-        " without a mask, compiled with inductor, for one sample or one head",
+        " without a mask (then also with * s in the place of / s), compiled with inductor, for one sample or one head",
         instead="inductor rewrites it to scaled_dot_product_attention with a key whose axes of heads and keys are"
         " exchanged: other numbers, silently, for as many heads as keys; for one head and a mask (..., S) a result of"
         " shape (N, S, L, D), of which the backward pass raises since 2.12; else RuntimeError",
-        applies=exchanges_key,
+        applies=lambda call: exchanges_key(call) and not exchanges_key_of_a_batch(call),
         change=_exchanged,
         pinned=ScaledDotProduct(mode="written_key_permuted", batch=(1, 2), L=2, S=2, D=2, Dv=2),
         remedies=(_IN_TWO_STEPS, _CALLED_WITH_TWO_DIMENSIONS, upgrade("2.15")),
+    ),
+    Deviation(
+        id="written-batch-key-transposed",
+        title="Attention of several samples written by hand confuses heads and keys when compiled without gradients, if"
+        " its key is permuted in one step and its scores are multiplied",
+        affects=">=2.12,<2.15",
+        upstream="pytorch/pytorch#195320",
+        clause=3,
+        trigger="softmax(q.permute(0, 2, 1, 3) @ k.permute(0, 2, 3, 1) * s) @ v.permute(0, 2, 1, 3), compiled with"
+        " inductor, for several samples, heads, queries and keys, where s is not 1 and no gradient is recorded",
+        instead="inductor rewrites it to scaled_dot_product_attention with a key whose axes of heads and keys are"
+        " exchanged: other numbers, silently, for as many heads as keys; else RuntimeError",
+        applies=exchanges_key_of_a_batch,
+        change=_exchanged,
+        pinned=ScaledDotProduct(mode="written_key_permuted_times", batch=(2, 2), L=2, S=2, D=2, Dv=2),
+        remedies=(_CALLED_WITHOUT_MASK, _DIVIDED, upgrade("2.15")),
     ),
     Deviation(
         id="written-tensor-scale-raises",

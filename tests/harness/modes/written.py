@@ -64,6 +64,11 @@ class Form:
         return "1 / scale" in self.factor
 
     @property
+    def multiplies(self) -> bool:
+        """True if scores are multiplied by the scale, so that inductor rewrites no call with a mask."""
+        return "* factor" in self.scores
+
+    @property
     def divides_by_tensor(self) -> bool:
         """True if the divisor is a tensor."""
         return "torch.tensor" in self.factor or "torch.full" in self.scores
@@ -100,6 +105,7 @@ FORMS = {
     "written_by_tensor": Form(_DIVIDED, "torch.tensor(1 / scale, dtype=query.dtype)"),
     "written_permuted": Form(_DIVIDED, "1 / scale", permutes=True),
     "written_key_permuted": Form("q @ k.permute(0, 2, 3, 1) / factor", "1 / scale", permutes=True),
+    "written_key_permuted_times": Form("q @ k.permute(0, 2, 3, 1) * factor", "scale", permutes=True),
     "written_like_gpt2": Form(
         "q @ k.transpose(-2, -1) / torch.full((), factor, dtype=q.dtype)",
         "1 / scale",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from ..cases.case import ScaledDotProduct
+from ..cases.case import UNRECORDED, ScaledDotProduct
 from ..cases.masks import Mask
 from ..execution.release import Release
 from ..modes.mode import Mode
@@ -21,7 +21,12 @@ def written_cases(release: Release, mode: Mode) -> st.SearchStrategy:
     cases = st.tuples(cases, dtypes).map(lambda drawn: replace(drawn[0], dtype=drawn[1] or drawn[0].dtype))
     if not FORMS[mode.id].turns_key_at_once:
         return cases
-    return mixed(cases, *[cases.map(_with_heads_for_keys)] * 2, cases.map(_with_heads_for_keys).map(_without_mask))
+    meeting = cases.map(_with_heads_for_keys)
+    if not FORMS[mode.id].multiplies:
+        return mixed(cases, meeting, meeting, meeting.map(_without_mask))
+    unmasked, meeting = cases.map(_without_mask), meeting.map(_without_mask)
+    several = unmasked.map(_of_several_samples)
+    return mixed(unmasked, meeting, several, several.map(_with_keys_for_heads), cases)
 
 
 def _mostly_rewritten(case):
@@ -39,6 +44,19 @@ def _with_heads_for_keys(case):
     heads = max(case.batch[-1], 2)
     mask_batch = tuple(min(size, most) for size, most in zip(case.mask_batch[::-1], (heads, 1), strict=False))[::-1]
     return replace(case, batch=(1, heads), mask_batch=mask_batch, S=heads, kv_heads=None)
+
+
+def _of_several_samples(case):
+    """The call without a mask, for two samples or more of several heads, queries and keys, without gradients."""
+    case = _with_four_dimensions(case)
+    batch = tuple(max(size, 2) for size in case.batch)
+    autograd = case.autograd if case.autograd in UNRECORDED else "no_grad"
+    return replace(case, batch=batch, L=max(case.L, 2), S=max(case.S, 2), kv_heads=None, autograd=autograd)
+
+
+def _with_keys_for_heads(case):
+    """The call with as many keys as heads, so that an exchange of both keeps the shape of the key."""
+    return replace(case, S=case.batch[-1])
 
 
 def _without_mask(case):

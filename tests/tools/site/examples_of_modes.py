@@ -397,6 +397,23 @@ EXAMPLES = {
         (("key.permute(0, 2, 3, 1)", "key.permute(0, 2, 1, 3).transpose(-2, -1)"),),
         needs=">=2.6",
     ),
+    "written-batch-key-transposed": Example(
+        """
+        @torch.no_grad()
+        def attend(query, key, value):
+            query, value = query.permute(0, 2, 1, 3), value.permute(0, 2, 1, 3)
+            scores = query @ key.permute(0, 2, 3, 1) * 8**-0.5
+            return scores.softmax(dim=-1) @ value
+
+        query, key, value = (torch.randn(2, 4, 4, 8) for _ in range(3))  # as many heads as positions
+        eager, compiled = attend(query, key, value), torch.compile(attend)(query, key, value)
+        print("eager and compiled agree:", torch.allclose(eager, compiled, atol=1e-5))
+        """,
+        "eager and compiled agree: False",
+        "eager and compiled agree: True",
+        (("key.permute(0, 2, 3, 1)", "key.permute(0, 2, 1, 3).transpose(-2, -1)"),),
+        needs=">=2.6",
+    ),
     "written-tensor-scale-raises": Example(
         """
         def attend(query, key, value, mask, divisor):

@@ -203,6 +203,10 @@ WORDS = {
         "Attention that is written by hand computes other numbers when compiled, silently, if its key is permuted in one step (2.4 to 2.14).",
         "torch.compile; inductor; wrong result compiled; compiled differs from eager; wrong shape compiled; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; handwritten attention; permuted key; k.permute(0, 2, 3, 1); key transposed twice; heads and keys swapped; BackendCompilerFailed; Attempting to broadcast a dimension of length; Expected size for first two dimensions of batch2 tensor; batch size 1; one head",
     ),
+    "written-batch-key-transposed": (
+        "Attention of several samples that is written by hand computes other numbers when compiled, silently, if its key is permuted in one step and its scores are multiplied (2.12 to 2.14).",
+        "torch.compile; inductor; wrong result compiled; compiled differs from eager; wrong only without gradients; torch.no_grad compiled wrong; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; handwritten attention; permuted key; k.permute(0, 2, 3, 1); scores * scale; batch; heads and keys swapped; BackendCompilerFailed; InductorError; Attempting to broadcast a dimension of length",
+    ),
     "written-tensor-scale-raises": (
         "Attention that is written by hand cannot be compiled if its divisor is a tensor (2.12 to 2.14).",
         "torch.compile; inductor; BackendCompilerFailed; Expected a value of type 'Optional[float]' for argument 'scale'; cannot extract float from tensor with meta storage; tensor scale; learned temperature; learnable scale; custom attention compile; FakeTensor scale",
