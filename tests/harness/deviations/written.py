@@ -182,8 +182,7 @@ ENTRIES = (
     ),
     Deviation(
         id="written-batch-key-transposed",
-        title="Attention of several samples written by hand confuses heads and keys when compiled without gradients, if"
-        " its key is permuted in one step and its scores are multiplied",
+        title="Attention written by hand confuses heads and keys of several samples when compiled without gradients",
         affects=">=2.12,<2.15",
         upstream="pytorch/pytorch#195320",
         clause=3,
