@@ -128,7 +128,9 @@ def test_the_passes_alone_rewrite_as_all_of_inductor_does(id, monkeypatch):
     torch._dynamo.reset()
     whole = observe(case)
     assert alone.served == whole.served
-    np.testing.assert_allclose(alone.outputs["output"], whole.outputs["output"], rtol=1e-5, atol=1e-6)
+    assert (alone.error is None) == (whole.error is None)  # 2.12 to 2.14 raise if the divisor is a tensor
+    if alone.error is None:
+        np.testing.assert_allclose(alone.outputs["output"], whole.outputs["output"], rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_not_run_is_not_predicted():
