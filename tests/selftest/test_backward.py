@@ -9,6 +9,7 @@ from reference.derivative import derivative
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import directions
+from tests.harness.deviations.pruned import _outdated
 from tests.harness.expectation import backward
 from tests.harness.expectation.backward import Traced
 from tests.harness.judgement.prediction import predict
@@ -70,3 +71,12 @@ def test_what_is_left_out_by_a_choice_stays_out():
     chosen = np.where(np.isnan(x), 0, x)
     (gradient,) = backward.gradients({"y": chosen * chosen}, {"y": np.ones(2)}, {"x": x}).values()
     assert np.array_equal(gradient, [0, 4])
+
+
+def test_outdated_parameters_are_those_of_the_forward_pass_alone():
+    """They decide where relu is 0, and the gradient goes to the parameter as it is now."""
+    leaf = Traced(np.array([1.0, -2.0]))
+    outdated = _outdated(leaf)
+    assert outdated.value.tolist() == [2.0, -4.0]
+    found = backward.gradients({"output": outdated}, {"output": np.array([1.0, 3.0])}, {"leaf": leaf})
+    assert found["leaf"].tolist() == [1.0, 3.0]

@@ -9,6 +9,7 @@ from reference.transformer import EncoderLayer
 
 from ..cases.case import MultiHead, Transformer
 from ..execution.setting import ON_BOTH
+from ..expectation.backward import Traced
 from ..expectation.changes import with_attention, with_layers
 from ..expectation.specification import Computation
 from ..path_names import NATIVE_LAYER
@@ -60,6 +61,8 @@ def _outdated(node):
     """A part of a module with its values at pruning time, and its derivatives by the current parameters."""
     if isinstance(node, np.ndarray):
         return 2 * node.real + 1j * node.imag if np.iscomplexobj(node) else 2 * node
+    if isinstance(node, Traced):
+        return Traced(_outdated(node.value), [(node, lambda gradient: gradient)])
     if is_dataclass(node):
         return replace(node, **{field.name: _outdated(getattr(node, field.name)) for field in fields(node)})
     return node
