@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, seed, settings
 from torch.nn import functional
 
-from tests.harness.cases.case import MultiHead, SquareSubsequentMask, Transformer
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import is_valid, simpler
@@ -280,6 +280,11 @@ def test_a_simpler_variant_conforms_where_torch_has_no_fault(case):
     variants = [its for its in simpler(case) if is_valid(its) and RELEASE.offers(its)]
     for simple in variants[:: max(1, len(variants) // 3)]:
         assert not collected(check, simple), simple
+
+
+def test_a_call_without_features_keeps_its_scale():
+    assert is_valid(ScaledDotProduct(D=0, scale=0.5))
+    assert not is_valid(ScaledDotProduct(D=0))
 
 
 def test_the_simplest_calls_have_no_variants():
