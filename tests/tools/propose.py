@@ -23,11 +23,10 @@ from tests.harness.execution.release import installed
 from tests.harness.explanation.conditions import condition, condition_of_rows, is_as_before, variants
 from tests.harness.explanation.explanation import BACK, GONE, NEW, Changed
 from tests.harness.explanation.groups import Explained, Judge, explained
-from tests.harness.explanation.rows import BY_ID, ModelOfRows
-from tests.harness.explanation.sight import Model, sighted
-from tests.harness.measurement import session
-from tests.harness.measurement.record import SCHEMA, depends_on_cpu
-from tests.harness.measurement.session import ABSENT
+from tests.harness.explanation.rows import BY_ID
+from tests.harness.explanation.sight import sighted
+from tests.harness.measurement import news, session
+from tests.harness.measurement.record import SCHEMA
 from tests.harness.wrong_masks.table import not_applicable
 
 from .affected import begun, ended, short
@@ -53,13 +52,7 @@ def judge_of(plain: Mapping[str, Any], until: Version | None = None) -> Judge:
     if "subject" in environment or environment["device"] != "cpu":
         raise BadInput("a record of another device or implementation: its known deviations are its --baseline")
     run = session.start(environment["device"], model=environment.get("model"))
-    ledger = plain["ledger"]
-    shown = frozenset(id for id, its in ledger.items() if its.get("cases"))
-    absent = frozenset(
-        id for id, its in ledger.items() if its["status"] == ABSENT and its["expected"] and not depends_on_cpu(id)
-    )
-    cases, rows = Model(run.release, run.entries), ModelOfRows(run.release, run.wrong_masks)
-    return Judge(cases, rows, shown, absent, until)
+    return replace(news.judge_of(run, plain["ledger"]), until=until)
 
 
 def changes_of(plain: Mapping[str, Any], judge: Judge) -> Sequence[Explained]:

@@ -1,10 +1,8 @@
 """The outcomes of a call with a wrong mask, and their words."""
 
-RAISES, UNHELPFUL, ACCEPTS = (
-    "raises",
-    "raises unhelpfully",
-    "accepts",
-)  # unhelpful: without the name of the mask
+RAISES = "raises"
+UNHELPFUL = "raises unhelpfully"  # without the name of the mask
+ACCEPTS = "accepts"
 
 
 def outcome_in_words(outcome: str, message: str) -> str:

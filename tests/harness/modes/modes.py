@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from . import code, written
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
-from .parts import HOOKED_ATTENTION, OF_PARTS
+from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -255,17 +255,7 @@ MODES = (
         drops=True,
     ),
     *OF_PARTS,
-    Mode(
-        "quantized",
-        "quantize = torch.ao.quantization.quantize_dynamic\n"
-        "quantized = quantize(module, {torch.nn.Linear}, dtype=torch.qint8).train(module.training)",
-        "quantized",
-        quantizes=True,
-        differentiates=False,  # quantized layers have no derivative
-        needs="ao.quantization.quantize_dynamic",
-        everywhere=False,
-        only_on="cpu",  # quantized kernels are for CPUs
-    ),
+    QUANTIZED,
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
     Mode(
         "fake",

@@ -1,7 +1,7 @@
-"""Modes that adapt, wrap, hook or override parts of a module.
+"""Modes that adapt, wrap, hook, override or quantize parts of a module.
 
-Each part computes twice the result, which its adapter, its hook or an overriding method halves. All factors are powers
-of two, so that the halves are exact.
+Each part that is not quantized computes twice the result, which its adapter, its hook or an overriding method halves.
+All factors are powers of two, so that the halves are exact.
 """
 
 from dataclasses import replace
@@ -131,5 +131,16 @@ OF_PARTS = (
     _HOOKED_MODE,
     _HOOKED_PROJECTION,
     replace(_HOOKED_MODE, id="overridden", made=_OVERRIDDEN, renames=r"(linear2|out_proj)\."),
+)
+QUANTIZED = Mode(
+    "quantized",
+    "quantize = torch.ao.quantization.quantize_dynamic\n"
+    "quantized = quantize(module, {torch.nn.Linear}, dtype=torch.qint8).train(module.training)",
+    "quantized",
+    quantizes=True,
+    differentiates=False,  # quantized layers have no derivative
+    needs="ao.quantization.quantize_dynamic",
+    everywhere=False,
+    only_on="cpu",  # quantized kernels are for CPUs
 )
 HOOKED_ATTENTION = replace(_HOOKED_PROJECTION, id="hooked_attention", made=_HOOKED.replace("IS_MEANT", _IS_ATTENTION))
