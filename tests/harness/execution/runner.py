@@ -1,6 +1,5 @@
 """Runs a case on the installed torch, as a user would, and returns an Observation."""
 
-import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,8 +22,9 @@ from ..modes.vectors import run_with
 from ..modes.written import is_written
 from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
 from . import dangers, rewriting, square_mask
-from .call import Typed, arguments, constructor, lay_out, options
+from .call import arguments, constructor, lay_out, options
 from .implementation import Adopted
+from .skeleton import module_of
 from .watching import Seen, watching
 
 
@@ -241,7 +241,7 @@ def _prepare(case, weights, _=None):
     weights = next((parameters for _, parameters in _shared(mode)), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = _module(case, weights)
+        module = module_of(case, weights)
     function, weights = (module, weights) if mode is EAGER else _made(mode, module, weights)
     return partial(_call_multi_head if isinstance(case, MultiHead) else _call_transformer, case, function), weights
 
@@ -345,35 +345,6 @@ def _call_transformer(case, module, tensors):
     rename = {"src_mask": "mask"} if case.module == "TransformerEncoder" else {}
     given = {rename.get(name, name): tensors[name] for name in masks_of(case)}
     return module(*sequences, **given, **options(case))
-
-
-@lru_cache(maxsize=1024)
-def _skeleton(module, arguments, stack, norm):
-    """A module on the meta device; each case brings its own parameters."""
-    arguments = {name: value.value if isinstance(value, Typed) else value for name, value in arguments}
-    arguments |= {"device": "meta"}
-    if module not in ("TransformerEncoder", "TransformerDecoder"):
-        return getattr(nn, module)(**arguments)
-    layer = getattr(nn, f"{module}Layer")(**arguments)
-    return getattr(nn, module)(layer, norm=copy.deepcopy(layer.norm1) if norm else None, **dict(stack))
-
-
-def _module(case, weights):
-    """The module of the case with these parameters, in train or eval mode."""
-    stack = {}
-    if case.module in ("TransformerEncoder", "TransformerDecoder"):
-        stack = {"num_layers": case.num_layers}
-    if case.module == "TransformerEncoder":
-        stack |= {"enable_nested_tensor": case.enable_nested_tensor, "mask_check": case.mask_check}
-    module = _skeleton(case.module, _hashable(constructor(case)), _hashable(stack), case.norm)
-    for name, parameter in weights.items():
-        path, _, leaf = name.rpartition(".")
-        module.get_submodule(path)._parameters[leaf] = parameter
-    return module.train(case.training)
-
-
-def _hashable(arguments):
-    return tuple(sorted(arguments.items()))
 
 
 @contextmanager
