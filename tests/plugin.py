@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +50,8 @@ def register(
     clauses = _clauses(config.getoption("clause"))
     asked = Asked(conformance, part, shard, _baseline(config.getoption("baseline")), started)
     ledger = not config.getoption("no_ledger")
-    run = session.start(config.getoption("device"), ledger, model, adopted, config.getoption("imported"))
+    imported, findings = config.getoption("imported"), _findings(config)
+    run = session.start(config.getoption("device"), ledger, model, adopted, imported, findings)
     run.clauses = clauses
     run.collects = not config.getoption("maxfail") and config.getoption("patience") is None
     config.pluginmanager.register(Order(config, asked), "order of measured tests")
@@ -59,6 +60,12 @@ def register(
         run.last_call = LastCall(path_of(config.option.report, config.workerinput["workerid"]))
     else:
         config.pluginmanager.register(Measurement(config, asked, run), "measurement")
+
+
+def _findings(config):
+    """The findings of the controller of xdist, which has tried the pinned cases; None in the controller itself."""
+    sent = getattr(config, "workerinput", {}).get("findings")
+    return sent and {id: session.Finding(**{**its, "paths": tuple(its["paths"])}) for id, its in sent.items()}
 
 
 def _adopted(name, device):
@@ -259,6 +266,10 @@ class Measurement:
 
     def pytest_report_header(self):
         return header(self.environment)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node):
+        node.workerinput["findings"] = {id: asdict(finding) for id, finding in self.run.findings.items()}
 
     def pytest_runtest_logstart(self, nodeid):
         self.running = nodeid

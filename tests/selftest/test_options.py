@@ -155,6 +155,23 @@ def test_it(case):
     assert subprocess.run([sys.executable, script], capture_output=True, check=False).returncode == 1
 
 
+def test_a_worker_has_the_findings_of_its_controller_whole(run_test, tmp_path):
+    body = """
+from tests.harness.deviations import ledger
+from tests.harness.measurement import session
+
+def test_it():
+    run = session.current
+    concerned = [entry for entry in ledger.ENTRIES if entry.concerns(run.release)]
+    tried = [entry for entry in concerned if not entry.is_asked_late][:4]
+    assert {entry.id: session.probe(entry, run.release, concerned) for entry in tried}.items() <= run.findings.items()
+    statuses = {run.findings[entry.id].status for entry in run.entries if not entry.is_asked_late}
+    assert statuses == {session.PRESENT}
+"""
+    result = run_test(body, "-n1", f"--report={tmp_path / 'r.json'}")
+    assert result.returncode == 0, result.stdout
+
+
 def test_a_hang_ends_its_test_and_keeps_what_was_found(run_test, tmp_path):
     body = "import time\n\ndef test_a():\n    pass\n\ndef test_b():\n    time.sleep(100)\n"
     result = run_test(body, "-n1", "-o", "faulthandler_timeout=3", f"--report={tmp_path / 'r.json'}")

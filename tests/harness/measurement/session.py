@@ -173,6 +173,7 @@ def start(
     model: str | None = None,
     adopted: Adopted | None = None,
     imported: str | None = None,
+    findings: Mapping[str, Finding] | None = None,
 ) -> Session:
     """Begin a session with the installed torch and try the pinned case of each entry. Sets `current`.
 
@@ -181,7 +182,8 @@ def start(
 
     device: a device string of torch. use_ledger: False judges by the specification alone. model: a version; the
     installed torch is judged by the entries that concern this release. adopted: the implementation to measure in place
-    of nn.MultiheadAttention. imported: the module that has registered the device with torch.
+    of nn.MultiheadAttention. imported: the module that has registered the device with torch. findings: those of another
+    process of the same run; with them no case is tried here.
     """
     global current
     torch.set_num_threads(1)
@@ -195,10 +197,11 @@ def start(
         return current
     concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
     known = ledger.ENTRIES if model is None else concerned
-    findings = {entry.id: probe(entry, installed, concerned) for entry in known}
+    if findings is None:
+        findings = {entry.id: probe(entry, installed, concerned) for entry in known}
     entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.is_asked_late)
     wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
-    current = Session(installed, findings, entries, wrong_masks, model, imported)
+    current = Session(installed, dict(findings), entries, wrong_masks, model, imported)
     return current
 
 
