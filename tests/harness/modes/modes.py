@@ -159,10 +159,19 @@ _MAPPED = Mode(
     needs="func",
     everywhere=False,
     since="2.0",
-    differentiates=False,
     is_watched=False,
     copies="all",
     warns=_UNBATCHED,
+)
+
+_MAPPED_MASKS = replace(
+    _MAPPED,
+    id="vmap_of_masks",
+    kin="vmap",
+    copies="masks",
+    made=code.VMAP_OF_MASKS,
+    only_on="cpu",  # measured on CPU only
+    since="2.3",  # before, vmap cannot call the fused kernel
 )
 
 _NESTED = Mode(
@@ -327,15 +336,7 @@ MODES = (
         copies="sequences",
         made=code.VMAP_OF_SEQUENCES,
     ),
-    replace(
-        _MAPPED,
-        id="vmap_of_masks",
-        kin="vmap",
-        copies="masks",
-        made=code.VMAP_OF_MASKS,
-        only_on="cpu",  # measured on CPU only
-        since="2.3",  # before, vmap cannot call the fused kernel
-    ),
+    _MAPPED_MASKS,
     _COMPILED,
     replace(
         _COMPILED,
@@ -476,6 +477,7 @@ MODES = (
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
     HOOKED_ATTENTION,
+    *(replace(mode, id=f"{mode.id}_math", kin="vmap", within=MATH) for mode in (_MAPPED, _MAPPED_MASKS)),
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=code.EXPORT_IN_ORDER),
     *(Mode(f"silenced_{name}", code.silenced(message), "silenced") for name, message in code.MESSAGES.items()),
