@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -140,7 +141,7 @@ def computed(call: Call, losing: Container[str] = ()) -> list[tuple[str, bool]]:
         return noting_kernel
 
     for block in case.blocks:
-        computation = with_kernel(computation, lambda kernel, block=block: noting(block, kernel), (block,))
+        computation = with_kernel(computation, partial(noting, block), (block,))
     computation()
     return attentions
 

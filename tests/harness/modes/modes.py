@@ -171,6 +171,8 @@ _MAPPED_MASKS = replace(
     copies="masks",
     made=code.VMAP_OF_MASKS,
     only_on="cpu",  # measured on CPU only
+    calls=(*[MODULES] * 4, FUNCTIONAL, *[SDPA] * 5),  # stacks refuse many masks
+    times=2,
     since="2.3",  # before, vmap cannot call the fused kernel
 )
 
