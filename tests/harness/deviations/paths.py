@@ -137,7 +137,7 @@ def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool
 
 def has_hooks(case: Case, release: Release) -> bool:
     """True if an encoder layer finds hooks on its submodules, which keep it off its fast path since 2.5."""
-    hooks = BY_ID[case.mode].family == "hooked" or case.mode in ("pruned", "pruned_refreshed")
+    hooks = BY_ID[case.mode].family in ("hooked", "pruned") or case.mode == "pruned_refreshed"
     return hooks and since(release, "2.5")
 
 

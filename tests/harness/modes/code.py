@@ -31,15 +31,38 @@ learned = parameter.detach().clone()
 
 PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
 
-PRUNED_REFRESHED = f"""\
-{PRUNED}
+_REFRESHED = """
 
 def refreshed(*given, **options):
     for part in module.modules():
         if isinstance(part, torch.nn.MultiheadAttention):
-            part.out_proj(part.out_proj.weight_orig.new_zeros(part.embed_dim))
+            part.out_proj(part.out_proj.{}.new_zeros(part.embed_dim))
     return module(*given, **options)
 """
+PRUNED_REFRESHED = PRUNED + _REFRESHED.format("weight_orig")
+
+# With dim=None the norm is divided by itself, which is exact.
+WEIGHT_NORMED = _EACH.format(
+    """\
+part = module.get_submodule(path)
+    torch.nn.utils.parametrizations.weight_norm(part, leaf, dim=None)
+    part.parametrizations[leaf].original0.data.neg_()
+    part.parametrizations[leaf].original1.data.neg_()"""
+)
+
+WEIGHT_NORMED_BY_HOOKS = _EACH.format(
+    """\
+part = module.get_submodule(path)
+    parameter.data.mul_(2)
+    torch.nn.utils.weight_norm(part, leaf, dim=None)
+    if not parameter.requires_grad:
+        setattr(part, leaf, getattr(part, leaf).detach())
+    getattr(part, f"{leaf}_g").data.div_(2)  # after the doubled values have been computed
+    for learned in (getattr(part, f"{leaf}_g"), getattr(part, f"{leaf}_v")):
+        learned.requires_grad_(parameter.requires_grad)"""
+)
+
+WEIGHT_NORMED_REFRESHED = WEIGHT_NORMED_BY_HOOKS + _REFRESHED.format("weight_v")
 
 OWN_CLASSES = """\
 module = copy.deepcopy(module)

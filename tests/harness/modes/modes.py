@@ -208,6 +208,13 @@ _AUTOCAST = Mode(
     everywhere=False,
 )
 
+# a norm that is divided out changes the gradients of parameters
+_NORMED: dict[str, Any] = {"differentiates": False, "drops": True, "everywhere": False, "only_on": "cpu"}
+
+_NORMED_BY_HOOKS = Mode(
+    "weight_normed_by_hooks", code.WEIGHT_NORMED_BY_HOOKS, kin="pruned", parameter="{path}{leaf}_v", **_NORMED
+)
+
 EAGER = Mode("eager", drops=True)
 MODES = (
     EAGER,
@@ -265,6 +272,15 @@ MODES = (
         parameter="{path}{leaf}_orig",
         drops=True,
     ),
+    Mode(
+        "weight_normed",
+        code.WEIGHT_NORMED,
+        parameter="{path}parametrizations.{leaf}.original1",
+        needs="nn.utils.parametrizations.weight_norm",
+        since="2.1",
+        **_NORMED,
+    ),
+    _NORMED_BY_HOOKS,
     *OF_PARTS,
     QUANTIZED,
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
@@ -481,6 +497,7 @@ REMEDIED = (
     HOOKED_ATTENTION,
     *(replace(mode, id=f"{mode.id}_math", kin="vmap", within=MATH) for mode in (_MAPPED, _MAPPED_MASKS)),
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
+    replace(_NORMED_BY_HOOKS, id="weight_normed_refreshed", made=code.WEIGHT_NORMED_REFRESHED, called="refreshed"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=code.EXPORT_IN_ORDER),
     *(Mode(f"silenced_{name}", code.silenced(message), "silenced") for name, message in code.MESSAGES.items()),
     replace(

@@ -435,6 +435,14 @@ WORDS = {
         "A pruned encoder layer computes in eval mode with old parameters (before 2.5).",
         "prune; torch.nn.utils.prune; pruning; forward hooks not called in eval; hook not called; fast path skips hooks; forward_hook eval",
     ),
+    "weight-norm-out-projection": (
+        "weight_norm on `out_proj` of nn.MultiheadAttention is not recomputed: training it has no effect.",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; out_proj hook; forward_pre_hook not called; weight norm not trained; weight_v grad is None",
+    ),
+    "weight-norm-native-layer": (
+        "An encoder layer with weight_norm computes in eval mode with old parameters (before 2.5).",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; eval differs from train; fast path skips hooks; hook not called",
+    ),
     "adapter-on-out-projection": (
         "An adapter (LoRA) on `out_proj` of nn.MultiheadAttention has no effect and is not trained.",
         "LoRA; lora out_proj; lora has no effect; adapter ignored; peft; loralib; low-rank adapter; adapter not trained; adapter gets no gradient; grad is None; out_proj replaced; NonDynamicallyQuantizableLinear; replace out_proj; IA3",
