@@ -43,18 +43,26 @@ state = {
 module.load_state_dict({name: torch.tensor(values) for name, values in state.items()})
 module.eval()
 def twice(*given, **options):
+    mapped = {name: value for name, value in options.items() if isinstance(value, torch.Tensor) and 'mask' not in name}
+    others = {name: value for name, value in options.items() if name not in mapped}
+    unmapped = [*others.values(), *getattr(module, "parameters", tuple)()]
+    learns = torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in unmapped)
+
     def pair(tensor):  # adds other contents: rolled rows, so that other positions are hidden
-        other = tensor.roll(1, -2) if tensor.ndim > 1 and tensor.shape[-2] > 1 else tensor.roll(1)
+        other = tensor.detach()
+        if learns:  # the same positions, as NaN of the other contents would reach gradients of what is not mapped
+            other = other / 2 if other.is_floating_point() else other
+        else:
+            other = other.roll(1, -2) if other.ndim > 1 and other.shape[-2] > 1 else other.roll(1)
         return torch.stack([other, tensor], 0)
 
     def once(mapped, sequences):
         results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
         return tuple(result for result in results if result is not None) if type(results) is tuple else results
 
-    mapped = {name: pair(value) for name, value in options.items() if isinstance(value, torch.Tensor) and 'mask' not in name}
-    others = {name: value for name, value in options.items() if name not in mapped}
+    pairs = {name: pair(value) for name, value in mapped.items()}
     sequences = {id(tensor): pair(tensor) for tensor in given}  # identity marks self-attention
-    results = torch.func.vmap(once, in_dims=(0, 0))(mapped, sequences)
+    results = torch.func.vmap(once, in_dims=(0, 0))(pairs, sequences)
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 
 query = torch.tensor([[[0.126, -0.132, 0.64, 0.105]]], device="cuda")

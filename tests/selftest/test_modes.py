@@ -119,6 +119,8 @@ def asked(mode, case):
         case = replace(case, **dict.fromkeys(masks_of(case)))
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if case.has_training_mode else {})
+    if mode.maps("masks"):  # a learned mask raises under vmap (see the ledger)
+        case = replace(case, autograd="parameters")
     return replace(case, mode=mode.id)
 
 

@@ -43,6 +43,12 @@ def test_a_copy_is_that_of_deepcopy_and_shares_nothing(name):
     assert _held(stack).isdisjoint(_held(quick))
 
 
+def test_a_copy_of_a_decoder_layer_loses_an_activation_that_is_a_module():
+    """As torch's copies do: see decoder-activation-module."""
+    layer = nn.TransformerDecoderLayer(4, 2, activation=nn.GELU(), device="meta")
+    assert _copied(layer, {}).activation is copy.deepcopy(layer).activation
+
+
 def test_copies_are_quick_only_while_a_module_is_made():
     case = Transformer(module="TransformerDecoder", num_layers=2)
     weights = {name: nn.Parameter(nn.Linear(1, 1).weight) for name in parameters(case)}

@@ -76,7 +76,8 @@ def left_by_later_layers(call: Call, native: Iterable[str]) -> tuple[str, ...]:
     If a mask is learned, the first layer's output requires a gradient, and later layers leave the fast path for
     scaled_dot_product_attention, before 2.0 for the explicit path.
     """
-    is_seen = call.case.autograd == "mask" and not BY_ID[call.case.mode].is_forward
+    mode = BY_ID[call.case.mode]
+    is_seen = call.case.autograd == "mask" and not (mode.is_forward or mode.family == "vmap")
     if call.case.num_layers == 1 or not is_seen or memory_is_too_short(call):
         return ()
     return tuple(block for block in native if _sees_a_gradient(call, block))

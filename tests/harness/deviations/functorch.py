@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -88,11 +89,11 @@ def meets_no_second_derivative(call: Call) -> bool:
         return False
     if differentiates(call, NATIVE_LAYER) or (not since(call.release, "2.1") and differentiates(call, NATIVE_MHA)):
         return False
-    fused = _fused(call)
+    fused = fused_blocks(call)
     return bool(fused) and any(block in fused and depends for block, depends in _computed(call))
 
 
-def _fused(call):
+def fused_blocks(call: Call) -> tuple[str, ...]:
     """The blocks that are served by a fused kernel."""
     fused = call.sdpa_blocks(SDPA_FLASH, SDPA_EFFICIENT, SDPA_CUDNN)
     if since(call.release, "2.12"):  # empty inputs need no kernel
@@ -102,7 +103,7 @@ def _fused(call):
 
 def _taking_none(call):
     """The blocks that are served by a kernel without a forward-mode derivative."""
-    return {*_fused(call), *call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA)}
+    return {*fused_blocks(call), *call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA)}
 
 
 def _is_empty(call, block):
@@ -119,27 +120,30 @@ def _has_tangent_within(call, block):
 
 
 def _computed(call):
+    """`computed` where fast paths, which record no gradient, lose a tangent; in forward mode they raise."""
+    return computed(call, {*call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA), *["src"] * is_nested(call)})
+
+
+def computed(call: Call, losing: Container[str] = ()) -> list[tuple[str, bool]]:
     """(block, True if its query, a key, a value or a mask has a tangent) of each attention, in order.
 
-    In the reference a tangent is the imaginary part of an array. Fast paths, which record no gradient, lose it; in
-    forward mode they raise.
+    In the reference a tangent is the imaginary part of an array. losing: the results of these blocks have none.
     """
-    case, computed = call.case, []
-    losing = {*call.blocks(NATIVE_LAYER), *call.blocks(NATIVE_MHA), *["src"] * is_nested(call)}
+    case, attentions = call.case, []
     computation = without_gradient(specification(case, displace=tuple(directions(case))), dropped_masks(call))
 
     def noting(block: str, kernel: Callable) -> Callable:
         def noting_kernel(*given: np.ndarray) -> tuple[np.ndarray, ...]:
-            computed.append((block, any(map(np.iscomplexobj, given))))
+            attentions.append((block, any(map(np.iscomplexobj, given))))
             results = kernel(*given)
             return tuple(result.real for result in results) if block in losing else results
 
         return noting_kernel
 
     for block in case.blocks:
-        computation = with_kernel(computation, lambda kernel, block=block: noting(block, kernel), (block,))
+        computation = with_kernel(computation, partial(noting, block), (block,))
     computation()
-    return computed
+    return attentions
 
 
 def packs_under_a_transform(call: Call) -> bool:

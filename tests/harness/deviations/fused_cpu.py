@@ -281,7 +281,8 @@ def is_short_of_dimensions(call: Call) -> bool:
         return False  # the fused kernel has no dropout
     if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
         return False  # the fused kernel takes no groups of heads
-    return len(case.batch) == 2 and (mode.is_forward or not needs_mask_gradient(case, "sdpa"))
+    is_seen = needs_mask_gradient(case, "sdpa") and not (mode.is_forward or mode.maps("masks"))
+    return len(case.batch) == 2 and not is_seen
 
 
 def _is_looked_at_by_cuda(call):

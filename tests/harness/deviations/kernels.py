@@ -62,7 +62,7 @@ def _sdpa_fits(case, release, _):
 def _last_stride(case, array):
     """The last stride of query, key or value; some modes copy or cast them."""
     mode = BY_ID[case.mode]
-    is_copied = mode.copies or case.mode == "jagged_batch"
+    is_copied = mode.maps("sequences") or case.mode == "jagged_batch"
     tensor = lay_out(array, "contiguous" if is_copied else case.layout, case.dtype)
     return (tensor.to(getattr(torch, mode.lowers)) if mode.lowers else tensor).stride(-1)
 
@@ -86,8 +86,9 @@ def _mask_fits(case, release, block):
 
 
 def _hides_gradients(case):
-    """True if a kernel is chosen within a transform of torch.func, where no tensor seems to require a gradient."""
-    return BY_ID[case.mode].is_forward or case.mode == "func_vjp"
+    """True if a kernel is chosen within a transform of torch.func, where no mask seems to require a gradient."""
+    mode = BY_ID[case.mode]
+    return mode.is_forward or mode.id == "func_vjp" or mode.maps("masks")
 
 
 def _dimensions_fit(case):

@@ -33,6 +33,7 @@ from . import (
     replaced_parts,
     square_mask,
     torchscript,
+    vmap,
     written,
 )
 from .call import Call
@@ -79,6 +80,7 @@ _FAMILIES = (
     compiled,
     autocast,
     functorch,
+    vmap,
     given_nested,
     hidden_content,
     quantized,

@@ -80,6 +80,9 @@ def is_given_what_moves(case: Case, block: str, part: str) -> bool:
 
 
 def _is_unrecorded(case, block, part):
+    is_hidden = hides_inputs(case, block)
+    if is_hidden and case.autograd in ("inputs", "one_input"):
+        return True
     if case.autograd != "one_parameter" or not case.has_layers:
         return case.autograd in UNRECORDED or block.endswith(".early")
     stack, layers, name = the_parameter(case).rpartition("layers.")
@@ -88,8 +91,25 @@ def _is_unrecorded(case, block, part):
     if block.endswith(".early") or not (is_of_layer and is_of_stack):
         return True
     name = name.partition(".")[2] if layers else name
-    comes_before = ("self_attn.", "norm1.") if case.norm_first else ("self_attn.",)
+    comes_before = ("self_attn.", "norm1.") if case.norm_first and not is_hidden else ("self_attn.",)
     return part == "attention" and not name.startswith(comes_before)
+
+
+def hides_inputs(case: Case, block: str) -> bool:
+    """True if vmap hides from a fast path that inputs of the block require a gradient.
+
+    It hides this of mapped tensors and of all that is computed from them: the input of later layers, if masks alone
+    are mapped.
+    """
+    mode = BY_ID[case.mode]
+    return mode.maps("sequences") or (block.endswith(".last") and follows_a_mapped_mask(case, block))
+
+
+def follows_a_mapped_mask(case: Case, block: str) -> bool:
+    """True if later layers of this block get inputs that are computed from a mask that vmap maps."""
+    earlier = case.mask_names(block) if source_of(block) == "src" else masks_of(case)
+    is_masked = any(getattr(case, name) is not None for name in earlier)
+    return BY_ID[case.mode].maps("masks") and case.num_layers > 1 and is_masked
 
 
 def looks_for_missing_biases(case: Case, release: Release) -> bool:
@@ -117,7 +137,7 @@ def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool
 
 def has_hooks(case: Case, release: Release) -> bool:
     """True if an encoder layer finds hooks on its submodules, which keep it off its fast path since 2.5."""
-    hooks = BY_ID[case.mode].family == "hooked" or case.mode in ("pruned", "pruned_refreshed")
+    hooks = BY_ID[case.mode].family in ("hooked", "pruned") or case.mode == "pruned_refreshed"
     return hooks and since(release, "2.5")
 
 

@@ -1,4 +1,7 @@
-"""Pruned modules that compute with their parameters at pruning time, which the mode makes twice as large."""
+"""Parameters that hooks recompute, of modules that compute with the former ones, which the mode makes twice as large.
+
+Hooks are those of torch.nn.utils.prune and of torch.nn.utils.weight_norm.
+"""
 
 from dataclasses import fields, is_dataclass, replace
 
@@ -18,19 +21,21 @@ from .entry import Deviation
 from .paths import path_of_each_block
 from .remedies import Remedy, changed
 
+PRUNED, NORMED = "pruned", "weight_normed_by_hooks"
 
-def outdated_layers(call: Call) -> tuple[str, ...]:
+
+def outdated_layers(call: Call, mode: str = PRUNED) -> tuple[str, ...]:
     """The encoder blocks on their fast path, which calls no hooks of submodules: all parameters are outdated."""
-    return _blocks(call, native=True)
+    return _blocks(call, mode, native=True)
 
 
-def outdated_projections(call: Call) -> tuple[str, ...]:
+def outdated_projections(call: Call, mode: str = PRUNED) -> tuple[str, ...]:
     """The blocks off the encoder layer's fast path, which never call out_proj: its parameters are outdated."""
-    return _blocks(call, native=False)
+    return _blocks(call, mode, native=False)
 
 
-def _blocks(call, native):
-    if call.case.mode != "pruned":
+def _blocks(call, mode, native):
+    if call.case.mode != mode:
         return ()
     paths = path_of_each_block(call.case, call.release)
     return tuple(block for block, path in paths.items() if (path == NATIVE_LAYER) == native)
@@ -38,7 +43,7 @@ def _blocks(call, native):
 
 def with_outdated_layers(computation: Computation, call: Call) -> Computation:
     """The computation with outdated parameters in the blocks of `outdated_layers`."""
-    blocks = outdated_layers(call)
+    blocks = outdated_layers(call, call.case.mode)
 
     def change(layer: object, part: str) -> object:
         is_meant = isinstance(layer, EncoderLayer) and {"src", f"src{part}"} & set(blocks)
@@ -54,7 +59,7 @@ def with_outdated_projections(computation: Computation, call: Call) -> Computati
         weight, bias = _outdated(attention.out_weight), _outdated(attention.out_bias)
         return replace(attention, out_weight=weight, out_bias=bias)
 
-    return with_attention(computation, change, outdated_projections(call))
+    return with_attention(computation, change, outdated_projections(call, call.case.mode))
 
 
 def _outdated(node):
@@ -104,6 +109,50 @@ ENTRIES = (
         pinned=Transformer(num_heads=2, head_dim=2, mode="pruned"),
         remedies=(
             Remedy("Make the pruning permanent by torch.nn.utils.prune.remove.", changed(mode="pruned_for_good")),
+        ),
+    ),
+    Deviation(
+        id="weight-norm-out-projection",
+        title="nn.MultiheadAttention computes with an outdated out_proj under torch.nn.utils.weight_norm",
+        affects=">=1.13",
+        upstream="pytorch/pytorch#78109",
+        clause=3,
+        trigger="torch.nn.utils.weight_norm on out_proj, whose weight_g or weight_v is trained or loaded afterwards;"
+        " not on the fast path of nn.TransformerEncoderLayer",
+        instead="out_proj is never called; only its weight is read, so that the hook that recomputes it does not run",
+        applies=lambda call: outdated_projections(call, NORMED),
+        change=with_outdated_projections,
+        pinned=MultiHead(mode=NORMED),
+        remedies=(
+            Remedy(
+                "Use torch.nn.utils.parametrizations.weight_norm, which computes the weight whenever it is read.",
+                changed(mode="weight_normed"),
+                ">=2.1",
+            ),
+            Remedy(
+                "Call module.out_proj on anything before each call of the module.",
+                changed(mode="weight_normed_refreshed"),
+            ),
+        ),
+    ),
+    Deviation(
+        id="weight-norm-native-layer",
+        title="nn.TransformerEncoderLayer computes in eval mode with outdated weights under torch.nn.utils.weight_norm",
+        affects="<2.5",
+        upstream="pytorch/pytorch#128413",
+        clause=3,
+        trigger="torch.nn.utils.weight_norm on submodules of nn.TransformerEncoderLayer, on its fast path",
+        instead="no hook of a submodule is called, so that the parameters are those of the last call in training mode,"
+        " or of the time when the norm was applied",
+        applies=lambda call: outdated_layers(call, NORMED),
+        change=with_outdated_layers,
+        pinned=Transformer(num_heads=2, head_dim=2, mode=NORMED),
+        remedies=(
+            Remedy(
+                "Use torch.nn.utils.parametrizations.weight_norm, which computes the weight whenever it is read.",
+                changed(mode="weight_normed"),
+                ">=2.1",
+            ),
         ),
     ),
 )

@@ -48,6 +48,7 @@ from .paths import (
 from .quantized import reads_methods
 from .reach import Look, altered, applying_through
 from .replaced_parts import misses_weights
+from .vmap import block_with_a_hidden_gradient
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def _looks_for_causality(call, only=None):
     if only is not None:
         return only in looking
     lacks_a_bias = not since(release, "2.3") and looks_for_missing_biases(case, release)
-    raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source_of, views_nothing(call)))
+    raising = (*views_nothing(call), *filter(None, [block_with_a_hidden_gradient(call)]))
+    raises_before = "src" not in looking and (lacks_a_bias or "src" in map(source_of, raising))
     return bool(looking) and not raises_before
 
 
@@ -208,7 +210,7 @@ def _meets_another_dtype(call):
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
     raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
-    raising |= set(_unbatched(call))
+    raising |= {*_unbatched(call), *({block_with_a_hidden_gradient(call)} - {*refusing})}
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
         raising |= set(call.blocks(NATIVE_LAYER))
     if memory_is_too_short(call):

@@ -16,7 +16,7 @@ from torch import nn
 from ..cases.case import Case, MultiHead, ScaledDotProduct, drops, masks_of
 from ..contents.arrays import directions, is_trained, parameters
 from ..contents.results import as_given, as_held, cotangents
-from ..modes.modes import BY_ID, EAGER, is_closed_by_export
+from ..modes.modes import BY_ID, EAGER, MATH, is_closed_by_export
 from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
 from ..modes.written import is_written
@@ -210,12 +210,22 @@ def _as_eager(case):
     """The eager case with the memory layouts and the paths that the mode of the case leads to."""
     if case.has_fast_path and is_closed_by_export(case, Version(torch.__version__)):
         case = replace(case, fast_path=False)
-    copied = BY_ID[case.mode].copies
-    layouts = {"layout": "contiguous"} if copied in ("sequences", "all") else {}
-    if copied in ("masks", "all"):
-        layout = "stepped" if copied == "masks" else "contiguous"
+    mode = BY_ID[case.mode]
+    layouts = {"layout": "contiguous"} if mode.maps("sequences") else {}
+    if mode.maps("masks"):
+        layout = "contiguous" if mode.maps("sequences") else "stepped"
         layouts |= {name: replace(mask, layout=layout) for name, mask in masks_of(case).items()}
-    return replace(case, mode=EAGER.id, **layouts)
+    eager = "sdpa_math" if mode.family == "vmap" and mode.within == MATH else EAGER.id
+    return replace(case, mode=eager, autograd=_seen_by(mode, case), **layouts)
+
+
+def _seen_by(mode, case):
+    """The `autograd` of the eager case: the tensors of which torch sees in this mode that they require a gradient."""
+    if mode.maps("sequences") and case.autograd in ("inputs", "one_input"):
+        return "frozen"
+    if mode.maps("masks"):
+        return {"mask": "frozen", "grad": "parameters"}.get(case.autograd, case.autograd)
+    return case.autograd
 
 
 def _parameters(case, device):

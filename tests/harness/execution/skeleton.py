@@ -58,7 +58,9 @@ def _quick_copies() -> Iterator[None]:
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """What copy.deepcopy makes of a module. Most of a module's dictionaries are empty, and cheap to copy as such."""
     made = memo[id(module)] = module.__new__(type(module))
+    state = {}
     for name, value in vars(module).items():
         is_empty = isinstance(value, dict) and not value
-        vars(made)[name] = value.copy() if is_empty else copy.deepcopy(value, memo)
+        state[name] = value.copy() if is_empty else copy.deepcopy(value, memo)
+    made.__setstate__(state)  # a decoder layer's own loses an activation that is a module
     return made

@@ -31,15 +31,38 @@ learned = parameter.detach().clone()
 
 PRUNED_FOR_GOOD = f"{PRUNED}\n    prune.remove(module.get_submodule(path), leaf)"
 
-PRUNED_REFRESHED = f"""\
-{PRUNED}
+_REFRESHED = """
 
 def refreshed(*given, **options):
     for part in module.modules():
         if isinstance(part, torch.nn.MultiheadAttention):
-            part.out_proj(part.out_proj.weight_orig.new_zeros(part.embed_dim))
+            part.out_proj(part.out_proj.{}.new_zeros(part.embed_dim))
     return module(*given, **options)
 """
+PRUNED_REFRESHED = PRUNED + _REFRESHED.format("weight_orig")
+
+# With dim=None the norm is divided by itself, which is exact.
+WEIGHT_NORMED = _EACH.format(
+    """\
+part = module.get_submodule(path)
+    torch.nn.utils.parametrizations.weight_norm(part, leaf, dim=None)
+    part.parametrizations[leaf].original0.data.neg_()
+    part.parametrizations[leaf].original1.data.neg_()"""
+)
+
+WEIGHT_NORMED_BY_HOOKS = _EACH.format(
+    """\
+part = module.get_submodule(path)
+    parameter.data.mul_(2)
+    torch.nn.utils.weight_norm(part, leaf, dim=None)
+    if not parameter.requires_grad:
+        setattr(part, leaf, getattr(part, leaf).detach())
+    getattr(part, f"{leaf}_g").data.div_(2)  # after the doubled values have been computed
+    for learned in (getattr(part, f"{leaf}_g"), getattr(part, f"{leaf}_v")):
+        learned.requires_grad_(parameter.requires_grad)"""
+)
+
+WEIGHT_NORMED_REFRESHED = WEIGHT_NORMED_BY_HOOKS + _REFRESHED.format("weight_v")
 
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
@@ -80,26 +103,36 @@ def determined(*given, **options):
 
 _VMAP = """\
 def twice(*given, **options):
+    mapped = {{name: value for name, value in options.items() if {is_mapped}}}
+    others = {{name: value for name, value in options.items() if name not in mapped}}
+    unmapped = [*others.values(), {unmapped}*getattr(module, "parameters", tuple)()]
+    learns = torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in unmapped)
+
     def pair(tensor):  # adds other contents: rolled rows, so that other positions are hidden
-        other = tensor.roll(1, -2) if tensor.ndim > 1 and tensor.shape[-2] > 1 else tensor.roll(1)
+        other = tensor.detach()
+        if learns:  # the same positions, as NaN of the other contents would reach gradients of what is not mapped
+            other = other / 2 if other.is_floating_point() else other
+        else:
+            other = other.roll(1, -2) if other.ndim > 1 and other.shape[-2] > 1 else other.roll(1)
         return torch.stack([other, tensor], {axis})
 
     def once(mapped, sequences):
         results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
         return tuple(result for result in results if result is not None) if type(results) is tuple else results
 
-    mapped = {{name: pair(value) for name, value in options.items() if {is_mapped}}}
-    others = {{name: value for name, value in options.items() if name not in mapped}}
+    pairs = {{name: pair(value) for name, value in mapped.items()}}
     sequences = {{id(tensor): {sequence} for tensor in given}}  # identity marks self-attention
-    results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(mapped, sequences)
+    results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(pairs, sequences)
     return tuple(result[1] for result in results) if type(results) is tuple else results[1]
 """
 
 _IS_TENSOR = "isinstance(value, torch.Tensor)"
-_OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "axis": 0}
+_OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "unmapped": "", "axis": 0}
 VMAP = _VMAP.format(is_mapped=_IS_TENSOR, **_OF_SEQUENCES)
 VMAP_OF_SEQUENCES = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name", **_OF_SEQUENCES)
-VMAP_OF_MASKS = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, axis=-1)
+VMAP_OF_MASKS = _VMAP.format(
+    is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, unmapped="*given, ", axis=-1
+)
 
 _COMPILED = """\
 torch._dynamo.reset()

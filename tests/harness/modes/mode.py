@@ -99,6 +99,10 @@ class Mode:
         """True if TorchScript compiles or traces the module."""
         return self.family in ("scripted", "traced")
 
+    def maps(self, tensors: str) -> bool:
+        """True if vmap maps these tensors, "sequences" or "masks", and so hides that they require a gradient."""
+        return self.copies in (tensors, "all")
+
     @property
     def copies_module(self) -> bool:
         """True if the mode calls a copy of the module."""

@@ -159,10 +159,21 @@ _MAPPED = Mode(
     needs="func",
     everywhere=False,
     since="2.0",
-    differentiates=False,
     is_watched=False,
     copies="all",
     warns=_UNBATCHED,
+)
+
+_MAPPED_MASKS = replace(
+    _MAPPED,
+    id="vmap_of_masks",
+    kin="vmap",
+    copies="masks",
+    made=code.VMAP_OF_MASKS,
+    only_on="cpu",  # measured on CPU only
+    calls=(*[MODULES] * 4, FUNCTIONAL, *[SDPA] * 5),  # stacks refuse many masks
+    times=2,
+    since="2.3",  # before, vmap cannot call the fused kernel
 )
 
 _NESTED = Mode(
@@ -195,6 +206,13 @@ _AUTOCAST = Mode(
     times=2,
     since="2.0",
     everywhere=False,
+)
+
+# a norm that is divided out changes the gradients of parameters
+_NORMED: dict[str, Any] = {"differentiates": False, "drops": True, "everywhere": False, "only_on": "cpu"}
+
+_NORMED_BY_HOOKS = Mode(
+    "weight_normed_by_hooks", code.WEIGHT_NORMED_BY_HOOKS, kin="pruned", parameter="{path}{leaf}_v", **_NORMED
 )
 
 EAGER = Mode("eager", drops=True)
@@ -254,6 +272,15 @@ MODES = (
         parameter="{path}{leaf}_orig",
         drops=True,
     ),
+    Mode(
+        "weight_normed",
+        code.WEIGHT_NORMED,
+        parameter="{path}parametrizations.{leaf}.original1",
+        needs="nn.utils.parametrizations.weight_norm",
+        since="2.1",
+        **_NORMED,
+    ),
+    _NORMED_BY_HOOKS,
     *OF_PARTS,
     QUANTIZED,
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
@@ -327,15 +354,7 @@ MODES = (
         copies="sequences",
         made=code.VMAP_OF_SEQUENCES,
     ),
-    replace(
-        _MAPPED,
-        id="vmap_of_masks",
-        kin="vmap",
-        copies="masks",
-        made=code.VMAP_OF_MASKS,
-        only_on="cpu",  # measured on CPU only
-        since="2.3",  # before, vmap cannot call the fused kernel
-    ),
+    _MAPPED_MASKS,
     _COMPILED,
     replace(
         _COMPILED,
@@ -476,7 +495,9 @@ MODES = (
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
     HOOKED_ATTENTION,
+    *(replace(mode, id=f"{mode.id}_math", kin="vmap", within=MATH) for mode in (_MAPPED, _MAPPED_MASKS)),
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
+    replace(_NORMED_BY_HOOKS, id="weight_normed_refreshed", made=code.WEIGHT_NORMED_REFRESHED, called="refreshed"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=code.EXPORT_IN_ORDER),
     *(Mode(f"silenced_{name}", code.silenced(message), "silenced") for name, message in code.MESSAGES.items()),
     replace(

@@ -154,6 +154,12 @@ FAULTS = (
         inferring(replace(ENCODER_LAYER, mode="pruned", src_mask=FINITE)),
     ),
     Fault(
+        "weight-norm-lost",
+        "torch.nn.utils.parametrizations.weight_norm and weight_norm ignore the length of a weight",
+        Patch(torch, "_weight_norm", lambda _: lambda direction, length, dim=0: direction),
+        replace(CROSS, mode="weight_normed", autograd="no_grad"),
+    ),
+    Fault(
         "output-bias-not-trained",
         "MultiheadAttention takes its native path although the output bias is trained",
         edit_module("MultiheadAttention", "for x in tensor_args\n", "for x in tensor_args[:-1]\n"),

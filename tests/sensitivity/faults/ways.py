@@ -245,6 +245,28 @@ FAULTS = (
         "key_padding_mask",
     ),
     _in_sdpa(
+        "mask-detached-under-vmap",
+        "under vmap, SDPA gives a float mask that is not mapped no gradient",
+        lambda call: _is_mapped(call) and float_mask(call) and not torch._C._functorch.is_batchedtensor(call.attn_mask),
+        replace(SDPA, attn_mask=BIAS, mode="vmap_of_sequences"),
+        put("attn_mask", torch.Tensor.detach),
+    ),
+    _in_sdpa(
+        "mask-learned-under-vmap",
+        "under vmap, SDPA gives a mask (L, S) its gradient, where torch raises",
+        lambda call: _is_mapped(call) and float_mask(call) and (call.query.ndim, call.attn_mask.ndim) == (4, 2),
+        replace(SDPA, attn_mask=BIAS, mode="vmap"),
+        put("attn_mask", lambda mask: mask[None]),  # which the fused kernel does not take
+    ),
+    Fault(
+        "queries-detached-under-vmap",
+        "under vmap, F.multi_head_attention_forward gives queries no gradient",
+        edit_attention(
+            _CHECK, f"query = query.detach() if torch._C._functorch.is_batchedtensor(query) else query\n    {_CHECK}"
+        ),
+        replace(CROSS, mode="vmap"),
+    ),
+    _in_sdpa(
         "sdpa-lost-under-autocast",
         "SDPA ignores the mask under autocast",
         lambda call: torch.is_autocast_enabled("cpu"),

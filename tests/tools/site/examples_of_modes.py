@@ -155,6 +155,39 @@ EXAMPLES = {
             ("weight_orig.zero_", "weight_orig.data.zero_"),
         ),
     ),
+    "weight-norm-out-projection": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        nn.utils.weight_norm(attention.out_proj)
+        x = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before, _ = attention(x, x, x)
+            attention.out_proj.weight_g.zero_()  # as an optimizer or load_state_dict changes it
+            after, _ = attention(x, x, x)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (("    after,", "    attention.out_proj(x)  # runs the hook that computes the weight\n    after,"),),
+    ),
+    "weight-norm-native-layer": Example(
+        f"""
+        {_LAYER}.eval()
+        nn.utils.weight_norm(layer.linear1)
+        src = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before = layer(src)
+            layer.linear1.weight_g.zero_()  # as an optimizer or load_state_dict changes it
+            after = layer(src)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (
+            ("with torch.no_grad():", "src.requires_grad_()\nwith torch.enable_grad():"),
+            ("weight_g.zero_", "weight_g.data.zero_"),
+        ),
+    ),
     # ---- masks that torch makes
     "square-mask-default-device": Example(
         """
@@ -275,6 +308,45 @@ EXAMPLES = {
         "RuntimeError: ",
         "(1, 4, 8)",
         ((".expand(4, 4)", ".repeat(1, 4)"),),
+        needs=">=2.0",
+    ),
+    "vmap-mask-gradient": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        x = torch.randn(5, 1, 4, 8)
+        masks = torch.zeros(5, 4, 4, requires_grad=True)  # one for each
+
+        def attend(x, mask):
+            return attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+        torch.func.vmap(attend)(x, masks).sum().backward()
+        print("gradient of the masks:", tuple(masks.grad.shape))
+        """,
+        "RuntimeError: The function '_scaled_dot_product_flash_attention_for_cpu' is not differentiable",
+        "gradient of the masks: (5, 4, 4)",
+        (
+            (
+                "torch.func.vmap(attend)(x, masks).sum().backward()",
+                "from torch.nn.attention import SDPBackend, sdpa_kernel\n"
+                "with sdpa_kernel(SDPBackend.MATH):\n"
+                "    output = torch.func.vmap(attend)(x, masks)\n"
+                "output.sum().backward()",
+            ),
+        ),
+        helps=">=2.3",
+        needs=">=2.3",
+    ),
+    "vmap-native-gradient": Example(
+        """
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
+        src = torch.randn(5, 1, 4, 8, requires_grad=True)
+        torch.func.vmap(layer)(src).sum().backward()
+        print("gradient:", tuple(src.grad.shape))
+        """,
+        "RuntimeError: derivative for aten::_transformer_encoder_layer_fwd is not implemented",
+        "gradient: (5, 1, 4, 8)",
+        ((".requires_grad_(False)", ""),),
+        helps="!=2.1.*,!=2.2.*",  # where vmap cannot map the fused kernel
         needs=">=2.0",
     ),
     "efficient-vmap-mask": Example(

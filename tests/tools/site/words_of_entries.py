@@ -96,6 +96,14 @@ WORDS = {
         "With a frozen attention, backward through a learnable mask raises in eval mode (before 2.1).",
         "derivative for aten::_native_multi_head_attention is not implemented; learnable attn_mask; mask requires_grad eval; frozen attention; trainable mask backward raises",
     ),
+    "vmap-mask-gradient": (
+        "A learnable mask that torch.func.vmap maps raises.",
+        "The function '_scaled_dot_product_flash_attention_for_cpu' is not differentiable with respect to argument 'attn_mask'; This input cannot have requires_grad True; vmap; torch.func.vmap; vmap learnable mask; per-sample attention bias gradient; ensemble mask; requires_grad lost in vmap; learned bias vmap",
+    ),
+    "vmap-native-gradient": (
+        "With a frozen model in eval mode, backward through torch.func.vmap raises.",
+        "derivative for aten::_native_multi_head_attention is not implemented; derivative for aten::_transformer_encoder_layer_fwd is not implemented; vmap; torch.func.vmap; vmap eval backward; input gradient vmap; saliency vmap; requires_grad False inside vmap; frozen model vmap",
+    ),
     # ---- causal masks
     "causal-hint-hides-appended-keys": (
         "With is_causal=True the keys of add_bias_kv and add_zero_attn are hidden.",
@@ -426,6 +434,14 @@ WORDS = {
     "pruned-native-layer": (
         "A pruned encoder layer computes in eval mode with old parameters (before 2.5).",
         "prune; torch.nn.utils.prune; pruning; forward hooks not called in eval; hook not called; fast path skips hooks; forward_hook eval",
+    ),
+    "weight-norm-out-projection": (
+        "weight_norm on `out_proj` of nn.MultiheadAttention is not recomputed: training it has no effect.",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; out_proj hook; forward_pre_hook not called; weight norm not trained; weight_v grad is None",
+    ),
+    "weight-norm-native-layer": (
+        "An encoder layer with weight_norm computes in eval mode with old parameters (before 2.5).",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; eval differs from train; fast path skips hooks; hook not called",
     ),
     "adapter-on-out-projection": (
         "An adapter (LoRA) on `out_proj` of nn.MultiheadAttention has no effect and is not trained.",
