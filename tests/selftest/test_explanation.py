@@ -22,11 +22,14 @@ from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
 from tests.harness.explanation.sight import Model, sighted
 from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.outcomes import UNHELPFUL
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure, failure_of
 from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.measurement import session
 from tests.harness.releases import since
+from tests.harness.wrong_masks import ledger
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import Fault, injected, sdpa
@@ -263,6 +266,26 @@ def test_a_row_that_no_entry_explains_has_a_simple_outcome():
         (part, *_) = explained_rows(["MultiheadAttention-cross-attn_mask-int64-training"], model_of_rows())
     assert part.explanation.kind == BEHAVIOUR
     assert "accepted" in part.explanation.behaviour
+
+
+def test_an_entry_that_predicts_rows_in_the_place_of_another_is_named_with_it():
+    """The first entry that applies predicts a row: one behind it explains the row only if the first one is gone."""
+    its = model_of_rows()
+    right = next(entry for entry in its.entries if rows_of(entry, its.release))
+    rows = [row.id for row in rows_of(right, its.release)[:5]]
+    ahead = WrongMaskDeviation(
+        "fake-ahead", "", ">=1.13", "", UNHELPFUL, "", lambda row, _: row.id in rows, message="no such error"
+    )
+    known, wrong = tuple(ledger.ENTRIES), replace(its, entries=(ahead, *its.entries))
+    (part,) = explained_rows(rows, replace(wrong, known=(ahead, *known)))
+    assert part.explanation.entries == (ahead.id,)
+    without = tuple(entry for entry in wrong.entries if entry is not right)
+    for ordered in ((ahead, *known), (*known, ahead)):
+        (part,) = explained_rows(rows, replace(wrong, entries=without, known=ordered))
+        assert {(changed.id, changed.kind) for changed in part.explanation.changed} == {
+            (ahead.id, GONE),
+            (right.id, BACK),
+        }
 
 
 @dataclass(frozen=True)

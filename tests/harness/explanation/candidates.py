@@ -109,12 +109,12 @@ def _ids(part):
 
 
 def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Collection[str]) -> Changed:
-    if view is REMOVED:
+    if view == REMOVED:
         return Changed(id, NARROWER if id in shown else GONE, view.code)
     entry = next((its for its in model.candidates if its.id == id), None)
     if entry is None:
         return Changed(id, WIDER, view.code, view.text)  # a refusal
-    if view is AS_IS:
+    if view == AS_IS:
         return Changed(id, NARROWER if entry.concerns(model.release) else BACK)
     is_lost = not any(sight.applied(entry, view) for sight in islice(part, _ASKED))
     return Changed(id, NARROWER if is_lost else WIDER, view.code, view.text)
