@@ -15,7 +15,7 @@ from tests.harness.deviations.ledger import Applied
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
 from tests.harness.explanation.edits import Edits
-from tests.harness.explanation.explain import Options, explain, explained_parts
+from tests.harness.explanation.explain import Options, explain, explained_parts, shows
 from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW
 from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.neighbours import neighbours
@@ -100,6 +100,37 @@ def test_a_group_that_mixes_two_changes_is_explained_by_neither():
         ("empty-row-nan-explicit",): (FULLY_MASKED,),
         (ERROR.id,): (replace(CROSS, N=3),),
     }
+
+
+def test_changes_that_other_calls_have_shown_explain_a_call_together():
+    """At most two edits at once are tried, but for those that explain other calls."""
+    seeds = (11, 12, 13)
+    known = model(added=[noisy_at(seed, 19) for seed in seeds])
+    suspects = []
+    for seed in seeds:
+        assert explain([replace(CROSS, seed=seed)], known, Options(suspects=suspects)).entries == (f"fake-{seed}",)
+    every = replace(CROSS, seed=19)
+    assert explain([every], known).kind == NEW
+    told = explain([every], known, Options(suspects=suspects))
+    assert set(told.entries) == {f"fake-{seed}" for seed in seeds}
+    known = model(added=[noisy_at(11, 20), noisy_at(12, 20), noisy_at(13)])
+    assert set(explain([replace(CROSS, seed=20)], known, Options(suspects=suspects)).entries) == {"fake-11", "fake-12"}
+
+
+def test_a_smaller_call_must_show_each_of_the_changes():
+    known = model(added=[noisy_at(seed, 19, 20) for seed in (11, 12)])
+    told = explain([replace(CROSS, seed=19)], known)
+    assert set(told.entries) == {"fake-11", "fake-12"}
+    assert shows(replace(CROSS, seed=20), told, known)
+    assert not shows(replace(CROSS, seed=11), told, known)
+    assert not shows(replace(CROSS, seed=5), told, known)
+    assert shows(replace(CROSS, seed=11), explain([replace(CROSS, seed=11)], known), known)
+
+
+def noisy_at(*seeds):
+    """An entry that predicts a warning for calls with these seeds."""
+    text = f"noise {seeds[0]}"
+    return fake(f"fake-{seeds[0]}", lambda its, call: warning(its, text), lambda call: call.case.seed in seeds)
 
 
 def test_calls_that_do_not_fail_are_not_explained():

@@ -5,7 +5,7 @@ from itertools import islice
 
 from packaging.version import Version
 
-from ..deviations import behaviours
+from ..deviations import behaviours, views
 from ..deviations.refusals import REFUSALS
 from ..deviations.views import AS_IS, LOOSENED, REMOVED, View, WithField, releases_nearest
 from .edits import Edits
@@ -118,3 +118,10 @@ def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Co
         return Changed(id, NARROWER if entry.concerns(model.release) else BACK)
     is_lost = not any(sight.applied(entry, view) for sight in islice(part, _ASKED))
     return Changed(id, NARROWER if is_lost else WIDER, view.code, view.text)
+
+
+def view_of(its: Changed, model: Model) -> View:
+    """The view by which a changed entry sees calls; of an entry without one, it is added or removed."""
+    if not its.view:
+        return REMOVED if its.id in model.ids else AS_IS
+    return eval(its.view.removesuffix(".look(call)"), {"views": views})  # the code of a View
