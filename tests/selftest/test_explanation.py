@@ -12,15 +12,17 @@ from tests.harness.deviations import behaviours
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import Applied
+from tests.harness.deviations.views import AsInRelease
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
+from tests.harness.explanation.candidates import changed
 from tests.harness.explanation.edits import Edits
 from tests.harness.explanation.explain import Options, explain, explained_parts, shows
-from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW
+from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW, WIDER
 from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
-from tests.harness.explanation.sight import Model, sighted
+from tests.harness.explanation.sight import Model, Sight, sighted
 from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.outcomes import UNHELPFUL
 from tests.harness.judgement.prediction import predict
@@ -33,7 +35,7 @@ from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import Fault, injected, sdpa
-from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
+from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
 
 FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
 
@@ -125,6 +127,36 @@ def test_a_smaller_call_must_show_each_of_the_changes():
     assert not shows(replace(CROSS, seed=11), told, known)
     assert not shows(replace(CROSS, seed=5), told, known)
     assert shows(replace(CROSS, seed=11), explain([replace(CROSS, seed=11)], known), known)
+
+
+def test_a_refusal_that_another_release_lacks_is_named():
+    case = replace(ENCODER, mode="exported_dynamic", training=False, src_key_padding_mask=PADDED)
+    sight = Sight(case, replace(observe(CROSS), served=("sdpa_math",)), model())
+    told = {view.version: changed(Edits(every=view), [sight], model(), ()) for view in EARLIER_AND_LATER}
+    assert told["2.9.0"] != told["2.10.0"]
+    (named,) = (its for found in told.values() for its in found if its.id == "data-dependent")
+    assert named.kind == (WIDER if since(session.current.release, "2.10") else NARROWER)
+
+
+EARLIER_AND_LATER = (AsInRelease("2.9.0"), AsInRelease("2.10.0"))
+
+
+def test_a_view_of_the_whole_model_names_its_entries_for_other_calls():
+    """As it is, it would explain each later call first."""
+    here = session.current.release
+    added = [
+        fake(f"fake-{i}", partial(warned_as, f"noise {i}"), lambda call: call.release.version >= here.version)
+        for i in range(3)
+    ]
+    suspects = []
+    told = explain([CROSS], model(added=added), Options(suspects=suspects))
+    assert set(told.entries) == {its.id for its in added}
+    assert [set(edits.ids) for edits in suspects] == [set(told.entries)]
+    assert not suspects[0].every
+
+
+def warned_as(text, computation, call):
+    return warning(computation, text)
 
 
 def noisy_at(*seeds):

@@ -96,12 +96,17 @@ def changed(edits: Edits, part: Sequence[Sight], model: Model, shown: Collection
     views = dict(edits.views)
     if edits.every:
         differ = [its.id for its in model.entries if _differs(its, edits.every, part)]
+        differ += [its.id for its in REFUSALS if any(_refuses_else(sight, its, edits.every) for sight in part)]
         views = dict.fromkeys(differ or sorted(model.ids & _ids(part)), edits.every) | views
     return tuple(_changed(id, view, part, model, shown) for id, view in views.items())
 
 
 def _differs(entry, view, part):
     return any(bool(sight.applied(entry)) != bool(sight.applied(entry, view)) for sight in part)
+
+
+def _refuses_else(sight, refusal, view):
+    return sight.refuses(refusal) != sight.refuses(refusal, view)
 
 
 def _ids(part):
@@ -113,7 +118,9 @@ def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Co
         return Changed(id, NARROWER if id in shown else GONE, view.code)
     entry = next((its for its in model.candidates if its.id == id), None)
     if entry is None:
-        return Changed(id, WIDER, view.code, view.text)  # a refusal
+        refusal = next(its for its in REFUSALS if its.id == id)
+        is_lost = not any(sight.refuses(refusal, view) for sight in islice(part, _ASKED))
+        return Changed(id, NARROWER if is_lost else WIDER, view.code, view.text)
     if view == AS_IS:
         return Changed(id, NARROWER if entry.concerns(model.release) else BACK)
     is_lost = not any(sight.applied(entry, view) for sight in islice(part, _ASKED))

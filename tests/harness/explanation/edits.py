@@ -33,6 +33,10 @@ class Edits:
         every = self.every or other.every
         return Edits({**self.views, **other.views}, every, both, self.is_silent or other.is_silent)
 
+    def view(self, id: str) -> View | None:
+        """The view of an entry or a refusal of the model; None if it is not edited."""
+        return self.views.get(id, self.every)
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the entries that are edited."""

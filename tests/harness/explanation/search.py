@@ -144,9 +144,11 @@ class Search:
                 best, most = edits, confirmed
         if best is None:
             return None
-        if best not in self.suspects:
-            self.suspects.append(best)
-        return self._explanation(best, part, len(part) + most)
+        told = self.changed(best, part)
+        suspected = replace(best, views={its.id: best.view(its.id) for its in told}, every=None)
+        if suspected not in self.suspects:
+            self.suspects.append(suspected)
+        return _explanation(best, part, told, len(part) + most)
 
     def _asked(self, edits, part):
         """(number of neighbours that show the edits, True if they are contradicted)
@@ -168,14 +170,14 @@ class Search:
         others = (*self.suspects, *self.within)
         return any(seen.is_predicted(other) or seen.is_predicted(edits + other) for other in others)
 
-    def _explanation(self, edits, part, checked):
-        changed = self.changed(edits, part)
-        words = ", and ".join(behaviour.text for behaviour in edits.behaviours)
-        words = words or ("the documented warning of masks of two types is not given" if edits.is_silent else "")
-        code = edits.behaviours[0].code if edits.behaviours else ""
-        kinds = [*(its.kind for its in changed), *[BEHAVIOUR] * bool(words)]
-        note = "its results are left open" if part[0].is_vague(edits) else ""
-        return Explanation(gravest(kinds), changed, words, code, note, checked)
+
+def _explanation(edits, part, changed, checked):
+    words = ", and ".join(behaviour.text for behaviour in edits.behaviours)
+    words = words or ("the documented warning of masks of two types is not given" if edits.is_silent else "")
+    code = edits.behaviours[0].code if edits.behaviours else ""
+    kinds = [*(its.kind for its in changed), *[BEHAVIOUR] * bool(words)]
+    note = "its results are left open" if part[0].is_vague(edits) else ""
+    return Explanation(gravest(kinds), changed, words, code, note, checked)
 
 
 def _compatible(edits):
