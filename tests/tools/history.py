@@ -234,7 +234,7 @@ def _served(case: Case, release: Release, told: Sequence[str]) -> tuple[str, ...
     named, predicted = [path for path in told if path.startswith("sdpa")], kernels(case, release)
     if len(named) > 1 and set(predicted) == set(named):
         return predicted
-    return (*told, *(named or told)[-1:] * 20)
+    return (*told, *list(named or told)[-1:] * 20)
 
 
 def _size(report):

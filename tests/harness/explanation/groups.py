@@ -159,8 +159,9 @@ def _options(failures, judge, suspects):
 
 def is_shown_by(failure: Failure, explanation: Explanation, judge: Judge) -> bool:
     """True if the failure shows the changes of entries of an explanation, all of them and no other."""
-    is_case = failure.case is not None and failure.mismatches and not failure.twin
-    return is_case and shows(failure.case, explanation, judge.cases, _options([failure], judge, Suspects()))
+    if failure.case is None or not failure.mismatches or failure.twin:
+        return False
+    return shows(failure.case, explanation, judge.cases, _options([failure], judge, Suspects()))
 
 
 def _with_their_entries(explanation, failures, judge):

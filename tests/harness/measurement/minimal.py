@@ -211,7 +211,8 @@ def news_about(
 
 def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, workers: int, seconds: float) -> list[News]:
     """The news with explanations of their calls as found, as far as there is time; those with the same change join."""
-    begin, waiting, looked = Forked if can_fork() else Here, list(told), []
+    begin, waiting = Forked if can_fork() else Here, list(told)
+    looked: list[News] = []
     ends = time.monotonic() + seconds * _SHARE_OF_EXPLANATIONS
 
     def look_at(news: News) -> Here | Forked:
@@ -222,7 +223,8 @@ def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, worker
     for its in in_turn(waiting, look_at, workers, ends):
         suspects.add(its.end.suspects)
         looked += its.end.parts or (its.task,)
-    return [*merged(filter(_is_explained, looked)), *(its for its in looked if not _is_explained(its)), *waiting]
+    known, others = ([its for its in looked if _is_explained(its) is told] for told in (True, False))
+    return [*merged(known), *others, *waiting]
 
 
 def _explained(group: Group, explain: Explain, suspects: Suspects) -> Iterator[End]:
