@@ -8,6 +8,7 @@ from packaging.version import Version
 from ..deviations import behaviours, views
 from ..deviations.refusals import REFUSALS
 from ..deviations.views import AS_IS, LOOSENED, REMOVED, View, WithField, releases_nearest
+from ..path_names import NATIVE_PATHS
 from .edits import Edits
 from .explanation import BACK, GONE, NARROWER, WIDER, Changed
 from .search import Stage
@@ -20,8 +21,9 @@ def stages(part: Sequence[Sight], model: Model, until: Version | None = None) ->
     """The edits for these cases. until: the latest release that is known."""
     asked = part[:_ASKED]
     yield Stage(tuple(_removals(asked, model)), is_paired=True)
-    yield Stage(tuple(_additions(part, model)), is_paired=True)
+    yield Stage(tuple(_additions(part, model, False)), is_paired=True)
     yield Stage(tuple(_as_in_others(asked, model, until)), is_paired=True)
+    yield Stage(tuple(_additions(part, model, True)), is_paired=True)
     yield Stage(tuple(_seen_as_others(asked, model, until)))
     yield Stage(tuple(_loosened(asked, model)), needs_others=True)
     yield Stage(tuple(_behaviours(asked)), needs_others=True)
@@ -35,12 +37,24 @@ def _removals(asked, model):
         yield Edits({id: REMOVED})
 
 
-def _additions(part, model):
-    """Known entries whose condition holds for a call, whatever their range; those that concern the release first."""
+def _additions(part, model, are_out_of_place):
+    """Known entries whose condition holds for a call, whatever their range; those that concern the release first.
+
+    are_out_of_place: True for those that affect native paths, where none has served the calls.
+    """
     found = [its for its in model.candidates if its.id not in model.ids and any(sight.applied(its) for sight in part)]
+    found = [its for its in found if all(_is_out_of_place(its, sight) for sight in part) == are_out_of_place]
     for entry in sorted(found, key=lambda its: not its.concerns(model.release)):
         yield Edits({entry.id: AS_IS})
-    yield Edits(is_silent=True)
+    if not are_out_of_place:
+        yield Edits(is_silent=True)
+
+
+def _is_out_of_place(entry, sight):
+    served, case = sight.observation.served, sight.case
+    if not served or not set(served).isdisjoint(NATIVE_PATHS) or not (case.has_fast_path and case.fast_path):
+        return False
+    return not sight.applied(entry, WithField("fast_path", False))
 
 
 def _as_in_others(asked, model, until):
