@@ -15,13 +15,14 @@ from tests.harness.deviations.ledger import Applied
 from tests.harness.deviations.views import AsInRelease
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
-from tests.harness.explanation.candidates import changed
+from tests.harness.explanation.candidates import changed, stages
 from tests.harness.explanation.edits import Edits
 from tests.harness.explanation.explain import Options, explain, explained_parts, shows
 from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW, WIDER
 from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
+from tests.harness.explanation.search import Search
 from tests.harness.explanation.sight import Model, Sight, sighted
 from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.outcomes import UNHELPFUL
@@ -157,6 +158,22 @@ def test_a_view_of_the_whole_model_names_its_entries_for_other_calls():
 
 def warned_as(text, computation, call):
     return warning(computation, text)
+
+
+def test_an_entry_of_a_path_that_has_not_served_a_call_is_not_preferred():
+    """By its condition, it predicts the call as well as the entry of the path that has served."""
+    case = inferring(replace(CROSS, need_weights=True))
+    here = session.current.release
+    noise = partial(warned_as, "noise")
+    native = fake("fake-native", noise, lambda call: not call.case.training)
+    explicit = fake("fake-explicit", noise, lambda call: call.release.version < here.version)
+    its = model()
+    its = replace(its, known=(native, explicit, *its.known), entries=(*its.entries, explicit))
+    observed = replace(observe(case), warnings=("noise",), served=("explicit",))
+    for served, id in ((("explicit",), "fake-explicit"), (("native_mha",), "fake-native")):
+        sight = Sight(case, replace(observed, served=served), its)
+        found = Search([sight], partial(stages, model=its), partial(changed, model=its, shown=()), lambda part: [])
+        assert found.whole().entries == (id,)
 
 
 def noisy_at(*seeds):

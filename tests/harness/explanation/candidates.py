@@ -51,16 +51,19 @@ def _additions(part, model, are_out_of_place):
 
 
 def _is_out_of_place(entry, sight):
+    """True if the entry affects native paths alone, and none has served the call."""
     served, case = sight.observation.served, sight.case
-    if not served or not set(served).isdisjoint(NATIVE_PATHS) or not (case.has_fast_path and case.fast_path):
+    if not served or not set(served).isdisjoint(NATIVE_PATHS) or not case.has_fast_path or case.training:
         return False
-    return not sight.applied(entry, WithField("fast_path", False))
+    return not sight.applied(entry, WithField("training", True))
 
 
 def _as_in_others(asked, model, until):
     """Entries and refusals that another release applies to these calls, or does not apply, unlike the model."""
     views = list(releases_nearest(model.release.version, until))
     for entry in model.candidates:
+        if entry.id not in model.ids and all(_is_out_of_place(entry, sight) for sight in asked):
+            continue
         told = [bool(sight.applied(entry)) and entry.id in model.ids for sight in asked]
         if view := next((view for view in views if told != [bool(its.applied(entry, view)) for its in asked]), None):
             yield Edits({entry.id: view})
