@@ -40,10 +40,10 @@ def _removals(asked, model):
 def _additions(part, model, are_out_of_place):
     """Known entries whose condition holds for a call, whatever their range; those that concern the release first.
 
-    are_out_of_place: True for those that affect native paths, where none has served the calls.
+    are_out_of_place: True for those that affect native paths alone, where none has served some call.
     """
     found = [its for its in model.candidates if its.id not in model.ids and any(sight.applied(its) for sight in part)]
-    found = [its for its in found if all(_is_out_of_place(its, sight) for sight in part) == are_out_of_place]
+    found = [its for its in found if any(_is_out_of_place(its, sight) for sight in part) == are_out_of_place]
     for entry in sorted(found, key=lambda its: not its.concerns(model.release)):
         yield Edits({entry.id: AS_IS})
     if not are_out_of_place:
@@ -62,7 +62,7 @@ def _as_in_others(asked, model, until):
     """Entries and refusals that another release applies to these calls, or does not apply, unlike the model."""
     views = list(releases_nearest(model.release.version, until))
     for entry in model.candidates:
-        if entry.id not in model.ids and all(_is_out_of_place(entry, sight) for sight in asked):
+        if entry.id not in model.ids and any(_is_out_of_place(entry, sight) for sight in asked):
             continue
         told = [bool(sight.applied(entry)) and entry.id in model.ids for sight in asked]
         if view := next((view for view in views if told != [bool(its.applied(entry, view)) for its in asked]), None):
