@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         type=float,
         default=120.0,
-        help="time after the tests to search the minimal case of each group of failures (default: 120)",
+        help="time after the tests to explain the groups of failures and search their minimal cases (default: 120)",
     )
     group.addoption(
         "--clause",

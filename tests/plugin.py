@@ -13,6 +13,7 @@ from tests.harness.command_line import HARNESS_ERROR, BadInput
 from tests.harness.deviations.paths import reachable_paths
 from tests.harness.execution.implementation import Unusable, load
 from tests.harness.expectation.clauses import BY_NUMBER, OF_CASES
+from tests.harness.explanation.groups import is_shown_by
 from tests.harness.judgement.groups import CRASH, Collection, Group, Key, collected, key_of
 from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
@@ -348,7 +349,8 @@ class Measurement:
         try:
             judge = judge_of(self.run, self.record["ledger"])
             explain = partial(parts_of, judge=judge) if self.run.entries else None
-            found = news_about(self.groups.all(), self.config.getoption("budget"), self._workers, explain)
+            seconds, shows = self.config.getoption("budget"), partial(is_shown_by, judge=judge)
+            found = news_about(self.groups.all(), seconds, self._workers, explain, shows)
             return sorted((*found, *of_absent(found, judge)), key=sort_key)
         except Exception as error:  # the record is written, with the failures as found
             self.filed.append(f"HARNESS ERROR: the failures cannot be explained: {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ NATIVE_MHA = "native_mha"  # the fast path of nn.MultiheadAttention
 NATIVE_LAYER = "native_layer"  # the fast path of nn.TransformerEncoderLayer
 NATIVE_ENCODER_LAYER = "native_encoder_layer"  # the same, as a call shows it
 NESTED = "nested"  # nn.TransformerEncoder packs the batch into a nested tensor; the path of each layer follows
+NATIVE_PATHS = (NATIVE_MHA, NATIVE_LAYER, NATIVE_ENCODER_LAYER, NESTED)
 AS_WRITTEN = "written"  # attention written by hand, which the compiler has not rewritten
 DETECTION = "detection"  # no path: a stack reads a mask to choose one
 

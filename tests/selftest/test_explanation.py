@@ -12,25 +12,31 @@ from tests.harness.deviations import behaviours
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import Applied
+from tests.harness.deviations.views import AsInRelease
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
+from tests.harness.explanation.candidates import changed, stages
 from tests.harness.explanation.edits import Edits
-from tests.harness.explanation.explain import Options, explain, explained_parts
-from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW
+from tests.harness.explanation.explain import Options, explain, explained_parts, shows
+from tests.harness.explanation.explanation import BACK, BEHAVIOUR, GONE, NARROWER, NEW, WIDER
 from tests.harness.explanation.groups import Explained, Judge, explained
 from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
-from tests.harness.explanation.sight import Model, sighted
+from tests.harness.explanation.search import Search
+from tests.harness.explanation.sight import Model, Sight, sighted
 from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.outcomes import UNHELPFUL
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure, failure_of
 from tests.harness.judgement.verdict import FAILS, Verdict
 from tests.harness.measurement import session
 from tests.harness.releases import since
+from tests.harness.wrong_masks import ledger
+from tests.harness.wrong_masks.entry import WrongMaskDeviation
 from tests.harness.wrong_masks.judge import rows_of
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import Fault, injected, sdpa
-from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
+from tests.sensitivity.literals import ATTENTION, CROSS, ENCODER, ENCODER_LAYER, SDPA, TRANSFORMER, inferring
 
 FULLY_MASKED = replace(CROSS, autograd="no_grad", need_weights=True, attn_mask=Mask("bool", "all"))
 
@@ -97,6 +103,83 @@ def test_a_group_that_mixes_two_changes_is_explained_by_neither():
         ("empty-row-nan-explicit",): (FULLY_MASKED,),
         (ERROR.id,): (replace(CROSS, N=3),),
     }
+
+
+def test_changes_that_other_calls_have_shown_explain_a_call_together():
+    """At most two edits at once are tried, but for those that explain other calls."""
+    seeds = (11, 12, 13)
+    known = model(added=[noisy_at(seed, 19) for seed in seeds])
+    suspects = []
+    for seed in seeds:
+        assert explain([replace(CROSS, seed=seed)], known, Options(suspects=suspects)).entries == (f"fake-{seed}",)
+    every = replace(CROSS, seed=19)
+    assert explain([every], known).kind == NEW
+    told = explain([every], known, Options(suspects=suspects))
+    assert set(told.entries) == {f"fake-{seed}" for seed in seeds}
+    known = model(added=[noisy_at(11, 20), noisy_at(12, 20), noisy_at(13)])
+    assert set(explain([replace(CROSS, seed=20)], known, Options(suspects=suspects)).entries) == {"fake-11", "fake-12"}
+
+
+def test_a_smaller_call_must_show_each_of_the_changes():
+    known = model(added=[noisy_at(seed, 19, 20) for seed in (11, 12)])
+    told = explain([replace(CROSS, seed=19)], known)
+    assert set(told.entries) == {"fake-11", "fake-12"}
+    assert shows(replace(CROSS, seed=20), told, known)
+    assert not shows(replace(CROSS, seed=11), told, known)
+    assert not shows(replace(CROSS, seed=5), told, known)
+    assert shows(replace(CROSS, seed=11), explain([replace(CROSS, seed=11)], known), known)
+
+
+def test_a_refusal_that_another_release_lacks_is_named():
+    case = replace(ENCODER, mode="exported_dynamic", training=False, src_key_padding_mask=PADDED)
+    sight = Sight(case, replace(observe(CROSS), served=("sdpa_math",)), model())
+    told = {view.version: changed(Edits(every=view), [sight], model(), ()) for view in EARLIER_AND_LATER}
+    assert told["2.9.0"] != told["2.10.0"]
+    (named,) = (its for found in told.values() for its in found if its.id == "data-dependent")
+    assert named.kind == (WIDER if since(session.current.release, "2.10") else NARROWER)
+
+
+EARLIER_AND_LATER = (AsInRelease("2.9.0"), AsInRelease("2.10.0"))
+
+
+def test_a_view_of_the_whole_model_names_its_entries_for_other_calls():
+    """As it is, it would explain each later call first."""
+    here = session.current.release
+    added = [
+        fake(f"fake-{i}", partial(warned_as, f"noise {i}"), lambda call: call.release.version >= here.version)
+        for i in range(3)
+    ]
+    suspects = []
+    told = explain([CROSS], model(added=added), Options(suspects=suspects))
+    assert set(told.entries) == {its.id for its in added}
+    assert [set(edits.ids) for edits in suspects] == [set(told.entries)]
+    assert not suspects[0].every
+
+
+def warned_as(text, computation, call):
+    return warning(computation, text)
+
+
+def test_an_entry_of_a_path_that_has_not_served_a_call_is_not_preferred():
+    """By its condition, it predicts the call as well as the entry of the path that has served."""
+    case = inferring(replace(CROSS, need_weights=True))
+    here = session.current.release
+    noise = partial(warned_as, "noise")
+    native = fake("fake-native", noise, lambda call: not call.case.training)
+    explicit = fake("fake-explicit", noise, lambda call: call.release.version < here.version)
+    its = model()
+    its = replace(its, known=(native, explicit, *its.known), entries=(*its.entries, explicit))
+    observed = replace(observe(case), warnings=("noise",), served=("explicit",))
+    for served, id in ((("explicit",), "fake-explicit"), (("native_mha",), "fake-native")):
+        sight = Sight(case, replace(observed, served=served), its)
+        found = Search([sight], partial(stages, model=its), partial(changed, model=its, shown=()), lambda part: [])
+        assert found.whole().entries == (id,)
+
+
+def noisy_at(*seeds):
+    """An entry that predicts a warning for calls with these seeds."""
+    text = f"noise {seeds[0]}"
+    return fake(f"fake-{seeds[0]}", lambda its, call: warning(its, text), lambda call: call.case.seed in seeds)
 
 
 def test_calls_that_do_not_fail_are_not_explained():
@@ -263,6 +346,26 @@ def test_a_row_that_no_entry_explains_has_a_simple_outcome():
         (part, *_) = explained_rows(["MultiheadAttention-cross-attn_mask-int64-training"], model_of_rows())
     assert part.explanation.kind == BEHAVIOUR
     assert "accepted" in part.explanation.behaviour
+
+
+def test_an_entry_that_predicts_rows_in_the_place_of_another_is_named_with_it():
+    """The first entry that applies predicts a row: one behind it explains the row only if the first one is gone."""
+    its = model_of_rows()
+    right = next(entry for entry in its.entries if rows_of(entry, its.release))
+    rows = [row.id for row in rows_of(right, its.release)[:5]]
+    ahead = WrongMaskDeviation(
+        "fake-ahead", "", ">=1.13", "", UNHELPFUL, "", lambda row, _: row.id in rows, message="no such error"
+    )
+    known, wrong = tuple(ledger.ENTRIES), replace(its, entries=(ahead, *its.entries))
+    (part,) = explained_rows(rows, replace(wrong, known=(ahead, *known)))
+    assert part.explanation.entries == (ahead.id,)
+    without = tuple(entry for entry in wrong.entries if entry is not right)
+    for ordered in ((ahead, *known), (*known, ahead)):
+        (part,) = explained_rows(rows, replace(wrong, entries=without, known=ordered))
+        assert {(changed.id, changed.kind) for changed in part.explanation.changed} == {
+            (ahead.id, GONE),
+            (right.id, BACK),
+        }
 
 
 @dataclass(frozen=True)

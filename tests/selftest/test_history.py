@@ -126,6 +126,28 @@ def test_an_entry_that_predicts_something_else_has_changed():
     assert not step(environment=earlier).differing(plain)
 
 
+def test_a_report_names_each_path_once():
+    """The kernel that is named before another path serves later attentions, too."""
+    case = (
+        "Transformer(seed=3639, autograd='one_parameter', garbage=True, mode='threads', module='Transformer', N=2, S=3,"
+        " T=4, num_heads=2, head_dim=4, memory_mask=Mask(form='float', pattern='anti_causal', values='-1e30'),"
+        " src_key_padding_mask=Mask(form='float', pattern='scattered', values='bfloat16_min'), dim_feedforward=7,"
+        " activation='gelu', norm=True)"
+    )
+    plain = {"case": case, "served": ["sdpa_flash", "native_mha"], "rows": [], "entry": ""}
+    assert "flash-gradient-finfo-min" in step().differing(plain)
+
+
+def test_models_that_differ_in_gradients_that_are_nan_do_not_agree():
+    case = "MultiHead(autograd='mask', attn_mask=Mask(form='float'), key_padding_mask=Mask(pattern='one'))"
+    environment = record()["environment"] | {"torch": "2.0.1", "model": "1.13.1"}
+    call = told(case=case, title="nan", served=["explicit"])
+    its = measured(step(environment=environment, groups=[group({"kind": "new"}, call)]))
+    assert not its.others
+    agreed = measured(step(environment=environment, groups=[group({"kind": "new"}, told(case="MultiHead()"))]))
+    assert len(agreed.others) == 1
+
+
 # ---- the measure of explanations -----------------------------------------------------------------------------------
 
 FIRST_KEYS = {"kind": "back", "changed": [{"id": "flash-first-keys-hidden", "kind": "back"}]}

@@ -13,14 +13,17 @@ from tests.harness.cases.case import MultiHead, ScaledDotProduct, SquareSubseque
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import is_valid, simpler
+from tests.harness.deviations.views import REMOVED
+from tests.harness.explanation.edits import Edits
 from tests.harness.explanation.explanation import BEHAVIOUR, GONE, NEW, Changed, Explanation
 from tests.harness.judgement.comparison import WARNING
 from tests.harness.judgement.groups import Group, key_of, message_of, size
 from tests.harness.judgement.report import Failure, crash
 from tests.harness.judgement.wording import Difference
-from tests.harness.measurement import checking, minimal, session
+from tests.harness.measurement import checking, forked, minimal, session
 from tests.harness.measurement.checking import check, check_law, check_same_without_garbage
-from tests.harness.measurement.minimal import End, Found, _in_order, _Searched, can_fork, news_about
+from tests.harness.measurement.forked import can_fork
+from tests.harness.measurement.minimal import End, Found, _in_order, _Searched, news_about
 from tests.harness.measurement.news import News
 from tests.harness.measurement.rerun import collecting, failures_again, simpler_failures
 from tests.harness.strategies.modules import any_cases
@@ -123,8 +126,8 @@ def test_without_time_groups_are_told_as_found():
 @pytest.mark.skipif(not can_fork(), reason="no fork")
 @pytest.mark.parametrize("how", [os.abort, lambda: time.sleep(60)])
 def test_a_crash_or_hang_during_the_search_ends_the_search_of_its_group_alone(how, monkeypatch):
-    monkeypatch.setattr(minimal, "_SECONDS_OF_A_GROUP", 2.0)
-    monkeypatch.setattr(minimal, "_GRACE", 0.5)
+    monkeypatch.setattr(minimal, "_SHARE_OF_A_GROUP", 1 / 30)
+    monkeypatch.setattr(forked, "_GRACE", 0.5)
     parent, original = os.getpid(), functional.scaled_dot_product_attention
 
     def ends(*given, **options):
@@ -161,7 +164,7 @@ def told_of(*ends):
     searched = _Searched()
     for one, explanation in ends:
         found = Found(one.least, (one.key, key_of(Failure("x", "end", PADDED))))
-        searched.add(one, End(found, (News(one, explanation),)))
+        searched.add(News(one), End(found, (News(one, explanation),)))
     return [(news.explanation, news.group.seen) for news in searched.news]
 
 
@@ -182,7 +185,7 @@ def test_parts_of_a_group_are_news_of_their_own():
     both = group(PADDED, replace(PADDED, seed=1))
     parts = [News(replace(both, calls=both.calls[:1], seen=4), OLD), News(replace(both, calls=both.calls[1:]), OTHER)]
     searched = _Searched()
-    searched.add(both, End(Found(both.least, (both.key,), is_minimal=True), tuple(parts)))
+    searched.add(News(both), End(Found(both.least, (both.key,), is_minimal=True), tuple(parts)))
     assert searched.news == parts
 
 
@@ -190,6 +193,27 @@ def warning(text, *cases):
     differs = Difference(f"warns {text}", WARNING, (), "warns", "", "nothing", text, "warnings")
     calls = tuple(Failure(f"warns {text}", case.module, case, mismatches=(differs,)) for case in cases)
     return Group(key_of(calls[0]), calls)
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_calls_are_explained_as_found_and_join_before_minimal_cases_are_searched(fork, monkeypatch):
+    if not fork:
+        monkeypatch.setattr(minimal, "can_fork", lambda: False)
+    monkeypatch.setattr(minimal, "search", lambda group, *_: iter([Found(group.least, (group.key,))]))
+    groups = collected_padded(PADDED, replace(PADDED, mode="deepcopy"), replace(PADDED, functional=True))
+
+    def explain(group, suspects):
+        known = bool(suspects.cases)
+        suspects.cases.append(Edits({"one": REMOVED}))
+        return (News(group, OTHER if known else OLD),)
+
+    told = news_about(groups, 60, explain=explain)
+    assert sorted((news.explanation.entries, news.group.seen) for news in told) == [(("one",), 1), (("two",), 2)]
+
+
+def collected_padded(*cases):
+    with with_faults("padding-lost-with-weights"):
+        return [one for case in cases for one in collected(check, case)]
 
 
 def test_calls_that_nothing_explains_are_one_change_if_they_have_one_message():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, find, given, settings
+from packaging.version import Version
 
 from tests.harness.cases.case import SquareSubsequentMask
 from tests.harness.cases.spelling import shortest_repr
@@ -117,3 +118,9 @@ def test_only_its_own_entries_are_asked(case):
 )
 def test_generated_calls_reach(reached):
     assert find(CASES, reached, settings=settings(max_examples=1000, database=None))
+
+
+@pytest.mark.skipif(not RELEASE.has_default_device, reason="no default device")
+def test_a_default_device_is_drawn_by_the_model_of_a_release_without_one():
+    drawn = square_mask_cases(replace(RELEASE, version=Version("1.13.1")))
+    assert find(drawn, lambda case: case.default_device == "meta", settings=FEW)

@@ -13,16 +13,17 @@ from torch.nn import functional
 from tests.harness import ledgers
 from tests.harness.cases.case import is_padding
 from tests.harness.deviations import ledger
+from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.release import Release
 from tests.harness.execution.setting import Setting
 from tests.harness.judgement.outcomes import ACCEPTS, RAISES, UNHELPFUL
 from tests.harness.measurement import record, session
-from tests.harness.releases import RELEASES
+from tests.harness.releases import RELEASES, since
 from tests.harness.wrong_masks.ledger import ENTRIES
 from tests.harness.wrong_masks.outcome import Outcome, names_mask, observe, source
 from tests.harness.wrong_masks.results import compare
 from tests.harness.wrong_masks.sequences import ROWS, SEQUENCES, SequenceFault, WrongSequence
-from tests.harness.wrong_masks.table import CALLEES, CALLS, HEADS, Fault, L, N, S, WrongCall, not_applicable
+from tests.harness.wrong_masks.table import CALLEES, CALLS, HEADS, SDPA, Fault, L, N, S, WrongCall, not_applicable
 
 PATCHED = [{"1.13": "1.13.1", "2.0": "2.0.1"}.get(minor, f"{minor}.0") for minor in RELEASES]
 BY_ID = {call.id: call for call in ROWS}
@@ -288,3 +289,11 @@ def test_the_record_tells_of_each_entry(run):
     assert entries[quiet]["status"] == record.NOT_EXERCISED
     assert (entries[elsewhere]["status"], entries[elsewhere]["expected"]) == (session.ABSENT, False)
     assert {entry.id for entry in ENTRIES} <= set(ledgers.BY_ID)
+
+
+def test_a_call_that_the_installed_torch_takes_is_made_by_the_model_of_an_earlier_release():
+    """The model of a release without torch.nn.attention.bias judges a later one, which has it."""
+    has_it = since(session.current.release, "2.3")
+    row = next(call for call in CALLS if call.fault.bias and call.module == SDPA)
+    assert (not_applicable(row, Release(Version("2.2.2"), "cpu")) is None) == has_it
+    assert not_applicable(row, AnotherRelease(Version("2.2.2")))

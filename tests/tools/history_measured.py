@@ -43,6 +43,7 @@ def measured(step: "Step") -> Measured | None:
     right = frozenset().union(*(its.named for its in told)) & changed
     own = right | frozenset().union(*(its.common for its in told))
     others = [its for its in told if not its.named & changed and not any(its.differing)]
+    others = [its for its in others if not any(map(step.has_other_nan, its.plain["calls"]))]
     return Measured(step.name, changed, own & changed, right, tuple(its.words for its in others))
 
 

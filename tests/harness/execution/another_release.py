@@ -35,6 +35,7 @@ class AnotherRelease(Release):
     has_fast_path_switch = _from("2.3")
     has_dtype_of_square_mask = _from("2.1")
     has_default_device = _from("2.0")
+    has_causal_bias = _from("2.3")
     dtypes = FULL
 
     @property

@@ -1,5 +1,6 @@
 """The installed release of torch and its features, found by inspection of torch."""
 
+import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -171,6 +172,14 @@ class Release:
     def has_mode(self, mode: str) -> bool:
         """True if the release has this mode (an id of modes.py) on the device."""
         return BY_ID[mode].is_in(self.device_type)
+
+    @property
+    def has_causal_bias(self) -> bool:
+        """True if there is torch.nn.attention.bias."""
+        try:
+            return importlib.util.find_spec("torch.nn.attention.bias") is not None
+        except ModuleNotFoundError:  # there is no torch.nn.attention
+            return False
 
     @property
     def has_default_device(self) -> bool:

@@ -5,9 +5,10 @@ from itertools import islice
 
 from packaging.version import Version
 
-from ..deviations import behaviours
+from ..deviations import behaviours, views
 from ..deviations.refusals import REFUSALS
 from ..deviations.views import AS_IS, LOOSENED, REMOVED, View, WithField, releases_nearest
+from ..path_names import NATIVE_PATHS
 from .edits import Edits
 from .explanation import BACK, GONE, NARROWER, WIDER, Changed
 from .search import Stage
@@ -20,8 +21,9 @@ def stages(part: Sequence[Sight], model: Model, until: Version | None = None) ->
     """The edits for these cases. until: the latest release that is known."""
     asked = part[:_ASKED]
     yield Stage(tuple(_removals(asked, model)), is_paired=True)
-    yield Stage(tuple(_additions(part, model)), is_paired=True)
+    yield Stage(tuple(_additions(part, model, False)), is_paired=True)
     yield Stage(tuple(_as_in_others(asked, model, until)), is_paired=True)
+    yield Stage(tuple(_additions(part, model, True)), is_paired=True)
     yield Stage(tuple(_seen_as_others(asked, model, until)))
     yield Stage(tuple(_loosened(asked, model)), needs_others=True)
     yield Stage(tuple(_behaviours(asked)), needs_others=True)
@@ -35,18 +37,33 @@ def _removals(asked, model):
         yield Edits({id: REMOVED})
 
 
-def _additions(part, model):
-    """Known entries whose condition holds for a call, whatever their range; those that concern the release first."""
+def _additions(part, model, are_out_of_place):
+    """Known entries whose condition holds for a call, whatever their range; those that concern the release first.
+
+    are_out_of_place: True for those that affect native paths alone, where none has served some call.
+    """
     found = [its for its in model.candidates if its.id not in model.ids and any(sight.applied(its) for sight in part)]
+    found = [its for its in found if any(_is_out_of_place(its, sight) for sight in part) == are_out_of_place]
     for entry in sorted(found, key=lambda its: not its.concerns(model.release)):
         yield Edits({entry.id: AS_IS})
-    yield Edits(is_silent=True)
+    if not are_out_of_place:
+        yield Edits(is_silent=True)
+
+
+def _is_out_of_place(entry, sight):
+    """True if the entry affects native paths alone, and none has served the call."""
+    served, case = sight.observation.served, sight.case
+    if not served or not set(served).isdisjoint(NATIVE_PATHS) or not case.has_fast_path or case.training:
+        return False
+    return not sight.applied(entry, WithField("training", True))
 
 
 def _as_in_others(asked, model, until):
     """Entries and refusals that another release applies to these calls, or does not apply, unlike the model."""
     views = list(releases_nearest(model.release.version, until))
     for entry in model.candidates:
+        if entry.id not in model.ids and any(_is_out_of_place(entry, sight) for sight in asked):
+            continue
         told = [bool(sight.applied(entry)) and entry.id in model.ids for sight in asked]
         if view := next((view for view in views if told != [bool(its.applied(entry, view)) for its in asked]), None):
             yield Edits({entry.id: view})
@@ -96,6 +113,7 @@ def changed(edits: Edits, part: Sequence[Sight], model: Model, shown: Collection
     views = dict(edits.views)
     if edits.every:
         differ = [its.id for its in model.entries if _differs(its, edits.every, part)]
+        differ += [its.id for its in REFUSALS if any(_refuses_else(sight, its, edits.every) for sight in part)]
         views = dict.fromkeys(differ or sorted(model.ids & _ids(part)), edits.every) | views
     return tuple(_changed(id, view, part, model, shown) for id, view in views.items())
 
@@ -104,17 +122,30 @@ def _differs(entry, view, part):
     return any(bool(sight.applied(entry)) != bool(sight.applied(entry, view)) for sight in part)
 
 
+def _refuses_else(sight, refusal, view):
+    return sight.refuses(refusal) != sight.refuses(refusal, view)
+
+
 def _ids(part):
     return {applied.id for sight in part for applied in sight.changes(Edits())}
 
 
 def _changed(id: str, view: View, part: Sequence[Sight], model: Model, shown: Collection[str]) -> Changed:
-    if view is REMOVED:
+    if view == REMOVED:
         return Changed(id, NARROWER if id in shown else GONE, view.code)
     entry = next((its for its in model.candidates if its.id == id), None)
     if entry is None:
-        return Changed(id, WIDER, view.code, view.text)  # a refusal
-    if view is AS_IS:
+        refusal = next(its for its in REFUSALS if its.id == id)
+        is_lost = not any(sight.refuses(refusal, view) for sight in islice(part, _ASKED))
+        return Changed(id, NARROWER if is_lost else WIDER, view.code, view.text)
+    if view == AS_IS:
         return Changed(id, NARROWER if entry.concerns(model.release) else BACK)
     is_lost = not any(sight.applied(entry, view) for sight in islice(part, _ASKED))
     return Changed(id, NARROWER if is_lost else WIDER, view.code, view.text)
+
+
+def view_of(its: Changed, model: Model) -> View:
+    """The view by which a changed entry sees calls; of an entry without one, it is added or removed."""
+    if not its.view:
+        return REMOVED if its.id in model.ids else AS_IS
+    return eval(its.view.removesuffix(".look(call)"), {"views": views})  # the code of a View

@@ -33,7 +33,28 @@ class Edits:
         every = self.every or other.every
         return Edits({**self.views, **other.views}, every, both, self.is_silent or other.is_silent)
 
+    def view(self, id: str) -> View | None:
+        """The view of an entry or a refusal of the model; None if it is not edited."""
+        return self.views.get(id, self.every)
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the entries that are edited."""
         return tuple(self.views)
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Edits that explain calls of a run: they are tried first on other calls."""
+
+    cases: list[Edits] = field(default_factory=list)
+    rows: list[Edits] = field(default_factory=list)  # of the table of wrong masks
+
+    def add(self, others: "Suspects") -> None:
+        """Add those of the others that are not known."""
+        for mine, its in ((self.cases, others.cases), (self.rows, others.rows)):
+            mine += [edits for edits in its if edits not in mine]
+
+    def without_functions(self) -> "Suspects":
+        """Those without behaviours, which are functions: another process can read them."""
+        return Suspects(*([its for its in edits if not its.behaviours] for edits in (self.cases, self.rows)))

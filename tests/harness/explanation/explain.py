@@ -14,10 +14,10 @@ from packaging.version import Version
 
 from ..cases.case import Case
 from ..execution.implementation import Adopted
-from .candidates import changed, stages
+from .candidates import changed, stages, view_of
 from .edits import Edits
 from .explanation import NEW, Explanation, Part
-from .neighbours import neighbours
+from .neighbours import is_costly, neighbours
 from .search import Search
 from .sight import Model, Sight, sighted
 
@@ -54,6 +54,18 @@ def explained_parts(cases: Sequence[Case], model: Model, options: Options | None
     return (*parts, *[Part(others, _NOT_AGAIN)] * bool(others))
 
 
+def shows(case: Case, explanation: Explanation, model: Model, options: Options | None = None) -> bool:
+    """True if the case, run again, shows each of the changed entries, and they predict it.
+
+    explanation: one by changes of entries alone.
+    """
+    options = options or Options()
+    views = {its.id: view_of(its, model) for its in explanation.changed}
+    (sight,) = sighted([case], model, options.device, options.adopted, options.firsts)
+    without = [Edits({id: view for id, view in views.items() if id != left}) for left in views]
+    return sight.is_predicted(Edits(views)) and not any(map(sight.is_predicted, without))
+
+
 _NOT_AGAIN = Explanation(NEW, note="calls that do not fail again, or are too many to try")
 
 
@@ -66,9 +78,10 @@ def _failing(cases, model, options):
 
 def _search(sights, model, options):
     def around(part: Sequence[Sight]) -> list[Sight]:
-        """Most neighbours are those of the smallest call, the others of the largest."""
+        """Most neighbours are those of the smallest call, the others of the largest, unless it makes an artifact."""
         near = list(neighbours(part[0].case, model.release))[:_MOST_NEIGHBOURS]
-        near += list(neighbours(part[-1].case, model.release))[:3]
+        if not is_costly(part[-1].case):
+            near += list(neighbours(part[-1].case, model.release))[:3]
         return sighted(list(dict.fromkeys(near)), model, options.device, options.adopted)
 
     edits = partial(stages, model=model, until=options.until)

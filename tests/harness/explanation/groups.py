@@ -11,8 +11,8 @@ from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
 from ..judgement.groups import message_of, unnamed_error
 from ..judgement.report import Failure
-from .edits import Edits
-from .explain import Options, explained_parts
+from .edits import Suspects
+from .explain import Options, explained_parts, shows
 from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from .rows import ModelOfRows, explained_rows
 from .sight import Model
@@ -73,10 +73,13 @@ class Judge:
         return next((its for its in entries if its.id == id), None)
 
 
-def explained(groups: Iterable[Grouped], judge: Judge) -> tuple[Explained, ...]:
-    """The changes of torch that explain the groups, the gravest first, and entries that no call shows any more."""
+def explained(groups: Iterable[Grouped], judge: Judge, suspects: Suspects | None = None) -> tuple[Explained, ...]:
+    """The changes of torch that explain the groups, the gravest first, and entries that no call shows any more.
+
+    suspects: edits that explain other groups. They are tried first; those that explain these are added.
+    """
     found: list[Explained] = []
-    suspects: tuple[list[Edits], list[Edits]] = [], []
+    suspects = Suspects() if suspects is None else suspects
     again = []
     for group in groups:
         for calls, explanation in _parts(group.calls, judge, suspects):
@@ -126,29 +129,39 @@ def _key(change):
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect
 
 
-def _parts(calls: Sequence[Failure], judge: Judge, suspects: tuple[list[Edits], list[Edits]]):
-    """Generates (failures, explanation) for failures that look alike. suspects: edits of cases, edits of rows."""
+def _parts(calls: Sequence[Failure], judge: Judge, suspects: Suspects):
+    """Generates (failures, explanation) for failures that look alike."""
     cases = [failure for failure in calls if failure.case and failure.mismatches and not failure.twin]
     rows = [failure for failure in calls if failure.row]
     others = [failure for failure in calls if failure not in cases and failure not in rows]
     if cases:
-        firsts = {failure.case: failure.first for failure in cases if failure.case and failure.first}
         asked = tuple(dict.fromkeys(failure.case for failure in cases if failure.case))
-        device, suspected = judge.setting.device, suspects[0]
-        options = Options(judge.shown, judge.until, device, judge.adopted, firsts, suspected)
+        options = _options(cases, judge, suspects)
         for part in explained_parts(asked, judge.cases, options):
             its = [failure for failure in cases if failure.case in part.calls]
             if its:
                 yield its, _with_their_entries(part.explanation, its, judge)
     if rows:
         ids = tuple(dict.fromkeys(failure.row for failure in rows))
-        for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting, suspects[1]):
+        for part in explained_rows(ids, judge.rows, judge.shown, judge.until, judge.setting, suspects.rows):
             named = {row.id for row in part.calls}
             its = [failure for failure in rows if failure.row in named]
             if its:
                 yield its, part.explanation
     for failure in others:
         yield [failure], _of_other(failure, judge)
+
+
+def _options(failures, judge, suspects):
+    firsts = {failure.case: failure.first for failure in failures if failure.case and failure.first}
+    return Options(judge.shown, judge.until, judge.setting.device, judge.adopted, firsts, suspects.cases)
+
+
+def is_shown_by(failure: Failure, explanation: Explanation, judge: Judge) -> bool:
+    """True if the failure shows the changes of entries of an explanation, all of them and no other."""
+    if failure.case is None or not failure.mismatches or failure.twin:
+        return False
+    return shows(failure.case, explanation, judge.cases, _options([failure], judge, Suspects()))
 
 
 def _with_their_entries(explanation, failures, judge):

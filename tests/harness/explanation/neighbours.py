@@ -17,14 +17,19 @@ def neighbours(case: Case, release: Release) -> Iterator[Case]:
 
     A case in a mode that makes an artifact has two neighbours with other contents.
     """
-    mode = BY_ID[case.mode]
     nearest = [replace(case, seed=case.seed + step) for step in (1009, 2003)]
     yield from nearest
-    if mode.builds or mode.family in _COSTLY:
+    if is_costly(case):
         return
     for changed in (*_of_other_sizes(case), *_of_other_masks(case)):
         if release.offers(changed):
             yield changed
+
+
+def is_costly(case: Case) -> bool:
+    """True if the mode of the case makes an artifact."""
+    mode = BY_ID[case.mode]
+    return mode.builds or mode.family in _COSTLY
 
 
 def _of_other_sizes(case):

@@ -1,6 +1,6 @@
 """Explains failing rows of the table of wrong masks (clause 9), by the same kinds of edits as failing cases."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -115,20 +115,30 @@ def _seen(release, view):
 
 def stages(part: Sequence[SightOfRow], model: ModelOfRows, until: Version | None = None) -> Iterator[Stage]:
     """The edits for these rows. until: the latest release that is known."""
-    predicted = dict.fromkeys(entry.id for sight in part if (entry := sight.predicted(Edits())))
-    yield Stage(tuple(Edits({id: REMOVED}) for id in predicted), is_paired=True)
+    gone = {entry.id: REMOVED for sight in part if (entry := sight.predicted(Edits()))}
+    yield Stage(tuple(Edits({id: REMOVED}) for id in gone), is_paired=True)
     come = [its for its in model.known if its.id not in model.ids and any(sight.applied(its) for sight in part)]
-    yield Stage(tuple(Edits({entry.id: AS_IS}) for entry in come), is_paired=True)
-    yield Stage(tuple(_as_in_others(part, model, until)), is_paired=True)
+    yield Stage(tuple(_in_their_place(gone, entry.id, AS_IS) for entry in come), is_paired=True)
+    views = _as_in_others(part, model, until)
+    yield Stage(tuple(_in_their_place(gone, entry.id, view) for entry, view in views), is_paired=True)
     yield Stage(tuple(Edits(behaviours=(its,)) for its in _outcomes(part[0])))
 
 
-def _as_in_others(part, model, until):
+def _in_their_place(gone: Mapping[str, View], id: str, view: View) -> Edits:
+    """The entry, seen by the view, predicts the rows. Those that predicted them are gone: the first one predicts."""
+    return Edits({id: view} | {its: removed for its, removed in gone.items() if its != id})
+
+
+def _as_in_others(part, model, until) -> Iterator[tuple[WrongMaskDeviation, View]]:
+    """(entry, view) for each set of these rows to which another release applies the entry, and the model does not."""
     views = list(releases_nearest(model.release.version, until))
     for entry in model.known:
-        told = [sight.applied(entry) and entry.id in model.ids for sight in part]
-        if view := next((view for view in views if told != [its.applied(entry, view) for its in part]), None):
-            yield Edits({entry.id: view})
+        met = {tuple(sight.applied(entry) and entry.id in model.ids for sight in part)}
+        for view in views:
+            told = tuple(its.applied(entry, view) for its in part)
+            if told not in met:
+                met.add(told)
+                yield entry, view
 
 
 def _outcomes(sight) -> Iterator[Any]:
@@ -180,9 +190,9 @@ def _changed(edits, part, model, shown):
 
 
 def _change(id, view, part, model, shown):
-    if view is REMOVED:
+    if view == REMOVED:
         return Changed(id, NARROWER if id in shown else GONE, view.code)
-    if view is AS_IS:
+    if view == AS_IS:
         return Changed(id, BACK)
     entry = next(entry for entry in model.known if entry.id == id)
     is_lost = not any(sight.applied(entry, view) for sight in part)

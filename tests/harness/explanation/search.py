@@ -1,7 +1,7 @@
 """The search for the smallest edit of a model that predicts every call of a group exactly."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, combinations
 from typing import Any, Protocol
@@ -78,13 +78,29 @@ class Search:
     def _of(self, part):
         """The explanation of all these calls; None if there is none."""
         vague, paired = [], []
-        for stage in chain([Stage(tuple(self.suspects))], self._stages_and_pairs(part, paired)):
-            fitting = [edits for edits in stage.edits if all(seen.is_predicted(edits) for seen in part)]
+        known = [Stage(tuple(self.suspects)), Stage(tuple(self._together(part)))]
+        for stage in chain(known, self._stages_and_pairs(part, paired)):
+            fitting = [_concerned(edits, part) for edits in stage.edits if _predicted(part, edits)]
             vague += [edits for edits in fitting if part[0].is_vague(edits)]
             sharp = [edits for edits in fitting if edits not in vague]
             if best := self._best(sharp, part, stage.needs_others):
                 return best
         return self._best(vague, part, False)
+
+    def _together(self, part):
+        """The fewest of the suspects that together predict all these calls; none if all suspects at once do not.
+
+        Of suspects that see an entry differently, the first is taken, and as another edit the last.
+        """
+        concerned = [its for its in self.suspects if not its.behaviours and any(seen.alters(its) for seen in part)]
+        for ordered in (concerned, concerned[::-1]):
+            chosen = _compatible(ordered)
+            if len(chosen) < 2 or not _predicted(part, _sum(chosen)):
+                continue
+            for its in tuple(chosen):
+                fewer = [other for other in chosen if other is not its]
+                chosen = fewer if fewer and _predicted(part, _sum(fewer)) else chosen
+            yield _sum(chosen)
 
     def _stages_and_pairs(self, part, paired):
         """The stages; behind the last that is paired, a stage of the pairs that some call needs."""
@@ -128,9 +144,11 @@ class Search:
                 best, most = edits, confirmed
         if best is None:
             return None
-        if best not in self.suspects:
-            self.suspects.append(best)
-        return self._explanation(best, part, len(part) + most)
+        told = self.changed(best, part)
+        suspected = replace(best, views={its.id: best.view(its.id) for its in told}, every=None)
+        if suspected not in self.suspects:
+            self.suspects.append(suspected)
+        return _explanation(best, part, told, len(part) + most)
 
     def _asked(self, edits, part):
         """(number of neighbours that show the edits, True if they are contradicted)
@@ -152,11 +170,38 @@ class Search:
         others = (*self.suspects, *self.within)
         return any(seen.is_predicted(other) or seen.is_predicted(edits + other) for other in others)
 
-    def _explanation(self, edits, part, checked):
-        changed = self.changed(edits, part)
-        words = ", and ".join(behaviour.text for behaviour in edits.behaviours)
-        words = words or ("the documented warning of masks of two types is not given" if edits.is_silent else "")
-        code = edits.behaviours[0].code if edits.behaviours else ""
-        kinds = [*(its.kind for its in changed), *[BEHAVIOUR] * bool(words)]
-        note = "its results are left open" if part[0].is_vague(edits) else ""
-        return Explanation(gravest(kinds), changed, words, code, note, checked)
+
+def _explanation(edits, part, changed, checked):
+    words = ", and ".join(behaviour.text for behaviour in edits.behaviours)
+    words = words or ("the documented warning of masks of two types is not given" if edits.is_silent else "")
+    code = edits.behaviours[0].code if edits.behaviours else ""
+    kinds = [*(its.kind for its in changed), *[BEHAVIOUR] * bool(words)]
+    note = "its results are left open" if part[0].is_vague(edits) else ""
+    return Explanation(gravest(kinds), changed, words, code, note, checked)
+
+
+def _compatible(edits):
+    """Those of the edits that share no entry with one before them."""
+    chosen, ids = [], set()
+    for its in edits:
+        if not ids & set(its.ids):
+            chosen.append(its)
+            ids |= set(its.ids)
+    return chosen
+
+
+def _sum(edits):
+    return sum(edits[1:], edits[0])
+
+
+def _predicted(part, edits):
+    return all(seen.is_predicted(edits) for seen in part)
+
+
+def _concerned(edits, part):
+    """The edits without those of entries that concern none of these calls."""
+    for id, view in edits.views.items() if len(edits.views) > 1 else ():
+        fewer = replace(edits, views={its: other for its, other in edits.views.items() if its != id})
+        if not any(seen.alters(Edits({id: view})) for seen in part) and _predicted(part, fewer):
+            edits = fewer
+    return edits

@@ -1,33 +1,27 @@
-"""Searches the minimal case and the explanation of each group of failures, within a stated time.
+"""Searches the explanation and the minimal case of each group of failures, within a stated time.
 
 Groups that lead to the same case, or to the same change of entries, join.
 
 Each group is searched in a forked process: a call that crashes or hangs ends the search of its group alone.
 """
 
-import multiprocessing
-import os
-import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from ..explanation.explanation import NEW
+from ..explanation.edits import Suspects
+from ..explanation.explanation import NEW, Explanation
 from ..judgement.groups import CRASH, RANGE, WRONG_MASK, Group, Key, key_of, message_of, size
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
-from . import session
-from .news import News, added, changes_of, sort_key
+from .forked import Forked, Here, can_fork, in_turn
+from .news import News, added, changes_of, merged, sort_key
 from .rerun import simpler_failures, still_failing
 
 _CALLS_OF_A_GROUP = 3  # calls of a group that are made again and made smaller
-_SECONDS_OF_A_GROUP = 20.0
-_SECONDS_OF_AN_EXPLANATION = 20.0
-_GRACE = 5.0  # seconds that a process may take beyond its time
+_SHARE_OF_A_GROUP = 1 / 6  # of the time, at most, for the search of a minimal case, and for an explanation
+_SHARE_OF_EXPLANATIONS = 0.6  # of the time, at most, for explanations of calls as found
 
 
 @dataclass(frozen=True)
@@ -46,28 +40,37 @@ class End:
 
     found: Found
     parts: tuple[News, ...] = ()  # the group with its explanation, or its parts; empty without explanations
+    suspects: Suspects = field(default_factory=Suspects)  # edits that explain calls, for other groups
 
 
-Explain = Callable[[Group], tuple[News, ...]]
+# (a group, edits that are tried first): the group with its explanation, or its parts. Adds the edits that explain them.
+Explain = Callable[[Group, Suspects], tuple[News, ...]]
+# True if a failure shows the changes of an explanation, all of them and no other
+Shows = Callable[[Failure, Explanation], bool]
 
 
-def search(group: Group, known: Collection[Key], ends: float) -> Iterator[Found]:
+def search(
+    group: Group, known: Collection[Key], ends: float, keeps: Callable[[Failure], bool] = lambda failure: True
+) -> Iterator[Found]:
     """Generates better and better steps of the search. The last one is the result.
 
-    known: keys of groups whose minimal cases are known. ends: time.monotonic() when the search must end.
+    known: keys of groups whose minimal cases are known. ends: time.monotonic() when the search must end. keeps: False
+    for a failure that is smaller, but another one.
     """
     failing = [its for call in group.calls[:_CALLS_OF_A_GROUP] if (its := still_failing(call))]
     if not failing:
         yield Found(group.least, (group.key,), is_flaky=True)
         return
     for call in failing:  # a group joins a known one if each of its calls leads there
-        for found in _reduced(call, group.key, known, ends):
+        for found in _reduced(call, group.key, known, ends, keeps):
             yield found
         if found.keys[-1] not in known:
             return
 
 
-def _reduced(failure: Failure, like: Key, known: Collection[Key], ends: float) -> Iterator[Found]:
+def _reduced(
+    failure: Failure, like: Key, known: Collection[Key], ends: float, keeps: Callable[[Failure], bool]
+) -> Iterator[Found]:
     keys: dict[Key, None] = {like: None}
     tried = set()
     yield Found(failure, tuple(keys))
@@ -81,7 +84,7 @@ def _reduced(failure: Failure, like: Key, known: Collection[Key], ends: float) -
             if time.monotonic() > ends:
                 return
             tried.add(calls)
-            if found := still_failing(asked):
+            if (found := still_failing(asked)) and keeps(found):
                 failure, is_smaller, key = found, True, key_of(found)
                 keys.pop(key, None)
                 keys[key] = None
@@ -100,7 +103,6 @@ class _Searched:
 
     def __init__(self) -> None:
         self.news: list[News] = []
-        self.done: set[Key] = set()  # keys of the groups
         self.place: dict[Hashable, int] = {}  # {key of a failure, or what has changed: index in `news`}
 
     @property
@@ -111,20 +113,22 @@ class _Searched:
     def _is_new(self, place: int) -> bool:
         return self.news[place].explanation.kind == NEW
 
-    def add(self, group: Group, end: End) -> None:
+    def add(self, news: News, end: End) -> None:
         """Add a group with the result of its search; join it to a group that has led to the same change."""
-        self.done.add(group.key)
-        found = end.found
+        found, group = end.found, news.group
         if found.is_flaky:
             self.news.append(News(replace(group, is_flaky=True)))
             return
+        if _is_explained(news):
+            self._add_part(replace(news, group=_with_least(group, found)), None)
+            return
         place = self.place.get(found.keys[-1])
         if place is not None and not end.parts:
-            self._join(place, News(group))
+            self._join(place, news)
             self.place[group.key] = place
             return
-        for news in end.parts or (News(_with_least(group, found)),):
-            self._add_part(news, found if found.least in news.group.calls else None)
+        for part in end.parts or (replace(news, group=_with_least(group, found)),):
+            self._add_part(part, found if found.least in part.group.calls else None)
 
     def _add_part(self, news: News, found: Found | None) -> None:
         """found: the result of the search, if it belongs to this part of the group."""
@@ -163,30 +167,78 @@ def _with_least(group: Group, found: Found) -> Group:
     return replace(group, calls=calls, is_minimal=found.is_minimal)
 
 
+def _is_explained(news: News) -> bool:
+    """True if changes of entries explain the news. A behaviour is tried again on the minimal case."""
+    return bool(news.explanation.changed) and not news.explanation.behaviour
+
+
 def news_about(
-    groups: Sequence[Group], seconds: float, workers: int = 1, explain: Explain | None = None
+    groups: Sequence[Group],
+    seconds: float,
+    workers: int = 1,
+    explain: Explain | None = None,
+    shows: Shows = lambda failure, explanation: True,
 ) -> tuple[News, ...]:
     """The groups with minimal cases and explanations, as far as they are found in time; joined where these are alike.
 
-    seconds: the time for all groups, the cheapest first. workers: the number of processes that search at a time.
+    The calls as found are explained first: most groups then join a few changes, and the minimal case of each change is
+    searched in the rest of the time. seconds: the time for all groups, the cheapest first. workers: the number of
+    processes that search at a time.
     """
-    ends, searched = time.monotonic() + seconds, _Searched()
-    running: list[_Here | _Forked] = []
-    waiting = _in_order(groups)
-    begin = _Forked if can_fork() else _Here
-    while waiting or running:
-        while waiting and len(running) < workers and time.monotonic() < ends:
-            running.append(begin(waiting.pop(0), searched.known, ends, explain))
-        if not running:
-            break
-        for its in _first_to_end(running):
-            running.remove(its)
-            is_crash = its.group.key.way == CRASH and not its.end.found.is_flaky
-            searched.add(its.group, replace(its.end, parts=explain(its.group)) if explain and is_crash else its.end)
-    for group in groups:
-        if group.key not in searched.done:
-            searched.add_untried(News(group))
+    ends, most = time.monotonic() + seconds, seconds * _SHARE_OF_A_GROUP
+    searched, suspects, begin = _Searched(), Suspects(), Forked if can_fork() else Here
+    told = [News(group) for group in _in_order(groups)]
+    if explain:
+        told = _as_found(told, explain, suspects, workers, seconds)
+
+    def search_of(news: News) -> Here | Forked:
+        group, searches = news.group, min(ends, time.monotonic() + most)
+        steps: Iterator[End] = iter(())
+        if begin is Forked or group.key.way != CRASH:  # in this process, a crash is not made again
+            steps = _steps(news, searched.known, explain, shows, suspects, searches)
+        return begin(news, End(Found(group.least, (group.key,))), steps, min(ends, searches + most))
+
+    waiting = _with_new_ones_first(told)
+    for its in in_turn(waiting, search_of, workers, ends):
+        suspects.add(its.end.suspects)
+        is_crash = its.task.group.key.way == CRASH and not its.end.found.is_flaky
+        parts = explain(its.task.group, suspects) if explain and is_crash else its.end.parts
+        searched.add(its.task, replace(its.end, parts=parts))
+    for news in waiting:
+        searched.add_untried(news)
     return tuple(sorted(searched.news, key=sort_key))
+
+
+def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, workers: int, seconds: float) -> list[News]:
+    """The news with explanations of their calls as found, as far as there is time; those with the same change join."""
+    begin, waiting = Forked if can_fork() else Here, list(told)
+    looked: list[News] = []
+    ends = time.monotonic() + seconds * _SHARE_OF_EXPLANATIONS
+
+    def look_at(news: News) -> Here | Forked:
+        group, by = news.group, min(ends, time.monotonic() + seconds * _SHARE_OF_A_GROUP)
+        steps = iter(()) if group.key.way == CRASH else _explained(group, explain, suspects)
+        return begin(news, End(Found(group.least, (group.key,))), steps, by)
+
+    for its in in_turn(waiting, look_at, workers, ends):
+        suspects.add(its.end.suspects)
+        looked += its.end.parts or (its.task,)
+    known, others = ([its for its in looked if _is_explained(its) is told] for told in (True, False))
+    return [*merged(known), *others, *waiting]
+
+
+def _explained(group: Group, explain: Explain, suspects: Suspects) -> Iterator[End]:
+    """Generates the explanation of the group."""
+    parts = explain(group, suspects)
+    yield End(Found(group.least, (group.key,)), parts, suspects.without_functions())
+
+
+def _with_new_ones_first(told: Sequence[News]) -> list[News]:
+    """The news in the order in which their minimal cases are searched: those that nothing explains, then the cheapest.
+
+    Crashes come last.
+    """
+    return sorted(told, key=lambda news: (news.group.key.way == CRASH, _is_explained(news)))
 
 
 def _in_order(groups: Sequence[Group]) -> list[Group]:
@@ -204,85 +256,25 @@ def _cost(group: Group) -> tuple:
     return (group.key.way == CRASH, group.key.way not in (WRONG_MASK, RANGE), size(group.least), group.key)
 
 
-def can_fork() -> bool:
-    """True if a search may run in a forked process: there is fork, and no device, which a forked process cannot use."""
-    is_there = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
-    return is_there and session.current.release.device_type == "cpu"
-
-
 def _steps(
-    group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None, searches: float
+    news: News, known: Mapping[Key, bool], explain: Explain | None, shows: Shows, suspects: Suspects, ends: float
 ) -> Iterator[End]:
-    """Generates the steps of the search until the time `searches`, and at last the explanation."""
-    steps = search(group, known, searches) if _can_be_asked(group) else iter([Found(group.least, (group.key,))])
-    for found in steps:
-        yield End(found)
-    joins = known.get(found.keys[-1], False)  # calls that nothing explains, as those of a known group
-    if explain and not found.is_flaky and group.key.way != CRASH and not joins:
-        yield End(found, explain(_with_least(group, found)))
+    """Generates the steps of the search until the time `ends`, and at last the explanation if there is none yet."""
+    group, end = news.group, End(Found(news.least, (news.group.key,)))
+    if not _can_be_asked(group):
+        steps: Iterator[Found] = iter([end.found])
+    elif _is_explained(news):
+        steps = search(group, (), ends, lambda failure: shows(failure, news.explanation))
+    else:
+        steps = search(group, known, ends)
+    for end in map(End, steps):
+        yield end
+    joins = known.get(end.found.keys[-1], False)  # calls that nothing explains, as those of a known group
+    if explain and not (_is_explained(news) or end.found.is_flaky or group.key.way == CRASH or joins):
+        yield replace(next(_explained(_with_least(group, end.found), explain, suspects)), found=end.found)
 
 
 def _can_be_asked(group):
     """False for failures about a range, and for pinned cases that may crash the process."""
     entry = BY_ID.get(group.least.entry)
     return group.key.way != RANGE and not (entry and entry.may_end_the_process)
-
-
-class _Here:
-    """A search in this process. A crash is not made again."""
-
-    connection = None
-
-    def __init__(self, group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None):
-        self.group, self.end = group, End(Found(group.least, (group.key,)))
-        if group.key.way != CRASH:
-            for self.end in _steps(group, known, ends, explain, min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)):
-                pass
-
-
-class _Forked:
-    """A search in a forked process."""
-
-    def __init__(self, group: Group, known: Mapping[Key, bool], ends: float, explain: Explain | None):
-        self.group, self.end = group, End(Found(group.least, (group.key,)))
-        searches = min(ends, time.monotonic() + _SECONDS_OF_A_GROUP)
-        self.ends = min(ends, searches + _SECONDS_OF_AN_EXPLANATION)
-        context = multiprocessing.get_context("fork")
-        self.connection, theirs = context.Pipe(duplex=False)
-        given = (theirs, group, known, self.ends, explain, searches)
-        self.process = context.Process(target=_serve, args=given, daemon=True)
-        with warnings.catch_warnings():  # Python 3.12 warns of threads; those of pytest-xdist have ended their work
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
-        theirs.close()
-
-    def has_ended(self) -> bool:
-        """Take the steps that have come. True if there will be no more, or if the time is over; ends the process."""
-        try:
-            while self.connection.poll():
-                self.end = self.connection.recv()
-            if time.monotonic() < self.ends + _GRACE:
-                return False
-        except (EOFError, OSError):  # it has sent its last step, or has crashed
-            pass
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-        return True
-
-
-def _serve(connection: Connection, *given: Any) -> None:
-    for end in _steps(*given):
-        connection.send(end)
-    connection.close()
-    os._exit(0)  # without the exit functions of the parent
-
-
-def _first_to_end(running: Sequence) -> list:
-    """The searches that have ended; waits for the first."""
-    if isinstance(running[0], _Here):
-        return list(running)
-    while True:
-        wait([its.connection for its in running], timeout=1.0)
-        if ended := [its for its in running if its.has_ended()]:
-            return ended

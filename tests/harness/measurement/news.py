@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..deviations.entry import Entry
+from ..explanation.edits import Suspects
 from ..explanation.explanation import BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from ..explanation.groups import Judge, explained
 from ..explanation.rows import ModelOfRows
@@ -118,9 +119,12 @@ def judge_of(run: session.Session, findings: Mapping[str, Mapping[str, Any]]) ->
     )
 
 
-def parts_of(group: Group, judge: Judge) -> tuple[News, ...]:
-    """The group with its explanation; split in several news if parts of it have explanations of their own."""
-    found = explained((group,), replace(judge, absent=frozenset()))
+def parts_of(group: Group, suspects: Suspects, judge: Judge) -> tuple[News, ...]:
+    """The group with its explanation; split in several news if parts of it have explanations of their own.
+
+    suspects: edits that explain other groups. They are tried first; those that explain this one are added.
+    """
+    found = explained((group,), replace(judge, absent=frozenset()), suspects)
     return tuple(
         News(replace(group, calls=its.calls, seen=its.seen, is_minimal=group.is_minimal and group.least in its.calls),
              its.explanation)

@@ -6,7 +6,6 @@ from ..cases.case import SquareSubsequentMask
 from ..cases.dtypes import LOW
 from ..cases.square_mask import DEVICES
 from ..execution.release import Release
-from ..releases import since
 from .basics import EDGES, one_of
 
 SIZES_OF_SQUARES = (0, 1, 2, 3, 5, *EDGES)
@@ -17,7 +16,7 @@ def square_mask_cases(draw: st.DrawFn, release: Release) -> SquareSubsequentMask
     """Calls of nn.Transformer.generate_square_subsequent_mask, with and without each argument and each default."""
     dtypes = (*release.dtypes, *LOW)
     devices = tuple(device for device in DEVICES if device in ("cpu", "meta", release.device_type))
-    default_device = one_of(draw, None, "meta") if since(release, "2.0") else None
+    default_device = one_of(draw, None, "meta") if release.has_default_device else None
     return SquareSubsequentMask(
         dtype=one_of(draw, *dtypes),
         sz=one_of(draw, *SIZES_OF_SQUARES),

@@ -414,7 +414,7 @@ def not_applicable(call: WrongCall, release: Release) -> str | None:
         return "this release has no enable_gqa"
     if call.fault.hint and not call.callee.takes(call.hint):
         return f"this release has no {call.hint}"
-    if call.fault.bias and not since(release, "2.3"):
+    if call.fault.bias and not release.has_causal_bias:
         return "this release has no torch.nn.attention"
     if call.fault.dtype == "uint8" and not since(release, "2.0"):
         return "this release documents byte masks"
