@@ -59,7 +59,7 @@ def compared(made: Made) -> Outcome:
     try:
         return _compared(made)
     except Inexpressible as reason:
-        return Outcome(NOT_COMPARED, str(reason))
+        return Outcome(NOT_COMPARED, f"{reason}; it raised {_error(made)}" if made.error else str(reason))
     except Unfit as reason:
         if made.error is not None:
             return Outcome(REFUSED, f"{reason}: {_error(made)}")
