@@ -124,10 +124,19 @@ QUERIES = {
     "object has no attribute 'weight'": ("out-projection-without-weight", "linear-without-weight"),
     "quantize_dynamic": ("quantized-encoder-raises", "quantized-nan"),
     "'function' object has no attribute 'is_cuda'": ("quantized-encoder-raises",),
+    "why does padding change my predictions": ("nested-padding-zero", "train-and-eval"),
+    "encoder output is smaller than the input during inference": ("nested-truncates",),
+    "how do I mask padding and future at once": ("two-masks", "combined-mask-sdpa", "combined-mask-modules"),
+    "nn.MultiheadAttention returns None weights": ("need-weights",),
+    "attention weights don't sum to 1": ("weights-of-appended-keys", "multiplied-mask"),
+    "beam search decoding one token at a time": ("is-causal-with-cache",),
+    "attn_mask expected 2D or 3D": ("mask-per-head",),
+    "mask shape (batch, seq, seq)": ("repeat-for-heads", "mask-per-head", "combined-mask-modules"),
+    "model works in training but nan in validation": ("empty-row-nan-native",),
     # rules of the specification
     "clause 6": ("clause-6",),
     "tokenizer mask tgt_mask": ("tokenizer-mask-for-target", "decoder-integer-mask-unnamed"),
 }
 
 # Queries about topics that the pages do not cover: the search must say so.
-WITHOUT_RESULT = ("tensorflow keras", "xyzzy", "learning rate warmup")
+WITHOUT_RESULT = ("tensorflow keras", "xyzzy", "learning rate warmup", "batch norm momentum", "data loader workers")
