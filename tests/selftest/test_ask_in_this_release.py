@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from tests.harness.cases.case import MultiHead, drops
 from tests.harness.deviations.call import Call
-from tests.harness.deviations.prediction import CONFORMS, DEVIATES, REFUSED, prediction
+from tests.harness.deviations.prediction import CONFORMS, DEVIATES, LACKING, REFUSED, prediction
 from tests.harness.deviations.refusals import refusal
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.release import installed
@@ -24,6 +24,7 @@ from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.modes import BY_ID, MODES
 from tests.harness.modes.parsing import parse
+from tests.harness.modes.written import is_written
 from tests.harness.releases import is_modelled
 from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in, low_precision_cases
@@ -51,6 +52,9 @@ def assert_said(case):
         assume(verdict.status != FAILS)  # a failure is of the conformance tests to tell
     assert verdict.status != FAILS, verdict.mismatches
     said = prediction(case, PREDICTED)
+    if is_written(case):  # only a run tells if it is rewritten
+        assert said.status == LACKING
+        return said
     if refused := refusal(Call(case, session.current.release, observation.served)):
         assert said.refusal is refused
         return said
