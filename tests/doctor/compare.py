@@ -24,6 +24,7 @@ from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 from .calls import MULTI_HEAD, Made
 from .describe import described
 from .inexpressible import Inexpressible, Unfit
+from .mistakes import mistakes_of
 from .modules import parts_of_module
 from .rounding import is_decided_by_rounding, overflows
 from .watch import unwritten
@@ -59,7 +60,7 @@ def compared(made: Made) -> Outcome:
     try:
         return _compared(made)
     except Inexpressible as reason:
-        return Outcome(NOT_COMPARED, str(reason))
+        return Outcome(NOT_COMPARED, f"{reason}; it raised {_error(made)}" if made.error else str(reason))
     except Unfit as reason:
         if made.error is not None:
             return Outcome(REFUSED, f"{reason}: {_error(made)}")
@@ -116,6 +117,8 @@ def _compared(made):
     ids = _explanation(case, observation, release, samples)
     if ids:
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
+    if any(its.id == "false-hint" for its in mistakes_of(made)):
+        return Outcome(NOT_COMPARED, "its hint is_causal=True is false, and no rule says the result")
     if made.error is not None:
         return replace(outcome, reason=_error(made))
     if overflows(case):

@@ -261,10 +261,10 @@ def _minimum_twice(attention):
     beside = len(floats) == 2 and all((mask <= np.finfo(mask.dtype).min / 2).any() for mask in floats)
     beside = beside and not any(np.isneginf(mask).any() for mask in floats)
     if inside or beside:
-        where = "in both masks" if beside else "beside -inf, as where two masks have been added"
+        where = "stands in both masks" if beside else "stands beside -inf, as where two masks have been added"
         yield Mistake(
             "minimum-twice",
-            f"{names} hold finfo.min {where}: finfo.min + finfo.min is -inf, so that a query whose keys are all hidden"
+            f"{names}: finfo.min {where}; finfo.min + finfo.min is -inf, so that a query whose keys are all hidden"
             " becomes NaN on some paths",
             "Join the masks as bool masks with `|`, and convert once.",
         )

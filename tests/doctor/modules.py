@@ -107,13 +107,18 @@ def _part(module, kind, what):
 
 
 def _kind_in_words(module):
-    return "missing" if module is None else f"a {type(module).__name__}"
+    if module is None:
+        return "missing"
+    quantized = "quantized " * (".quantized." in type(module).__module__)  # its class is named as that of torch.nn
+    return f"a {quantized}{type(module).__name__}"
 
 
 def _linear(module, name):
     """{name: tensor} of the parameters of a linear layer, which must be torch's own."""
     if not isinstance(module, nn.Linear):
         raise Inexpressible(f"{name} is {_kind_in_words(module)}, not nn.Linear")
+    if type(module.weight) not in (torch.Tensor, nn.Parameter):  # some quantize by a class of tensors
+        raise Inexpressible(f"{name}.weight is a {type(module.weight).__name__}")
     weights = {f"{name}.weight": module.weight}
     return weights if module.bias is None else weights | {f"{name}.bias": module.bias}
 

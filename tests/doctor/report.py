@@ -77,6 +77,9 @@ def as_text(diagnosis: Diagnosis, ended: str) -> str:
 def _head(diagnosis, ended) -> Iterator[str]:
     calls = sum(diagnosis.calls.values())
     yield f"==== doctor: torch {torch.__version__}, {_number(calls, 'call')} of attention, {ended} ===="
+    if not calls and diagnosis.passed:
+        yield "No call could be compared, for these reasons:"
+        return
     if not calls:
         yield (
             "No call was seen of nn.MultiheadAttention, nn.Transformer, its encoder, decoder and their layers, nor of"

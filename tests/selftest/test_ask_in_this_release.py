@@ -1,6 +1,11 @@
 """The predictions of `python -m tests.tools ask`, compared with runs of the installed release."""
 
+import json
+from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
+from math import ceil
 
 import pytest
 from hypothesis import assume, event, given, settings
@@ -9,7 +14,7 @@ from packaging.version import Version
 
 from tests.harness.cases.case import MultiHead, drops
 from tests.harness.deviations.call import Call
-from tests.harness.deviations.prediction import prediction
+from tests.harness.deviations.prediction import CONFORMS, DEVIATES, LACKING, REFUSED, prediction
 from tests.harness.deviations.refusals import refusal
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.release import installed
@@ -19,11 +24,14 @@ from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.modes import BY_ID, MODES
 from tests.harness.modes.parsing import parse
+from tests.harness.modes.written import is_written
+from tests.harness.releases import is_modelled
 from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in, low_precision_cases
 from tests.harness.strategies.contents import nonfinite_cases
-from tests.harness.strategies.modules import any_cases, module_cases
+from tests.harness.strategies.modules import MODULES, any_cases, cases_of, module_cases
 from tests.tools.ask.answers import Question, remedied
+from tests.tools.ask.command import main
 
 from .sampling import FEW
 
@@ -39,8 +47,14 @@ SLOW = [mode for mode in MODES if mode.is_in() and mode.compiles and not mode.bu
 def assert_said(case):
     """The prediction, if it says what the run of the call sees; AssertionError else."""
     observation, verdict = judged(case)
-    assume(verdict.status not in (FAILS, NOT_APPLICABLE))  # a failure is of the conformance tests to tell
+    assume(verdict.status != NOT_APPLICABLE)
+    if not is_modelled(RELEASE.version):
+        assume(verdict.status != FAILS)  # a failure is of the conformance tests to tell
+    assert verdict.status != FAILS, verdict.mismatches
     said = prediction(case, PREDICTED)
+    if is_written(case):  # only a run tells if it is rewritten
+        assert said.status == LACKING
+        return said
     if refused := refusal(Call(case, session.current.release, observation.served)):
         assert said.refusal is refused
         return said
@@ -86,10 +100,48 @@ def test_ask_says_what_a_run_of_a_rare_call_sees(case):
     assert_said(case)
 
 
-@settings(FEW, max_examples=300)
-@given(case=mixed(*[any_cases(RELEASE)] * 4, nonfinite_cases(RELEASE)))
-def test_ask_says_what_a_run_of_this_release_sees(case):
-    event(assert_said(case).status)
+CALLED = (*MODULES, *["scaled_dot_product_attention"] * RELEASE.has_scaled_dot_product_attention)
+OF_EACH = ceil(300 / len(CALLED))
+
+
+@pytest.mark.skipif(not is_modelled(RELEASE.version), reason="ask answers for the releases of the ledger")
+@pytest.mark.parametrize("module", CALLED)
+def test_the_command_says_what_a_run_of_this_release_sees(module):
+    said: Counter[str] = Counter()
+
+    @settings(FEW, max_examples=OF_EACH)
+    @given(case=mixed(*(cases_of(RELEASE, module, inference) for inference in (False, True))))
+    def ask_and_run(case):
+        said[assert_answered(case).status] += 1
+
+    ask_and_run()
+    print(f"{module}: {', '.join(f'{number} {status}' for status, number in sorted(said.items()))}")
+    assert said.total() == OF_EACH
+    assert said.keys() <= {CONFORMS, DEVIATES, REFUSED}
+
+
+def assert_answered(case):
+    """The prediction, if the command's answer on the case says it, and the run of the call sees it."""
+    said = assert_said(case)
+    (answer,) = answered(case)["ranges"]
+    assert answer["status"] == said.status
+    ids = {entry["id"] for entry in answer["entries"]}
+    assert ids <= set(said.ids)  # an entry that shows beside others alone is not told
+    assert bool(ids) == bool(said.ids)
+    return said
+
+
+def answered(case):
+    """The answer of the command on a case for this release, as JSON."""
+    with redirect_stdout(StringIO()) as printed:
+        assert main([repr(case), "--torch", str(RELEASE.version), "--format", "json"]) == 0
+    return json.loads(printed.getvalue())
+
+
+@FEW
+@given(case=nonfinite_cases(RELEASE))
+def test_ask_says_what_a_run_with_nan_or_inf_sees(case):
+    assert_said(case)
 
 
 @settings(FEW, max_examples=300)

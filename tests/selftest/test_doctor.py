@@ -22,6 +22,7 @@ from tests.harness.execution.runner import observe
 from tests.harness.judgement.comparison import DTYPE, ERROR, RESULTS, SHAPE, VALUE
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, judge
 from tests.harness.measurement.checking import judged
+from tests.harness.modes.modes import BY_ID
 from tests.harness.strategies.modules import MODULES, cases_of
 
 from .diagnosed import diagnosed, verdicts
@@ -180,6 +181,56 @@ def test_the_attention_of_a_layer_that_no_case_expresses_is_compared(layer, reas
     assert found["TransformerEncoderLayer"].verdict == NOT_COMPARED
     assert reason in found["TransformerEncoderLayer"].reason
     assert found["MultiheadAttention"].verdict == AS_SPECIFIED
+
+
+needs_quantized = pytest.mark.skipif(not BY_ID["quantized"].is_in(), reason="this release or CPU has no such layers")
+
+
+def quantized(module):
+    """The module with the linear layers that quantize_dynamic makes; in eval mode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer releases deprecate it
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(module), {nn.Linear})[0]
+
+
+@needs_quantized
+def test_quantized_layers_are_not_compared_and_counted_and_their_attentions_are():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True), 2)
+    encoder = quantized(encoder).train()
+    padding = torch.tensor([[False, False, False], [False, True, True]])
+    diagnosis = diagnosed(lambda: [encoder(torch.randn(2, 3, 8), src_key_padding_mask=padding) for _ in range(3)])
+    found = {(its.function, its.verdict, its.reason, its.calls) for its in diagnosis.findings.values()}
+    assert found == {
+        ("TransformerEncoder", NOT_COMPARED, "linear1 is a quantized Linear, not nn.Linear", 3),
+        ("TransformerEncoderLayer", NOT_COMPARED, "linear1 is a quantized Linear, not nn.Linear", 3),
+        ("MultiheadAttention", AS_SPECIFIED, "", 3),
+    }
+    assert "not compared: 9, as specified: 6;" in as_text(diagnosis, "")
+
+
+@needs_quantized
+def test_the_error_of_a_call_that_is_not_compared_is_told():
+    layer = quantized(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True))
+
+    def program():
+        with pytest.raises(AttributeError):
+            layer(torch.randn(2, 3, 8))
+
+    (finding,) = diagnosed(program).findings.values()
+    assert finding.verdict == NOT_COMPARED
+    assert "linear1 is a quantized Linear, not nn.Linear; it raised AttributeError: 'function'" in finding.reason
+
+
+class Packed(torch.Tensor):
+    """A tensor of a class of its own, as those that hold quantized numbers are."""
+
+
+def test_parameters_of_a_class_of_their_own_are_not_compared():
+    layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+    layer.linear1.weight = nn.Parameter(layer.linear1.weight.detach().as_subclass(Packed))
+    diagnosis = diagnosed(lambda: layer(torch.randn(2, 3, 8)))
+    reasons = {finding.reason for finding in diagnosis.findings.values() if finding.verdict == NOT_COMPARED}
+    assert reasons == {"linear1.weight is a Packed"}
 
 
 def test_dropout_in_training_is_not_compared_and_counted():

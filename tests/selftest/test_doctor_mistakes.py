@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.doctor import mistakes as rules
+from tests.doctor.compare import NOT_COMPARED
 from tests.doctor.mistakes import KINDS
 from tests.harness.execution.release import installed
 
-from .diagnosed import mistakes
+from .diagnosed import mistakes, verdicts
 
 needs_sdpa = pytest.mark.skipif(
     not installed().has_scaled_dot_product_attention, reason="this release has no scaled_dot_product_attention"
@@ -75,6 +76,14 @@ def of_low(mask):
 @pytest.mark.filterwarnings("ignore:Support for mismatched|Converting mask")
 def test_a_mistake_is_found(id, program):
     assert id in mistakes(program)
+
+
+@needs_hints
+def test_a_call_with_a_false_hint_is_not_judged():
+    """No rule says its result: it is no difference that nobody knows."""
+    program = self_attention(attn_mask=CAUSAL.flip(0), is_causal=True)
+    (verdict,) = verdicts(program)["MultiheadAttention"]
+    assert verdict == NOT_COMPARED
 
 
 @pytest.mark.parametrize(

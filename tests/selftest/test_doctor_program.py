@@ -140,6 +140,14 @@ def test_a_script_without_attention(tmp_path):
     assert "was seen" in ran.stderr
 
 
+def test_a_script_whose_attention_cannot_be_compared(tmp_path):
+    text = "from torch import nn\nimport torch\nx = torch.ones(2, 1, 8, device='meta')\n"
+    ran = doctor(tmp_path, text + "nn.MultiheadAttention(8, 2, device='meta')(x, x, x)\n")
+    assert "No call could be compared, for these reasons:" in ran.stderr
+    assert "not seen: MultiheadAttention on the meta device (1 time)" in ran.stderr
+    assert "has no attention" not in ran.stderr
+
+
 def test_a_factory_is_called_and_its_module_runs_on_its_inputs(tmp_path):
     (tmp_path / "models.py").write_text(
         "import torch\nx = torch.randn(3, 2, 8)\ndef make(): return torch.nn.MultiheadAttention(8, 2), (x, x, x)\n",

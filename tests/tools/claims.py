@@ -19,6 +19,7 @@ FILES = (
     "test_padding",
     "test_padding_alone",
     "test_combined",
+    "test_grouped_heads",
     "test_causal",
     "test_transformer_arguments",
     "test_relative_position",

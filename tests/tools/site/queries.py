@@ -15,6 +15,9 @@ QUERIES = {
     "add_bias_kv": ("causal-hint-hides-appended-keys", "weights-of-appended-keys"),
     "enable_nested_tensor": ("nested-padding-zero",),
     "mask_check": ("nested-unaligned",),
+    "enable_gqa": ("grouped-heads", "grouped-heads-mask"),
+    "enable_gqa attn_mask": ("grouped-heads-mask",),
+    "num_key_value_heads": ("grouped-heads", "grouped-heads-mask"),
     "dropout_p": ("sdpa-dropout",),
     "is_causal": ("is-causal-alone", "native-hint-without-mask"),
     "is_causal kv cache": ("is-causal-with-cache", "causal-bias-size-ignored"),
@@ -56,6 +59,9 @@ QUERIES = {
     "different mask for each sample": ("repeat-for-heads",),
     "repeat_interleave": ("repeat-for-heads",),
     "causal and padding mask together": ("two-masks", "combined-mask-sdpa", "combined-mask-modules"),
+    "gqa mask shape": ("grouped-heads-mask",),
+    "grouped query attention": ("grouped-heads", "grouped-heads-mask"),
+    "multi-query attention kv heads": ("grouped-heads",),
     "4d mask": ("mask-per-head", "native-mask-by-elements"),
     "float64 model float32 mask": ("flash-float32-mask", "fused-float32-mask"),
     # error texts
@@ -79,6 +85,8 @@ QUERIES = {
         "native-mask-per-sample",
     ),
     "Support for mismatched key_padding_mask and attn_mask is deprecated": ("mixed-types",),
+    "Number of heads in key and value must divide the number of heads in query": ("grouped-heads",),
+    "scaled_dot_product_attention() got an unexpected keyword argument 'enable_gqa'": ("grouped-heads",),
     "No available kernel. Aborting execution.": ("backends-and-masks",),
     "shape '[1, 1, 6, 6]' is invalid for input of size 18": ("native-mask-size-unnamed", "data-parallel"),
     "Need attn_mask if specifying the is_causal hint": ("is-causal-alone", "native-hint-without-mask"),
@@ -116,10 +124,19 @@ QUERIES = {
     "object has no attribute 'weight'": ("out-projection-without-weight", "linear-without-weight"),
     "quantize_dynamic": ("quantized-encoder-raises", "quantized-nan"),
     "'function' object has no attribute 'is_cuda'": ("quantized-encoder-raises",),
+    "why does padding change my predictions": ("nested-padding-zero", "train-and-eval"),
+    "encoder output is smaller than the input during inference": ("nested-truncates",),
+    "how do I mask padding and future at once": ("two-masks", "combined-mask-sdpa", "combined-mask-modules"),
+    "nn.MultiheadAttention returns None weights": ("need-weights",),
+    "attention weights don't sum to 1": ("weights-of-appended-keys", "multiplied-mask"),
+    "beam search decoding one token at a time": ("is-causal-with-cache",),
+    "attn_mask expected 2D or 3D": ("mask-per-head",),
+    "mask shape (batch, seq, seq)": ("repeat-for-heads", "mask-per-head", "combined-mask-modules"),
+    "model works in training but nan in validation": ("empty-row-nan-native",),
     # rules of the specification
     "clause 6": ("clause-6",),
     "tokenizer mask tgt_mask": ("tokenizer-mask-for-target", "decoder-integer-mask-unnamed"),
 }
 
 # Queries about topics that the pages do not cover: the search must say so.
-WITHOUT_RESULT = ("tensorflow keras", "xyzzy", "learning rate warmup")
+WITHOUT_RESULT = ("tensorflow keras", "xyzzy", "learning rate warmup", "batch norm momentum", "data loader workers")

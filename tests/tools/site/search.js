@@ -6,14 +6,22 @@
 
 const WEIGHTS = { aliases: 3, title: 2, symptom: 2, id: 2, text: 0.7, modules: 0.4 }
 const PART = 0.45  // of the weight of a whole word
+const COMMON = 4  // a word that no document has counts as one that so many have: it may be no term at all
 const STOP = new Set(("a an and are as at be by but can could do does for from get gets give gives got had has have how i if in is it its my " +
   "not of on or should so than that the their then there they this to use using was we what when which why will with you " +
-  "error runtimeerror after while torch pytorch few epoch epochs sometimes suddenly problem issue bug help please some any").split(" "))
-const ALSO = {
+  "error runtimeerror after while torch pytorch few epoch epochs sometimes suddenly problem issue bug help please some any " +
+  "once amount during even still just really actually correctly properly try trying want").split(" ").map(stem))
+const ALSO = byStem({
   sdpa: ["scaled_dot_product_attention"], mha: ["multiheadattention"], amp: ["autocast"], fp16: ["float16"],
   half: ["float16"], bf16: ["bfloat16"], fp32: ["float32"], fp64: ["float64"], double: ["float64"], gpu: ["cuda"],
   inference: ["eval"], validation: ["eval"], evaluation: ["eval"], dynamo: ["compile"], jit: ["torchscript"],
   kvcache: ["cache"], backward: ["gradient"], grad: ["gradient"], mixed: ["autocast"], masked: ["mask"],
+  prediction: ["output"], logit: ["output"], smaller: ["shorter"], probability: ["weights"], future: ["causal"],
+  depend: ["changes", "different"], vary: ["changes", "different"],
+})
+
+function byStem(others) {
+  return Object.fromEntries(Object.entries(others).map(([word, its]) => [stem(word), its]))
 }
 
 function stem(word) {
@@ -83,7 +91,7 @@ function createSearch(documents) {
       for (const [term, quality] of found) best = Math.max(best, quality * (terms.get(term) || 0))
       return best
     }))
-    const rarity = rows.map(row => Math.log(1 + prepared.length / (0.5 + row.filter(Boolean).length)))
+    const rarity = rows.map(row => Math.log(1 + prepared.length / (row.some(Boolean) ? 0.5 + row.filter(Boolean).length : COMMON)))
     const total = rarity.reduce((sum, value) => sum + value, 0)
     const needed = terms.length > 6 ? 0.35 : 0.55
     return prepared
