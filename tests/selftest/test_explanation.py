@@ -1,18 +1,22 @@
 """Failing calls are explained by the right change of the model, and calls of two changes by neither of them."""
 
 import json
+import pickle
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pytest
 
+from tests.harness.cases.case import MultiHead
 from tests.harness.cases.masks import Mask
 from tests.harness.deviations import behaviours
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.entry import Deviation
 from tests.harness.deviations.ledger import Applied
 from tests.harness.deviations.views import AsInRelease
+from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.changes import raising, warning
 from tests.harness.explanation.candidates import changed, stages
@@ -236,6 +240,20 @@ def test_a_simple_fault_is_explained_by_its_behaviour(id):
     assert told.checked > len(cases)
 
 
+@pytest.mark.parametrize("case", [replace(ATTENTION, attn_mask=MASKED), SDPA, ENCODER_LAYER])
+def test_a_behaviour_is_the_same_in_another_process(case):
+    (sight,) = sighted([case], model())
+    found = [*behaviours.of_masks(case), *behaviours.of_rows(case), *behaviours.of_outcome(sight.observation)]
+    for one in [*found, *behaviours.with_nan(found[:1], case)]:
+        edits = Edits(behaviours=(one,))
+        other = pickle.loads(pickle.dumps(edits))
+        assert (other, other.behaviours[0].text) == (edits, one.text)
+        results = [predict(case, sight.changes(its))() for its in (edits, other)]
+        assert results[0].keys() == results[1].keys()
+        for name in results[0]:
+            np.testing.assert_array_equal(results[0][name], results[1][name])
+
+
 PADDED = Mask("bool", "right")
 OF_EVERY_KIND = [
     replace(SDPA, attn_mask=Mask("bool", "causal"), mask_batch=SDPA.batch),
@@ -383,6 +401,31 @@ def failure(case, **others):
 
 def judge(its, **others):
     return Judge(its, model_of_rows(), **others)
+
+
+def test_a_broken_law_has_the_explanation_of_its_calls():
+    case = replace(ATTENTION, attn_mask=MASKED)
+    broken = [failure(case, twin=replace(case, mode="deepcopy")), failure(replace(case, seed=11))]
+    with injected(FAULTS["bool-mask-inverted"]):
+        (change,) = explained([Grouped((its,), 1) for its in broken], judge(model()))
+    assert (change.explanation.behaviour, change.seen) == ("attn_mask is inverted", 2)
+    (change,) = explained([Grouped(broken[:1], 1)], judge(model()))
+    assert change.explanation.kind == NEW  # each of the calls is right by itself
+
+
+def test_what_is_wrong_in_another_implementation_is_one_change_beside_what_torch_does():
+    """It ignores padding behind the first sample; a query of the first one that sees no key is NaN, as in torch."""
+    first = MultiHead(
+        N=3, L=3, S=3, num_heads=2, head_dim=2, attention="self", key_padding_mask=Mask(pattern="trailing")
+    )
+    cases = [
+        first,
+        replace(first, seed=5, attn_mask=Mask(pattern="anti_causal"), key_padding_mask=Mask("float", "left")),
+    ]
+    groups = [Grouped((failure(cases[0]),), 1), Grouped((failure(cases[1]), failure(cases[1], twin=cases[0])), 2)]
+    (change,) = explained(groups, judge(model(), adopted=load("tests.selftest.subjects:BlindToPadding")))
+    assert change.explanation.behaviour == "key_padding_mask counts in the first sample alone"
+    assert change.seen == 3
 
 
 def test_groups_with_the_same_explanation_are_one_change():

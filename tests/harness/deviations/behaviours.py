@@ -5,6 +5,7 @@ explains, and entries of proposed.py name them.
 """
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,6 +33,15 @@ class Behaviour:
     text: str  # in words, such as "src_mask is ignored"
     code: str  # a Python expression of `change` in a module that imports this one as `behaviours`
     change: Change
+
+    def __reduce__(self) -> tuple:
+        """Its words and its code: another process makes the change anew."""
+        return from_code, (self.text, self.code)
+
+
+def from_code(text: str, code: str) -> Behaviour:
+    """The behaviour of this code, which is that of a Behaviour."""
+    return Behaviour(text, code, eval(code, {"behaviours": sys.modules[__name__]}))
 
 
 # ---- masks ---------------------------------------------------------------------------------------------------------

@@ -55,6 +55,6 @@ class Suspects:
         for mine, its in ((self.cases, others.cases), (self.rows, others.rows)):
             mine += [edits for edits in its if edits not in mine]
 
-    def without_functions(self) -> "Suspects":
-        """Those without behaviours, which are functions: another process can read them."""
-        return Suspects(*([its for its in edits if not its.behaviours] for edits in (self.cases, self.rows)))
+    def without_outcomes(self) -> "Suspects":
+        """Those without simple outcomes of rows, which are functions: another process can read them."""
+        return Suspects(self.cases, [its for its in self.rows if not its.behaviours])

@@ -11,11 +11,11 @@ from ..execution.implementation import Adopted
 from ..execution.setting import CPU, Setting
 from ..judgement.groups import message_of, unnamed_error
 from ..judgement.report import Failure
-from .edits import Suspects
-from .explain import Options, explained_parts, shows
+from .edits import Edits, Suspects
+from .explain import Options, explain, explained_parts, shows
 from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from .rows import ModelOfRows, explained_rows
-from .sight import Model
+from .sight import Model, sighted
 
 
 class Grouped(Protocol):
@@ -131,6 +131,12 @@ def _key(change):
 
 def _parts(calls: Sequence[Failure], judge: Judge, suspects: Suspects):
     """Generates (failures, explanation) for failures that look alike."""
+    if judge.adopted and (known := tuple(_known(calls, judge, suspects))):
+        yield from known
+        told = [failure for its, _ in known for failure in its]
+        if left := [failure for failure in calls if failure not in told]:
+            yield left, Explanation(NEW, is_untried=True)
+        return
     cases = [failure for failure in calls if failure.case and failure.mismatches and not failure.twin]
     rows = [failure for failure in calls if failure.row]
     others = [failure for failure in calls if failure not in cases and failure not in rows]
@@ -149,7 +155,29 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: Suspects):
             if its:
                 yield its, part.explanation
     for failure in others:
-        yield [failure], _of_other(failure, judge)
+        yield [failure], _of_twins(failure, judge, suspects) if failure.twin else _of_other(failure, judge)
+
+
+def _known(calls, judge, suspects):
+    """Generates (failures, explanation) for calls that a behaviour predicts which other calls have shown.
+
+    Of another implementation alone: what is wrong in it shows in calls of every kind, and beside what torch does.
+    """
+    left = [(failure, _failing_by_itself(failure, judge)) for failure in calls if failure.case and failure.mismatches]
+    for edits in suspects.cases if left else ():
+        its = [failure for failure, sights in left if sights and all(one.is_predicted(edits) for one in sights)]
+        if edits.behaviours and not edits.views and its:
+            (behaviour, *_) = edits.behaviours
+            yield its, Explanation(BEHAVIOUR, (), behaviour.text, behaviour.code, checked=len(its))
+            left = [(failure, sights) for failure, sights in left if failure not in its]
+
+
+def _failing_by_itself(failure, judge):
+    """The calls of a failure that are wrong by themselves."""
+    cases = [case for case in (failure.case, failure.twin) if case]
+    options = _options([failure], judge, Suspects())
+    sights = sighted(cases, judge.cases, options.device, options.adopted, options.firsts)
+    return [sight for sight in sights if not sight.is_predicted(Edits())]
 
 
 def _options(failures, judge, suspects):
@@ -172,6 +200,12 @@ def _with_their_entries(explanation, failures, judge):
     if explanation.kind == NEW or not lost:
         return explanation
     return replace(explanation, changed=(*explanation.changed, *(Changed(id, kind) for id, kind in kinds.items())))
+
+
+def _of_twins(failure, judge, suspects):
+    """The explanation of two calls whose results must agree: the one of each call that is wrong by itself."""
+    its = (failure.case, failure.twin)
+    return explain(its, judge.cases, _options([], judge, suspects)) if all(its) else Explanation(NEW)
 
 
 def _of_other(failure, judge):

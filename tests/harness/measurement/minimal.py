@@ -230,7 +230,7 @@ def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, worker
 def _explained(group: Group, explain: Explain, suspects: Suspects) -> Iterator[End]:
     """Generates the explanation of the group."""
     parts = explain(group, suspects)
-    yield End(Found(group.least, (group.key,)), parts, suspects.without_functions())
+    yield End(Found(group.least, (group.key,)), parts, suspects.without_outcomes())
 
 
 def _with_new_ones_first(told: Sequence[News]) -> list[News]:
