@@ -32,8 +32,8 @@ def assembled(
     device = setting.device
     texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
     used = {"sys", *re.findall(r"\w+", "\n".join([begins, *texts]))}
-    standard = ("copy", "functools", "inspect", "io", "os", "re", "sys", "warnings")
-    imports = [f"import {name}" for name in standard if name in used]
+    standard = ("copy", "functools", "importlib.util", "inspect", "io", "os", "re", "sys", "warnings")
+    imports = [f"import {name}" for name in standard if name.partition(".")[0] in used]
     constants = ", ".join(name for name in ("inf", "nan") if name in used)
     others = [f"import {name}" for name in setting.imports]
     of_torch = [*others, "import torch", *(["import torch.utils.checkpoint"] if "checkpoint" in used else [])]
@@ -70,6 +70,11 @@ def needs_argument(function: str, name: str) -> Suite:
 def needs_release(version: str) -> Suite:
     """A statement that ends the script on releases before this version."""
     return _unable(f'torch.__version__ < "{version}"', f"such call, only {version} and later have")
+
+
+def needs_package(name: str) -> Suite:
+    """A statement that ends the script if a package is not installed."""
+    return _unable(f'importlib.util.find_spec("{name}") is None', f"{name}, which runs the call")
 
 
 def drawn() -> tuple[Statement, ...]:

@@ -26,7 +26,7 @@ from tests.harness.modes.mode import Mode
 from tests.harness.modes.modes import BY_ID, EAGER
 
 from .python_text import LOWEST, Bracketed, Statement, listed, number
-from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_release
+from .standalone import SCALED_DOT_PRODUCT, needs, needs_argument, needs_package, needs_release
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class TypedCall:
             yield needs(owner, name)
         if self.mode.since != EAGER.since:
             yield needs_release(self.mode.since)
+        yield from map(needs_package, self.mode.packages)
         if self.case.has_layers and not (self.case.bias or self.setting.subject):
             yield needs_argument(with_parameters(self.case, self.setting), "bias")
         newer = {"scale", "enable_gqa"}

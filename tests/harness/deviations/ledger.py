@@ -27,6 +27,7 @@ from . import (
     mixed_types,
     native,
     nested_tensors,
+    onnx,
     proposed,
     pruned,
     quantized,
@@ -85,6 +86,7 @@ _FAMILIES = (
     hidden_content,
     quantized,
     square_mask,
+    onnx,
     proposed,
 )
 ENTRIES = tuple(

@@ -6,6 +6,8 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import asdict
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ..judgement.verdict import NOT_APPLICABLE
 from ..ledgers import BY_ID
 from ..modes.inductor import can_build
 from ..modes.mode import can_quantize
+from ..modes.onnx import PACKAGES
 from ..modes.vectors import extension
 from . import session
 
@@ -48,6 +51,7 @@ def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]
         "threads": torch.get_num_threads(),
         "compiler": can_build(),
         "quantizes": can_quantize(),
+        **_versions(PACKAGES),
         "profile": profile,
         "seed": seed,
         **({"model": run.model} if run.model else {}),
@@ -55,6 +59,12 @@ def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _versions(packages):
+    """{"packages": {name: version}} of the installed ones among the packages that some modes need; empty if none is."""
+    installed = {name: metadata.version(name) for name in packages if find_spec(name)}
+    return {"packages": installed} if installed else {}
 
 
 def _accelerator(device_type, device):

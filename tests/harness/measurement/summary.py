@@ -10,6 +10,8 @@ from ..expectation import clauses
 from ..judgement.left_out import UNITS
 from ..judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
 from ..ledgers import BY_ID
+from ..modes.onnx import PACKAGES
+from ..modes.onnx import SINCE as ONNX_SINCE
 from ..releases import is_measured
 from .record import CRASH, FAILED, HARNESS_ERROR, depends_on_cpu
 from .session import ABSENT, CHANGED, PRESENT
@@ -27,9 +29,20 @@ def header(environment: Mapping[str, Any]) -> list[str]:
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
         *(["  no C++ compiler, or no setuptools: inductor builds nothing"] if e.get("compiler") is False else []),
         *(["  no quantized engine of x86: the mode quantized is not asked"] if e.get("quantizes") is False else []),
+        *_packages(e),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",
     ]
+
+
+def _packages(environment):
+    """The line about the packages that some modes need; none for a release without such modes."""
+    versions = environment.get("packages", {})
+    absent = [name for name in PACKAGES if name not in versions]
+    if versions and not absent:
+        yield f"  {', '.join(f'{name} {version}' for name, version in versions.items())}"
+    elif Version(environment["torch"]) >= Version(ONNX_SINCE):
+        yield f"  no {', '.join(absent)}: models stored as ONNX files are not asked (tox -e torch2.15-onnx)"
 
 
 def summary(record: Mapping[str, Any], path: str) -> Iterator[str]:

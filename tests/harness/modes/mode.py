@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib.util
 import inspect
 import io
 import re
@@ -66,6 +67,7 @@ class Mode:
     drops: bool = False  # dropout is tested: it is observable, or equals that of the eager call
     converts_masks: bool = True  # masks whose dtype differs from that of the inputs are tested
     times: int = 1  # calls per example
+    packages: tuple[str, ...] = ()  # the packages, other than torch, that the mode needs
     needs: str | None = None  # an attribute of torch that the mode needs, such as "func"
     since: str = "1.13"  # the first release in which the mode is tested
 
@@ -86,6 +88,8 @@ class Mode:
         if self.only_on not in (None, device_type) or (self.builds and not inductor.can_build()):
             return False
         if self.quantizes and not can_quantize():
+            return False
+        if not all(map(importlib.util.find_spec, self.packages)):
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False

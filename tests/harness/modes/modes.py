@@ -10,7 +10,7 @@ import torch
 import torch.utils.checkpoint
 from packaging.version import Version
 
-from . import code, written
+from . import code, onnx, written
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
@@ -413,6 +413,7 @@ MODES = (
         since="2.10",  # before, a module of torch.nn is exported as one operation
     ),
     _EXPORTED_DYNAMIC,
+    *onnx.modes(_EXPORTED),
     replace(
         _TORCHSCRIPT,
         id="scripted",

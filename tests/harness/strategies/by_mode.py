@@ -64,7 +64,7 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = as_written(changed, mode)
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
-    if mode.quantizes:
+    if mode.quantizes or mode.packages:
         return replace(changed, dtype="float32")
     return _lowered(changed, "float32") if mode.lowers else changed
 
