@@ -198,15 +198,15 @@ def as_an_oracle(scores: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
 
 NOT_MEASURED = Claim(
     id="not-measured",
-    says="What these pages say holds on MPS, and after an export to ONNX, too.",
+    says="What these pages say holds on MPS, and in TensorRT, too.",
     verdict="false as a conclusion: neither is measured",
     because="""
     There are records for CPU, and for CUDA with torch 2.11 on one GPU, and no others. Not measured: MPS (Apple), ROCm,
-    XPU and TPU as releases of their own, ONNX and its runtimes, TensorRT, statically quantized modules, FlexAttention,
-    and the packages flash-attn and xformers. Known from reports, and not tested here: SDPA on MPS gave NaN for a fully
-    masked query where the CPU gives 0 ([#156707](https://github.com/pytorch/pytorch/issues/156707)); `nn.Transformer`
-    failed to export to ONNX ([#110255](https://github.com/pytorch/pytorch/issues/110255)). For a device of your own run
-    the suite with [`--device`](adopters.md); for a runtime compare with weights by hand, as below.
+    XPU and TPU as releases of their own, runtimes of ONNX other than onnxruntime, TensorRT, statically quantized
+    modules, FlexAttention, and the packages flash-attn and xformers. Known from reports, and not tested here: SDPA on
+    MPS gave NaN for a fully masked query where the CPU gives 0
+    ([#156707](https://github.com/pytorch/pytorch/issues/156707)). For a device of your own run the suite with
+    [`--device`](adopters.md); for a runtime compare with weights by hand, as below.
     """,
     recipe=(as_an_oracle,),
     proof=("test_records_are_of_cpu_and_cuda", "test_weights_by_hand"),

@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import warnings
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.harness.execution.release import installed
 from tests.harness.ledgers import BY_ID
 from tests.harness.modes.inductor import can_build
 from tests.harness.modes.modes import BY_ID as MODES
+from tests.harness.modes.modes import EAGER
 from tests.tools.site.example import IMPORTS
 from tests.tools.site.examples import EXAMPLES
 from tests.tools.site.natural import example_of, lifelike, remedied
@@ -70,9 +72,10 @@ def _agrees(printed, text):
 
 
 def _can_run(id):
-    """True unless the example needs a C++ compiler that is missing."""
+    """True unless the example needs a C++ compiler or a package that is missing."""
     pinned = getattr(BY_ID[id], "pinned", None)
-    return pinned is None or not MODES[pinned.mode].builds or can_build()
+    mode = MODES[pinned.mode] if pinned else EAGER
+    return (can_build() or not mode.builds) and all(map(find_spec, mode.packages))
 
 
 # ---- by hand -------------------------------------------------------------------------------------------------------

@@ -471,6 +471,30 @@ WORDS = {
         "A module without `weight` in the place of `linear1` raises AttributeError in eval mode.",
         "AttributeError; object has no attribute 'weight'; linear1 replaced; 'Sequential' object has no attribute 'weight'; eval AttributeError; wrap linear1; MoE feed-forward; custom feed-forward",
     ),
+    "onnx-empty-row-nan": (
+        "A fully masked row is NaN in an exported ONNX model.",
+        "onnx nan; onnx export nan; onnxruntime nan; onnx fully masked; onnx padding nan; onnx softmax -inf; onnx all padded; torch.onnx.export mask",
+    ),
+    "onnx-empty-row-mean": (
+        "A fully masked row is the mean of all values in an exported ONNX model, silently.",
+        "onnx fully masked; onnx mean of values; onnx bool mask; onnx all padded; onnx wrong output; torch.onnx.export bool mask; onnxruntime differs from torch",
+    ),
+    "onnx-negative-scale": (
+        "A negative scale gives NaN in an exported ONNX model.",
+        "onnx scale; onnx negative scale; onnx nan; sqrt of scale; torch.onnx.export scale",
+    ),
+    "onnx-native-raises": (
+        "The TorchScript exporter to ONNX refuses modules in eval mode.",
+        "UnsupportedOperatorError; aten::_native_multi_head_attention; aten::_transformer_encoder_layer_fwd; aten::_nested_tensor_from_mask; onnx export transformer; onnx eval; onnx dynamo=False; export TransformerEncoder to onnx",
+    ),
+    "onnx-groups-raise": (
+        "The TorchScript exporter to ONNX refuses enable_gqa=True.",
+        "onnx gqa; onnx enable_gqa; onnx grouped query attention; conversion of scaled_dot_product_attention not implemented if enable_gqa is True",
+    ),
+    "onnx-dimensions-raise": (
+        "The newer exporter to ONNX refuses attention that has not four dimensions.",
+        "only 4D query, key, and value are supported; onnx 3D; onnx ConversionError; onnx scaled_dot_product_attention",
+    ),
     "quantized-encoder-raises": (
         "A dynamically quantized encoder layer raises AttributeError in eval mode.",
         "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",
