@@ -103,4 +103,5 @@ class Deviation(Entry):
     def is_asked_late(self) -> bool:
         """True if the pinned case runs after the tests, since it may end the process or takes long."""
         mode = BY_ID[self.pinned.mode]
-        return self.ends or mode.builds or mode.family == WRITTEN  # this family imports inductor
+        is_slow = mode.builds or mode.family == WRITTEN or mode.packages  # WRITTEN imports inductor
+        return self.ends or bool(is_slow)
