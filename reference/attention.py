@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import masks
+from .derivative import product
 
 
 def attend(
@@ -93,7 +94,7 @@ def scaled_dot_product_attention(
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """x @ weight^T + bias: x (..., in), weight (out, in), bias (out,) or None -> (..., out)."""
-    y = x @ weight.T
+    y = product(x, weight.T)
     return y if bias is None else y + bias
 
 

@@ -13,3 +13,14 @@ def displaced(x: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def derivative(y: np.ndarray) -> np.ndarray:
     """The directional derivative of a result `y` of displaced arguments; 0 if `y` depends on none of them."""
     return np.imag(y) / _STEP
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b. The result of complex arrays with inf is computed part by part, as their product in BLAS is NaN."""
+    if not (np.iscomplexobj(a) or np.iscomplexobj(b)) or (np.isfinite(a).all() and np.isfinite(b).all()):
+        return a @ b
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN
+        real, imag = a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real
+    result = np.empty(real.shape, complex)
+    result.real, result.imag = real, imag
+    return result

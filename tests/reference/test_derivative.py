@@ -5,7 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
-from reference.attention import scaled_dot_product_attention
+from reference.attention import linear, scaled_dot_product_attention
 from reference.derivative import derivative, displaced
 from reference.transformer import LayerNorm, gelu, gelu_tanh, relu, silu
 
@@ -192,3 +192,13 @@ def test_the_slopes_of_attention_to_two_keys(name, direction, slope):
     arrays = {name: np.array(array, float) for name, array in ATTENDING.items()}
     moving = arrays | {name: displaced(arrays[name], np.array(direction, float))}
     np.testing.assert_allclose(derivative(scaled_dot_product_attention(**moving)), [[slope]], rtol=1e-14, atol=1e-15)
+
+
+def test_a_displacement_of_infinite_arrays_does_not_change_their_product():
+    """BLAS multiplies complex sums by 1 + 0i: inf - inf * 0 is NaN."""
+    weight, x = np.array([[-1.0, 2.0], [0.5, -0.25]]), np.array([[-np.inf, np.inf], [1.0, 3.0]])
+    plain = linear(x, weight)
+    assert plain.tolist() == [[np.inf, -np.inf], [5.0, -0.25]]
+    moved = linear(displaced(x, np.ones_like(x)), displaced(weight, np.ones_like(weight)))
+    assert np.array_equal(moved.real, plain)
+    assert derivative(moved)[1].tolist() == [1 + 4.0, 0.25 + 4.0]

@@ -4,6 +4,7 @@ The kernels take and return the values that reference.attention.attend does. The
 its sums, so the results differ only for NaN, inf and fully masked queries.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,33 @@ def multiplying_safely(
     unscored = np.isnan(query).any(axis=-1, keepdims=True) | np.isnan(key).any(axis=(-2, -1))[..., None, None]
     empty = np.broadcast_to(meaning.hidden(bias), weights.shape).all(axis=-1, keepdims=True) & ~unscored
     return np.where(empty, 0, context), np.where(empty, 0, weights)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A kernel whose scores are multiples of a step, so that neighbouring ones are equal: a tie shares the weight.
+
+    The step is proportional to the largest sum of absolute products in a query's scores, as their error is.
+    """
+
+    kernel: Callable
+    size: float  # of the step, as a part of the largest sum
+    shift: float = 0.0  # of the multiples, in steps
+
+    def __call__(
+        self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(context, weights); arguments as in reference.attention.attend."""
+        q, k = (np.array(given.real, "float64", subok=False) for given in (query, np.swapaxes(key, -1, -2)))
+        scores, sizes = scale * (q @ k), abs(scale) * (np.abs(q) @ np.abs(k))
+        if bias is not None:
+            sizes = np.where(meaning.hidden(bias), 0, sizes)
+        step = self.size * sizes.max(axis=-1, keepdims=True, initial=0.0)
+        where = np.isfinite(scores) & (scores != 0) & (step > 0) & np.isfinite(step)
+        multiples = np.divide(scores, step, where=where, out=np.zeros_like(scores))
+        kept = (np.round(multiples + self.shift) - self.shift) * step
+        ratio = np.divide(kept, scores, where=where, out=np.ones_like(scores))
+        return self.kernel(query, key, value, bias, scale * ratio)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from reference.attention import MultiHeadAttention, attend, scaled_dot_product_attention
 from reference.transformer import DecoderLayer, Encoder, EncoderLayer
 
-from .arithmetic import Arithmetic, multiplying, multiplying_safely
+from .arithmetic import Arithmetic, Coarse, multiplying, multiplying_safely
 from .specification import Computation
 
 
@@ -23,6 +23,12 @@ def with_arithmetic(computation: Computation, arithmetic: Arithmetic, blocks: Co
         return former if inner is None else replace(former, kernel=kernel(inner))
 
     return with_kernel(computation, kernel, blocks) if blocks else computation
+
+
+def coarse(computation: Computation, size: float, shift: float) -> Computation:
+    """The computation whose plain kernels round each score to a step; see arithmetic.Coarse."""
+    plain, blocks = (attend, multiplying, multiplying_safely), ("self", "src", "tgt", "memory")
+    return with_kernel(computation, lambda former: Coarse(former, size, shift) if former in plain else former, blocks)
 
 
 # ---- changes to a computation --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..expectation import backward
 from ..expectation.backward import PLAIN, BackwardPass
-from ..expectation.changes import multiplied, with_linear
+from ..expectation.changes import coarse, multiplied, with_linear
 from ..expectation.dropout import dropping
 from ..expectation.specification import Computation, specification
 from ..modes.modes import BY_ID, computed_in
@@ -138,6 +138,19 @@ class Prediction:
         return [self._present(its) for its in (computation, *nearby)]
 
     @cached_property
+    def _coarse(self) -> list[Arrays]:
+        """The predicted results with scores of few digits, in two ways, if a low precision meets garbage.
+
+        Scores of garbage are so large that a rounding decides which of two keys is seen. One of the two ways makes a
+        tie of two scores that differ by two roundings of their products each.
+        """
+        dtype = computed_in(self.case)
+        if not (self.case.garbage and dtype in LOW):
+            return []
+        computation, size = self._computation(comparison.rough(dtype)), 4 * comparison.roundoff(dtype)
+        return [self._present(coarse(computation, size, shift)) for shift in (0, 0.5)]
+
+    @cached_property
     def _rounded_otherwise(self) -> list[Arrays]:
         """The predicted results if quantized layers round each number near the middle of two levels up, or down."""
         if not (BY_ID[self.case.mode].quantizes and self.case.has_layers):
@@ -233,7 +246,8 @@ class Prediction:
         if part is derivative:
             moved = bound(*[np.real(self.exact[name])] * 2)
         yield moved + bound(exact, exact)
-        errors: list[Any] = [bound(exact, part(its[name])) for its in self.rough]
+        rough = [*self.rough, *(self._coarse if by_row else [])]
+        errors: list[Any] = [bound(exact, part(its[name])) for its in rough]
         either: Any = [comparison.distance(exact, part(its[name]), ignore, by_row) for its in self._rounded_otherwise]
         yield moved + np.max(errors, axis=0) + np.sum(either, axis=0)
 
