@@ -21,6 +21,11 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a @ b
     with np.errstate(invalid="ignore"):  # inf - inf is NaN
         real, imag = a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real
-    result = np.empty(real.shape, complex)
-    result.real, result.imag = real, imag
-    return result
+    return complex_of(real, imag)
+
+
+def complex_of(real: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
+    """The complex array of two parts, which real + 1j * imaginary is not if a part is NaN or inf."""
+    array = np.empty(real.shape, np.result_type(real, np.complex64))
+    array.real, array.imag = real, imaginary
+    return array

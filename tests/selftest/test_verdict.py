@@ -276,3 +276,24 @@ def test_what_is_counted_can_travel_from_a_worker(run):
     for case in sample(garbage_cases(run.release), 50):
         judged(case)
         execnet.dumps(run.tally.as_dict())
+
+
+def test_a_derivative_that_overflows_spoils_no_result():
+    """The fused kernel recovers exp(score - log-sum-exp) of garbage keys that it does not mask: inf."""
+    case = Transformer(
+        module="TransformerDecoder",
+        seed=29691,
+        autograd="one_parameter",
+        garbage=True,
+        N=2,
+        S=16,
+        num_heads=2,
+        head_dim=8,
+        memory_mask=Mask("float", "all", dtype="float32"),
+        num_layers=2,
+        dim_feedforward=2,
+    )
+    observation, verdict = judged(case)
+    assert verdict.status in (CONFORMS, DEVIATES)
+    wrong = replace(observation, outputs={"output": observation.outputs["output"] * np.nan})
+    assert judge(case, wrong).status == FAILS

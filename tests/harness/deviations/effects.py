@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference import masks as meaning
+from reference.derivative import complex_of
 
 from ..expectation.arithmetic import finite, highest, multiplying
 from ..expectation.changes import with_masks
@@ -55,7 +56,7 @@ class MaskingHalfOfAVector:
         recovered = np.exp(scores_again - normaliser)
         slopes = recovered * (scale * products).imag
         slope = recovered @ value.imag + slopes @ value.real - slopes.sum(axis=-1, keepdims=True) * context
-        return context + 1j * slope, weights
+        return complex_of(context, slope), weights
 
 
 def hides_first_block(bias: np.ndarray) -> np.ndarray:

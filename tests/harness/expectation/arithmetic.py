@@ -11,6 +11,7 @@ import numpy as np
 
 from reference import masks as meaning
 from reference.attention import added, attend
+from reference.derivative import complex_of
 
 
 def multiplying(
@@ -83,7 +84,7 @@ class Arithmetic:
         if not any(np.iscomplexobj(given) for given in (query, key, value, bias) if given is not None):
             return context, weights
         its_context, its_weights = attend(query, key, value, bias, scale)
-        return _complex(context, its_context.imag), _complex(weights, its_weights.imag)
+        return complex_of(context, its_context.imag), complex_of(weights, its_weights.imag)
 
     def _computed(self, query, key, value, bias, scale):
         scores = scale * (query @ np.swapaxes(key, -1, -2))
@@ -101,13 +102,6 @@ class Arithmetic:
         computed = np.arange(S) < computed_keys(L, S)[:, None]
         spoiled = (computed[:, :, None] & ~np.isfinite(value)[..., None, :, :]).any(axis=-2)
         return np.where(spoiled, np.nan, weights @ np.where(np.isfinite(value), value, 0)), weights
-
-
-def _complex(real, imaginary):
-    """The complex array of two parts, which real + 1j * imaginary is not if a part is NaN or inf."""
-    array = np.empty(real.shape, np.result_type(real, np.complex64))
-    array.real, array.imag = real, imaginary
-    return array
 
 
 def finite(bias: np.ndarray) -> np.ndarray:

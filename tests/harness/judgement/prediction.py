@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reference.derivative import derivative, displaced
+from reference.derivative import complex_of, derivative, displaced
 
 from ..cases.case import Case, drops
 from ..cases.dtypes import LOW
@@ -108,19 +108,29 @@ class Prediction:
     def _moved(self):
         return self._present(self.computation)
 
-    @property
+    @cached_property
+    def _plain(self):
+        """The predicted results in float64, without derivatives."""
+        return self._present(predict(self.case, self.deviations, kept=self.kept))
+
+    @cached_property
     def is_steep(self) -> bool:
-        """True if a derivative is so large that the square of its complex step counts (reference/derivative.py)."""
+        """True if a derivative is so large that the square of its complex step counts (reference/derivative.py).
+
+        Or that it overflows, which makes NaN of results that it meets.
+        """
         steps = (np.abs(np.imag(array)) for array in self._moved.values())
-        return any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps)
+        if any(np.max(step, where=np.isfinite(step), initial=0.0) > _LARGEST_STEP for step in steps):
+            return True
+        spoilt = {name: np.isnan(array.real) for name, array in self._moved.items() if np.iscomplexobj(array)}
+        return any(np.any(its & ~np.isnan(self._plain[name])) for name, its in spoilt.items() if its.any())
 
     @cached_property
     def exact(self) -> Arrays:
         """The predicted results in float64, complex if the case differentiates."""
         if not self.is_steep:
             return self._moved
-        plain = self._present(predict(self.case, self.deviations, kept=self.kept))
-        return {name: plain[name] + 1j * np.imag(array) for name, array in self._moved.items()}
+        return {name: complex_of(self._plain[name], np.imag(array)) for name, array in self._moved.items()}
 
     @cached_property
     def rough(self) -> list[Arrays]:
