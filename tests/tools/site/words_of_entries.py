@@ -473,11 +473,11 @@ WORDS = {
     ),
     "onnx-empty-row-nan": (
         "A fully masked row is NaN in an exported ONNX model.",
-        "onnx nan; onnx export nan; onnxruntime nan; onnx fully masked; onnx padding nan; onnx softmax -inf; onnx all padded; torch.onnx.export mask",
+        "onnx; onnx nan; onnx export nan; onnxruntime nan; onnx fully masked; onnx padding nan; onnx softmax -inf; onnx all padded; torch.onnx.export mask",
     ),
     "onnx-empty-row-mean": (
         "A fully masked row is the mean of all values in an exported ONNX model, silently.",
-        "onnx fully masked; onnx mean of values; onnx bool mask; onnx all padded; onnx wrong output; torch.onnx.export bool mask; onnxruntime differs from torch",
+        "onnx; onnx fully masked; onnx mean of values; onnx bool mask; onnx all padded; onnx wrong output; torch.onnx.export bool mask; onnxruntime differs from torch",
     ),
     "onnx-negative-scale": (
         "A negative scale gives NaN in an exported ONNX model.",
@@ -485,7 +485,7 @@ WORDS = {
     ),
     "onnx-native-raises": (
         "The TorchScript exporter to ONNX refuses modules in eval mode.",
-        "UnsupportedOperatorError; aten::_native_multi_head_attention; aten::_transformer_encoder_layer_fwd; aten::_nested_tensor_from_mask; onnx export transformer; onnx eval; onnx dynamo=False; export TransformerEncoder to onnx",
+        "onnx; UnsupportedOperatorError; aten::_native_multi_head_attention; aten::_transformer_encoder_layer_fwd; aten::_nested_tensor_from_mask; onnx export transformer; onnx eval; onnx dynamo=False; export TransformerEncoder to onnx",
     ),
     "onnx-groups-raise": (
         "The TorchScript exporter to ONNX refuses enable_gqa=True.",
