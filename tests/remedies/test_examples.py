@@ -8,7 +8,6 @@ import contextlib
 import io
 import re
 import warnings
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -75,7 +74,7 @@ def _can_run(id):
     """True unless the example needs a C++ compiler or a package that is missing."""
     pinned = getattr(BY_ID[id], "pinned", None)
     mode = MODES[pinned.mode] if pinned else EAGER
-    return (can_build() or not mode.builds) and all(map(find_spec, mode.packages))
+    return (can_build() or not mode.builds) and mode.has_packages
 
 
 # ---- by hand -------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class Mode:
             return False
         if self.quantizes and not can_quantize():
             return False
-        if not all(map(importlib.util.find_spec, self.packages)):
+        if not self.has_packages:
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False
@@ -97,6 +97,11 @@ class Mode:
             return self.needs is None or bool(attrgetter(self.needs)(torch))
         except AttributeError:
             return False
+
+    @property
+    def has_packages(self) -> bool:
+        """True if the packages are installed that the mode needs."""
+        return all(map(importlib.util.find_spec, self.packages))
 
     @property
     def is_torchscript(self) -> bool:
