@@ -93,6 +93,8 @@ def test_a_call_in_any_mode_is_read_back(data):
     mode = data.draw(st.sampled_from([mode for mode in MODES if mode.is_in() and mode.id != "eager"]))
     case = data.draw(cases_in(RELEASE, mode))
     assume(len(_text(case)) < 1_000_000 and is_computable(case))
+    # tangents are no part of the text of a call, and the parameters of the function are plain tensors
+    assume(not (mode.is_forward and case.functional and case.autograd == "one_parameter"))
     assert_read_back(case)
 
 

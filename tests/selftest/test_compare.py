@@ -189,5 +189,6 @@ def test_failures_of_calls_that_were_not_made_again_are_forgiven_and_this_is_tol
     fails(new)
     new["environment"]["seed"] = "another"
     *_, first, second = compare.forgiven(as_record(old, "old"), as_record(new, "new"))
-    assert first.startswith("The calls of the baseline (profile default, seed ")
+    profile = old["environment"]["profile"]
+    assert first.startswith(f"The calls of the baseline (profile {profile}, seed ")
     assert second == "other failures of these tests are forgiven, too."

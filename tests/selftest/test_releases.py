@@ -44,7 +44,7 @@ def test_the_suite_itself_is_tested_on_the_newest(name):
 
 
 def test_the_ci_measures_the_oldest_and_the_newest():
-    assert re.findall(r"tox -e torch([\d.]+)", text_of(".ci", "run")) == [OLDEST, NEWEST]
+    assert re.findall(r"tox -e torch([\d.]+) ", text_of(".ci", "run")) == [OLDEST, NEWEST]
 
 
 def test_the_workflow_for_other_repositories_shows_the_newest():

@@ -137,7 +137,7 @@ def test_a_row_of_garbage_that_rounding_decides_is_compared_by_class():
     in_doubt = right.counts[left_out.GARBAGE, "elements"] // IN_DOUBT.E
     assert right.status == CONFORMS
     assert sum(verdict(row, 0.5).status == CONFORMS for row in rows) == in_doubt
-    assert 0 < in_doubt < len(rows) / 10
+    assert 0 < in_doubt < len(rows) / 6  # two roundings of their scores make ties there
     assert all(verdict(row, np.nan).status == FAILS for row in rows)
 
 

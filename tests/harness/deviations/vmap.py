@@ -119,7 +119,7 @@ ENTRIES = (
         title="Inputs get no gradient through torch.func.vmap while the parameters are frozen",
         affects=">=2.0",
         upstream="pytorch/pytorch#158610",
-        clause=5,
+        clause=3,
         trigger="an input that requires a gradient, and that torch.func.vmap maps, on a fast path in eval mode, if no"
         " parameter does",
         instead="backward raises: under vmap the modules do not see that their input requires a gradient, and take the"
