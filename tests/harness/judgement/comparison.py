@@ -16,7 +16,8 @@ be off by three times as much (SAFETY_OF_LOW_GRADIENT), since a backward pass ro
 
 A whole array has one bound, except for the rows of garbage queries: each has a bound of its own, so that their huge
 numbers do not loosen the bound of other rows. In a low precision such a bound uses CONDITION_OF_LOW_ROW times the
-condition, since the largest of the few errors of a row is less reliable.
+condition, since the largest of the few errors of a row is less reliable. There the formula is evaluated with scores of
+few digits, too, which shows between which keys a rounding decides.
 """
 
 from collections.abc import Callable, Mapping
