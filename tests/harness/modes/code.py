@@ -101,39 +101,6 @@ def determined(*given, **options):
         torch.use_deterministic_algorithms(False)
 """
 
-_VMAP = """\
-def twice(*given, **options):
-    mapped = {{name: value for name, value in options.items() if {is_mapped}}}
-    others = {{name: value for name, value in options.items() if name not in mapped}}
-    unmapped = [*others.values(), {unmapped}*getattr(module, "parameters", tuple)()]
-    learns = torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in unmapped)
-
-    def pair(tensor):  # adds other contents: rolled rows, so that other positions are hidden
-        other = tensor.detach()
-        if learns:  # the same positions, as NaN of the other contents would reach gradients of what is not mapped
-            other = other / 2 if other.is_floating_point() else other
-        else:
-            other = other.roll(1, -2) if other.ndim > 1 and other.shape[-2] > 1 else other.roll(1)
-        return torch.stack([other, tensor], {axis})
-
-    def once(mapped, sequences):
-        results = module(*(sequences[id(tensor)] for tensor in given), **mapped, **others)
-        return tuple(result for result in results if result is not None) if type(results) is tuple else results
-
-    pairs = {{name: pair(value) for name, value in mapped.items()}}
-    sequences = {{id(tensor): {sequence} for tensor in given}}  # identity marks self-attention
-    results = torch.func.vmap(once, in_dims=({axis}, {sequences}))(pairs, sequences)
-    return tuple(result[1] for result in results) if type(results) is tuple else results[1]
-"""
-
-_IS_TENSOR = "isinstance(value, torch.Tensor)"
-_OF_SEQUENCES = {"sequence": "pair(tensor)", "sequences": 0, "unmapped": "", "axis": 0}
-VMAP = _VMAP.format(is_mapped=_IS_TENSOR, **_OF_SEQUENCES)
-VMAP_OF_SEQUENCES = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name", **_OF_SEQUENCES)
-VMAP_OF_MASKS = _VMAP.format(
-    is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, unmapped="*given, ", axis=-1
-)
-
 _COMPILED = """\
 torch._dynamo.reset()
 function = torch.compile(module, OPTIONS)

@@ -10,7 +10,7 @@ import torch
 import torch.utils.checkpoint
 from packaging.version import Version
 
-from . import code, onnx, written
+from . import code, onnx, vmap, written
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
@@ -151,30 +151,7 @@ _TWICE = Mode(
     only_on="cpu",  # measured on CPU only
 )
 
-_MAPPED = Mode(
-    "vmap",
-    code.VMAP,
-    "twice",
-    calls=_ALL,
-    needs="func",
-    everywhere=False,
-    since="2.0",
-    is_watched=False,
-    copies="all",
-    warns=_UNBATCHED,
-)
-
-_MAPPED_MASKS = replace(
-    _MAPPED,
-    id="vmap_of_masks",
-    kin="vmap",
-    copies="masks",
-    made=code.VMAP_OF_MASKS,
-    only_on="cpu",  # measured on CPU only
-    calls=(*[MODULES] * 4, FUNCTIONAL, *[SDPA] * 5),  # stacks refuse many masks
-    times=2,
-    since="2.3",  # before, vmap cannot call the fused kernel
-)
+_MAPPED, _MAPPED_SEQUENCES, _MAPPED_MASKS = vmap.modes(_ALL, _UNBATCHED)
 
 _NESTED = Mode(
     "nested_strided",
@@ -347,13 +324,7 @@ MODES = (
         drops=True,
     ),
     _MAPPED,
-    replace(
-        _MAPPED,
-        id="vmap_of_sequences",
-        kin="vmap",
-        copies="sequences",
-        made=code.VMAP_OF_SEQUENCES,
-    ),
+    _MAPPED_SEQUENCES,
     _MAPPED_MASKS,
     _COMPILED,
     replace(
