@@ -155,39 +155,6 @@ EXAMPLES = {
             ("weight_orig.zero_", "weight_orig.data.zero_"),
         ),
     ),
-    "weight-norm-out-projection": Example(
-        """
-        attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        nn.utils.weight_norm(attention.out_proj)
-        x = torch.randn(1, 4, 8)
-        with torch.no_grad():
-            before, _ = attention(x, x, x)
-            attention.out_proj.weight_g.zero_()  # as an optimizer or load_state_dict changes it
-            after, _ = attention(x, x, x)
-        print("the new weights count:", not torch.allclose(before, after))
-        """,
-        "the new weights count: False",
-        "the new weights count: True",
-        (("    after,", "    attention.out_proj(x)  # runs the hook that computes the weight\n    after,"),),
-    ),
-    "weight-norm-native-layer": Example(
-        f"""
-        {_LAYER}.eval()
-        nn.utils.weight_norm(layer.linear1)
-        src = torch.randn(1, 4, 8)
-        with torch.no_grad():
-            before = layer(src)
-            layer.linear1.weight_g.zero_()  # as an optimizer or load_state_dict changes it
-            after = layer(src)
-        print("the new weights count:", not torch.allclose(before, after))
-        """,
-        "the new weights count: False",
-        "the new weights count: True",
-        (
-            ("with torch.no_grad():", "src.requires_grad_()\nwith torch.enable_grad():"),
-            ("weight_g.zero_", "weight_g.data.zero_"),
-        ),
-    ),
     # ---- masks that torch makes
     "square-mask-default-device": Example(
         """

@@ -142,4 +142,38 @@ EXAMPLES = {
         "(2, 4, 8)",
         (("[[True] * 4, ", "[[False] + [True] * 3, "),),
     ),
+    # ---- weight norm by hooks
+    "weight-norm-out-projection": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        nn.utils.weight_norm(attention.out_proj)
+        x = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before, _ = attention(x, x, x)
+            attention.out_proj.weight_g.zero_()  # as an optimizer or load_state_dict changes it
+            after, _ = attention(x, x, x)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (("    after,", "    attention.out_proj(x)  # runs the hook that computes the weight\n    after,"),),
+    ),
+    "weight-norm-native-layer": Example(
+        """
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+        nn.utils.weight_norm(layer.linear1)
+        src = torch.randn(1, 4, 8)
+        with torch.no_grad():
+            before = layer(src)
+            layer.linear1.weight_g.zero_()  # as an optimizer or load_state_dict changes it
+            after = layer(src)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (
+            ("with torch.no_grad():", "src.requires_grad_()\nwith torch.enable_grad():"),
+            ("weight_g.zero_", "weight_g.data.zero_"),
+        ),
+    ),
 }
