@@ -105,11 +105,11 @@ def _of_the_first(mask, call, true_hides):
 
 
 def _of_the_first_sample(mask, call, true_hides):
-    return np.broadcast_to(mask[:1], mask.shape) if mask.ndim == 2 and len(mask) > 1 else None
+    return np.broadcast_to(mask[:1], mask.shape) if mask.ndim == 2 and mask.shape[0] > 1 else None
 
 
 def _in_the_first_sample_alone(mask, call, true_hides):
-    if mask.ndim != 2 or len(mask) < 2:
+    if mask.ndim != 2 or mask.shape[0] < 2:
         return None
     return np.concatenate([mask[:1], np.zeros_like(mask[1:])])
 
@@ -117,7 +117,7 @@ def _in_the_first_sample_alone(mask, call, true_hides):
 def _heads_before_samples(mask, call, true_hides):
     """Slices counted by head first: slice h * N + n is read for sample n and head h."""
     case = call.case
-    if not case.has_parameters or mask.ndim < 3 or len(mask) != case.N * case.num_heads:
+    if not case.has_parameters or mask.ndim < 3 or mask.shape[0] != case.N * case.num_heads:
         return None
     slices = mask.reshape(case.num_heads, case.N, *mask.shape[1:])
     return np.swapaxes(slices, 0, 1).reshape(mask.shape)
