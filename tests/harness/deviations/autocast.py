@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import UNRECORDED, MultiHead, Transformer, merged_dtype
+from ..cases.case import UNRECORDED, MultiHead, Transformer, merged_dtype, source_of
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
@@ -19,7 +19,14 @@ from .empty_inputs import views_nothing
 from .entry import Deviation
 from .facts import drops_the_mask, is_cast, is_empty
 from .native import blocks_without_a_bias, misses_the_layers_biases
-from .nested_tensors import is_nested, looks_at_no_position, norms_a_packed_batch, packs_nothing, unpacks_too_late
+from .nested_tensors import (
+    casts_for_packed_padding,
+    is_nested,
+    looks_at_no_position,
+    memory_is_too_short,
+    packs_nothing,
+    unpacks_too_late,
+)
 from .paths import path_of_each_block
 from .remedies import (
     BY_SMALLER_NUMBER,
@@ -98,14 +105,21 @@ def _first_to_raise(call):
         return None
     if misses_the_layers_biases(call):  # raises earlier
         return None
-    if packs_nothing(call) and norms_a_packed_batch(call) and case.N * case.S > 0:
+    if casts_for_packed_padding(call):
         return NATIVE_MHA
     if raises_when_packed(call) or looks_at_no_position(call) or unpacks_too_late(call):  # these raise earlier, too
         return None
-    paths, viewing = path_of_each_block(case, call.release), views_nothing(call)
-    raising = {*_busy_native(call), *_unlike(call), *viewing}
-    first = next(filter(raising.__contains__, paths), None)
-    return None if first is None or first in viewing else paths[first]  # a view of an empty mask raises another error
+    paths, others = path_of_each_block(case, call.release), {*views_nothing(call)}  # these raise another error
+    if memory_is_too_short(call):
+        others |= {block for block in paths if source_of(block) == "memory"}
+    raising = {*_busy_native(call), *_unlike(call), *others}
+    first = next(filter(raising.__contains__, sorted(paths, key=_turn)), None)
+    return None if first is None or first in others else paths[first]
+
+
+def _turn(block):
+    """The key by which blocks are sorted in the order of the calls."""
+    return source_of(block) != "src", block.endswith(".last")
 
 
 def attends_to_nothing_natively(call: Call) -> bool:

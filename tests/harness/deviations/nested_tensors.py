@@ -19,7 +19,7 @@ from ..releases import since
 from .call import Call
 from .effects import _NO_ELEMENTS
 from .entry import Deviation
-from .facts import has_nonzero_finite
+from .facts import has_nonzero_finite, is_cast
 from .given_nested import norms_a_nested_tensor
 from .paths import (
     asks_for_alignment,
@@ -124,6 +124,12 @@ def norms_a_packed_batch(call: Call) -> bool:
     """True if a packed batch arrives at a layer that is off its fast path, with an attention on its own."""
     rest, alone = _packed_blocks(call)
     return bool(alone) and rest == alone
+
+
+def casts_for_packed_padding(call: Call) -> bool:
+    """True if autocast casts operands of the attention that gets a packed batch of padding; a norm comes after it."""
+    is_there = packs_nothing(call) and call.case.N * call.case.S > 0
+    return is_cast(call.case) and is_there and norms_a_packed_batch(call)
 
 
 def unpacks_in_time(call: Call) -> bool:
@@ -402,7 +408,9 @@ ENTRIES = (
         " layer like this",
         instead="NotImplementedError: LayerNorm does not take the packed batch (1.13), or has no derivative for it"
         " (2.0)",
-        applies=lambda call: norms_a_packed_batch(call) or norms_a_nested_tensor(call),
+        applies=lambda call: (
+            (norms_a_packed_batch(call) and not casts_for_packed_padding(call)) or norms_a_nested_tensor(call)
+        ),
         change=lambda computation, call: raising(
             computation, "NotImplementedError", "Could not run 'aten::native_layer_norm"
         ),
