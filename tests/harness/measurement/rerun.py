@@ -10,6 +10,7 @@ from ..cases.simpler import is_valid, simpler
 from ..judgement.comparison import CONTENT
 from ..judgement.groups import are_alike
 from ..judgement.report import Failure
+from ..modes.modes import BY_ID
 from ..wrong_masks.judge import check_row
 from ..wrong_masks.sequences import ROWS
 from . import session
@@ -68,7 +69,7 @@ def simpler_failures(failure: Failure) -> Iterator[Failure]:
         }
         is_whole = all((others[name] is None) == (getattr(failure, name) is None) for name in others)
         cases = (case, *(its for its in others.values() if its is not None))
-        if is_whole and all(map(is_valid, cases)):
+        if is_whole and all(is_valid(its) and BY_ID[its.mode].takes(its.dtype) for its in cases):
             yield replace(failure, case=case, **others)
 
 

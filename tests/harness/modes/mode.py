@@ -103,6 +103,10 @@ class Mode:
         """True if the packages are installed that the mode needs."""
         return all(map(importlib.util.find_spec, self.packages))
 
+    def takes(self, dtype: str) -> bool:
+        """True if the mode is tested with inputs of this dtype: autocast casts no float64, say."""
+        return dtype == "float32" or not (self.lowers or self.quantizes or self.packages)
+
     @property
     def is_torchscript(self) -> bool:
         """True if TorchScript compiles or traces the module."""
