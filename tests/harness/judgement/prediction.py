@@ -75,9 +75,9 @@ class Prediction:
     # {name of a differentiated tensor: True at elements that are held constant}
     still: Mapping = field(default_factory=dict)
 
-    def _computation(self, dtype):
+    def _computation(self, dtype, finish=None):
         moving = tuple(directions(self.case))
-        return predict(self.case, self.deviations, dtype, moving, self.kept, self._move if self.still else None)
+        return predict(self.case, self.deviations, dtype, moving, self.kept, self._move if self.still else None, finish)
 
     def _move(self, name, array, direction):
         direction = np.where(self.still.get(name, False), 0, direction)
@@ -157,8 +157,9 @@ class Prediction:
         dtype = computed_in(self.case)
         if not (self.case.garbage and dtype in LOW):
             return []
-        computation, size = self._computation(comparison.rough(dtype)), 4 * comparison.roundoff(dtype)
-        return [self._present(coarse(computation, size, shift)) for shift in (0, 0.5)]
+        low, size = comparison.rough(dtype), 4 * comparison.roundoff(dtype)
+        changes = (partial(coarse, size=size, shift=shift) for shift in (0, 0.5))
+        return [self._present(self._computation(low, change)) for change in changes]
 
     @cached_property
     def _rounded_otherwise(self) -> list[Arrays]:
