@@ -19,7 +19,7 @@ from tests.harness.judgement.report import Failure, Nonconformance, crash
 from tests.harness.measurement import record, session
 from tests.harness.measurement.last_call import LastCall, path_of, taken
 from tests.harness.measurement.minimal import news_about
-from tests.harness.measurement.news import News, judge_of, of_absent, parts_of, sort_key
+from tests.harness.measurement.news import News, judge_of, of_absent, parts_of, parts_with_cause, sort_key
 from tests.harness.measurement.order import dealt, place
 from tests.harness.measurement.summary import header, markdown, summary
 from tests.tools.compare import as_text, changes, forgiven
@@ -350,7 +350,8 @@ class Measurement:
             judge = judge_of(self.run, self.record["ledger"])
             explain = partial(parts_of, judge=judge) if self.run.entries else None
             seconds, shows = self.config.getoption("budget"), partial(is_shown_by, judge=judge)
-            found = news_about(self.groups.all(), seconds, self._workers, explain, shows)
+            recognize = partial(parts_with_cause, judge=judge) if self.run.adopted else None
+            found = news_about(self.groups.all(), seconds, self._workers, explain, shows, recognize)
             return sorted((*found, *of_absent(found, judge)), key=sort_key)
         except Exception as error:  # the record is written, with the failures as found
             self.filed.append(f"HARNESS ERROR: the failures cannot be explained: {type(error).__name__}: {error}")

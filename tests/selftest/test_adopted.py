@@ -13,7 +13,7 @@ from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.laws import LAWS
 from tests.harness.cases.masks import Mask
 from tests.harness.execution.implementation import Unusable, load
-from tests.harness.judgement.groups import unnamed_error
+from tests.harness.judgement.groups import accepted_argument, unnamed_error
 from tests.harness.judgement.outcomes import ACCEPTS, RAISES, UNHELPFUL
 from tests.harness.judgement.report import Failure, Nonconformance
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, NOT_APPLICABLE
@@ -81,9 +81,10 @@ def test_a_right_one_of_another_kind_passes(name, path, module, tmp_path):
             LAYER,
             "src_key_padding_mask is ignored",
         ),
+        ("BlindToPadding", MAIN, "key_padding_mask counts in the first sample alone"),
     ],
 )
-def test_a_wrong_one_of_another_kind_names_its_cause_once(name, path, cause, tmp_path):
+def test_a_wrong_one_names_its_cause_once(name, path, cause, tmp_path):
     code, record, output = measure(name, path, tmp_path)
     assert code == 1, output[-3000:]
     assert output.count(f"explanation: {cause}\n") == 1
@@ -129,6 +130,13 @@ def test_wrong_masks_that_are_met_by_one_error_are_told_once():
     assert {unnamed_error(failure) for failure in failures} == {"raises an error that does not name it: ValueError: 3"}
     assert unnamed_error(Failure("own", "own", row="x", outcome=ACCEPTS)) == ""
     assert unnamed_error(Failure("own", "own", row="x", outcome=RAISES, message="ValueError: src_mask")) == ""
+
+
+def test_wrong_masks_that_are_accepted_in_one_place_are_told_once():
+    row = "MultiheadAttention-self-attn_mask-flat_beside_padding-inference"
+    assert accepted_argument(Failure("own", "own", row=row, outcome=ACCEPTS)) == "own attn_mask"
+    assert accepted_argument(Failure("own", "own", row="F-attn_mask-flat", outcome=ACCEPTS)) == "own attn_mask"
+    assert accepted_argument(Failure("own", "own", row=row, outcome=RAISES)) == ""
 
 
 @pytest.mark.parametrize("name", ["Subclass", "Port"])

@@ -211,6 +211,31 @@ def test_calls_are_explained_as_found_and_join_before_minimal_cases_are_searched
     assert sorted((news.explanation.entries, news.group.seen) for news in told) == [(("one",), 1), (("two",), 2)]
 
 
+@pytest.mark.parametrize("fork", [True, False])
+def test_calls_that_a_behaviour_of_more_calls_predicts_join_it(fork, monkeypatch):
+    """Calls that nothing explains, and those with a rarer behaviour, as far as the other behaviour predicts them."""
+    if not fork:
+        monkeypatch.setattr(minimal, "can_fork", lambda: False)
+    rare, common = (Explanation(BEHAVIOUR, (), text, code) for text, code in (("rare", "1"), ("common", "2")))
+    here, elsewhere, other = (warning(text, PADDED) for text in ("here", "elsewhere", "other"))
+    told = [
+        News(here, rare),
+        News(replace(elsewhere, seen=3), common),
+        News(replace(other, seen=2)),
+        News(warning("more", PADDED)),
+    ]
+
+    def recognize(group, causes):
+        assert causes[0].explanation == common
+        if group.key == other.key:
+            left = News(replace(group, seen=1))
+            return (News(replace(group, seen=1), common), left)
+        return (News(group, common),) if group.key == here.key else (News(group),)
+
+    found = minimal._with_causes(told, recognize, 1, time.monotonic() + 60)
+    assert [(its.explanation.behaviour, its.group.seen) for its in found] == [("common", 5), ("", 1), ("", 1)]
+
+
 def collected_padded(*cases):
     with with_faults("padding-lost-with-weights"):
         return [one for case in cases for one in collected(check, case)]

@@ -158,6 +158,12 @@ def _parts(calls: Sequence[Failure], judge: Judge, suspects: Suspects):
         yield [failure], _of_twins(failure, judge, suspects) if failure.twin else _of_other(failure, judge)
 
 
+def recognized(group: Grouped, judge: Judge, suspects: Suspects) -> tuple[Explained, ...]:
+    """The parts of the group that a behaviour among the suspects predicts, one for each; little time is needed."""
+    found = _known(group.calls, judge, suspects)
+    return tuple(Explained(explanation, tuple(calls), _seen(group, calls)) for calls, explanation in found)
+
+
 def _known(calls, judge, suspects):
     """Generates (failures, explanation) for calls that a behaviour predicts which other calls have shown.
 
@@ -173,8 +179,8 @@ def _known(calls, judge, suspects):
 
 
 def _failing_by_itself(failure, judge):
-    """The calls of a failure that are wrong by themselves."""
-    cases = [case for case in (failure.case, failure.twin) if case]
+    """The calls of a failure that are wrong by themselves, without dropout, whose choice may not be known."""
+    cases = [replace(case, dropout=0.0) for case in (failure.case, failure.twin) if case]
     options = _options([failure], judge, Suspects())
     sights = sighted(cases, judge.cases, options.device, options.adopted, options.firsts)
     return [sight for sight in sights if not sight.is_predicted(Edits())]

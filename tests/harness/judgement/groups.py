@@ -12,7 +12,7 @@ from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..modes.modes import BY_ID, EAGER
 from . import comparison
-from .outcomes import UNHELPFUL, outcome_in_words
+from .outcomes import ACCEPTS, UNHELPFUL, outcome_in_words
 from .report import Failure, Nonconformance
 
 KEPT, KEPT_ROWS = 6, 24  # calls that a group keeps, the least ones; rows of the table of wrong masks cost little
@@ -185,18 +185,29 @@ def _without_numbers(message: str) -> str:
 
 def _key_of_row(failure: Failure, predicted: str) -> Key:
     """The key of a row of the table of wrong masks: the kind of the argument, the fault and the outcome."""
-    parts = failure.row.split("-")  # the module, perhaps a variant, the argument, the fault, perhaps the mode
-    mode = parts.pop() if parts[-1] in ("training", "inference") else ""
-    fault, argument = parts[-1].partition("_beside_")[0], parts[-2]
+    argument, fault, mode = _parts_of(failure.row)
+    fault = fault.partition("_beside_")[0]
     kind = "padding" if is_padding(argument) else "attn_mask" if argument.endswith("mask") else argument
     told = _without_numbers(outcome_in_words(failure.outcome, failure.message)) if failure.outcome else ""
     differs = " ".join(filter(None, (fault, told, *(its.symptom for its in failure.mismatches[:1]))))
     return Key("", WRONG_MASK, {"training": "train", "inference": "eval"}.get(mode, ""), "", kind, differs, predicted)
 
 
+def _parts_of(row: str) -> tuple[str, str, str]:
+    """The argument, the fault and the mode ("training", "inference" or empty) of a row, by its id."""
+    parts = row.split("-")  # the module, perhaps a variant, the argument, the fault, perhaps the mode
+    mode = parts.pop() if parts[-1] in ("training", "inference") else ""
+    return parts[-2], parts[-1], mode
+
+
 def unnamed_error(failure: Failure) -> str:
     """The error of a row of the table of wrong masks that does not name the mask; empty for another outcome."""
     return outcome_in_words(failure.outcome, failure.message) if failure.outcome == UNHELPFUL else ""
+
+
+def accepted_argument(failure: Failure) -> str:
+    """The module and the argument in whose place a wrong mask is accepted; empty for another failure."""
+    return f"{failure.module} {_parts_of(failure.row)[0]}" if failure.outcome == ACCEPTS else ""
 
 
 # From the simplest to the most complex.

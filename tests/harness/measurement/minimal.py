@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from ..explanation.edits import Suspects
 from ..explanation.explanation import NEW, Explanation
@@ -45,6 +46,8 @@ class End:
 
 # (a group, edits that are tried first): the group with its explanation, or its parts. Adds the edits that explain them.
 Explain = Callable[[Group, Suspects], tuple[News, ...]]
+# (a group, news with behaviours): the parts of the group that these behaviours predict, and the rest of it
+Recognize = Callable[[Group, Sequence[News]], tuple[News, ...]]
 # True if a failure shows the changes of an explanation, all of them and no other
 Shows = Callable[[Failure, Explanation], bool]
 
@@ -178,18 +181,22 @@ def news_about(
     workers: int = 1,
     explain: Explain | None = None,
     shows: Shows = lambda failure, explanation: True,
+    recognize: Recognize | None = None,
 ) -> tuple[News, ...]:
     """The groups with minimal cases and explanations, as far as they are found in time; joined where these are alike.
 
     The calls as found are explained first: most groups then join a few changes, and the minimal case of each change is
     searched in the rest of the time. seconds: the time for all groups, the cheapest first. workers: the number of
-    processes that search at a time.
+    processes that search at a time. recognize: also joins calls to a behaviour that explains more calls than any other
+    explanation of them; for another implementation, whose mistakes show in calls of every kind.
     """
     ends, most = time.monotonic() + seconds, seconds * _SHARE_OF_A_GROUP
     searched, suspects, begin = _Searched(), Suspects(), Forked if can_fork() else Here
     told = [News(group) for group in _in_order(groups)]
     if explain:
         told = _as_found(told, explain, suspects, workers, seconds)
+    if recognize:
+        told = _with_causes(told, recognize, workers, ends)
 
     def search_of(news: News) -> Here | Forked:
         group, searches = news.group, min(ends, time.monotonic() + most)
@@ -225,6 +232,32 @@ def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, worker
         looked += its.end.parts or (its.task,)
     known, others = ([its for its in looked if _is_explained(its) is told] for told in (True, False))
     return [*merged(known), *others, *waiting]
+
+
+def _with_causes(told: Sequence[News], recognize: Recognize, workers: int, ends: float) -> list[News]:
+    """The news, in which calls that a behaviour of more calls predicts have joined the news of that behaviour."""
+    of_calls = [news for news in told if news.group.key.way not in (CRASH, WRONG_MASK, RANGE)]
+    looked = [news for news in told if news not in of_calls]
+    known = merged(news for news in of_calls if _has_behaviour(news))
+    known.sort(key=lambda news: -news.group.seen)
+
+    def look_at(news: News) -> Here | Forked:
+        causes = list(takewhile(lambda other: other is not news, known))
+        found = Found(news.least, (news.group.key,))
+        steps = (End(found, recognize(news.group, causes)) for _ in causes[:1])
+        return (Forked if can_fork() else Here)(news, End(found), steps, ends)
+
+    waiting = [*known, *(news for news in of_calls if not _has_behaviour(news))]
+    for its in in_turn(waiting, look_at, workers, ends):
+        parts = its.end.parts
+        looked += parts if any(map(_has_behaviour, parts)) else (its.task,)
+    looked += waiting
+    return [*merged(filter(_has_behaviour, looked)), *(its for its in looked if not _has_behaviour(its))]
+
+
+def _has_behaviour(news: News) -> bool:
+    """True if a behaviour alone explains the news."""
+    return bool(news.explanation.behaviour) and not news.explanation.changed
 
 
 def _explained(group: Group, explain: Explain, suspects: Suspects) -> Iterator[End]:

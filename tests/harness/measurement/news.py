@@ -4,13 +4,14 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..deviations.behaviours import from_code
 from ..deviations.entry import Entry
-from ..explanation.edits import Suspects
+from ..explanation.edits import Edits, Suspects
 from ..explanation.explanation import BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
-from ..explanation.groups import Judge, explained
+from ..explanation.groups import Explained, Judge, explained, recognized
 from ..explanation.rows import ModelOfRows
 from ..explanation.sight import Model
-from ..judgement.groups import RANGE, Group, Key, joined, key_of, message_of, size
+from ..judgement.groups import RANGE, Group, Key, accepted_argument, joined, key_of, message_of, size
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from . import record, session
@@ -74,11 +75,12 @@ def sort_key(news: News) -> tuple:
 def changes_of(news: News) -> Hashable:
     """The changes of entries that explain the news, or the behaviour and its module.
 
-    If nothing explains them: the message of an error or a warning, which has one cause; None for wrong numbers.
+    If nothing explains them: the message of an error or a warning, which has one cause, or the argument in whose place
+    wrong masks are accepted; None for wrong numbers.
     """
     explanation = news.explanation
     if explanation.kind == NEW:
-        return message_of(news.least) or None
+        return message_of(news.least) or accepted_argument(news.least) or None
     module = "" if explanation.changed else news.least.module
     return frozenset((its.id, its.kind) for its in explanation.changed), explanation.effect, module
 
@@ -125,11 +127,24 @@ def parts_of(group: Group, suspects: Suspects, judge: Judge) -> tuple[News, ...]
     suspects: edits that explain other groups. They are tried first; those that explain this one are added.
     """
     found = explained((group,), replace(judge, absent=frozenset()), suspects)
-    return tuple(
-        News(replace(group, calls=its.calls, seen=its.seen, is_minimal=group.is_minimal and group.least in its.calls),
-             its.explanation)
-        for its in found
-    )  # fmt: skip
+    return tuple(_part(group, its) for its in found)
+
+
+def _part(group: Group, its: Explained) -> News:
+    is_minimal = group.is_minimal and group.least in its.calls
+    return News(replace(group, calls=its.calls, seen=its.seen, is_minimal=is_minimal), its.explanation)
+
+
+def parts_with_cause(group: Group, causes: Sequence[News], judge: Judge) -> tuple[News, ...]:
+    """The parts of a group that the behaviours of other news predict, which join these; the rest of the group last."""
+    behaviours = [from_code(its.explanation.behaviour, its.explanation.effect) for its in causes]
+    suspects = Suspects([Edits(behaviours=(behaviour,)) for behaviour in behaviours])
+    parts = [_part(group, its) for its in recognized(group, judge, suspects)]
+    told = [call for part in parts for call in part.group.calls]
+    if left := tuple(call for call in group.calls if call not in told):
+        seen = group.seen - sum(part.group.seen for part in parts)
+        parts.append(News(replace(group, calls=left, seen=seen, is_minimal=False)))
+    return tuple(parts)
 
 
 def of_absent(told: Iterable[News], judge: Judge) -> Sequence[News]:
