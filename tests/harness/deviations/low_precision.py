@@ -1,13 +1,13 @@
 """Numbers that a low precision does not have: masks that overflow, sums that lose their terms, tiles of bfloat16."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
 from ..cases.case import MultiHead, ScaledDotProduct, masks_of
-from ..cases.dtypes import PRECISIONS
+from ..cases.dtypes import PRECISIONS, rounded
 from ..cases.masks import Mask
 from ..contents.arrays import directions, mask_arrays
 from ..execution.setting import ON_BOTH
@@ -79,6 +79,48 @@ def overflowing_blocks(call: Call) -> tuple[str, ...]:
 def overflow(computation: Computation, call: Call) -> Computation:
     """The computation in which a sum below finfo.min is -inf."""
     return with_kernel(computation, lambda _: overflowing, overflowing_blocks(call))
+
+
+@dataclass(frozen=True)
+class SummingOnTheMask:
+    """A kernel that adds the products of a query and a key to their mask one by one, each sum in bfloat16."""
+
+    kernel: Callable
+
+    def __call__(
+        self, query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None, scale: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(context, weights); arguments as in reference.attention.attend."""
+        if bias is None:
+            return self.kernel(query, key, value, bias, scale)
+        q, k = (np.array(rounded(given.real, "bfloat16"), subok=False) for given in (query, key))
+        q, mask = rounded(scale * q, "bfloat16"), np.array(finite(bias).real, subok=False)
+        sums = np.broadcast_to(rounded(mask, "bfloat16"), (*q.shape[:-1], k.shape[-2]))
+        with np.errstate(all="ignore"):  # of garbage and NaN
+            for feature in range(q.shape[-1]):
+                products = rounded(q[..., feature, None] * k[..., None, :, feature], "bfloat16")
+                sums = rounded(sums + products, "bfloat16")
+            off = sums - (scale * (query.real @ np.swapaxes(key.real, -1, -2)) + mask)
+        return self.kernel(query, key, value, bias + np.where(np.isfinite(off), off, 0), scale)
+
+
+def blocks_with_sums_on_masks(call: Call) -> tuple[str, ...]:
+    """The blocks that add the products of a query and a key to their mask in bfloat16.
+
+    A head with 400 products and more goes to a matrix product, which adds its sum to the mask; so does a batch of more
+    than 4096 products, to oneDNN.
+    """
+    case = call.case
+    if computed_in(case) != "bfloat16":
+        return ()
+
+    def is_small(block):
+        products = case.number_of_queries(block) * case.number_of_keys(block) * case.head_dim
+        return products < 400 and products * case.num_heads * case.N <= 4096
+
+    return tuple(
+        its for its in call.blocks(EXPLICIT) if is_small(its) and set(case.mask_names(its)) & masks_of(case).keys()
+    )
 
 
 def sums_in_bfloat16(call: Call) -> bool:
@@ -198,6 +240,21 @@ ENTRIES = (
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),
         every_cpu=False,
         remedies=(MATH_BACKEND, FLOAT32, upgrade("2.11")),
+    ),
+    Deviation(
+        id="bfloat16-sums-on-mask",
+        title="In bfloat16 small calls lose digits of the scores beside a large number in a float mask",
+        affects=">=2.0,<2.1",
+        upstream="pytorch/pytorch#95125",
+        clause=1,
+        trigger="bfloat16, also of autocast, a mask, and weights computed explicitly, with fewer than 400 products of"
+        " queries and keys in a head (L * S * head_dim), and at most 4096 in the batch",
+        instead="each product is added to the mask in bfloat16, which rounds as often as a head has features: beside a"
+        " mask of 100, a score of 8 features can be off by more than 1",
+        applies=lambda call: bool(blocks_with_sums_on_masks(call)),
+        change=lambda computation, call: with_kernel(computation, SummingOnTheMask, blocks_with_sums_on_masks(call)),
+        pinned=MultiHead(dtype="bfloat16", seed=1, S=2, head_dim=8, attn_mask=Mask("float", "all", "large")),
+        remedies=(FLOAT32, upgrade("2.1")),
     ),
     Deviation(
         id="bfloat16-long-sums",

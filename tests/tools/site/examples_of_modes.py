@@ -93,6 +93,20 @@ EXAMPLES = {
         "bfloat16 and float32 agree: True",
         needs=">=2.0",
     ),
+    "bfloat16-sums-on-mask": Example(
+        """
+        attention = nn.MultiheadAttention(16, 1, batch_first=True, dtype=torch.bfloat16)
+        x = 4 * torch.randn(1, 4, 16, dtype=torch.bfloat16)
+        same = torch.full((4, 4), 1000.0, dtype=torch.bfloat16)  # the same for all keys: it should change little
+        _, weights = attention(x, x, x)
+        _, masked = attention(x, x, x, attn_mask=same)
+        print("a weight is off by more than a half:", ((weights - masked).abs() > 0.5).any().item())
+        """,
+        "a weight is off by more than a half: True",
+        "a weight is off by more than a half: False",
+        ((", dtype=torch.bfloat16", ""),),
+        needs=">=2.0",
+    ),
     "bfloat16-long-sums": Example(
         """
         attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.bfloat16)

@@ -296,6 +296,10 @@ WORDS = {
         "In bfloat16 over more than 256 keys the output is too small, on CPUs with AVX2.",
         "bfloat16 long sequence; bf16 accumulates; bf16 wrong cpu; sum saturates; bfloat16 precision cpu; accuracy bf16 long context",
     ),
+    "bfloat16-sums-on-mask": (
+        "In bfloat16 the same large number in a whole mask changes the weights of a small call (2.0).",
+        "bfloat16 mask precision; bf16 float mask weights wrong; autocast mask loses digits; large mask bf16; baddbmm bfloat16",
+    ),
     "bfloat16-nan-spreads": (
         "In bfloat16 on CPUs with AMX, NaN of one sample turns up in others.",
         "AMX; bfloat16 nan spreads; oneDNN nan; bf16 nan other samples; sapphire rapids; mkldnn bf16 nan",
