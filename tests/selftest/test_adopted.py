@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -233,32 +234,35 @@ def test_one_that_forgets_a_parameter_for_no_other_is_judged():
     assert subject("WithoutOutputBias").is_alike
 
 
-@pytest.fixture
-def documented(tmp_path, monkeypatch):
-    """The name of the adapter in docs/adopters.md, written to a module."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adopters.md").read_text(), re.DOTALL)
-    (code,) = (block for block in blocks if "Quantizable" in block)
-    (tmp_path / "adapter_of_the_page.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    return "adapter_of_the_page:Quantizable"
+def test_the_adapter_of_quantizable_is_on_the_page():
+    code = (ROOT / "tests" / "adopted" / "quantizable.py").read_text().split('"""\n', 1)[1].strip()
+    assert code in (ROOT / "docs" / "adopters.md").read_text()
 
 
-MADE = ({}, {"bias": False}, {"kdim": 5, "vdim": 6}, {"add_bias_kv": True})
+def test_one_with_a_ledger_of_its_own_passes(tmp_path):
+    name = "tests.adopted.quantizable:Quantizable"
+    code, record, output = measure(name, (*MAIN, *LAW), tmp_path)
+    assert code == 0, output[-3000:]
+    assert "deviate exactly as the ledger predicts for the subject" in output
+    assert record["environment"]["subject_ledger"] == "tests.adopted.quantizable_ledger"
+    assert {id for id, entry in record["ledger"].items() if entry["cases"]} >= {"quantizable-batch-first"}
+    assert all(entry["status"] != session.ABSENT for entry in record["ledger"].values() if entry["expected"])
 
 
-@pytest.mark.parametrize("options", MADE, ids=str)
-def test_the_adapter_of_the_page_makes_the_module_conform(options, documented, monkeypatch):
+def test_one_with_a_ledger_of_its_own_is_judged_by_it_alone(monkeypatch):
+    adopted = load("tests.adopted.quantizable:Quantizable")
     monkeypatch.setattr(session, "current", session.current)  # restored after the test
-    session.start(adopted=load(documented))
-    case = MultiHead(N=2, L=3, S=4, num_heads=2, head_dim=2, batch_first=False, autograd="inputs", **options)
-    for masks in ({}, {"attn_mask": Mask("float", "causal", "bias"), "key_padding_mask": Mask("bool", "trailing")}):
-        assert judged(replace(case, **masks))[1].status == CONFORMS
-
-
-def test_the_adapter_of_the_page_shows_that_heads_are_mixed_up(documented, monkeypatch):
-    monkeypatch.setattr(session, "current", session.current)  # restored after the test
-    session.start(adopted=load(documented))
-    assert judged(MultiHead(L=2, S=2, num_heads=2, attention="self"))[1].status == FAILS
+    session.start(adopted=adopted)
+    mixed, empty = MultiHead(L=2, S=2, num_heads=2, attention="self"), replace(EMPTY_ROW, batch_first=False)
+    assert [judged(case)[1].status for case in (mixed, empty)] == [DEVIATES] * 2
+    own = adopted.ledger
+    without = SimpleNamespace(ENTRIES=own.ENTRIES[1:], WRONG_MASKS=(), BACKWARD_PASS=own.BACKWARD_PASS, __name__="own")
+    session.start(adopted=replace(adopted, ledger=without))
+    assert own.ENTRIES[0].id == "quantizable-empty-row-nan"
+    assert judged(empty)[1].status == FAILS  # torch deviates likewise
+    session.start(adopted=replace(subject("Subclass"), ledger=own))
+    assert judged(mixed)[1].status == CONFORMS
+    assert session.current.findings["quantizable-batch-first"].status == session.ABSENT
 
 
 @pytest.mark.parametrize(

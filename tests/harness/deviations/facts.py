@@ -42,6 +42,8 @@ def backward_pass(case: Case, release: Release) -> BackwardPass:
     """The facts that decide which gradients of the call are NaN."""
     if not directions(case):
         return PLAIN
+    if release.adopted and release.adopted.ledger:
+        return release.adopted.ledger.BACKWARD_PASS
     calls_nothing = not case.has_parameters and is_served_by_no_kernel(case, release)
     return BackwardPass(fills_padding(release), causal_sources(case, release), calls_nothing)
 

@@ -91,6 +91,7 @@ class Adopted:
     takes: frozenset[str]  # the optional arguments in its signatures; the suite passes no others
     is_alike: bool  # its parameters have the names of those of torch's module
     replaces: str = REPLACEABLE[0]  # the name of the module or function of torch
+    ledger: Any = field(default=None, compare=False)  # the module of its own ledger; None if torch's is lent to it
 
     @property
     def _interface(self):
@@ -138,7 +139,8 @@ def _made(factory, arguments, dtype, device):
 def load(name: str, device: str = "cpu") -> Adopted:
     """Import an implementation and check on the device that its parameters take effect.
 
-    name: as given to --subject. Raises Unusable.
+    name: as given to --subject. If the module of the factory has a LEDGER, it names the module of the implementation's
+    own ledger: ENTRIES, WRONG_MASKS and BACKWARD_PASS. Raises Unusable.
     """
     setting = Setting(subject=name)
     module, _, path = setting.factory.partition(":")
@@ -152,6 +154,8 @@ def load(name: str, device: str = "cpu") -> Adopted:
         for part in path.split("."):
             factory = getattr(factory, part)
         adopted = _adopted(name, factory, setting.replaced)
+        if ledger := getattr(importlib.import_module(module), "LEDGER", ""):
+            adopted = replace(adopted, ledger=importlib.import_module(ledger))
     except Exception as error:  # foreign code can raise anything
         raise Unusable(" ".join(f"{name}: {type(error).__name__}: {error}".split())) from None
     for case in _INTERFACES[adopted.replaces].probes:

@@ -16,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
-from reference.masks import causal, hidden, over_queries
+from reference.masks import causal, hidden, over_heads, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
 
 from ..cases.case import Case
@@ -213,6 +213,8 @@ class BackwardPass:
     causal: tuple[str, ...] = ()
     # True if scaled_dot_product_attention calls no kernel, since a size is 0: all of its gradients are 0
     calls_nothing: bool = False
+    # True if each bool mask replaces the scores of hidden keys by -inf: they get no gradient, not even NaN
+    replaces: bool = False
 
 
 PLAIN = BackwardPass()
@@ -232,7 +234,8 @@ def traced(
     for block in case.sources:
         filled = _padding(case, block) if backward_pass.fills else None
         is_causal = block in backward_pass.causal
-        attending = partial(_Attending, case=case, paths=paths, filled=filled, is_causal=is_causal)
+        replaced = _hidden_by_bool(case, block) if backward_pass.replaces else None
+        attending = partial(_Attending, case=case, paths=paths, filled=filled, is_causal=is_causal, replaced=replaced)
         computation = with_kernel(computation, attending, (block,))
     if not case.has_parameters:
         return computation
@@ -267,6 +270,14 @@ def _padding(case, block):
     name = "key_padding_mask" if block == "self" else f"{block}_key_padding_mask"
     mask = mask_arrays(case).get(name)
     return None if mask is None or mask.dtype != bool else over_queries(mask)
+
+
+def _hidden_by_bool(case, block):
+    """bool, broadcastable to (N, H, L, S): the keys that bool masks of the block hide; False without bool masks."""
+    arrays, padding = mask_arrays(case), _padding(case, block)
+    mask = arrays.get(case.mask_names(block)[0])
+    is_hidden = np.zeros((1, 1, 1, 1), bool) if padding is None else padding
+    return is_hidden if mask is None or mask.dtype != bool else is_hidden | over_heads(mask, case.num_heads)
 
 
 def _activating(activation, multiplies):
@@ -310,7 +321,8 @@ BENDS = {relu: np.zeros_like, gelu: _bend_of_gelu, gelu_tanh: _bend_of_gelu_tanh
 class _Attending:
     """A kernel for Traced arrays, made of a kernel for plain ones.
 
-    paths: of the attentions that are yet to come. filled, is_causal: the facts of a BackwardPass about this block.
+    paths: of the attentions that are yet to come. filled, is_causal, replaced: the facts of a BackwardPass about this
+    block.
     """
 
     kernel: Callable
@@ -318,6 +330,7 @@ class _Attending:
     paths: Iterator[str]
     filled: np.ndarray | None
     is_causal: bool
+    replaced: np.ndarray | None
 
     def __call__(self, query, key, value, bias, scale):
         path, given = next(self.paths, None), (query, key, value, bias)
@@ -367,7 +380,7 @@ class _Attention:
         slopes = weights * (its - (weights * its).sum(axis=-1, keepdims=True))
         if self.path == AS_WRITTEN and fills(self.its.case):  # the score of a hidden key is replaced: no gradient
             return np.where(hidden(plain(self.given[3])), 0, slopes)
-        return slopes
+        return _unfilled(slopes, self.its.replaced)
 
     def product(self, multiply, scores, others):
         """The product of a gradient of the scores with queries or keys."""
@@ -424,8 +437,8 @@ def _turned_times(weights, queries, parts):
 
 
 def _unfilled(scores, filled):
-    """The gradient of a mask, with 0 at filled padding. Appended keys are never filled."""
-    if filled is None:
+    """The gradient of a mask or of scores, with 0 at filled positions. Appended keys are never filled."""
+    if filled is None or not filled.any():
         return scores
     return np.where(np.pad(filled, [(0, 0)] * 3 + [(0, scores.shape[-1] - filled.shape[-1])]), 0, scores)
 

@@ -36,7 +36,7 @@ def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
     observation = _observed(case, apart)
     call = Call(case, run.release, observation.served)
     exercised: frozenset[int] = frozenset()
-    if is_withheld(observation):
+    if _is_not_made(observation):
         verdict = Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     elif refused := refusal(call):
         found = tuple(refused.mismatches(observation))
@@ -44,7 +44,8 @@ def judged(case: Case, apart: bool = False) -> tuple[Observation, Verdict]:
     else:
         deviations, exercised = ledger.applying(call, run.entries), clauses.of(case)
         if run.has_own_ledger:
-            verdict = judge(case, observation, deviations, announces(call), backward_pass(case, run.release))
+            warns = run.adopted is None and announces(call)
+            verdict = judge(case, observation, deviations, warns, backward_pass(case, run.release))
         else:
             verdict = _judge_leniently(call, observation, deviations)
     run.tally.add(case, observation, verdict, exercised)
@@ -72,8 +73,6 @@ def _judge_leniently(call, observation, deviations):
 
     A call may conform, or deviate as torch on CPU does; an error of torch's is not asked of others.
     """
-    if _is_not_made(observation):
-        return Verdict(NOT_APPLICABLE, counts={(left_out.NOT_MADE, "results"): 1})
     judged_by = partial(judge, call.case, observation, backward_pass=backward_pass(call.case, call.release))
     verdict = judged_by()
     if verdict.status == CONFORMS or not deviations:

@@ -56,6 +56,7 @@ def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]
         "seed": seed,
         **({"model": run.model} if run.model else {}),
         **({"subject": run.adopted.name} if run.adopted else {}),
+        **({"subject_ledger": run.adopted.ledger.__name__} if run.adopted and run.adopted.ledger else {}),
         "ledger": len(run.entries) + len(run.wrong_masks),
         "variables": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }

@@ -151,7 +151,7 @@ class Session:
 
         Otherwise a call may conform although torch deviates on CPU, or deviate as torch on CPU does.
         """
-        return self.adopted is None and self.release.is_measured
+        return (self.adopted is None or self.adopted.ledger is not None) and self.release.is_measured
 
     def fail(self, failure: Failure, text: Callable[[Failure], str] = report) -> None:
         """Keep the failure in the tally if the run collects failures; else raise Nonconformance.
@@ -195,12 +195,16 @@ def start(
     if not use_ledger:
         current = Session(installed, {}, (), imported=imported)
         return current
-    concerned = tuple(entry for entry in ledger.ENTRIES if entry.concerns(installed))
-    known = ledger.ENTRIES if model is None else concerned
+    known, known_wrong_masks = ledger.ENTRIES, wrong_masks_ledger.ENTRIES
+    if adopted and adopted.ledger:
+        known, known_wrong_masks = adopted.ledger.ENTRIES, adopted.ledger.WRONG_MASKS
+    concerned = tuple(entry for entry in known if entry.concerns(installed))
+    if model is not None:
+        known = concerned
     if findings is None:
         findings = {entry.id: probe(entry, installed, concerned) for entry in known}
     entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.is_asked_late)
-    wrong_masks = tuple(entry for entry in wrong_masks_ledger.ENTRIES if entry.concerns(installed))
+    wrong_masks = tuple(entry for entry in known_wrong_masks if entry.concerns(installed))
     current = Session(installed, dict(findings), entries, wrong_masks, model, imported)
     return current
 
@@ -215,7 +219,8 @@ def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Devi
     if not installed.offers(entry.pinned) or (entry.is_asked_late and not late):
         return Finding(NOT_APPLICABLE, expected)
     case = installed.held(entry.pinned)
-    observation = (observe_apart if entry.ends else observe)(case, installed.device)
+    adopted = installed.adopted if installed.adopted and installed.adopted.ledger else None
+    observation = (observe_apart if entry.ends else observe)(case, installed.device, adopted)
     call = Call(case, installed, observation.served)
     if refusal(call):
         return Finding(NOT_APPLICABLE, expected)

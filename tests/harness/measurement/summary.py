@@ -53,6 +53,7 @@ def summary(record: Mapping[str, Any], path: str) -> Iterator[str]:
     yield f"torch {e['torch']} on {e['device']}: {total} calls were compared with the specification."
     yield f"  {statuses.get(CONFORMS, 0):7} conform to it"
     where = "torch on CPU" if _is_lent(e) else f"torch {e['model']}" if "model" in e else "this release"
+    where = "the subject" if "subject_ledger" in e else where
     yield f"  {statuses.get(DEVIATES, 0):7} deviate exactly as the ledger predicts for {where}"
     yield f"  {statuses.get(FAILS, 0):7} fail: they do neither (many calls may have one cause)"
     if declined := statuses.get(NOT_APPLICABLE, 0):
@@ -77,9 +78,8 @@ def summary(record: Mapping[str, Any], path: str) -> Iterator[str]:
 
 def _is_lent(environment):
     """True if the ledger has not been measured on this release, device or implementation."""
-    return "subject" in environment or not is_measured(
-        environment["device"].partition(":")[0], Version(environment["torch"])
-    )
+    is_lent = "subject" in environment and "subject_ledger" not in environment
+    return is_lent or not is_measured(environment["device"].partition(":")[0], Version(environment["torch"]))
 
 
 def _known(record):
@@ -87,7 +87,8 @@ def _known(record):
     if seen:
         yield "Known deviations that were seen (calls; a call may show several):"
     for id, cases in sorted(seen.items(), key=lambda item: -item[1]):
-        yield f"  {cases:7}  {id}: {BY_ID[id].title} ({BY_ID[id].upstream})"
+        title = f": {BY_ID[id].title} ({BY_ID[id].upstream})" if id in BY_ID else ""
+        yield f"  {cases:7}  {id}{title}"
 
 
 def _clauses(record):

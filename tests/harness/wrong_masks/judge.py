@@ -51,7 +51,8 @@ def judge_row(call: WrongCall, outcome: Outcome, release: Release, entries: Sequ
     if conforms and outcome.kind == ACCEPTS:
         right = compare(call, outcome)
         conforms = not right.mismatches
-    if entry is None or release.adopted or not release.is_measured:
+    is_lent = release.adopted is not None and release.adopted.ledger is None
+    if entry is None or is_lent or not release.is_measured:
         return Judgement(CONFORMS if conforms else FAILS, None, right)
     # If no other row shows the entry either, it is fixed; else it is wrong about this row.
     is_fixed = conforms and not is_shown(entry, release)
@@ -66,7 +67,8 @@ def is_shown(entry: WrongMaskDeviation, release: Release) -> bool:
 
 def rows_of(entry: WrongMaskDeviation, release: Release) -> list[WrongCall]:
     """The rows that show the deviation if the release has it: the entry applies, and no other entry predicts them."""
-    others = [other for other in ENTRIES if other is not entry]
+    known = release.adopted.ledger.WRONG_MASKS if release.adopted and release.adopted.ledger else ENTRIES
+    others = [other for other in known if other is not entry]
     possible = (call for call in ROWS if not not_applicable(call, release) and entry.applies(call, release))
     return [call for call in possible if predicted_entry(call, release, others) is None]
 
