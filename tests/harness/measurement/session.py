@@ -17,7 +17,7 @@ from ..deviations.entry import Deviation
 from ..deviations.facts import backward_pass
 from ..deviations.refusals import refusal
 from ..execution import release
-from ..execution.implementation import Adopted
+from ..execution.implementation import DECLINED, Adopted
 from ..execution.runner import Observation, observe, observe_apart
 from ..execution.setting import Setting
 from ..expectation import clauses
@@ -222,7 +222,7 @@ def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Devi
     adopted = installed.adopted if installed.adopted and installed.adopted.ledger else None
     observation = (observe_apart if entry.ends else observe)(case, installed.device, adopted)
     call = Call(case, installed, observation.served)
-    if refusal(call):
+    if refusal(call) or (adopted and observation.error and observation.error[0] == DECLINED):
         return Finding(NOT_APPLICABLE, expected)
     others = tuple(other for other in concerned if other is not entry)
     status, judged = CHANGED, partial(judge, case, observation, backward_pass=backward_pass(case, installed))
