@@ -12,6 +12,16 @@ from .arrays import mask_arrays
 NESTED_STRIDED = "nested_strided"  # the family of these modes
 BESIDE = "nested_beside_padding"  # also passes the padding mask, which torch refuses beside a nested tensor
 
+# The modes in which scaled_dot_product_attention gets jagged tensors of samples of different lengths.
+JAGGED = (
+    "nested_jagged",
+    "jagged_narrow",
+    "jagged_contiguous",
+    "jagged_from_values",
+    "jagged_to_padded",
+    "jagged_values_to_padded",
+)
+
 
 def packs(case: Case) -> bool:
     """True if the mode of the case packs the samples into a nested tensor."""

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from ..cases.case import UNRECORDED, MultiHead, ScaledDotProduct, Transformer, masks_of
 from ..cases.masks import Mask
 from ..contents.arrays import directions, the_parameter
-from ..contents.packing import BESIDE
+from ..contents.packing import BESIDE, JAGGED
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
 from ..expectation.specification import Computation
@@ -27,7 +29,7 @@ def meets_no_native_path(call: Call) -> bool:
     if is_asked_for_padding(call):
         return False
     is_native = {NATIVE_MHA, NATIVE_LAYER}.issuperset(path_of_each_block(case, call.release).values())
-    return not is_native or bool(masks_of(case)) or case.mode == "nested_jagged"
+    return not is_native or bool(masks_of(case)) or case.mode in JAGGED
 
 
 def is_asked_for_padding(call: Call) -> bool:
@@ -61,13 +63,52 @@ def is_nested_sdpa(call: Call, *modes: str) -> bool:
 def has_no_backend(call: Call) -> bool:
     """True if scaled_dot_product_attention gets jagged tensors for which no backend is left.
 
-    These have no dimension of heads, or come with is_causal=True.
+    These have no dimension of heads, have holes, or come with is_causal=True.
     """
     case = call.case
-    if not is_nested_sdpa(call, "nested_jagged"):
+    if not is_nested_sdpa(call, *JAGGED):
         return False
     is_fit = call.release.device_type == "cuda" and case.dtype == "float32" and case.D % 4 == case.Dv % 4 == 0
-    return len(case.batch) == 1 or (case.is_causal and not is_fit)
+    return len(case.batch) == 1 or case.mode == "jagged_narrow" or (case.is_causal and not is_fit)
+
+
+def has_holes(call: Call) -> bool:
+    """True if scaled_dot_product_attention gets jagged tensors with numbers between the samples."""
+    return is_nested_sdpa(call, "jagged_narrow")
+
+
+def closes_holes_in_a_backward_pass(call: Call) -> bool:
+    """True if holes of jagged tensors have been closed by contiguous(), and autograd differentiates that."""
+    return is_nested_sdpa(call, "jagged_contiguous") and not has_no_backend(call) and bool(directions(call.case))
+
+
+def number_of_queries(call: Call) -> int:
+    """The queries of all samples together, for each head."""
+    assert call.lengths is not None  # the mode packs
+    return sum(call.lengths) if call.case.L == call.case.S else call.case.L * len(call.lengths)
+
+
+def pads_heads_first(call: Call, *modes: str) -> bool:
+    """True if to_padded_tensor gets a jagged result in which heads stand before queries."""
+    return is_nested_sdpa(call, *modes) and not has_no_backend(call)
+
+
+def unpads_in_a_backward_pass(call: Call) -> bool:
+    """True if the backward pass of to_padded_tensor takes the number of heads for that of all queries."""
+    if not pads_heads_first(call, "jagged_to_padded", "jagged_values_to_padded"):
+        return False
+    return bool(directions(call.case)) and number_of_queries(call) != call.case.batch[-1]
+
+
+def loses_queries(call: Call) -> bool:
+    """True if to_padded_tensor pads to the number of heads, and a sample has more queries."""
+    return pads_heads_first(call, "jagged_values_to_padded") and call.case.batch[-1] < call.case.L
+
+
+def without_further_queries(computation: Computation, call: Call) -> Computation:
+    """The computation with results of 0 for queries behind as many as there are heads."""
+    kept = np.arange(call.case.L)[:, None] < call.case.batch[-1]
+    return replace(computation, finish=lambda name, array: np.where(kept, array, 0))
 
 
 def raise_without_backend(computation: Computation, call: Call) -> Computation:
@@ -82,7 +123,7 @@ def raise_without_backend(computation: Computation, call: Call) -> Computation:
 
 def has_only_empty_keys(call: Call) -> bool:
     """True if scaled_dot_product_attention gets nested tensors in which no sample has a key."""
-    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+    if not is_nested_sdpa(call, "nested_strided", *JAGGED) or has_no_backend(call):
         return False
     assert call.lengths is not None  # the mode packs
     return not any(call.lengths)
@@ -93,7 +134,7 @@ def has_fewer_scores_than_queries(call: Call) -> bool:
 
     Each sample has L queries if L and S differ.
     """
-    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+    if not is_nested_sdpa(call, "nested_strided", *JAGGED) or has_no_backend(call):
         return False
     assert call.lengths is not None  # the mode packs
     return call.case.L != call.case.S and 0 < sum(call.lengths) < len(call.lengths)
@@ -117,6 +158,13 @@ POSITIVE_SCALE = Condition("the scale is positive", lambda case: case.scale is N
 
 PADDED = Remedy(
     "Give a padded batch, and the padding as attn_mask.", changed(mode="eager"), ">=2.5", cost="speed and memory"
+)
+
+_PADDED_BATCH = Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE, HAS_FEATURES), cost=SLOWER)
+_BACK_BEFORE_PADDING = Remedy(
+    "Transpose the result before it is padded: torch.nested.to_padded_tensor(result.transpose(1, 2), 0.0)."
+    "transpose(1, 2).",
+    changed(mode="jagged_from_values"),
 )
 
 ENTRIES = (
@@ -223,13 +271,77 @@ ENTRIES = (
         " dimensions",
         instead="RuntimeError: there is no backend. A build for CUDA without a GPU says that its driver is too old"
         " (since 2.8 as AcceleratorError); tensors of one feature give an error about sizes that do not fit",
-        applies=has_no_backend,
+        applies=lambda call: has_no_backend(call) and not has_holes(call),
         change=raise_without_backend,
         pinned=ScaledDotProduct(mode="nested_jagged", L=2, S=2, is_causal=True),
         devices=ON_BOTH,
         stage="attention",
-        remedies=(
-            Remedy("Give a padded batch.", changed(mode="eager"), only=(POSITIVE_SCALE, HAS_FEATURES), cost=SLOWER),
+        remedies=(_PADDED_BATCH,),
+    ),
+    Deviation(
+        id="jagged-holes-no-backend",
+        title="scaled_dot_product_attention takes no jagged tensor made by torch.nested.narrow",
+        affects=">=2.7",
+        upstream="not found",
+        clause=3,
+        trigger="a jagged tensor with holes: a view of a padded batch by torch.nested.narrow, or by"
+        " torch.nested.nested_tensor_from_jagged with offsets and lengths; not if all samples but the"
+        " last are as long as the batch",
+        instead="RuntimeError: there is no backend. A build for CUDA without a GPU says that"
+        " its driver is too old (since 2.8 as AcceleratorError)",
+        applies=has_holes,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError|AcceleratorError", "No viable backend|CUDA"
         ),
+        pinned=ScaledDotProduct(mode="jagged_narrow", batch=(1, 1)),
+        stage="attention",
+        remedies=(_PADDED_BATCH,),
+    ),
+    Deviation(
+        id="jagged-contiguous-gradient",
+        title="The backward pass of contiguous() raises for a jagged tensor made by torch.nested.narrow",
+        affects=">=2.7",
+        upstream="pytorch/pytorch#145837",
+        clause=3,
+        trigger="gradients through contiguous(), which makes a jagged tensor with holes fit for"
+        " scaled_dot_product_attention",
+        instead="RuntimeError: autograd compares the shapes of both tensors, whose symbolic lengths differ",
+        applies=closes_holes_in_a_backward_pass,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "CloneBackward0 returned an invalid gradient"
+        ),
+        pinned=ScaledDotProduct(autograd="grad", mode="jagged_contiguous"),
+        stage="backward",
+        remedies=(_PADDED_BATCH,),
+    ),
+    Deviation(
+        id="jagged-padded-gradient",
+        title="The backward pass of to_padded_tensor raises for a jagged tensor with heads before positions",
+        affects=">=2.7",
+        upstream="not found",
+        clause=3,
+        trigger="gradients through torch.nested.to_padded_tensor of the result of scaled_dot_product_attention, whose"
+        " jagged dimension is the second last, unless the queries of all samples are as many as the heads",
+        instead="RuntimeError: the number of heads is taken for that of all queries",
+        applies=unpads_in_a_backward_pass,
+        change=lambda computation, call: raising(computation, "RuntimeError", "final offset should match total_L"),
+        pinned=ScaledDotProduct(autograd="grad", mode="jagged_to_padded", L=2),
+        stage="backward",
+        remedies=(_BACK_BEFORE_PADDING,),
+    ),
+    Deviation(
+        id="jagged-padded-to-heads",
+        title="to_padded_tensor drops positions of a jagged tensor with heads before positions, silently",
+        affects=">=2.7",
+        upstream="pytorch/pytorch#159380",
+        clause=3,
+        trigger="torch.nested.to_padded_tensor of the result of scaled_dot_product_attention, where the jagged tensors"
+        " were made by torch.nested.nested_tensor_from_jagged without max_seqlen",
+        instead="the result is padded to as many positions as there are heads; positions behind them are lost",
+        applies=loses_queries,
+        change=without_further_queries,
+        pinned=ScaledDotProduct(mode="jagged_values_to_padded", L=2),
+        stage="call",
+        remedies=(_BACK_BEFORE_PADDING,),
     ),
 )

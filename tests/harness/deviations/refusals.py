@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from ..cases.case import mixes_types, mixes_types_of, source_of
+from ..contents.packing import JAGGED
 from ..execution.runner import Observation
 from ..judgement.comparison import ERROR, WARNING, Mismatch
 from ..modes.modes import BY_ID, WHOLE_GRAPHS, computed_in
@@ -267,7 +268,7 @@ def _native(call, block):
 def _groups_nested_heads(call):
     """True if scaled_dot_product_attention gets nested tensors and groups of heads."""
     case = call.case
-    if not is_nested_sdpa(call, "nested_strided", "nested_jagged") or has_no_backend(call):
+    if not is_nested_sdpa(call, "nested_strided", *JAGGED) or has_no_backend(call):
         return False
     return case.kv_heads not in (None, case.batch[-1])
 
@@ -308,7 +309,7 @@ _REFUSALS = (
     Refusal(
         id="jagged-mask",
         source="the message of scaled_dot_product_attention",
-        applies=lambda call: is_nested_sdpa(call, "nested_jagged", "jagged_batch") and call.case.attn_mask is not None,
+        applies=lambda call: is_nested_sdpa(call, *JAGGED, "jagged_batch") and call.case.attn_mask is not None,
         error=("ValueError", "Masks are not yet supported"),
     ),
     Refusal(

@@ -484,6 +484,33 @@ JAGGED = _packed(  # the jagged dimension must come directly after the batch
     "        ]",
 )
 
+_IN_ORDER = ".transpose(1, -2)"  # the jagged dimension comes back directly after the batch
+_VALUES = f"result{_IN_ORDER}.values().split(lengths(given[0]))"
+_BACK = f"[sample.transpose(0, -2) for sample in {_VALUES}]"
+
+# A view of the padded batch, with a foreign row before and behind each sample.
+_NARROWED = f"""torch.nested.narrow(
+            torch.nn.functional.pad(tensor, (0, 0, 1, 1), value=99.0){_IN_ORDER}.contiguous(),
+            1,
+            torch.ones(len(tensor), dtype=torch.int64),
+            torch.tensor(lengths(tensor)),
+            layout=torch.jagged,
+        )"""
+JAGGED_NARROW = _packed(f"{_NARROWED}{_IN_ORDER}", _BACK)
+JAGGED_CONTIGUOUS = _packed(f"{_NARROWED}.contiguous(){_IN_ORDER}", _BACK)
+
+_FROM_VALUES = f"""torch.nested.nested_tensor_from_jagged(
+            torch.cat([sample.transpose(0, -2) for sample in samples]),
+            torch.tensor([0, *lengths(tensor)]).cumsum(0),
+        ){_IN_ORDER}"""
+JAGGED_FROM_VALUES = _packed(_FROM_VALUES, f"torch.nested.to_padded_tensor(result{_IN_ORDER}, 0.0){_IN_ORDER}")
+_PADDED = "torch.nested.to_padded_tensor(result, 0.0)"  # the jagged dimension is the second last
+JAGGED_TO_PADDED = _packed(
+    f"torch.nested.as_nested_tensor([sample.transpose(0, -2) for sample in samples], layout=torch.jagged){_IN_ORDER}",
+    _PADDED,
+)
+JAGGED_VALUES_TO_PADDED = _packed(_FROM_VALUES, _PADDED)
+
 # The nested tensor has two elements with different numbers of samples; all sequences have the same length.
 JAGGED_BATCH = """\
 def packed(*given, **options):

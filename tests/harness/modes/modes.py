@@ -405,6 +405,16 @@ MODES = (
         made=code.JAGGED,
         since="2.3",  # before, no kernel on CPU takes this layout
     ),
+    *(
+        replace(_NESTED, id=id, kin="nested_strided", made=made, calls=(SDPA,), since="2.7", only_on="cpu")
+        for id, made in (  # 2.6 has no contiguous() and to_padded_tensor() in inference mode, earlier ones never have
+            ("jagged_narrow", code.JAGGED_NARROW),
+            ("jagged_contiguous", code.JAGGED_CONTIGUOUS),
+            ("jagged_from_values", code.JAGGED_FROM_VALUES),
+            ("jagged_to_padded", code.JAGGED_TO_PADDED),
+            ("jagged_values_to_padded", code.JAGGED_VALUES_TO_PADDED),
+        )
+    ),
     replace(
         _NESTED,
         id="nested_beside_padding",

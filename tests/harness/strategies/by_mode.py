@@ -109,7 +109,9 @@ _PACKED = ("MultiheadAttention", "MultiheadAttention", "TransformerEncoderLayer"
 def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | Transformer | ScaledDotProduct:
     """Calls with samples to pack into a nested tensor; few have another mask, since nested tensors support none."""
     modules = (*_PACKED, *[SDPA] * release.has_scaled_dot_product_attention)
-    if mode.id == "nested_jagged":  # no module takes a jagged nested tensor
+    if SDPA in mode.calls and ANY_MODULE not in mode.calls:
+        modules = (SDPA,)
+    elif mode.id == "nested_jagged":  # no module takes a jagged nested tensor
         modules = (*[SDPA] * 15, *_PACKED)
     if mode.id == BESIDE:
         modules = _PACKED

@@ -410,6 +410,22 @@ WORDS = {
         "nn.MultiheadAttention raises for a nested tensor of empty sequences.",
         "nested tensor MultiheadAttention; torch.nested; at least one constituent tensor should have non-zero numel",
     ),
+    "jagged-holes-no-backend": (
+        "scaled_dot_product_attention raises for jagged tensors made by torch.nested.narrow.",
+        "torch.nested.narrow; jagged with holes; non-contiguous nested tensor; kv cache nested; No viable backend for scaled_dot_product_attention was found; must be contiguous after transposing; nested_tensor_from_jagged lengths; NJT narrow; driver too old",
+    ),
+    "jagged-contiguous-gradient": (
+        "The backward pass of contiguous() raises for jagged tensors made by torch.nested.narrow.",
+        "CloneBackward0 returned an invalid gradient; torch.nested.narrow contiguous backward; jagged narrow training; invalid gradient at index 0; padded to jagged; NJT contiguous",
+    ),
+    "jagged-padded-gradient": (
+        "The backward pass of to_padded_tensor raises for the jagged result of scaled_dot_product_attention.",
+        "_padded_dense_to_jagged_forward(): final offset should match total_L value; to_padded_tensor backward; jagged to padded gradient; NJT to_padded_tensor; ragged_idx",
+    ),
+    "jagged-padded-to-heads": (
+        "to_padded_tensor drops positions of the jagged result of scaled_dot_product_attention, silently.",
+        "to_padded_tensor truncated; to_padded_tensor wrong size; nested_tensor_from_jagged max_seqlen; jagged to padded loses tokens; NJT to_padded_tensor; output too short; ragged_idx 2",
+    ),
     "jagged-sdpa-no-backend": (
         "scaled_dot_product_attention raises for jagged tensors with is_causal=True on CPU.",
         "No viable backend for scaled_dot_product_attention was found; jagged; torch.jagged; nested jagged is_causal; NJT; NestedTensor jagged; nested tensor causal; driver too old",
