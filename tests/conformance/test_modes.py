@@ -43,12 +43,21 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
         ask()
 
 
-@pytest.mark.parametrize("mode", [mode for mode in HERE if not mode.compiles], ids=lambda mode: mode.id)
+@pytest.mark.parametrize(
+    "mode", [mode for mode in HERE if not (mode.compiles or mode.is_rare)], ids=lambda mode: mode.id
+)
 @share(1 / 4, least=25)
 @given(data=st.data())
 def test_is_as_specified(mode, data):
     for _ in range(mode.times):
         check(data.draw(cases_in(RELEASE, mode)))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in HERE if mode.is_rare], ids=lambda mode: mode.id)
+@share(1 / 12, least=8)
+@given(data=st.data())
+def test_is_as_specified_in_few_calls(mode, data):
+    check(data.draw(cases_in(RELEASE, mode)))
 
 
 @pytest.mark.parametrize("mode", COMPILED, ids=lambda mode: mode.id)

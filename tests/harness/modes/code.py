@@ -64,6 +64,52 @@ part = module.get_submodule(path)
 
 WEIGHT_NORMED_REFRESHED = WEIGHT_NORMED_BY_HOOKS + _REFRESHED.format("weight_v")
 
+# The vectors give a norm of exactly 2, and no power iteration changes them in training.
+_NORM_OF_TWO = """\
+for scale in range(1, 99, 2):
+        number = own.data[0, 0] * scale
+        if 2 / number * number == 2:
+            break
+    for vector, first in zip(vectors, (2 / number, scale)):
+        vector.zero_()[0] = first
+    norm.n_power_iterations = 0"""
+
+SPECTRAL_NORMED = _EACH.format(
+    f"""\
+if parameter.ndim != 2:
+        continue
+    part = module.get_submodule(path)
+    torch.nn.utils.parametrizations.spectral_norm(part, leaf)
+    own, norm = part.parametrizations[leaf].original, part.parametrizations[leaf][0]
+    own.data.mul_(2)
+    vectors = norm._u, norm._v
+    {_NORM_OF_TWO}"""
+)
+
+SPECTRAL_NORMED_BY_HOOKS = _EACH.format(
+    f"""\
+if parameter.ndim != 2:
+        continue
+    part = module.get_submodule(path)
+    parameter.data.mul_(2)
+    torch.nn.utils.spectral_norm(part, leaf)
+    own, norm = getattr(part, f"{{leaf}}_orig"), list(part._forward_pre_hooks.values())[-1]
+    setattr(part, leaf, own * 1)  # as if an earlier call had computed it
+    vectors = getattr(part, f"{{leaf}}_u"), getattr(part, f"{{leaf}}_v")
+    {_NORM_OF_TWO}"""
+)
+
+# The learned rotation is that by nothing, and turns a matrix that need not be orthogonal.
+ORTHOGONAL = _EACH.format(
+    """\
+if parameter.ndim != 2:
+        continue
+    part, tall = module.get_submodule(path), parameter.detach().clone()
+    torch.nn.utils.parametrizations.orthogonal(part, leaf, "matrix_exp")
+    tall = tall if len(tall) >= tall.shape[1] else tall.t()
+    part.parametrizations[leaf][0].base[:, : tall.shape[1]] = tall"""
+)
+
 OWN_CLASSES = """\
 module = copy.deepcopy(module)
 for part in module.modules():

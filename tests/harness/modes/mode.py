@@ -67,6 +67,7 @@ class Mode:
     drops: bool = False  # dropout is tested: it is observable, or equals that of the eager call
     converts_masks: bool = True  # masks whose dtype differs from that of the inputs are tested
     times: int = 1  # calls per example
+    is_rare: bool = False  # few calls are tested, since another mode is much alike
     packages: tuple[str, ...] = ()  # the packages, other than torch, that the mode needs
     needs: str | None = None  # an attribute of torch that the mode needs, such as "func"
     since: str = "1.13"  # the first release in which the mode is tested

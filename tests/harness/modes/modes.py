@@ -163,6 +163,8 @@ _NESTED = Mode(
     everywhere=False,
 )
 
+_MADE_JAGGED = replace(_NESTED, kin="nested_strided", calls=(SDPA,), since="2.7", only_on="cpu", is_rare=True)
+
 _BIASED = Mode(
     "causal_upper_left",
     code.UPPER_LEFT,
@@ -187,6 +189,8 @@ _AUTOCAST = Mode(
 
 # a norm that is divided out changes the gradients of parameters
 _NORMED: dict[str, Any] = {"differentiates": False, "drops": True, "everywhere": False, "only_on": "cpu"}
+
+_MATRICES = r"(in_proj_|[qkv]_proj_|out_proj\.|linear\d\.)weight"
 
 _NORMED_BY_HOOKS = Mode(
     "weight_normed_by_hooks", code.WEIGHT_NORMED_BY_HOOKS, kin="pruned", parameter="{path}{leaf}_v", **_NORMED
@@ -258,6 +262,14 @@ MODES = (
         **_NORMED,
     ),
     _NORMED_BY_HOOKS,
+    *(
+        Mode(id, made, kin=kin, parameter=parameter, renames=_MATRICES, is_rare=True, **_NORMED)
+        for id, made, kin, parameter in (
+            ("spectral_normed", code.SPECTRAL_NORMED, None, "{path}parametrizations.{leaf}.original"),
+            ("spectral_normed_by_hooks", code.SPECTRAL_NORMED_BY_HOOKS, "pruned", "{path}{leaf}_orig"),
+            ("orthogonal", code.ORTHOGONAL, None, "{path}parametrizations.{leaf}.original"),
+        )
+    ),
     *OF_PARTS,
     QUANTIZED,
     Mode("own_classes", code.OWN_CLASSES, drops=True),  # subclasses of torch's layers, other classes for its stacks
@@ -406,7 +418,9 @@ MODES = (
         since="2.3",  # before, no kernel on CPU takes this layout
     ),
     *(
-        replace(_NESTED, id=id, kin="nested_strided", made=made, calls=(SDPA,), since="2.7", only_on="cpu")
+        replace(
+            _NESTED, id=id, kin="nested_strided", made=made, calls=(SDPA,), since="2.7", only_on="cpu", is_rare=True
+        )
         for id, made in (  # 2.6 has no contiguous() and to_padded_tensor() in inference mode, earlier ones never have
             ("jagged_narrow", code.JAGGED_NARROW),
             ("jagged_contiguous", code.JAGGED_CONTIGUOUS),

@@ -176,4 +176,38 @@ EXAMPLES = {
             ("weight_g.zero_", "weight_g.data.zero_"),
         ),
     ),
+    # ---- spectral norm by hooks
+    "spectral-norm-out-projection": Example(
+        """
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        attention.out_proj.weight.data = 5 * torch.eye(8)
+        nn.utils.spectral_norm(attention.out_proj)
+        x = torch.randn(1, 4, 8)
+        attention(x, x, x)
+        print("spectral norm:", round(torch.linalg.matrix_norm(attention.out_proj.weight, 2).item()))
+        """,
+        "spectral norm: 5",
+        "spectral norm: 1",
+        (("nn.utils.spectral_norm", "nn.utils.parametrizations.spectral_norm"),),
+    ),
+    "spectral-norm-native-layer": Example(
+        """
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        nn.utils.spectral_norm(layer.linear1)
+        src = torch.randn(1, 4, 8)
+        layer(src)  # in training mode
+        layer.eval()
+        with torch.no_grad():
+            before = layer(src)
+            layer.linear1.weight_orig[:8] = 0  # as an optimizer or load_state_dict changes it
+            after = layer(src)
+        print("the new weights count:", not torch.allclose(before, after))
+        """,
+        "the new weights count: False",
+        "the new weights count: True",
+        (
+            ("nn.utils.spectral_norm", "nn.utils.parametrizations.spectral_norm"),
+            ("linear1.weight_orig", "linear1.parametrizations.weight.original"),
+        ),
+    ),
 }

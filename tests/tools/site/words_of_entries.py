@@ -410,6 +410,14 @@ WORDS = {
         "nn.MultiheadAttention raises for a nested tensor of empty sequences.",
         "nested tensor MultiheadAttention; torch.nested; at least one constituent tensor should have non-zero numel",
     ),
+    "spectral-norm-out-projection": (
+        "spectral_norm on `out_proj` of nn.MultiheadAttention has no effect: the weight is not divided by its norm.",
+        "spectral_norm; torch.nn.utils.spectral_norm; spectral normalization; weight_orig; weight_u; weight_v; Lipschitz; GAN discriminator attention; SN; out_proj; forward_pre_hook not called",
+    ),
+    "spectral-norm-native-layer": (
+        "An encoder layer with spectral_norm computes in eval mode with old weights (before 2.5).",
+        "spectral_norm; torch.nn.utils.spectral_norm; spectral normalization; weight_orig; Lipschitz; eval differs from train; fast path ignores hooks",
+    ),
     "jagged-holes-no-backend": (
         "scaled_dot_product_attention raises for jagged tensors made by torch.nested.narrow.",
         "torch.nested.narrow; jagged with holes; non-contiguous nested tensor; kv cache nested; No viable backend for scaled_dot_product_attention was found; must be contiguous after transposing; nested_tensor_from_jagged lengths; NJT narrow; driver too old",
@@ -457,11 +465,11 @@ WORDS = {
     ),
     "weight-norm-out-projection": (
         "weight_norm on `out_proj` of nn.MultiheadAttention is not recomputed: training it has no effect.",
-        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; out_proj hook; forward_pre_hook not called; weight norm not trained; weight_v grad is None",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; out_proj hook; forward_pre_hook not called; weight norm not trained; weight_v grad is None",
     ),
     "weight-norm-native-layer": (
         "An encoder layer with weight_norm computes in eval mode with old parameters (before 2.5).",
-        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; spectral_norm; eval differs from train; fast path skips hooks; hook not called",
+        "weight_norm; torch.nn.utils.weight_norm; weight normalization; weight_g; weight_v; eval differs from train; fast path skips hooks; hook not called",
     ),
     "adapter-on-out-projection": (
         "An adapter (LoRA) on `out_proj` of nn.MultiheadAttention has no effect and is not trained.",
