@@ -79,7 +79,7 @@ def is_sound(case, release):
         return False
     if isinstance(case, MultiHead):
         is_alike = case.attention == "self" or case.attention == "copies"
-        has_sizes = case.attention == "distinct" or (case.kdim is None and case.vdim is None)
+        has_sizes = case.attention == "distinct" or (case.kdim == case.vdim and not (is_alike and case.kdim))
         is_hinted = not case.is_causal or (case.attn_mask is not None and case.attn_mask.pattern == "causal")
         return (not is_alike or case.L == case.S) and has_sizes and is_hinted
     hints = ((getattr(case, case.hint(name)), getattr(case, f"{name}_mask")) for name in ("src", "tgt", "memory"))

@@ -147,7 +147,8 @@ def _with_defaults(case: Case) -> Iterator[Case]:
         yield _changed(case, norm=False)
     if case.activation not in ("", "relu") and (case.autograd in UNRECORDED or case.dtype == "float64"):
         yield _changed(case, activation="relu")
-    if case.attention in ("copies", "cross", "distinct") and not (case.kdim or case.nan_query or case.static):
+    is_free = not (case.kdim or case.vdim or case.nan_query or case.static)
+    if case.attention in ("copies", "cross", "distinct") and is_free:
         yield _changed(case, attention="self", S=case.L)
     if case.broadcast or case.mask_batch:
         yield _changed(case, broadcast="", mask_batch=())
@@ -170,7 +171,7 @@ def _with_sizes(case: Case) -> Iterator[Case]:
     for name in ("N", "num_layers", "dim_feedforward", "D", "Dv", "sz"):
         for smaller in _smaller(getattr(case, name, 1)):
             yield _changed(case, **{name: smaller})
-    if case.has_parameters and not case.kdim:
+    if case.has_parameters and not (case.kdim or case.vdim):
         least = _LEAST_FEATURES if case.has_layers else 1
         for heads, dim in ((1, 1), (2, 1), (1, 2), (1, 4), (2, 2), (2, 4)):
             if heads * dim >= least and heads * (dim + 1) < case.num_heads * (case.head_dim + 1):

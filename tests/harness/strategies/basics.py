@@ -17,12 +17,12 @@ from ..cases.masks import LAYOUTS
 from ..execution.release import Release
 
 # Most sequences have 1 to 5 positions; some end near the edge of a kernel's tile or vector; a few are empty.
-EDGES = (7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
+EDGES = (6, 7, 8, 9, 12, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 LENGTHS = (*range(1, 6), *(2, 3, 4, 5) * 10, *EDGES, 0)
 SOURCES = (*LENGTHS, 257)  # the native layers compute in blocks, too
 LENGTHS_OF_NATIVE_PATHS = (*SOURCES, 1025)  # native paths take another softmax beyond 1,024 keys
 NEARLY_CAUSAL = (*range(1, 6), *(17, 33, 65, 129) * 6)  # begins like LENGTHS, to shrink alike
-SAMPLES = (*(1, 2, 3) * 12, 5, 9, 0)
+SAMPLES = (*(1, 2, 3) * 12, 4, 5, 6, 9, 17, 0)
 KEYS = (*LENGTHS, 511, 512, *(513, 1025) * 3)  # the fused kernels take keys in blocks of up to 512
 QUERIES = (*LENGTHS, 193, 769)  # the fused kernels take queries in blocks of 32, 64 or 256
 LONG = ((520, 520), (769, 769), (520, 1025))  # rare, and with one head: the causal diagonal crosses blocks
@@ -66,14 +66,22 @@ def lengths(draw: st.DrawFn, of_queries: Sequence[int] = LENGTHS) -> tuple[int, 
 
 
 def variations(draw: st.DrawFn, *options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of up to two of the options, each a dict of fields, in one dict. Often empty; shrinks to empty."""
-    return dict(draw(_variations(tuple(tuple(option.items()) for option in options))))
+    """The fields of some options, each a dict of fields, in one dict. Often empty; shrinks to empty.
+
+    Of two options or fewer in nine of ten draws, else of three or four: some code runs only where all of these meet.
+    """
+    chosen = {}
+    for place in draw(_places(len(options))):
+        chosen |= options[place]
+    return chosen
 
 
 @cache
-def _variations(options):
-    pairs = [a + b for a, b in combinations(options, 2)]
-    return evenly((*[()] * len(pairs), *options, *pairs))
+def _places(number):
+    """A strategy for the places of the options to take, of so many."""
+    one, two, three, four = (tuple(combinations(range(number), size)) for size in (1, 2, 3, 4))
+    few, many = (*[()] * len(two), *one, *two), three + four
+    return evenly((*few * (1 + 9 * len(many) // len(few)), *many))
 
 
 def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
@@ -82,7 +90,8 @@ def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
     even: only even numbers of heads, which the fast path requires.
     """
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
-    shapes += [(2, 17), (2, 33), (6, 1), (8, 2), (18, 1)] + ([] if even else [(5, 2), (1, 65)])
+    shapes += [(2, 17), (2, 33), (6, 1), (8, 2), (12, 1), (18, 1)] + ([] if even else [(5, 2), (7, 1), (1, 65)])
+    shapes += [(2, 65)] if smallest == 1 else []  # a stack of so many features is slow
     num_heads, head_dim = draw(evenly(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 

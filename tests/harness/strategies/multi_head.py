@@ -54,7 +54,9 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
         options += DROPOUTS
     options += [{"fast_path": False}] if release.has_fast_path_switch else []
     if attention == "distinct":
-        options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 3
+        options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 2 + [{"kdim": case.E + 1}, {"vdim": case.E + 1}]
+    if attention == "cross":
+        options += [{"kdim": width, "vdim": width} for width in (case.E + 1, max(case.E - 1, 1))]
     if functional:
         options += [{"static": True}] * 2
     if not inference:

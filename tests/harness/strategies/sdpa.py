@@ -47,12 +47,13 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
     return release.adapt(replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast))
 
 
-_WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector
+_WIDE = ((17, 17), (33, 3), (64, 64), (65, 65), (257, 129))  # wider than a vector, or than most heads
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
 _WITHOUT_FEATURES = ((0, 1), (0, 3), (3, 0))
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # sizes of a GPU's fused kernels
 
 
+_MORE_HEADS = ((5, 1), (1, 8), (2, 17), (17, 4))
 _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
 
 
@@ -60,7 +61,7 @@ _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
 def _batches(has_enable_gqa):
     """A strategy for (batch dimensions, kv_heads or None)."""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), (5, 1), (1, 8), (2, 17), *_WITHOUT_HEADS)]
+    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), *_MORE_HEADS, *_WITHOUT_HEADS)]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
     return evenly((*plain, *grouped[::2]))
 
