@@ -7,7 +7,7 @@ from time import process_time
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, masks_of
+from tests.harness.cases.case import OF_ONE_LENGTH, MultiHead, ScaledDotProduct, masks_of
 from tests.harness.deviations import ledger, refusals
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.facts import backward_pass
@@ -78,7 +78,7 @@ def is_sound(case, release):
     if not case.batched and case.N != 1:
         return False
     if isinstance(case, MultiHead):
-        is_alike = case.attention == "self" or case.attention == "copies"
+        is_alike = case.attention in OF_ONE_LENGTH
         has_sizes = case.attention == "distinct" or (case.kdim == case.vdim and not (is_alike and case.kdim))
         is_hinted = not case.is_causal or (case.attn_mask is not None and case.attn_mask.pattern == "causal")
         return (not is_alike or case.L == case.S) and has_sizes and is_hinted

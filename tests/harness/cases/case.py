@@ -11,7 +11,9 @@ from .base import Attention, Case, hint_about, is_padding, source_of
 from .masks import Mask
 
 __all__ = [
+    "ATTENTIONS",
     "AUTOGRAD",
+    "OF_ONE_LENGTH",
     "UNRECORDED",
     "Case",
     "Kind",
@@ -31,6 +33,8 @@ __all__ = [
 
 # Which tensors require a gradient, and under which context of autograd the call runs. See `Case.autograd`.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
+ATTENTIONS = ("self", "copies", "cross", "query_is_key", "distinct")  # see `MultiHead`
+OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queries
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
 
@@ -97,7 +101,8 @@ class MultiHead(Case):
     """A call of nn.MultiheadAttention or, if `functional`, of F.multi_head_attention_forward.
 
     The values of `attention` say how query, key and value relate: "self" (one tensor for all three), "copies" (three
-    tensors with equal contents), "cross" (key is value), "distinct" (three tensors).
+    tensors with equal contents), "cross" (key is value), "query_is_key" (as where positions are added to both, but not
+    to the value), "distinct" (three tensors).
     """
 
     N: int = 1  # samples
@@ -105,7 +110,7 @@ class MultiHead(Case):
     S: int = 1  # keys
     num_heads: int = 1
     head_dim: int = 1
-    attention: str = "distinct"  # "self", "copies", "cross" or "distinct"
+    attention: str = "distinct"  # one of ATTENTIONS
     attn_mask: Mask | None = None
     key_padding_mask: Mask | None = None
     is_causal: bool = False
@@ -153,15 +158,15 @@ class MultiHead(Case):
     @property
     def key_input(self) -> str:
         """The name of the input from which keys are projected: "query" in self-attention, else "key"."""
-        return "query" if self.attention == "self" else "key"
+        return "query" if self.attention in ("self", "query_is_key") else "key"
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Those of query, key and value that differ, and static keys and values for each head."""
         shapes: dict[str, tuple[int, ...]] = {"query": (self.N, self.L, self.E)}
-        if self.attention != "self":
+        if self.key_input == "key":
             shapes["key"] = (self.N, self.S, self.kdim or self.E)
-        if self.attention in ("copies", "distinct"):
+        if self.attention in ("copies", "query_is_key", "distinct"):
             shapes["value"] = (self.N, self.S, self.vdim or self.E)
         if self.static:
             shapes |= dict.fromkeys(("static_k", "static_v"), (self.N * self.num_heads, self.S, self.head_dim))

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from .case import (
+    OF_ONE_LENGTH,
     UNRECORDED,
     Case,
     MultiHead,
@@ -148,7 +149,7 @@ def _with_defaults(case: Case) -> Iterator[Case]:
     if case.activation not in ("", "relu") and (case.autograd in UNRECORDED or case.dtype == "float64"):
         yield _changed(case, activation="relu")
     is_free = not (case.kdim or case.vdim or case.nan_query or case.static)
-    if case.attention in ("copies", "cross", "distinct") and is_free:
+    if case.attention not in ("", "self") and is_free:
         yield _changed(case, attention="self", S=case.L)
     if case.broadcast or case.mask_batch:
         yield _changed(case, broadcast="", mask_batch=())
@@ -160,7 +161,7 @@ def _with_sizes(case: Case) -> Iterator[Case]:
         for batch in ((1, 1), (1, 2), (2, 1), (2, 2)):
             mask_batch = batch if case.mask_batch else ()
             yield _changed(case, batch=batch, kv_heads=None, mask_batch=mask_batch)
-    if case.attention in ("self", "copies"):
+    if case.attention in OF_ONE_LENGTH:
         lengths: tuple[tuple[str, ...], ...] = (("L", "S"),)
     else:
         lengths = tuple((name,) for name in case.length_fields)
@@ -216,7 +217,7 @@ def is_valid(case: Case) -> bool:
     """True unless a change of one field contradicts another field."""
     if not case.batched and case.N != 1:
         return False
-    if case.attention in ("self", "copies") and case.L != case.S:
+    if case.attention in OF_ONE_LENGTH and case.L != case.S:
         return False
     if case.only is not None and case.only >= case.N:
         return False

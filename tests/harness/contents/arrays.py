@@ -183,7 +183,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
         arrays["query"][tuple(np.random.default_rng([case.seed, 5]).choice(rows))] = np.nan
     if case.garbage:
         for source, positions in ignored(case).items():
-            for name in {source, "value" if source == "key" else source} & set(arrays):
+            for name in {source, "value"} & set(arrays):
                 arrays[name][positions] *= GARBAGE[computed_in(case)]
     if case.nonfinite:
         for name, positions in nonfinite_positions(case).items():
@@ -203,6 +203,8 @@ def nonfinite_positions(case: Case) -> dict[str, np.ndarray]:
     if "key" in positions:
         spoiled = (("key", "value"), ("key",), ("value",))[0 if case.has_parameters else case.seed % 3]
         positions |= dict.fromkeys(spoiled, positions.pop("key"))
+    if case.attention == "query_is_key" and "query" in positions:
+        positions |= {"value": positions["query"]}
     return positions
 
 

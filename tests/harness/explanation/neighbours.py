@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import OF_ONE_LENGTH, Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.masks import Mask
 from ..execution.release import Release
 from ..modes.modes import BY_ID
@@ -47,7 +47,7 @@ def _of_other_sizes(case):
 
 
 def _of_other_lengths(case):
-    if case.attention in ("self", "copies"):
+    if case.attention in OF_ONE_LENGTH:
         yield replace(case, L=case.L + 2, S=case.S + 2)
     elif not case.has_layers:
         yield replace(case, S=case.S + 2)

@@ -7,7 +7,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import OF_ONE_LENGTH, Case, ScaledDotProduct, is_padding, masks_of
 from ..cases.dtypes import held
 from ..contents.arrays import hidden, ignored, inputs, mask_arrays
 from ..contents.results import is_sequence_first
@@ -164,7 +164,7 @@ def _index(case, place):
 def _is_padded(case, place):
     """True if the query is also a key of the same attention, and hidden there by the padding mask."""
     name = {"query": "key_padding_mask"}.get(case.query_input, f"{case.query_input}_key_padding_mask")
-    if name not in masks_of(case) or case.attention not in ("", "self", "copies"):
+    if name not in masks_of(case) or case.attention not in ("", *OF_ONE_LENGTH):
         return False
     where = meaning.hidden(meaning.as_bias(mask_arrays(case)[name], held(case.dtype)))
     return bool(where[place.get(SAMPLE, 0), place[QUERY]])

@@ -377,7 +377,7 @@ def _gradient_is_wrong(observation, prediction, name, allowed):
 def _leaks(case, observation):
     """Mismatches at hidden keys with a nonzero gradient (clause 5); keys that are also queries may have one."""
     for source, positions in ignored(case).items():
-        for name in {"key": ("key", "value"), "memory": ("memory",)}.get(source, ()):
+        for name in {"key": ("key", "value"), "query": ("value",), "memory": ("memory",)}.get(source, ()):
             gradient = observation.gradients.get(name)
             if gradient is None:
                 continue

@@ -5,7 +5,16 @@ from dataclasses import fields
 from types import NoneType, UnionType
 from typing import get_args, get_origin
 
-from ..cases.case import AUTOGRAD, Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding
+from ..cases.case import (
+    ATTENTIONS,
+    AUTOGRAD,
+    Case,
+    MultiHead,
+    ScaledDotProduct,
+    SquareSubsequentMask,
+    Transformer,
+    is_padding,
+)
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
 from ..cases.square_mask import DEVICES
@@ -29,7 +38,7 @@ _CHOICES = {
     "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
     "broadcast": ("", "L", "S", "1-D", "0-D"),
-    "attention": ("self", "copies", "cross", "distinct"),
+    "attention": ATTENTIONS,
     "module": (
         *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
         "Transformer",

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import AUTOGRAD, UNRECORDED, MultiHead
+from ..cases.case import ATTENTIONS, AUTOGRAD, OF_ONE_LENGTH, UNRECORDED, MultiHead
 from ..execution.release import Release
 from .basics import (
     DROPOUTS,
@@ -32,9 +32,9 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
     inference: in the settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
     autograd setting that may leave the fast path open.
     """
-    attention = one_of(draw, "self", "self", "self", "distinct") if inference else one_of(draw, *_ATTENTIONS)
+    attention = one_of(draw, *["self"] * 6, "distinct", "query_is_key") if inference else one_of(draw, *ATTENTIONS)
     own = LENGTHS_OF_NATIVE_PATHS if inference and attention == "self" else LENGTHS
-    L, S = lengths(draw) if attention in ("cross", "distinct") else (one_of(draw, *own),) * 2
+    L, S = (one_of(draw, *own),) * 2 if attention in OF_ONE_LENGTH else lengths(draw)
     attn_mask, key_padding_mask = attention_mask(draw, release), padding_mask(draw, release)
     case = MultiHead(
         **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
@@ -55,6 +55,8 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
     options += [{"fast_path": False}] if release.has_fast_path_switch else []
     if attention == "distinct":
         options += [{"kdim": case.E + 1, "vdim": case.E + 2}] * 2 + [{"kdim": case.E + 1}, {"vdim": case.E + 1}]
+    if attention == "query_is_key":
+        options += [{"vdim": case.E + 1}]
     if attention == "cross":
         options += [{"kdim": width, "vdim": width} for width in (case.E + 1, max(case.E - 1, 1))]
     if functional:
@@ -66,7 +68,6 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
     return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
 
 
-_ATTENTIONS = ("self", "copies", "cross", "distinct")
 _WEIGHTS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{"need_weights": need, "average_attn_weights": average} for need in (True, False) for average in (True, False)]
 )

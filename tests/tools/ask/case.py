@@ -4,7 +4,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from tests.harness.cases.case import Case, MultiHead, ScaledDotProduct, Transformer, hint_about, is_padding
+from tests.harness.cases.case import (
+    OF_ONE_LENGTH,
+    Case,
+    MultiHead,
+    ScaledDotProduct,
+    Transformer,
+    hint_about,
+    is_padding,
+)
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given, Mask
 from tests.harness.command_line import BadInput
@@ -157,7 +165,7 @@ class _Call:
         layout = next((its for its in map(layout_of, sequences.values()) if its != "contiguous"), "contiguous")
         spoiled = {name: "nan" for name, tensor in sequences.items() if tensor.isnan().any()}
         spoiled |= {name: "inf" for name, tensor in sequences.items() if tensor.isinf().any() and name not in spoiled}
-        if spoiled.get("query") == "nan" and self.attention() not in ("self", "copies"):
+        if spoiled.get("query") == "nan" and self.attention() not in OF_ONE_LENGTH:
             return {"layout": layout, "nan_query": True}
         if not spoiled:
             return {"layout": layout}
@@ -202,6 +210,8 @@ class _Call:
         """MultiHead.attention: which of query, key and value are one."""
         if self.same("key", "value") or "value" not in self.given:
             return "self" if self.same("query", "key") else "cross"
+        if self.same("query", "key"):
+            return "query_is_key"
         tensors = [self.given.get(name) for name in ("query", "key", "value")]
         is_told = all(map(torch.is_tensor, tensors)) and len({tensor.shape for tensor in tensors}) == 1
         is_alike = is_told and all(torch.equal(*map(torch.nan_to_num, (tensors[0], tensor))) for tensor in tensors[1:])
@@ -282,7 +292,7 @@ def _multi_head(call):
 
 def _any_multi_head(call, embedding, batch_first, **more):
     attention = call.attention()
-    number_of_keys = "L" if attention == "self" else "S"
+    number_of_keys = "L" if attention in ("self", "query_is_key") else "S"
     wanted = {"N": ("batch", 2), "L": ("length", 5)} | ({"S": ("memory-length", 7)} if number_of_keys == "S" else {})
     told = [*call.by_inputs({"query": "L", "key": number_of_keys, "value": number_of_keys}, batch_first)]
     told += call.by_masks((("attn_mask", "key_padding_mask", "L", number_of_keys),), embedding["num_heads"])
