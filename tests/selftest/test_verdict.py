@@ -57,6 +57,7 @@ def test_a_hidden_weight_must_be_exactly_zero():
     [
         {"warnings": ("something is deprecated",)},
         {"mutated": ("attn_mask",)},
+        {"lent": ("value",)},
         {"error": ("RuntimeError", "no")},
         {"outputs": {}},
     ],

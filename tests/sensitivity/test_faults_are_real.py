@@ -30,6 +30,7 @@ def outcome(shows: Case | Callable[[], torch.Tensor]) -> tuple | list:
             seen.error,
             seen.warnings,
             seen.mutated,
+            seen.lent,
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -24,6 +24,7 @@ from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
 from . import dangers, rewriting, square_mask
 from .call import arguments, constructor, lay_out, options
 from .implementation import Adopted
+from .side_effects import remember
 from .skeleton import module_of
 from .watching import Seen, watching
 
@@ -44,7 +45,8 @@ class Observation:
     warnings: tuple[str, ...] = ()  # messages, in order
     served: tuple[str, ...] = ()  # the path of each attention, in order (watching.PATHS)
     kept: tuple[np.ndarray, ...] = ()  # for each dropout, in order: a bool array, True in elements that it kept
-    mutated: tuple[str, ...] = ()  # names of the arguments that the call changed
+    mutated: tuple[str, ...] = ()  # names of the arguments and parameters that the call changed
+    lent: tuple[str, ...] = ()  # names of those whose memory a result shares
     seconds: float = 0.0  # CPU time of the call
     # {output name: type of its device}, for calls that choose the device
     devices: dict[str, str] = field(default_factory=dict)
@@ -72,14 +74,15 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
     rewritten_before = rewriting.number()
     started = time.process_time()
     tensors = arguments(case, device)
-    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     call, weights = (_prepare_adopted if adopted else _prepare)(case, _parameters(case, device), adopted)
     if mode.is_forward:
         _move(case, tensors | weights)
+    memory = remember(tensors, weights)
     kept = partial(_kept_by_another, case) if adopted else lambda _: tuple(seen.kept)
     with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
         warnings.simplefilter("always")
-        results = _results(case, partial(_call, case, call, tensors, device), tensors | weights, kept)
+        made = partial(_call, case, call, tensors, device, is_torch=not adopted)
+        results = _results(case, made, tensors | weights, kept)
     if is_written(case):
         is_rewritten = rewriting.is_rewritten(call, rewritten_before)
         seen.served[:] = rewriting.served(case, seen.served) if is_rewritten else [AS_WRITTEN]
@@ -93,7 +96,8 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         warnings=tuple(str(warning.message) for warning in caught),
         served=tuple(seen.served),
         kept=results.kept,
-        mutated=tuple(name for name, tensor in tensors.items() if not _same(tensor, before[name])),
+        mutated=memory.changed(),
+        lent=memory.lent(results.outputs),
         seconds=seconds,
         second_gradients=_held(case, results.second_gradients),
     )
@@ -186,10 +190,6 @@ def _outcome(case, device, adopted):
 def is_withheld(observation: Observation) -> bool:
     """True if the call was skipped because it may crash the process (dangers.py)."""
     return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
-
-
-def _same(tensor, before):
-    return torch.equal(torch.nan_to_num(tensor.detach()), torch.nan_to_num(before))
 
 
 def _to_numpy(tensor):
@@ -303,14 +303,27 @@ def _raise(error, _):
     raise error
 
 
-def _call(case, call, tensors, device):
+def _call(case, call, tensors, device, is_torch):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
     if drops(case):
         torch.manual_seed(case.seed)
     with context(), BY_ID[case.mode].context(device):
         result = call(tensors)
-    results = result if isinstance(result, tuple) else (result,)
+    if is_torch and BY_ID[case.mode].called == "module":
+        results = _unpacked(case, result)
+    else:  # other callables leave out results that are None
+        results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
+
+
+def _unpacked(case, result):
+    """The results as a caller takes them: a pair, or one tensor. Raises as Python does if there are more or fewer."""
+    if case.returns_pair:
+        output, weights = result
+        return output, weights
+    if not isinstance(result, torch.Tensor):
+        raise TypeError(f"the result is not a tensor but a {type(result).__name__}")
+    return (result,)
 
 
 def _kept_by_another(case, outputs):

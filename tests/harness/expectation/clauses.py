@@ -176,7 +176,7 @@ CLAUSES = (
     Clause(
         10,
         "arguments and warnings",
-        "A right call changes none of its arguments and warns of nothing",
+        "A right call changes no argument and no parameter, returns new tensors, and warns of nothing",
         lambda case: True,
     ),
 )

@@ -62,7 +62,9 @@ LEAK = "leak"  # the gradient of a hidden position is not 0
 
 CONTENT = "content"  # a result changes with the content of hidden positions
 
-MUTATED = "mutated"  # an argument changes
+MUTATED = "mutated"  # an argument or a parameter changes
+
+LENT = "lent"  # a result shares the memory of an argument or a parameter
 
 ERROR, WARNING, DROPOUT = "error", "warning", "dropout"
 

@@ -26,6 +26,7 @@ from .comparison import (
     ERROR,
     GRADIENT,
     LEAK,
+    LENT,
     MUTATED,
     RESULTS,
     WARNING,
@@ -158,6 +159,8 @@ def _against(case, observation, prediction, counts):
 def _side_effects(case, observation, model):
     for name in observation.mutated:
         yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=MUTATED, of=(name,))
+    for name in observation.lent:
+        yield Mismatch(f"memory of {name}", "not shared", "shared with a result", kind=LENT, of=(name,))
     allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case), *filter(None, [BY_ID[case.mode].warns]))
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):

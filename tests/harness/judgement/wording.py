@@ -64,7 +64,7 @@ RULES = {
     "padded": (8, "a padded position is an ordinary query"),
     "wrong mask": (9, "A mask of a wrong shape or dtype is an error whose message names it"),
     "silent": (9, "nothing is broadcast or reinterpreted in silence"),
-    "changes": (10, "A right call changes none of its arguments and warns of nothing"),
+    "changes": (10, "A right call changes no argument and no parameter, returns new tensors, and warns of nothing"),
 }
 
 _LONGEST = 160  # characters of a quoted message; the rest is cut off
@@ -215,6 +215,10 @@ def _mutated(case, mismatch):
     return _Parts("", "changes its argument", "it unchanged", mismatch.of[0], rule="changes")
 
 
+def _lent(case, mismatch):
+    return _Parts("", "returns memory of its argument", "memory of its own", mismatch.of[0], rule="changes")
+
+
 def _warning(case, mismatch):
     if mismatch.got is None:
         return _Parts("", "gives no warning", f"one: {_quoted(mismatch.expected)}", rule="changes")
@@ -235,6 +239,7 @@ _PARTS = {
     comparison.DTYPE: partial(_property, rule="dtype"),
     comparison.DEVICE: partial(_property, rule="square"),
     comparison.MUTATED: _mutated,
+    comparison.LENT: _lent,
     comparison.WARNING: _warning,
 }
 

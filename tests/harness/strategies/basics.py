@@ -70,7 +70,7 @@ def variations(draw: st.DrawFn, *options: dict[str, Any]) -> dict[str, Any]:
 
     Of two options or fewer in nine of ten draws, else of three or four: some code runs only where all of these meet.
     """
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for place in draw(_places(len(options))):
         chosen |= options[place]
     return chosen

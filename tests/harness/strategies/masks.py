@@ -12,7 +12,7 @@ from .basics import MEMORY_LAYOUTS, evenly, one_of
 
 _FORMS = (*[("bool", "inf")] * 12, *(("float", values) for values in ("inf", "bias", "finite", *VALUES)))
 
-_DTYPES_OF_MASKS = (*[None] * 15, "float32", "float32", "float64", "bfloat16", "float16")
+_DTYPES_OF_MASKS = (*[None] * 16, *["float32"] * 3, *["float64"] * 2, "bfloat16", "float16")
 _PADDINGS = tuple(Mask(form, pattern, values) for pattern in PADDING_PATTERNS for form, values in _FORMS)
 _MASKS = (
     tuple(
