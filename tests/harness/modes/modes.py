@@ -11,6 +11,7 @@ import torch.utils.checkpoint
 from packaging.version import Version
 
 from . import code, onnx, vmap, written
+from .by_position import BY_POSITION
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
@@ -294,6 +295,7 @@ MODES = (
         drops=True,
         times=4,
     ),
+    BY_POSITION,
     Mode(
         "default_device",  # holds none of the inputs
         within='torch.device("meta")',
