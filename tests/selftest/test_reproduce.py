@@ -242,15 +242,21 @@ def test_script_shows_a_fault_in_rows_of_garbage_queries_alone(dtype, factor, en
     assert code == ends == bool(mismatches(case)), output
 
 
-def test_script_shows_that_an_argument_is_changed(monkeypatch):
+@pytest.mark.parametrize("number", [1, 0])  # a write of equal contents counts
+def test_script_shows_that_an_argument_is_changed(number, monkeypatch):
     case = ScaledDotProduct(S=2, attn_mask=Mask("float", "one", "bias"))
 
     def writing(query, key, value, attn_mask):
-        attn_mask += 1
+        attn_mask += number
         return torch.zeros(1)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", writing, raising=False)
     assert run_script(script(case, about={ARGUMENTS}))[0] == 1
+
+
+def test_script_shows_that_a_result_is_an_argument(monkeypatch):
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda query, key, value: value, raising=False)
+    assert run_script(script(ScaledDotProduct(), about={ARGUMENTS}))[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ class _CaseScript:
             names = [*inputs(self.case), *mask_arrays(self.case)]
             yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
             yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
+            yield "writes = {name: argument._version for name, argument in arguments.items()}"
         if self.differentiates or self.is_forward:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
         if self.is_forward or self.is_second_order:
@@ -195,7 +196,7 @@ class _CaseScript:
     def call(self):
         """Statements with the call and its backward pass, inside the contexts and the handler that watch them."""
         backward = ERRORS in self.about and bool(self.leaves) and not self.differentiates and not self.is_forward
-        names = self.names if self.looks_at_numbers or backward else ""
+        names = self.names if self.looks_at_numbers or backward or ARGUMENTS in self.about else ""
         body = [*[f"torch.manual_seed({self.case.seed})"] * self.is_random, self.typed.call(names)]
         if names and self.may_return_one:
             body.append("output = output if torch.is_tensor(output) else output[0]")
@@ -389,9 +390,13 @@ class _CaseScript:
         if ARGUMENTS in self.about:
             numbers = ".nan_to_num()" if self.case.holds_nan else ""
             same = f"torch.equal(arguments[name]{numbers}, before[name]{numbers})"
-            lines += [f"changed = [name for name in before if not {same}]"]
+            lines += [f"equal = {{name: {same} for name in before}}"]
+            is_written = "arguments[name]._version != writes[name]"
+            lines += [f"changed = [name for name in before if {is_written} or not equal[name]]"]
             lines += ['print("expected no changed arguments, got", changed)']
-            wrong += ["changed"]
+            lines += ["lent = [name for name in before if 0 != arguments[name].data_ptr() == output.data_ptr()]"]
+            lines += ['print("expected an output in no argument\'s memory, got that of", lent)']
+            wrong += ["changed", "lent"]
         if not wrong:
             return ('print("expected no error, got none")',)
         return (*lines, f"sys.exit(bool({' or '.join(wrong)}))")
