@@ -219,8 +219,8 @@ def probe(entry: Deviation, installed: release.Release, concerned: Sequence[Devi
     if not installed.offers(entry.pinned) or (entry.is_asked_late and not late):
         return Finding(NOT_APPLICABLE, expected)
     case = installed.held(entry.pinned)
-    adopted = [installed.adopted] if installed.adopted and installed.adopted.ledger else []
-    observation = (observe_apart if entry.ends else observe)(case, installed.device, *adopted)
+    adopted = installed.adopted if installed.adopted and installed.adopted.ledger else None
+    observation = (observe_apart if entry.ends else observe)(case, installed.device, adopted)
     call = Call(case, installed, observation.served)
     if refusal(call) or (adopted and observation.error and observation.error[0] == DECLINED):
         return Finding(NOT_APPLICABLE, expected)
