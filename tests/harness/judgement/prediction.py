@@ -55,7 +55,7 @@ def predict(
     computation = specification(case, dtype, displace, move)
     for deviation in deviations:
         computation = deviation.change(computation)
-    computation = multiplied(computation) if deviations and case.attends else computation
+    computation = multiplied(computation) if deviations and case.attends and not case.is_flex else computation
     computation = finish(computation) if finish else computation
     return dropping(computation, case, kept) if drops(case) and kept is not None else computation
 

@@ -5,17 +5,27 @@ from dataclasses import fields
 from types import NoneType, UnionType
 from typing import get_args, get_origin
 
-from ..cases.case import AUTOGRAD, Case, MultiHead, ScaledDotProduct, SquareSubsequentMask, Transformer, is_padding
+from ..cases.case import (
+    AUTOGRAD,
+    BLOCKS_BY,
+    LSE,
+    Case,
+    DotProduct,
+    FlexAttention,
+    MultiHead,
+    ScaledDotProduct,
+    SquareSubsequentMask,
+    Transformer,
+    is_padding,
+)
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
 from ..cases.square_mask import DEVICES
 from ..command_line import BadInput
 from .modes import BY_ID
 
-_KINDS = {
-    kind.__name__: kind
-    for kind in (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
-}
+_CASES = (ScaledDotProduct, MultiHead, Transformer, FlexAttention, SquareSubsequentMask)
+_KINDS = {kind.__name__: kind for kind in (*_CASES, Mask, Merged, OverKeys, SeeingFirst)}
 _LONGEST = 10_000  # characters; far more than any case has
 
 # The valid values of text fields.
@@ -29,6 +39,8 @@ _CHOICES = {
     "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
     "broadcast": ("", "L", "S", "1-D", "0-D"),
+    "blocks_by": BLOCKS_BY,
+    "lse": LSE,
     "attention": ("self", "copies", "cross", "distinct"),
     "module": (
         *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
@@ -73,7 +85,7 @@ def _value(node):
         made[given.arg] = _value(given.value)
         _check(its_fields[given.arg], made[given.arg])
     value = kind(**made)
-    if isinstance(value, ScaledDotProduct) and value.D == 0 and value.scale is None:
+    if isinstance(value, DotProduct) and value.D == 0 and value.scale is None:
         raise BadInput("D=0: needs a scale, since the default scale is 1 / sqrt(D)")
     return value
 
