@@ -48,22 +48,6 @@ def _reads_past_the_end(call):
     return bool(case.S % case.block_size[1] or (case.L >= 128 and case.L % case.block_size[0]))
 
 
-def _reads_by_a_number(call):
-    """True if mask_mod or score_mod reads a mask whose only sample or head serves several."""
-    case = call.case
-    if not case.is_flex or not any(case.shares_mask) or since(call.release, "2.6"):
-        return False
-    return case.added_mask is not None or (case.has_mask_mod and not case.compares_positions)
-
-
-def _read_error(computation, call):
-    """create_block_mask calls mask_mod by itself, flex_attention by way of TorchDynamo."""
-    case = call.case
-    if _is_created(case) and not case.compares_positions:
-        return raising(computation, "RuntimeError", r"vmap: It looks like you're calling .item\(\)")
-    return computation if computation.error else raising(computation, "Unsupported", "data dependent operator")
-
-
 def _is_created(case):
     return case.is_flex and case.kept_mask is not None and case.blocks_by != "lists"
 
@@ -82,8 +66,7 @@ def _empty_error(computation, call):
 
 def makes_no_block_mask(call: Call) -> bool:
     """True if create_block_mask raises in this release."""
-    reads = _is_created(call.case) and not call.case.compares_positions
-    if _reads_past_the_end(call) or (reads and _reads_by_a_number(call)):
+    if _reads_past_the_end(call):
         return True
     return _has_no_positions(call) and call.release.is_among(_EMPTY_BLOCK_MASK, ("cpu",))
 
@@ -236,6 +219,12 @@ def _with_kept_mask(case):
     return replace(case, added_mask=None, kept_mask=replace(case.added_mask, form="bool", values="inf"))
 
 
+def _differentiates_nothing(call):
+    """True if the gradients of inputs without samples or keys are asked for."""
+    case = call.case
+    return case.is_flex and learns_inputs(case) and 0 in (*case.batch, case.S)
+
+
 _NO_KEYS = "Expected reduction dim 3 to have non-zero size|index 0 out of range for tensor of size"
 _ONE_KEY = Remedy("Give one key, and hide it by mask_mod or score_mod.", lambda case: _with_hidden_key(case))
 
@@ -304,8 +293,22 @@ ENTRIES = (
         instead="-inf, as of a fully masked query, since the log-sum-exp is divided by ln 2 and multiplied with it",
         applies=_log_sum_exp_overflows,
         change=_overflowing,
-        pinned=FlexAttention(D=2, Dv=2, added_mask=Mask("float", "all", "min"), lse="return_lse"),
+        pinned=FlexAttention(dtype="float32", D=2, Dv=2, added_mask=Mask("float", "all", "min"), lse="return_lse"),
         remedies=(Remedy("Hide the keys by mask_mod.", _with_kept_mask),),
+    ),
+    Deviation(
+        id="flex-empty-backward",
+        title="The backward pass of flex_attention raises if there are no samples or no keys",
+        affects=">=2.5,<2.11",
+        upstream="not found",
+        clause=5,
+        trigger="a gradient of query, key or value is taken, and there are no samples or no keys",
+        instead="RuntimeError; before the backward pass, the output is right",
+        applies=_differentiates_nothing,
+        change=lambda computation, call: raising(computation, "RuntimeError", "cannot reshape tensor of 0 elements"),
+        pinned=FlexAttention(batch=(0, 1), D=2, Dv=2, autograd="inputs"),
+        no_remedy="none: leave empty batches out",
+        stage="backward",
     ),
     Deviation(
         id="flex-empty-log-sum-exp",
@@ -339,7 +342,7 @@ ENTRIES = (
         id="flex-adjusted-blocks",
         title="A BlockMask that is adjusted to a part of a block does not fit",
         affects=">=2.6,<2.13",
-        upstream="not found",
+        upstream="pytorch/pytorch#175533",
         clause=3,
         trigger="BlockMask._adjust, as the error of flex_attention advises, to a length that no block divides",
         instead="ValueError: the adjusted BlockMask has the lengths of whole blocks, in 2.6 of one block less",
@@ -370,7 +373,7 @@ ENTRIES = (
         id="flex-mask-mod-past-the-end",
         title="create_block_mask asks mask_mod for positions behind the sequences",
         affects=">=2.5,<2.6",
-        upstream="not found",
+        upstream="pytorch/pytorch#137801",
         clause=2,
         trigger="mask_mod reads a tensor that is as long as the sequences, and no block divides the number of keys, or"
         " that of 128 or more queries",
@@ -380,23 +383,6 @@ ENTRIES = (
         pinned=FlexAttention(D=2, Dv=2, kept_mask=Mask("bool", "none")),
         remedies=(
             Remedy("Give a BLOCK_SIZE that divides the lengths.", changed(block_size=(1, 1))),
-            upgrade("2.6"),
-        ),
-        stage="call",
-    ),
-    Deviation(
-        id="flex-number-as-index",
-        title="mask_mod and score_mod cannot read a tensor at a number",
-        affects=">=2.5,<2.6",
-        upstream="not found",
-        clause=3,
-        trigger="mask_mod or score_mod reads mask[0, h, q_idx, kv_idx], as a mask that several samples share",
-        instead="RuntimeError of torch.vmap, or Unsupported of torch.compile",
-        applies=_reads_by_a_number,
-        change=_read_error,
-        pinned=FlexAttention(batch=(2, 1), D=2, Dv=2, added_mask=Mask("bool", "none")),
-        remedies=(
-            Remedy("Expand the mask over samples and heads.", lambda case: replace(case, mask_batch=case.batch)),
             upgrade("2.6"),
         ),
         stage="call",

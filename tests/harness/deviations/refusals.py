@@ -291,13 +291,14 @@ def _has_unsupported_features(call):
     case = call.case
     if not case.is_flex or since(call.release, "2.7") or makes_no_block_mask(call):
         return False
-    return not {case.D, case.Dv} <= {2**power for power in range(1, 11)}
+    is_wider = case.Dv > case.D and not since(call.release, "2.6")
+    return is_wider or not {case.D, case.Dv} <= {2**power for power in range(1, 11)}
 
 
 def _captures_what_learns(call):
     """True if score_mod reads a tensor that requires a gradient, which is refused before 2.6."""
     case = call.case
-    if not case.is_flex or since(call.release, "2.6") or makes_no_block_mask(call) or any(case.shares_mask):
+    if not case.is_flex or since(call.release, "2.6") or makes_no_block_mask(call):
         return False
     return learns_captured(case)
 
@@ -411,7 +412,7 @@ _REFUSALS = (
         id="flex-features",
         source='flex_attention before 2.7: "NYI: Currently non power of 2 embedding dimension are not supported"',
         applies=_has_unsupported_features,
-        error=("ValueError", "NYI: Currently non power of 2 embedding dimension"),
+        error=("ValueError", "NYI: Currently (non power of 2|value) embedding dimension"),
     ),
     Refusal(
         id="flex-captured-gradients",

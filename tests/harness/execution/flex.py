@@ -18,11 +18,15 @@ def module() -> ModuleType:
     return importlib.import_module(_MODULE)
 
 
-def definitions(case: FlexAttention) -> Iterator[str]:
-    """The statements, of one line or more, that define `block_mask` and `score_mod` by `kept_mask` and `added_mask`."""
+def imported(case: FlexAttention) -> str:
+    """The statement that imports the functions of the call."""
     maker = "BlockMask" if case.blocks_by == "lists" else "create_block_mask"
     names = [maker] * (case.kept_mask is not None) + ["flex_attention"]
-    yield f"from {_MODULE} import {', '.join(names)}"
+    return f"from {_MODULE} import {', '.join(names)}"
+
+
+def definitions(case: FlexAttention) -> Iterator[str]:
+    """The statements, of one line or more, that define `block_mask` and `score_mod` by `kept_mask` and `added_mask`."""
     if case.has_mask_mod:
         kept = "q_idx >= kv_idx" if case.compares_positions else _read("kept_mask", case)
         yield f"def mask_mod(b, h, q_idx, kv_idx):\n    return {kept}"
@@ -33,9 +37,13 @@ def definitions(case: FlexAttention) -> Iterator[str]:
 
 
 def _read(name, case):
-    """The element of a mask at the position."""
-    sample, head = (0 if is_shared else index for index, is_shared in zip("bh", case.shares_mask, strict=True))
-    return f"{name}[{sample}, {head}, q_idx, kv_idx]"
+    """The element of a mask at the position.
+
+    The part of all samples or heads is taken first: a number beside tensors in an index is refused before 2.11.
+    """
+    part = {(True, True): "[0, 0]", (True, False): "[0]", (False, True): "[:, 0]"}.get(case.shares_mask, "")
+    places = [index for index, is_shared in zip("bh", case.shares_mask, strict=True) if not is_shared]
+    return f"{name}{part}[{', '.join([*places, 'q_idx', 'kv_idx'])}]"
 
 
 def _score_mod(case):
@@ -84,5 +92,5 @@ def functions(case: FlexAttention) -> tuple[str, ...]:
 def defined(case: FlexAttention, tensors: dict[str, torch.Tensor]) -> dict[str, object]:
     """{argument name: value} of the definitions, executed over these tensors. Errors of torch propagate."""
     names = {"torch": torch, **tensors}
-    exec("\n".join(definitions(case)), names)
+    exec("\n".join((imported(case), *definitions(case))), names)
     return {name: names[name] for name in functions(case)}
