@@ -53,15 +53,18 @@ def _is_created(case):
 
 
 def _has_no_positions(call):
-    """True if create_block_mask is given a length of 0."""
+    """True if create_block_mask is given a length of 0, and fills up the other one; in 2.5 if there are no queries."""
     case = call.case
-    return _is_created(case) and 0 in case.mask_shape("kept_mask")[2:]
+    lengths = case.mask_shape("kept_mask")[2:] if _is_created(case) else ()
+    if not since(call.release, "2.6"):
+        return 0 in lengths[:1]
+    return 0 in lengths and any(length % size for length, size in zip(lengths, case.block_size, strict=True))
 
 
 def _empty_error(computation, call):
     if since(call.release, "2.6"):
         return raising(computation, "RuntimeError", "resulted in a negative output size")
-    return raising(computation, "ZeroDivisionError", "modulo by zero") if call.case.L == 0 else computation
+    return raising(computation, "ZeroDivisionError", "modulo by zero")
 
 
 def makes_no_block_mask(call: Call) -> bool:
@@ -71,7 +74,7 @@ def makes_no_block_mask(call: Call) -> bool:
     return _has_no_positions(call) and call.release.is_among(_EMPTY_BLOCK_MASK, ("cpu",))
 
 
-_EMPTY_BLOCK_MASK = ">=2.5,<2.12"
+_EMPTY_BLOCK_MASK = ">=2.5,<2.10"
 
 
 def _is_adjusted_to_parts_of_blocks(call):
@@ -361,12 +364,12 @@ ENTRIES = (
         affects=_EMPTY_BLOCK_MASK,
         upstream="not found",
         clause=8,
-        trigger="create_block_mask is given a length of 0; in 2.5 of the query",
+        trigger="create_block_mask is given a length of 0, and no block divides the other length; in 2.5 no queries",
         instead="RuntimeError, in 2.5 ZeroDivisionError",
         applies=_has_no_positions,
         change=_empty_error,
         pinned=FlexAttention(L=0, D=2, Dv=2, kept_mask=Mask("bool", "causal")),
-        remedies=(Remedy("Call without a BlockMask.", changed(kept_mask=None)), upgrade("2.12")),
+        remedies=(Remedy("Call without a BlockMask.", changed(kept_mask=None)), upgrade("2.10")),
         stage="call",
     ),
     Deviation(

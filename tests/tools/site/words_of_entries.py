@@ -532,7 +532,7 @@ WORDS = {
         "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
     ),
     "flex-empty-block-mask": (
-        "create_block_mask raises for a sequence of length 0 (before 2.12).",
+        "create_block_mask raises for a sequence of length 0 (before 2.10).",
         "create_block_mask empty; zero length; resulted in a negative output size; integer modulo by zero; empty sequence block mask",
     ),
     "flex-mask-mod-past-the-end": (
