@@ -268,7 +268,9 @@ ENTRIES = (
         instead="0 * NaN is NaN, and so is NaN + -inf: the outputs are NaN",
         applies=_hides_nonfinite,
         change=_multiplying,
-        pinned=FlexAttention(S=2, D=2, Dv=2, kept_mask=Mask("bool", "last_column"), nonfinite="nan", seed=2),
+        pinned=FlexAttention(
+            S=2, D=2, Dv=2, kept_mask=Mask("bool", "last_column"), block_size=(1, 1), nonfinite="nan", seed=2
+        ),
         remedies=(FILLED,),
     ),
     Deviation(
