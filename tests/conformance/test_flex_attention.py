@@ -6,10 +6,12 @@ tests/conformance/test_modes.py has more calls, in the mode flex_debugged, which
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.cases.case import FlexAttention
 from tests.harness.cases.laws import LAWS_OF_FLEX_ATTENTION
+from tests.harness.cases.masks import Mask
 from tests.harness.measurement import session
 from tests.harness.measurement.checking import check, check_law
 from tests.harness.modes.flex import FLEX_DEBUGGED
@@ -33,6 +35,27 @@ def test_output_and_log_sum_exp_are_as_specified(case):
 @given(case=flex_attention_cases(RELEASE, inference=True))
 def test_inference_is_as_specified(case):
     check(case)
+
+
+COMPILED = FlexAttention(mode="compiled_inductor", dtype="float32", batch=(2, 2), L=5, S=7, D=8, Dv=8)
+IS_LONG = settings.default.max_examples >= 600
+
+
+@pytest.mark.skipif(not (IS_LONG and RELEASE.has_mode(COMPILED.mode)), reason="each call takes ten seconds: long runs")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kept_mask": Mask("bool", "row"), "added_mask": Mask("float", "random", "bias"), "mask_batch": (2, 2)},
+        {"kept_mask": Mask("bool", "random"), "blocks_by": "lists", "block_size": (2, 2), "L": 4, "S": 6},
+        {"kept_mask": Mask("bool", "none"), "blocks_by": "lists", "block_size": (1, 2), "kv_heads": 1, "S": 6},
+        {"softcap": 2.0, "scale": 0.5, "kept_mask": Mask("bool", "causal"), "Dv": 4},
+        {"lse": "return_lse"},
+        {"dtype": "float64"},
+    ],
+    ids=["both_masks", "lists_and_mask_mod", "lists", "causal_and_bent", "log_sum_exp", "float64"],
+)
+def test_compiled_is_as_specified(changes):
+    check(replace(COMPILED, **changes))
 
 
 @pytest.mark.parametrize("law", LAWS_OF_FLEX_ATTENTION, ids=lambda law: law.id)

@@ -25,7 +25,7 @@ from .facts import (
     is_served_by_no_kernel,
     mask_dtype,
 )
-from .flex import learns_captured, learns_inputs, makes_no_block_mask
+from .flex import is_compiled, learns_captured, learns_inputs, makes_no_block_mask
 from .functorch import (
     block_without_tangent,
     meets_no_second_derivative,
@@ -419,6 +419,18 @@ _REFUSALS = (
         source='flex_attention before 2.6: "Captured buffers that require grad are not yet supported."',
         applies=_captures_what_learns,
         error=("AssertionError", "Captured buffers that require grad are not yet supported"),
+    ),
+    Refusal(
+        id="flex-compiled-log-sum-exp",
+        source='inductor: "torch.compile on CPU only supports inference and `return_lse` is not supported yet."',
+        applies=lambda call: call.case.is_flex and is_compiled(call) and bool(call.case.lse),
+        error=(".*", "torch.compile on CPU only supports inference and `return_lse` is not supported yet"),
+    ),
+    Refusal(
+        id="flex-compiled-float64",
+        source="inductor: `torch.float` , `torch.float16` and `torch.bfloat16` are supported in FlexAttention for CPU",
+        applies=lambda call: call.case.is_flex and is_compiled(call) and call.case.dtype == "float64",
+        error=(".*", "`torch.float` , `torch.float16` and `torch.bfloat16` are supported in FlexAttention for CPU"),
     ),
     Refusal(
         id="flex-gradients",
