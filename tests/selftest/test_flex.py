@@ -9,6 +9,7 @@ from hypothesis import find, given, settings
 from tests.harness.cases.case import FlexAttention
 from tests.harness.cases.laws import LAWS_OF_FLEX_ATTENTION
 from tests.harness.cases.masks import Mask
+from tests.harness.cases.simpler import simpler
 from tests.harness.cases.spelling import shortest_repr
 from tests.harness.contents.arrays import hidden
 from tests.harness.deviations import ledger
@@ -16,6 +17,7 @@ from tests.harness.deviations.call import Call
 from tests.harness.deviations.flex import ENTRIES
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
+from tests.harness.expectation.specification import specification
 from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
 from tests.harness.modes.parsing import parse
@@ -45,6 +47,15 @@ def test_a_case_can_be_pasted_back(case):
 def test_only_its_own_entries_are_asked(case):
     applied = ledger.applying(Call(case, RELEASE), ledger.ENTRIES)
     assert {its.id for its in applied} <= {entry.id for entry in ENTRIES}
+
+
+@FEW
+@given(case=CASES)
+def test_simpler_calls_can_be_made(case):
+    for simple in simpler(case):
+        assert parse(repr(simple)) == simple
+        assert simple.lse == "" or "lse" in specification(simple)()
+        assert hidden(simple)[0].shape == (*simple.batch, simple.L, simple.S)
 
 
 def sees_nothing(case):
