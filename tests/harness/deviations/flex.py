@@ -87,9 +87,14 @@ def _is_adjusted_to_parts_of_blocks(call):
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
 
+_COMPILED_BLOCKS = "2.8"  # from this release on, the compiled kernel of the CPU reads the lists of blocks
+
+
 def _hides_by_blocks(call):
     case = call.case
-    if not case.is_flex or case.kept_mask is None or case.blocks_by != "lists" or is_compiled(call):
+    if not case.is_flex or case.kept_mask is None or case.blocks_by != "lists":
+        return False
+    if is_compiled(call) and since(call.release, _COMPILED_BLOCKS):
         return False
     kept = mask_arrays(case)["kept_mask"]
     return not np.array_equal(block_mask(case, kept).visible(case.L, case.S), kept)
@@ -239,12 +244,12 @@ def _with_hidden_key(case):
 ENTRIES = (
     Deviation(
         id="flex-blocks-ignored",
-        title="flex_attention without torch.compile ignores the blocks of a BlockMask",
+        title="flex_attention ignores the blocks of a BlockMask, unless it is compiled since 2.8",
         affects=">=2.5",
         upstream="not found",
         clause=2,
-        trigger="a BlockMask made of lists of blocks (BlockMask.from_kv_blocks), without torch.compile, that hides a"
-        " block that mask_mod keeps, or has a full block that mask_mod does not keep",
+        trigger="a BlockMask made of lists of blocks (BlockMask.from_kv_blocks) that hides a block that mask_mod keeps,"
+        " or has a full block that mask_mod does not keep; without torch.compile, and on CPU before 2.8 with it, too",
         instead="mask_mod alone decides, silently; without a mask_mod, nothing is hidden",
         applies=_hides_by_blocks,
         change=_by_mask_mod_alone,
