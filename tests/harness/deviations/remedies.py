@@ -301,7 +301,12 @@ _STORED = (
     "onnx-negative-scale",
 )
 
-_FLEX = ("flex-blocks-ignored", "flex-hidden-nan", "flex-gradient-large-mask", "flex-log-sum-exp-overflow")
+_FLEX: tuple[str, ...] = (
+    "flex-blocks-ignored",
+    "flex-hidden-nan",
+    "flex-gradient-large-mask",
+    "flex-log-sum-exp-overflow",
+)
 _FLEX += ("flex-no-keys", "flex-adjusted-blocks", "flex-empty-block-mask", "flex-mask-mod-past-the-end")
 
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
