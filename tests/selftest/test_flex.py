@@ -1,5 +1,6 @@
 """FlexAttention: what is drawn, which wrong results are noticed, and scripts of calls."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.harness.cases.laws import LAWS_OF_FLEX_ATTENTION
 from tests.harness.cases.masks import Mask
 from tests.harness.cases.simpler import simpler
 from tests.harness.cases.spelling import shortest_repr
+from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import hidden
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
@@ -40,6 +42,25 @@ MASKED = FlexAttention(
 def test_a_case_can_be_pasted_back(case):
     assert parse(shortest_repr(case)) == parse(repr(case)) == case
     assert RELEASE.offers(case)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FlexAttention(batch=(1, 2, 3))", "batch=(1, 2, 3): flex_attention takes two numbers"),
+        ("FlexAttention(block_size=(0, 1))", "block_size=(0, 1): less than 1"),
+        (
+            "FlexAttention(batch=(2, 2), mask_batch=(1, 3))",
+            "mask_batch=(1, 3): each number must be 1, or that of batch",
+        ),
+        ("FlexAttention(kept_mask=Mask(form='float'))", "kept_mask: must be a bool mask"),
+        ("FlexAttention(blocks_by='hand')", "blocks_by='hand': not one of 'create_block_mask'"),
+        ("FlexAttention(lse='yes')", "lse='yes': not one of '', 'return_lse'"),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_refused_in_one_line(text, said):
+    with pytest.raises(BadInput, match=f"^{re.escape(said)}.*$"):
+        parse(text)
 
 
 @FEW

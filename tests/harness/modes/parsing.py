@@ -52,7 +52,7 @@ _CHOICES = {
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
 }
 _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
-_AT_LEAST_ONE = ("num_heads", "head_dim", "kv_heads", "num_layers")
+_AT_LEAST_ONE = ("num_heads", "head_dim", "kv_heads", "num_layers", "block_size")
 
 
 def parse(text: str) -> Case:
@@ -87,7 +87,20 @@ def _value(node):
     value = kind(**made)
     if isinstance(value, DotProduct) and value.D == 0 and value.scale is None:
         raise BadInput("D=0: needs a scale, since the default scale is 1 / sqrt(D)")
+    if isinstance(value, FlexAttention):
+        _check_pairs(value)
     return value
+
+
+def _check_pairs(case):
+    """Raise BadInput if the sizes of a call of flex_attention do not fit each other, or kept_mask is no bool mask."""
+    for name in ("batch", "mask_batch", "block_size"):
+        if len(getattr(case, name)) != 2:
+            raise BadInput(f"{name}={getattr(case, name)!r}: flex_attention takes two numbers")
+    if any(size not in (1, whole) for size, whole in zip(case.mask_batch, case.batch, strict=True)):
+        raise BadInput(f"mask_batch={case.mask_batch!r}: each number must be 1, or that of batch={case.batch!r}")
+    if case.kept_mask is not None and case.kept_mask.is_float:
+        raise BadInput("kept_mask: must be a bool mask, which mask_mod reads")
 
 
 def _check(field, value):
