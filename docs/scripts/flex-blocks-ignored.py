@@ -1,4 +1,4 @@
-# flex_attention without torch.compile ignores the blocks of a BlockMask.
+# flex_attention ignores the blocks of a BlockMask, unless it is compiled since 2.8.
 # To avoid it: Give create_block_mask a mask_mod that hides the blocks.
 
 import sys
