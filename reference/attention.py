@@ -27,12 +27,20 @@ def attend(
     if bias is None:
         bias = np.zeros((1, 1), scores.dtype)
     hidden = np.broadcast_to(masks.hidden(bias), scores.shape)
-    scores = np.where(hidden, 0, added(scores, bias))
+    powers, total, _ = exponentials(np.where(hidden, 0, added(scores, bias)), hidden)
+    weights = powers / np.where(total == 0, 1, total)
+    return context(weights, value, hidden), weights
+
+
+def exponentials(scores: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """exp(score - highest) of each visible key, 0 for hidden ones; their sums; and the highest scores.
+
+    scores, hidden (..., L, S) -> (..., L, S), (..., L, 1), (..., L, 1). A fully masked query gets a sum of 0 and a
+    highest score of -inf.
+    """
     highest = np.max(scores.real, axis=-1, keepdims=True, initial=-np.inf, where=~hidden)
     powers = np.exp(scores - np.where(np.isfinite(highest), highest, 0), where=~hidden, out=np.zeros_like(scores))
-    total = powers.sum(axis=-1, keepdims=True)
-    weights = powers / np.where(total == 0, 1, total)
-    return _context(weights, value, hidden), weights
+    return powers, powers.sum(axis=-1, keepdims=True), highest
 
 
 def added(scores: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -50,8 +58,11 @@ def added(scores: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.where(absorbs, sums + (sums.real.astype(dtype) - sums.real), sums)
 
 
-def _context(weights, value, hidden):
-    """weights @ value without the hidden values: 0 * inf and 0 * NaN would be NaN."""
+def context(weights: np.ndarray, value: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """weights @ value without the hidden values: 0 * inf and 0 * NaN would be NaN.
+
+    weights, hidden (..., L, S), value (..., S, Dv) -> (..., L, Dv).
+    """
     finite = np.isfinite(value)
     if finite.all():
         return weights @ value
@@ -86,10 +97,13 @@ def scaled_dot_product_attention(
         attn_mask = ~masks.causal(L, S)
     bias = None if attn_mask is None else masks.as_bias(attn_mask, query.dtype, true_hides=False)
     if enable_gqa:
-        group = query.shape[-3] // key.shape[-3]
-        key, value = np.repeat(key, group, axis=-3), np.repeat(value, group, axis=-3)
-    context, _ = kernel(query, key, value, bias, 1 / np.sqrt(D).item() if scale is None else scale)
-    return context
+        key, value = (for_each_query_head(x, query) for x in (key, value))
+    return kernel(query, key, value, bias, 1 / np.sqrt(D).item() if scale is None else scale)[0]
+
+
+def for_each_query_head(x: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Key or value (..., few heads, S, D) with as many heads as the query (..., H, L, D): a run of them shares one."""
+    return np.repeat(x, query.shape[-3] // x.shape[-3], axis=-3)
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -142,8 +156,8 @@ class MultiHeadAttention:
         if self.add_zero_attn:
             k, v = (_append(x, np.zeros(x.shape[-1], x.dtype)) for x in (k, v))
         bias = self._bias(attn_mask, key_padding_mask, masks.dtype_of((attn_mask, key_padding_mask), query.real.dtype))
-        context, weights = self.kernel(q, k, v, bias, 1 / np.sqrt(q.shape[-1]).item())
-        return linear(self._join(context), self.out_weight, self.out_bias), weights
+        attended, weights = self.kernel(q, k, v, bias, 1 / np.sqrt(q.shape[-1]).item())
+        return linear(self._join(attended), self.out_weight, self.out_bias), weights
 
     def _bias(self, attn_mask, key_padding_mask, dtype):
         if attn_mask is not None:

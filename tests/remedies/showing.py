@@ -75,6 +75,8 @@ def is_sound(case, release):
         return True
     if isinstance(case, ScaledDotProduct):
         return _is_sound_alone(case)
+    if case.is_flex:
+        return _is_sound_flex(case)
     if not case.batched and case.N != 1:
         return False
     if isinstance(case, MultiHead):
@@ -93,6 +95,14 @@ def _is_sound_alone(case):
     if mask is None and (case.mask_batch or case.broadcast):
         return False
     return not (mask and mask.over_heads and len(case.mask_batch) < 2)
+
+
+def _is_sound_flex(case):
+    """True if masks have the shape of the batch, and no function reads a mask without elements."""
+    if any(size not in (1, whole) for size, whole in zip(case.mask_batch, case.batch, strict=True)):
+        return False
+    reads = case.added_mask is not None or (case.has_mask_mod and not case.compares_positions)
+    return not ((reads or case.blocks_by == "lists") and 0 in (*case.batch, *case.lengths))
 
 
 def shown(case, run):

@@ -80,6 +80,7 @@ def call_lines(case: Case, setting: Setting = CPU, with_inputs: bool = True) -> 
         *typed.parameters(with_values=False),
         *(typed.inputs() if with_inputs else ()),
         *typed.masks(),
+        *typed.definitions(),
     )
     return [line for part in (*made, *typed.requirements(), *text.call()) for line in rendered(part, _IN_ONE_LINE)]
 
@@ -107,6 +108,7 @@ class _CaseScript:
             *self.call_before(),
             tuple(self.typed.inputs()),
             tuple(self.typed.masks()),
+            tuple(self.typed.definitions()),
             (*self.typed.requirements(), *self.preparation()),
             self.call(),
             *(self.result(name) for name in results),
@@ -144,6 +146,11 @@ class _CaseScript:
     def specification(self):
         return predict(self.case, kept=self.kept)
 
+    def dtype_of(self, name):
+        """The dtype of a result."""
+        is_of_scores = name == "lse" and self.specification.weights_dtype
+        return self.specification.weights_dtype if is_of_scores else self.specification.dtype
+
     @cached_property
     def expected(self):
         return present(self.case, self.specification())
@@ -171,7 +178,7 @@ class _CaseScript:
             yield Suite("for name, leaf in leaves.items():", (moved,))
         elif self.differentiates:
             for name, array in self.cotangents.items():
-                yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.specification.dtype)
+                yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.dtype_of(name))
 
     def switches(self):
         return tuple(dict.fromkeys((*(self.before.switches() if self.before else ()), *self.typed.switches())))
@@ -200,6 +207,7 @@ class _CaseScript:
         body = [*[f"torch.manual_seed({self.case.seed})"] * self.is_random, self.typed.call(names)]
         if names and self.may_return_one:
             body.append("output = output if torch.is_tensor(output) else output[0]")
+        body += ["lse = aux.lse"] * ("aux" in names)
         if self.differentiates and not self.is_forward:
             body += self.backward()
         body += self.guarded("output.sum().backward()") * backward
@@ -216,6 +224,8 @@ class _CaseScript:
     @property
     def names(self):
         """The variables for the results, as the left side of an assignment."""
+        if self.case.is_flex:
+            return {"": "output", "return_lse": "output, lse", "return_aux": "output, aux"}[self.case.lse]
         if not self.case.returns_pair or self.may_return_one:
             return "output"
         return "output, weights" if self.case.need_weights else "output, _"
@@ -318,7 +328,7 @@ class _CaseScript:
         """Statements that compare a result."""
         error = max(bounds(self.case, name, kept=self.kept))
         expected = "expected" if name == "output" else f"expected_{name}"
-        begun = "wrong = wrong or weights is None or" if name == "weights" else "wrong ="
+        begun = "wrong =" if name == "output" else f"wrong = wrong or {name} is None or"
         exact_zeros = is_zero(self.case, name, kept=self.kept)
         rows = self.rows_of_garbage(name)
         return self.compared(name, self.expected[name], error, exact_zeros, expected, begun, rows)
@@ -351,7 +361,7 @@ class _CaseScript:
         got: the expression of the tensor. error: the allowed error. exact_zeros: True at elements that must be 0.
         expected: a name for the array. begun: the beginning of the assignment to `wrong`. rows: see `rows_of_garbage`.
         """
-        dtype = self.specification.dtype
+        dtype = self.dtype_of(got)
         least = max(1e-30, PRECISIONS[dtype].tiny)
         error = 0.0 if exact_zeros.all() else _upwards(error)
         kept, allowed, of_rows = np.where((array == 0) & ~exact_zeros, least, array), error, ()

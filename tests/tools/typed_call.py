@@ -6,10 +6,11 @@ from math import prod
 
 import numpy as np
 
-from tests.harness.cases.case import Case, masks_of
+from tests.harness.cases.case import Case, FlexAttention, masks_of
 from tests.harness.cases.spelling import quoted
 from tests.harness.contents.arrays import directions, inputs, mask_arrays, parameters, the_parameter
 from tests.harness.contents.results import as_given
+from tests.harness.execution import flex
 from tests.harness.execution.call import options
 from tests.harness.execution.call_code import (
     called,
@@ -50,6 +51,8 @@ class TypedCall:
         """Generates statements that end the script if the release lacks the function or an argument."""
         if self.called == SCALED_DOT_PRODUCT:
             yield needs("torch.nn.functional", self.case.module)
+        if self.case.is_flex:
+            yield needs_release("2.9" if self.case.lse == "return_aux" else "2.5")
         if not self.case.fast_path:
             yield needs("torch.backends", "mha")
         if self.mode.needs:
@@ -152,6 +155,11 @@ class TypedCall:
             mask = masks_of(self.case)[name]
             yield from self.tensor(name, as_given(self.case, name, array), mask.layout, mask.dtype)
 
+    def definitions(self) -> Iterator[Statement]:
+        """Generates statements that define the functions of flex_attention, which read the masks."""
+        if isinstance(self.case, FlexAttention):
+            yield from flex.definitions(self.case)
+
     # ---- module or function
 
     def switches(self) -> tuple[Statement, ...]:
@@ -167,6 +175,7 @@ class TypedCall:
         arrays = parameters(self.case)
         if not self.case.is_module:
             made = [f"module = {self.called}", *self.mode.made.splitlines()] if self.mode.made else []
+            made = [flex.imported(self.case), *made] if isinstance(self.case, FlexAttention) else made
             return (*(self.literal(f"{variable(name)} = ", array) for name, array in arrays.items()), *made)
         arguments, layer = constructor_arguments(self.case), with_parameters(self.case, self.setting)
         kind = self.kind()

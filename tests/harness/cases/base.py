@@ -60,12 +60,15 @@ class Case(Spelled):
 
     else:  # class attributes: the values that calls have which lack the field
         attends = True  # False if the call only makes a mask and computes no attention
+        is_flex = False  # True if the masks are functions, as in FlexAttention
         has_fast_path = False  # True if the call can be made with `fast_path` off
         has_layers = False  # True if attentions are parts of layers with norms and feed-forwards
         has_parameters = False  # True if inputs are projected
         has_training_mode = False  # True if the call can be made with `training`
-        returns_pair = False  # True if the call returns the output and the weights, which may be None
+        returns_pair = False  # True if the call returns two results, of which the second may be None
         is_module = False  # True if a module is called, not a function
+        result_names = ("output", "weights")  # the names of all results that the function can return
+        may_warn = ""  # a regular expression of warnings that torch documents for such calls
         true_hides = True  # the polarity of a bool mask: False if it keeps where True
         length_fields = ()  # the fields that hold lengths of sequences
         attentions = ()  # of a module; SDPA, which takes one mask and merges none, has none

@@ -13,9 +13,13 @@ from .masks import Mask
 __all__ = [
     "ATTENTIONS",
     "AUTOGRAD",
+    "BLOCKS_BY",
+    "LSE",
     "OF_ONE_LENGTH",
     "UNRECORDED",
     "Case",
+    "DotProduct",
+    "FlexAttention",
     "Kind",
     "MultiHead",
     "ScaledDotProduct",
@@ -37,26 +41,20 @@ ATTENTIONS = ("self", "copies", "cross", "query_is_key", "distinct")  # see `Mul
 OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queries
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
+BLOCKS_BY = ("create_block_mask", "adjustment", "lists")  # see FlexAttention
+LSE = ("", "return_lse", "return_aux")
+
 
 @dataclass(frozen=True, repr=False)
-class ScaledDotProduct(Case):
-    """A call of F.scaled_dot_product_attention (SDPA). A bool mask has SDPA's polarity: True keeps."""
+class DotProduct(Case):
+    """A call of a function that computes one attention without parameters. A bool mask keeps where True."""
 
     batch: tuple[int, ...] = (1, 1)  # dimensions of the query before (L, D)
     L: int = 1  # number of queries
     S: int = 1  # number of keys
     D: int = 1  # features of queries and keys
     Dv: int = 1  # features of values
-    attn_mask: Mask | None = None
-    mask_batch: tuple[int, ...] = ()  # dimensions of the mask before (L, S)
-    broadcast: str = ""  # "L" or "S": this dimension of the mask has size 1; "1-D": shape (S,); "0-D": a scalar
-    is_causal: bool = False
-    scale: float | None = None
-    kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True
-    dropout: float = 0.0  # dropout_p
 
-    module = "scaled_dot_product_attention"
-    blocks = ("sdpa",)
     true_hides = False
     length_fields = ("L", "S")
 
@@ -85,6 +83,22 @@ class ScaledDotProduct(Case):
             "value": (*kv_batch, self.S, self.Dv),
         }
 
+
+@dataclass(frozen=True, repr=False)
+class ScaledDotProduct(DotProduct):
+    """A call of F.scaled_dot_product_attention (SDPA)."""
+
+    attn_mask: Mask | None = None
+    mask_batch: tuple[int, ...] = ()  # dimensions of the mask before (L, S)
+    broadcast: str = ""  # "L" or "S": this dimension of the mask has size 1; "1-D": shape (S,); "0-D": a scalar
+    is_causal: bool = False
+    scale: float | None = None
+    kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True
+    dropout: float = 0.0  # dropout_p
+
+    module = "scaled_dot_product_attention"
+    blocks = ("sdpa",)
+
     def mask_shape(self, name: str) -> tuple[int, ...]:
         """The shape of the mask, which broadcasts to (*batch, L, S)."""
         L = self.L if self.broadcast in ("", "S") else 1
@@ -94,6 +108,67 @@ class ScaledDotProduct(Case):
     def mask_names(self, block: str) -> tuple[str, ...]:
         """The only mask."""
         return ("attn_mask",)
+
+
+@dataclass(frozen=True, repr=False)
+class FlexAttention(DotProduct):
+    """A call of torch.nn.attention.flex_attention.flex_attention, whose functions read masks at their positions.
+
+    mask_mod keeps where kept_mask is True; one that is causal compares positions instead. score_mod bends the score by
+    `softcap`, then adds added_mask, or hides where a bool added_mask is False. The values of `blocks_by` say how the
+    BlockMask is made:
+
+        create_block_mask   of mask_mod
+        adjustment          of mask_mod for one more block of queries and of keys, and adjusted
+        lists               of random lists of partial and full blocks, with mask_mod unless its pattern is "none"
+    """
+
+    kept_mask: Mask | None = None  # if None, the call has no BlockMask
+    added_mask: Mask | None = None
+    mask_batch: tuple[int, ...] = (1, 1)  # dimensions of the masks before (L, S); 1 or those of the batch
+    block_size: tuple[int, ...] = (128, 128)  # positions in a block of queries, and in a block of keys
+    blocks_by: str = "create_block_mask"
+    softcap: float | None = None
+    scale: float | None = None
+    kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True
+    lse: str = ""  # the argument that asks for the log-sum-exp: "return_lse" or "return_aux"
+
+    module = "flex_attention"
+    blocks = ("flex",)
+    is_flex = True
+    result_names = ("output", "lse")
+    may_warn = "flex_attention called without torch.compile|return_lse is deprecated"
+    attn_mask = None
+
+    def mask_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a mask (B, H, L, S), where B and H may be 1; before an adjustment, it has more positions."""
+        is_adjusted = name == "kept_mask" and self.blocks_by == "adjustment"
+        sizes = self.block_size if is_adjusted else (0, 0)
+        return (*self.mask_batch, self.L + sizes[0], self.S + sizes[1])
+
+    def mask_names(self, block: str) -> tuple[str, ...]:
+        """Both masks."""
+        return "kept_mask", "added_mask"
+
+    @property
+    def returns_pair(self) -> bool:
+        """True if the call asks for the log-sum-exp beside the output."""
+        return bool(self.lse)
+
+    @property
+    def has_mask_mod(self) -> bool:
+        """True if the BlockMask is given a mask_mod; without one it keeps every position of its blocks."""
+        return self.kept_mask is not None and (self.blocks_by != "lists" or self.kept_mask.pattern != "none")
+
+    @property
+    def shares_mask(self) -> tuple[bool, ...]:
+        """True for samples, and for heads, if several of them share the masks."""
+        return tuple(size < whole for size, whole in zip(self.mask_batch, self.batch, strict=True))
+
+    @property
+    def compares_positions(self) -> bool:
+        """True if mask_mod compares the positions of query and key, and reads no mask."""
+        return self.kept_mask is not None and self.kept_mask.pattern == "causal"
 
 
 @dataclass(frozen=True, repr=False)

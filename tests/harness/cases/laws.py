@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .case import Case, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
+from .case import Case, FlexAttention, MultiHead, ScaledDotProduct, Transformer, is_padding, masks_of
 from .masks import Mask, Merged
 
 if TYPE_CHECKING:
@@ -132,4 +132,38 @@ LAWS = (
     Law("memory_layouts", EVERYTHING, _laid_out_or_contiguous),
     Law("fast_path_on_and_off", EVERY_MODULE, _differing(fast_path=(True, False)), "has_fast_path_switch"),
     Law("causal_mask_with_and_without_hint", MULTI_HEAD, _hinted_or_not, "has_causal_hints"),
+)
+
+
+def _hiding(case):
+    """The call of flex_attention with a BlockMask alone, created of a mask_mod that reads a mask."""
+    mask = case.kept_mask or replace(case.added_mask or Mask("bool", "random"), form="bool", values="inf")
+    mask = replace(mask, pattern="nearly_causal" if mask.pattern == "causal" else mask.pattern)
+    return replace(case, kept_mask=mask, added_mask=None, softcap=None, blocks_by="create_block_mask")
+
+
+def _block_mask_or_score_mod(case, form="bool"):
+    case = _hiding(case)
+    return case, replace(case, kept_mask=None, added_mask=replace(case.kept_mask, form=form))
+
+
+def _block_mask_or_dense_mask(case):
+    case = replace(_hiding(case), lse="")
+    shared = ("dtype", "seed", "autograd", "layout", "garbage", "nonfinite", "batch", "L", "S", "D", "Dv", "scale")
+    fields = {name: getattr(case, name) for name in (*shared, "kv_heads", "mask_batch")}
+    return case, ScaledDotProduct(**fields, attn_mask=case.kept_mask)
+
+
+def _causal_by_positions_or_by_a_mask(case):
+    causal = replace(_hiding(case), kept_mask=Mask("bool", "causal"))
+    return causal, replace(causal, kept_mask=None, added_mask=Mask("bool", "causal"))
+
+
+FLEX = (FlexAttention.module,)
+LAWS_OF_FLEX_ATTENTION = (
+    Law("block_mask_and_score_mod_that_hides", FLEX, _block_mask_or_score_mod),
+    Law("block_mask_and_score_mod_that_adds", FLEX, lambda case: _block_mask_or_score_mod(case, "float")),
+    Law("block_mask_and_dense_mask", FLEX, _block_mask_or_dense_mask),
+    Law("positions_compared_and_mask_read", FLEX, _causal_by_positions_or_by_a_mask),
+    Law("large_and_small_blocks", FLEX, lambda case: _differing(block_size=((128, 128), (2, 3)))(_hiding(case))),
 )

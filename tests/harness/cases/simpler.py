@@ -124,7 +124,9 @@ def _function(case: MultiHead) -> Iterator[Case]:
 def _without_a_mask(case: Case) -> Iterator[Case]:
     for name in masks_of(case):
         changes: dict[str, Any] = {name: None}
-        changes |= {"mask_batch": (), "broadcast": ""} if not case.has_parameters else case.without_hint(name)
+        changes |= (
+            {"mask_batch": (), "broadcast": ""} if isinstance(case, ScaledDotProduct) else case.without_hint(name)
+        )
         yield _changed(case, **changes)
 
 
@@ -151,7 +153,9 @@ def _with_defaults(case: Case) -> Iterator[Case]:
     is_free = not (case.kdim or case.vdim or case.nan_query or case.static)
     if case.attention not in ("", "self") and is_free:
         yield _changed(case, attention="self", S=case.L)
-    if case.broadcast or case.mask_batch:
+    if case.is_flex and case.mask_batch != (1, 1):
+        yield _changed(case, mask_batch=(1, 1))
+    elif not case.is_flex and (case.broadcast or case.mask_batch):
         yield _changed(case, broadcast="", mask_batch=())
 
 
@@ -161,6 +165,9 @@ def _with_sizes(case: Case) -> Iterator[Case]:
         for batch in ((1, 1), (1, 2), (2, 1), (2, 2)):
             mask_batch = batch if case.mask_batch else ()
             yield _changed(case, batch=batch, kv_heads=None, mask_batch=mask_batch)
+    if case.is_flex and (case.batch != (1, 1) or case.kv_heads):
+        for batch in ((1, 1), (1, 2), (2, 1)):
+            yield _changed(case, batch=batch, kv_heads=None, mask_batch=(1, 1))
     if case.attention in OF_ONE_LENGTH:
         lengths: tuple[tuple[str, ...], ...] = (("L", "S"),)
     else:

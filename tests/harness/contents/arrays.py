@@ -13,11 +13,12 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, is_padding, masks_of, merged_dtype
+from ..cases.case import Case, DotProduct, FlexAttention, MultiHead, is_padding, masks_of, merged_dtype
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
 from ..modes.written import fills_with_a_number
+from .blocks import block_mask
 from .given import GivenContents
 
 # Factors of garbage, by dtype: contents of order 1 are multiplied by them in positions hidden from every query.
@@ -60,8 +61,12 @@ def _sample(case, name, array):
 
 
 def _mask_seed(case, name):
-    """The seed of one mask. It does not depend on the other masks of the case."""
-    return [case.seed, 4, *name.encode()]
+    """The seed of one mask, which does not depend on other masks of the case.
+
+    The first mask of FlexAttention is that of scaled_dot_product_attention with the same recipe.
+    """
+    is_alone = name == "kept_mask" or (name == "added_mask" and case.kept_mask is None)
+    return [case.seed, 4, *("attn_mask" if is_alone else name).encode()]
 
 
 @_cached
@@ -90,16 +95,19 @@ def largest_score(case: Case) -> float:
     """
     limit = 0.1 / PRECISIONS[computed_in(case)].eps
     tops = [0.0]
-    for bias in _biases(case):
+    for bias in biases(case):
         top = np.abs(bias.max(axis=-1, initial=-np.inf).astype("float64"))
         tops.append(np.max(top, where=top < limit, initial=0.0))
     return float(max(tops))
 
 
-def _biases(case):
-    """The merged bias of each attention with masks."""
-    if isinstance(case, ScaledDotProduct):
-        return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in mask_arrays(case).values()]
+def biases(case: Case) -> list[np.ndarray]:
+    """The merged bias of each attention with masks; of a function without parameters, the bias of each mask."""
+    if isinstance(case, DotProduct):
+        arrays = mask_arrays(case)
+        if isinstance(case, FlexAttention) and "kept_mask" in arrays:
+            arrays = arrays | {"kept_mask": block_mask(case, arrays["kept_mask"]).visible(case.L, case.S)}
+        return [meaning.as_bias(mask, held(case.dtype), true_hides=False) for mask in arrays.values()]
     biases = [merged_bias(case, *attention.masks) for attention in case.attentions]
     return [bias for bias in biases if bias is not None]
 
@@ -110,7 +118,7 @@ def ignored(case: Case) -> dict[str, np.ndarray]:
 
     Inputs without hidden positions are left out. For scaled_dot_product_attention the shape is (*batch, S).
     """
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return _ignored_by_scaled_dot_product(case)
     result: dict[str, Any] = {}  # False where an attention sees every position
     for attention in case.attentions:
@@ -128,8 +136,8 @@ def hidden(case: Case) -> list[np.ndarray]:
 
     Masks are in the dtype that scores are computed in, in which a low number may be -inf. Appended keys are left out.
     """
-    if isinstance(case, ScaledDotProduct):
-        return [_hidden_by(case, [_as_added(case, bias) for bias in _biases(case)])]
+    if isinstance(case, DotProduct):
+        return [_hidden_by(case, [_as_added(case, bias) for bias in biases(case)])]
     result = []
     for block, attention in zip(case.sources, case.attentions, strict=True):
         bias = merged_bias(case, *attention.masks)
@@ -154,7 +162,7 @@ def _hidden_by(case, biases):
 
 
 def _ignored_by_scaled_dot_product(case):
-    hidden = _hidden_by(case, _biases(case))
+    hidden = _hidden_by(case, biases(case))
     if fills_with_a_number(case):  # a fully masked query attends to all keys
         hidden = hidden & ~hidden.all(axis=-1, keepdims=True)
     hidden = hidden.all(axis=-2)
@@ -212,8 +220,8 @@ def _sees_something(case, shape):
     """True for each query that may attend to some key, or if S is 0: a bool array of `shape`, (N, L) or (*batch, L)."""
     if case.S == 0:
         return np.ones(shape, bool)
-    if isinstance(case, ScaledDotProduct):
-        return ~_hidden_by(case, _biases(case)).all(axis=-1)
+    if isinstance(case, DotProduct):
+        return ~_hidden_by(case, biases(case)).all(axis=-1)
     bias = merged_bias(case, "attn_mask", "key_padding_mask")
     if bias is None:
         return np.ones(shape, bool)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..cases.case import Case, ScaledDotProduct, is_padding
+from ..cases.case import Case, DotProduct, is_padding
 from ..cases.dtypes import rounded
 from ..modes.modes import computed_in
 from .arrays import ignored
@@ -37,7 +37,7 @@ def garbage_rows(case: Case, results: Mapping[str, np.ndarray]) -> Mapping[str, 
     """
     if not case.attends:
         return dict.fromkeys(results)
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         rows = padded_queries(case)
         return dict.fromkeys(results, None if rows is None else rows[..., None])
     query = case.query_input

@@ -99,6 +99,10 @@ class Deviation(Entry):
 
         return replace(self, applies=applying_through(self.applies, look), change=change)
 
+    def is_about(self, case: Case) -> bool:
+        """True if the entry may affect calls of the kind of the case: it makes a mask, attends, or is FlexAttention."""
+        return (case.attends, case.is_flex) == (self.pinned.attends, self.pinned.is_flex)
+
     @property
     def is_asked_late(self) -> bool:
         """True if the pinned case runs after the tests, since it may end the process or takes long."""

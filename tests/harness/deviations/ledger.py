@@ -19,6 +19,7 @@ from . import (
     cuda_modules,
     empty_inputs,
     empty_rows,
+    flex,
     functorch,
     fused_cpu,
     given_nested,
@@ -56,7 +57,7 @@ def applying(call: Call, entries: Iterable[Deviation]) -> tuple[Applied, ...]:
     entries: those that concern the release.
     """
     met = call.met
-    asked = (entry for entry in entries if entry.pinned.attends == call.case.attends)
+    asked = (entry for entry in entries if entry.is_about(call.case))
     return tuple(Applied(entry.id, partial(entry.change, call=met)) for entry in asked if entry.applies(met))
 
 
@@ -87,6 +88,7 @@ _FAMILIES = (
     quantized,
     square_mask,
     onnx,
+    flex,
     proposed,
 )
 ENTRIES = tuple(

@@ -26,6 +26,7 @@ from .facts import (
     is_served_by_no_kernel,
     mask_dtype,
 )
+from .flex import is_compiled, learns_captured, learns_inputs, makes_no_block_mask
 from .functorch import (
     block_without_tangent,
     meets_no_second_derivative,
@@ -286,6 +287,29 @@ def _breaks_the_graph(call):
     return warns or takes_nested_path(case, release) or _looks_for_causality(call)
 
 
+def _has_unsupported_features(call):
+    """True if the features of queries or values are none of those that flex_attention takes before 2.7."""
+    case = call.case
+    if not case.is_flex or since(call.release, "2.7") or makes_no_block_mask(call):
+        return False
+    is_wider = case.Dv > case.D and not since(call.release, "2.6")
+    return is_wider or not {case.D, case.Dv} <= {2**power for power in range(1, 11)}
+
+
+def _captures_what_learns(call):
+    """True if score_mod reads a tensor that requires a gradient, which is refused before 2.6."""
+    case = call.case
+    if not case.is_flex or since(call.release, "2.6") or makes_no_block_mask(call):
+        return False
+    return learns_captured(case)
+
+
+def _differentiates_flex(call):
+    """True if an input of flex_attention requires a gradient on a CPU, which is refused since 2.11."""
+    is_refused = call.case.is_flex and since(call.release, "2.11") and call.release.device_type == "cpu"
+    return is_refused and learns_inputs(call.case) and not makes_no_block_mask(call)
+
+
 _REFUSALS = (
     Refusal(
         id="nested-off-fast-path",
@@ -384,6 +408,36 @@ _REFUSALS = (
             r"Trying to use forward AD with (_scaled_dot_product_(flash|efficient|cudnn)_attention(_for_cpu)?"
             r"|aten::_(native_multi_head_attention|transformer_encoder_layer_fwd)|_nested_tensor_from_mask) that",
         ),
+    ),
+    Refusal(
+        id="flex-features",
+        source='flex_attention before 2.7: "NYI: Currently non power of 2 embedding dimension are not supported"',
+        applies=_has_unsupported_features,
+        error=("ValueError", "NYI: Currently (non power of 2|value) embedding dimension"),
+    ),
+    Refusal(
+        id="flex-captured-gradients",
+        source='flex_attention before 2.6: "Captured buffers that require grad are not yet supported."',
+        applies=_captures_what_learns,
+        error=("AssertionError", "Captured buffers that require grad are not yet supported"),
+    ),
+    Refusal(
+        id="flex-compiled-log-sum-exp",
+        source='inductor: "torch.compile on CPU only supports inference and `return_lse` is not supported yet."',
+        applies=lambda call: call.case.is_flex and is_compiled(call) and bool(call.case.lse),
+        error=(".*", "torch.compile on CPU only supports inference and `return_lse` is not supported yet"),
+    ),
+    Refusal(
+        id="flex-compiled-float64",
+        source="inductor: `torch.float` , `torch.float16` and `torch.bfloat16` are supported in FlexAttention for CPU",
+        applies=lambda call: call.case.is_flex and is_compiled(call) and call.case.dtype == "float64",
+        error=(".*", "`torch.float`.*are supported in FlexAttention for CPU"),
+    ),
+    Refusal(
+        id="flex-gradients",
+        source='flex_attention since 2.11: "FlexAttention does not support backward on CPU"',
+        applies=_differentiates_flex,
+        error=("NotImplementedError", "FlexAttention does not support backward on CPU"),
     ),
 )
 

@@ -301,6 +301,14 @@ _STORED = (
     "onnx-negative-scale",
 )
 
+_FLEX: tuple[str, ...] = (
+    "flex-blocks-ignored",
+    "flex-hidden-nan",
+    "flex-gradient-large-mask",
+    "flex-log-sum-exp-overflow",
+)
+_FLEX += ("flex-no-keys", "flex-adjusted-blocks", "flex-empty-block-mask", "flex-mask-mod-past-the-end")
+
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {
     "built-native-layer-transposed": (2, "a call takes four seconds"),
@@ -311,6 +319,7 @@ FEWER = {
     "compiled-whole-padding-raises": (6, "a call takes half a second, as it is compiled"),
     **dict.fromkeys(_WRITTEN, (8, "a call takes a seventh of a second, as it is compiled")),
     **dict.fromkeys(_STORED, (6, "a call takes up to two seconds, as it is exported")),
+    **dict.fromkeys(_FLEX, (6, "a call takes a fifth of a second, as it is compiled")),
     "traced-causal-mask": (12, "a call takes a tenth of a second, as it is traced"),
 }
 

@@ -36,6 +36,9 @@ class AnotherRelease(Release):
     has_dtype_of_square_mask = _from("2.1")
     has_default_device = _from("2.0")
     has_causal_bias = _from("2.3")
+    has_flex_attention = _from("2.5")
+    has_lengths_of_block_masks = _from("2.6")
+    has_aux_request = _from("2.9")
     dtypes = FULL
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
+from ..cases.case import Case, DotProduct, MultiHead, masks_of
 from ..contents.arrays import directions, inputs, mask_arrays
 from ..contents.results import as_given
 
@@ -72,6 +72,9 @@ _CALLABLES = {
 }
 
 
+_LSE = {"return_lse": True, "return_aux": Typed("torch.nn.attention.flex_attention.AuxRequest(lse=True)")}
+
+
 def constructor(case: Case) -> dict[str, Any]:
     """{name: argument} for the constructor of the module, or of the layer of a stack. Defaults are left out."""
     if isinstance(case, MultiHead):
@@ -97,12 +100,13 @@ def constructor(case: Case) -> dict[str, Any]:
 
 def options(case: Case) -> dict[str, Any]:
     """{name: argument} of the call, tensors excepted. Defaults are left out."""
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         given: dict[str, Any] = {
             "is_causal": case.is_causal or None,
             "scale": case.scale,
             "enable_gqa": case.kv_heads is not None or None,
         }
+        given |= {case.lse: _LSE[case.lse]} if case.is_flex and case.lse else {}
         given["dropout_p"] = case.dropout or None
     elif isinstance(case, MultiHead):
         given = {"is_causal": case.is_causal or None, "training": case.training if case.functional else None}

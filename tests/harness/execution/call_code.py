@@ -6,10 +6,11 @@ Scripts (tests/tools/typed_call.py), failures (judgement/report.py) and the doct
 from collections.abc import Mapping
 from typing import Any
 
-from ..cases.case import Case, masks_of
+from ..cases.case import Case, FlexAttention, masks_of
 from ..cases.spelling import quoted
 from ..contents.arrays import inputs
 from .call import constructor, options
+from .flex import functions
 from .setting import CPU, Setting
 
 _SEQUENCES = ("query", "key", "value", "src", "tgt", "memory")
@@ -17,7 +18,7 @@ _SEQUENCES = ("query", "key", "value", "src", "tgt", "memory")
 
 def called(case: Case, setting: Setting = CPU) -> str:
     """The full name of the module or function."""
-    return setting.called(case.module)
+    return case.module if case.is_flex else setting.called(case.module)  # flex_attention is imported by its name
 
 
 def is_stack(case: Case) -> bool:
@@ -67,7 +68,9 @@ def keyword(case: Case, name: str) -> str:
 
 
 def given_by_name(case: Case) -> dict[str, str]:
-    """{name in the signature: name of the input or mask} of the tensors that are given by name."""
+    """{name in the signature: variable} of the tensors, and of functions that read masks, that are given by name."""
+    if isinstance(case, FlexAttention):
+        return {name: name for name in functions(case)}
     static = [name for name in inputs(case) if name.startswith("static")]
     return {keyword(case, name): name for name in (*static, *masks_of(case))}
 

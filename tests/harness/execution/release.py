@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from packaging.version import Version
 
-from ..cases.case import Case, Kind, ScaledDotProduct
+from ..cases.case import Case, FlexAttention, Kind, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
+from . import flex
 from .setting import Setting
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def takes(function: Callable, argument: str, otherwise: bool = True) -> bool:
     parameters = inspect.signature(function).parameters
     is_hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return otherwise if is_hidden else argument in parameters
+
+
+def _has_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # there is no torch.nn.attention
+        return False
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,8 @@ class Release:
             return False
         if not case.attends:
             return self._offers_square_mask(case)
+        if isinstance(case, FlexAttention):
+            return self._offers_flex(case)
         if isinstance(case, ScaledDotProduct):
             grouped, scaled = case.kv_heads is not None, case.scale is not None
             return self.has_scaled_dot_product_attention and self.has_enable_gqa >= grouped and self.has_scale >= scaled
@@ -176,15 +186,32 @@ class Release:
     @property
     def has_causal_bias(self) -> bool:
         """True if there is torch.nn.attention.bias."""
-        try:
-            return importlib.util.find_spec("torch.nn.attention.bias") is not None
-        except ModuleNotFoundError:  # there is no torch.nn.attention
-            return False
+        return _has_module("torch.nn.attention.bias")
 
     @property
     def has_default_device(self) -> bool:
         """True if torch.set_default_device exists."""
         return hasattr(torch, "set_default_device")
+
+    @cached_property
+    def has_flex_attention(self) -> bool:
+        """True if there is torch.nn.attention.flex_attention."""
+        return _has_module("torch.nn.attention.flex_attention")
+
+    @cached_property
+    def has_aux_request(self) -> bool:
+        """True if flex_attention takes return_aux."""
+        return self.has_flex_attention and takes(flex.module().flex_attention, "return_aux")
+
+    @cached_property
+    def has_lengths_of_block_masks(self) -> bool:
+        """True if a BlockMask knows its lengths: it takes them, and can be adjusted to others."""
+        return self.has_flex_attention and hasattr(flex.module().BlockMask, "_adjust")
+
+    def _offers_flex(self, case):
+        needs_lengths = case.blocks_by == "adjustment" or flex.gives_lengths(case)
+        has_arguments = self.has_aux_request or case.lse != "return_aux"
+        return self.has_flex_attention and has_arguments and (self.has_lengths_of_block_masks or not needs_lengths)
 
     def _offers_square_mask(self, case):
         has_default_device = case.default_device is None or self.has_default_device

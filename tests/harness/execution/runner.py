@@ -21,8 +21,8 @@ from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
 from ..modes.written import is_written
 from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
-from . import dangers, rewriting, square_mask
-from .call import arguments, constructor, lay_out, options
+from . import dangers, flex, rewriting, square_mask
+from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
 from .side_effects import remember
 from .skeleton import module_of
@@ -241,6 +241,10 @@ def _parameters(case, device):
 def _prepare(case, weights, _=None):
     """(callable that takes the tensors, {name: parameter}). Warnings of constructors are ignored."""
     mode = BY_ID[case.mode]
+    if case.is_flex:
+        torch._dynamo.reset()  # every call of flex_attention is compiled, and each kept graph makes the next one slower
+        function, _ = _made(mode, flex.module().flex_attention, {})
+        return partial(_call_flex, case, function), weights
     if isinstance(case, ScaledDotProduct):
         function, _ = _made(mode, _scaled_dot_product_attention, {})
         return partial(_call_scaled_dot_product, case, function), weights
@@ -313,14 +317,14 @@ def _call(case, call, tensors, device, is_torch):
         results = _unpacked(case, result)
     else:  # other callables leave out results that are None
         results = result if isinstance(result, tuple) else (result,)
-    return {name: tensor for name, tensor in zip(("output", "weights"), results, strict=False) if tensor is not None}
+    return {name: tensor for name, tensor in zip(case.result_names, results, strict=False) if tensor is not None}
 
 
 def _unpacked(case, result):
     """The results as a caller takes them: a pair, or one tensor. Raises as Python does if there are more or fewer."""
     if case.returns_pair:
-        output, weights = result
-        return output, weights
+        output, other = result
+        return output, other
     if not isinstance(result, torch.Tensor):
         raise TypeError(f"the result is not a tensor but a {type(result).__name__}")
     return (result,)
@@ -338,6 +342,14 @@ def _scaled_dot_product_attention(*given, **options):
 def _call_scaled_dot_product(case, function, tensors):
     query, key, value, *mask = tensors.values()
     return function(query, key, value, **dict(zip(masks_of(case), mask, strict=True)), **options(case))
+
+
+def _call_flex(case, function, tensors):
+    """The output, and the log-sum-exp if it is asked for."""
+    query, key, value, *_ = tensors.values()
+    its_options = {name: its.value if isinstance(its, Typed) else its for name, its in options(case).items()}
+    result = function(query, key, value, **flex.defined(case, tensors), **its_options)
+    return (result[0], result[1].lse) if case.lse == "return_aux" else result
 
 
 def _call_multi_head(case, function, tensors):

@@ -10,6 +10,7 @@ import numpy as np
 from reference import masks as meaning
 from reference.attention import MultiHeadAttention, linear, scaled_dot_product_attention
 from reference.derivative import displaced
+from reference.flex import flex_attention
 from reference.transformer import (
     Decoder,
     DecoderLayer,
@@ -24,9 +25,10 @@ from reference.transformer import (
     silu,
 )
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, masks_of
+from ..cases.case import Case, FlexAttention, MultiHead, ScaledDotProduct, masks_of
 from ..cases.dtypes import FULL, LOW, PRECISIONS, emulated
 from ..contents.arrays import directions, inputs, mask_arrays, parameters, rounding_of_sum
+from ..contents.blocks import block_mask, score_mod
 from ..modes.modes import BY_ID, computed_in
 from ..modes.written import is_written
 from .eight_bits import EightBits
@@ -37,7 +39,7 @@ from .written import kernel_of
 class Computation:
     """A call of the reference, `function(**arguments)`, and all else that torch's call is expected to do."""
 
-    function: Callable  # returns an array, or (output, weights per head), batch-first
+    function: Callable  # returns an array, or a tuple of arrays with `names`, batch-first
     arguments: Mapping[str, Any]
     dtype: str  # of the results in torch
     error: tuple[str, str] | None = None  # the call raises: regular expressions of the type name and the message
@@ -50,7 +52,8 @@ class Computation:
     may_be_nan: bool = False  # any element of a result or derivative may be NaN instead
     ignores_garbage: bool = False  # garbage reaches no result, so all rows are well-conditioned
     lost: tuple[str, ...] = ()  # names of results that the call does not return
-    weights_dtype: str | None = None  # of the weights in torch, if not `dtype`
+    weights_dtype: str | None = None  # of the results after the first in torch, if not `dtype`
+    names: tuple[str, ...] = ("output", "weights")  # of the results, if there are several
     finish: Callable[[str, Any], Any] | None = None  # (name of a result, array) -> the array in its place
 
     @property
@@ -59,10 +62,10 @@ class Computation:
         return self.arguments.get("device")
 
     def __call__(self) -> dict[str, np.ndarray]:
-        """{"output": array}, with "weights" from multi-head attention; batch-first, weights per head."""
+        """{name: array} of the results, batch-first: "output", "weights" per head of multi-head attention, ..."""
         with np.errstate(all="ignore"):
             result = self.function(**self.arguments)
-        named = dict(zip(("output", "weights"), result, strict=True)) if type(result) is tuple else {"output": result}
+        named = dict(zip(self.names, result, strict=True)) if type(result) is tuple else {"output": result}
         return {name: self.finish(name, array) for name, array in named.items()} if self.finish else named
 
 
@@ -101,6 +104,8 @@ def specification(
             **({"kernel": kernel_of(case)} if is_written(case) else {}),
         }
         return Computation(scaled_dot_product_attention, arrays | masks | options, computed_in(case))
+    if isinstance(case, FlexAttention):
+        return _flex(case, arrays, masks)
     if isinstance(case, MultiHead):
         key = arrays.get("key", arrays["query"])
         arrays |= {"key": key, "value": arrays.get("value", key)}
@@ -110,6 +115,24 @@ def specification(
     if added_first:
         module = _casting_sums(module, dtype)
     return Computation(module, arrays | masks, result_dtype)
+
+
+def _flex(case, arrays, masks):
+    """FlexAttention, whose log-sum-exp is in the dtype of its scores: float64, otherwise float32."""
+    kept = masks.get("kept_mask")
+    arguments = {"block_mask": None if kept is None else block_mask(case, kept)}
+    arguments |= {"score_mod": score_mod(case, masks.get("added_mask")), "scale": case.scale}
+    arguments |= {"enable_gqa": case.kv_heads is not None}
+    function, of_scores = (
+        flex_attention if case.lse else _flex_output,
+        "float64" if case.dtype == "float64" else "float32",
+    )
+    return Computation(function, arrays | arguments, case.dtype, weights_dtype=of_scores, names=case.result_names)
+
+
+def _flex_output(**arguments):
+    """The output of FlexAttention without the log-sum-exp."""
+    return flex_attention(**arguments)[0]
 
 
 def _masks_added_before_the_cast(case, dtype):

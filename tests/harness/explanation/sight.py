@@ -73,7 +73,7 @@ class Sight:
 
     def _applied(self, entry, view):
         met = self._met(view)
-        if met is None or entry.pinned.attends != self.case.attends:
+        if met is None or not entry.is_about(self.case):
             return None
         try:
             return Applied(entry.id, partial(entry.change, call=met)) if entry.applies(met) else None

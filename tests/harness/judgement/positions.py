@@ -7,7 +7,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import OF_ONE_LENGTH, Case, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import OF_ONE_LENGTH, Case, DotProduct, is_padding, masks_of
 from ..cases.dtypes import held
 from ..contents.arrays import hidden, ignored, inputs, mask_arrays
 from ..contents.results import is_sequence_first
@@ -90,8 +90,8 @@ def _place(axes, where):
 def _axes_of_result(case, name):
     if not case.attends:
         return ()
-    if isinstance(case, ScaledDotProduct):
-        return (*_axes_of_batch(len(case.batch)), QUERY, "feature")
+    if isinstance(case, DotProduct):
+        return (*_axes_of_batch(len(case.batch)), QUERY, *["feature"] * (name != "lse"))
     sample = (SAMPLE,) if case.batched else ()
     if name == "weights":
         return (*sample, *(() if case.average_attn_weights else (HEAD,)), QUERY, KEY)
@@ -99,8 +99,8 @@ def _axes_of_result(case, name):
 
 
 def _axes_of_argument(case, name):
-    if isinstance(case, ScaledDotProduct):
-        if name == "attn_mask":
+    if isinstance(case, DotProduct):
+        if name in masks_of(case):
             shape = {"1-D": (KEY,), "0-D": ()}.get(case.broadcast, (QUERY, KEY))
             return (*_axes_of_batch(len(case.mask_batch) if case.broadcast not in ("1-D", "0-D") else 0), *shape)
         return (*_axes_of_batch(len(case.batch)), QUERY if name == "query" else KEY, "feature")
@@ -125,7 +125,7 @@ def _attentions(case):
 
     The shape of the array is (samples, heads, L, S), for scaled_dot_product_attention (*batch, L, S).
     """
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         yield "query", *hidden(case)
     elif case.attends:
         for attention, where in zip(case.attentions, hidden(case), strict=True):
@@ -148,7 +148,7 @@ def _role_of_query(case, place):
 
 def _of_query(case, where, place):
     """bool (heads, S): True for keys that are hidden from the query."""
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return where[_index(case, place)][None]
     rows = where[place.get(SAMPLE, 0), :, place[QUERY]]
     return rows[[place[HEAD]]] if HEAD in place else rows
@@ -156,7 +156,7 @@ def _of_query(case, where, place):
 
 def _index(case, place):
     """The index of the query in the input that supplies it."""
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return tuple(index for axis, index in place.items() if axis not in ("feature", KEY))
     return place.get(SAMPLE, 0), place[QUERY]
 

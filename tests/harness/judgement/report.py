@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cases.case import Case, SquareSubsequentMask, is_padding, masks_of
+from ..cases.case import Case, FlexAttention, SquareSubsequentMask, is_padding, masks_of
 from ..cases.dtypes import LOW
 from ..cases.square_mask import statements
 from ..contents.arrays import inputs, mask_arrays, the_input, the_parameter
 from ..contents.results import as_given
+from ..execution import flex
 from ..execution.call_code import (
     called,
     constructor_arguments,
@@ -191,8 +192,11 @@ def call_text(case: Case, setting: Setting = CPU) -> str:
         for name, array in (inputs(case) | mask_arrays(case)).items()
     }
     made, name = _callee(case, setting)
+    if isinstance(case, FlexAttention):
+        read = [f"{mask} = {shapes[mask]}" for mask in masks_of(case)]
+        made = "\n".join([*read, flex.imported(case), made + "\n".join(flex.definitions(case)), ""])
     lines = [_sequences(case, shapes)]
-    lines += [", ".join(f"{name}={shapes[tensor]}" for name, tensor in given_by_name(case).items())]
+    lines += [", ".join(f"{name}={shapes.get(tensor, tensor)}" for name, tensor in given_by_name(case).items())]
     lines += [", ".join(other_arguments(case))]
     body = "\n".join(f"    {line}," for line in lines if line)
     return made + _in_context(case, f"{name}(\n{body}\n)", setting) + _of_mode(case)

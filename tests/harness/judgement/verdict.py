@@ -161,7 +161,8 @@ def _side_effects(case, observation, model):
         yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=MUTATED, of=(name,))
     for name in observation.lent:
         yield Mismatch(f"memory of {name}", "not shared", "shared with a result", kind=LENT, of=(name,))
-    allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case), *filter(None, [BY_ID[case.mode].warns]))
+    allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case))
+    allowed += tuple(filter(None, [BY_ID[case.mode].warns, case.may_warn]))
     for message in observation.warnings:
         if not any(re.search(pattern, message) for pattern in allowed):
             yield Mismatch("warning", None, message, kind=WARNING)
@@ -193,7 +194,7 @@ def _results(observation, prediction, counts):
     for name in sorted(set(expected) & set(observation.outputs)):
         got = observation.outputs[name]
         dtype = observation.dtypes[name]
-        told = (name == "weights" and model.weights_dtype) or model.dtype
+        told = (name != "output" and model.weights_dtype) or model.dtype
         if dtype != told:
             found.append(Mismatch(f"{name} dtype", told, dtype, kind=DTYPE, of=(name,)))
         if model.device and observation.devices.get(name) != model.device:

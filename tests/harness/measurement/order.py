@@ -12,6 +12,7 @@ FILES = (
     "test_generate_square_subsequent_mask.py",
     "test_wrong_masks.py",
     "test_scaled_dot_product_attention.py",
+    "test_flex_attention.py",
     "test_hidden_content.py",
     "test_multihead_attention.py",
     "test_low_precision.py",

@@ -26,6 +26,7 @@ from .vectors import VARIABLE, is_lesser
 
 NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that modify torch's source add them
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
+FLEX = "flex_attention"
 
 
 def can_quantize() -> bool:

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from . import code, onnx, vmap, written
 from .by_position import BY_POSITION
+from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
@@ -474,6 +475,7 @@ MODES = (
         drops=True,
         times=2,
     ),
+    FLEX_DEBUGGED,
     Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
     *(
         Mode(

@@ -8,7 +8,11 @@ from typing import get_args, get_origin
 from ..cases.case import (
     ATTENTIONS,
     AUTOGRAD,
+    BLOCKS_BY,
+    LSE,
     Case,
+    DotProduct,
+    FlexAttention,
     MultiHead,
     ScaledDotProduct,
     SquareSubsequentMask,
@@ -21,10 +25,8 @@ from ..cases.square_mask import DEVICES
 from ..command_line import BadInput
 from .modes import BY_ID
 
-_KINDS = {
-    kind.__name__: kind
-    for kind in (ScaledDotProduct, MultiHead, Transformer, SquareSubsequentMask, Mask, Merged, OverKeys, SeeingFirst)
-}
+_CASES = (ScaledDotProduct, MultiHead, Transformer, FlexAttention, SquareSubsequentMask)
+_KINDS = {kind.__name__: kind for kind in (*_CASES, Mask, Merged, OverKeys, SeeingFirst)}
 _LONGEST = 10_000  # characters; far more than any case has
 
 # The valid values of text fields.
@@ -38,6 +40,8 @@ _CHOICES = {
     "nonfinite": ("", "nan", "inf"),
     "mode": tuple(BY_ID),
     "broadcast": ("", "L", "S", "1-D", "0-D"),
+    "blocks_by": BLOCKS_BY,
+    "lse": LSE,
     "attention": ATTENTIONS,
     "module": (
         *("TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoderLayer", "TransformerDecoder"),
@@ -49,7 +53,7 @@ _CHOICES = {
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
 }
 _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}
-_AT_LEAST_ONE = ("num_heads", "head_dim", "kv_heads", "num_layers")
+_AT_LEAST_ONE = ("num_heads", "head_dim", "kv_heads", "num_layers", "block_size")
 
 
 def parse(text: str) -> Case:
@@ -82,9 +86,22 @@ def _value(node):
         made[given.arg] = _value(given.value)
         _check(its_fields[given.arg], made[given.arg])
     value = kind(**made)
-    if isinstance(value, ScaledDotProduct) and value.D == 0 and value.scale is None:
+    if isinstance(value, DotProduct) and value.D == 0 and value.scale is None:
         raise BadInput("D=0: needs a scale, since the default scale is 1 / sqrt(D)")
+    if isinstance(value, FlexAttention):
+        _check_pairs(value)
     return value
+
+
+def _check_pairs(case):
+    """Raise BadInput if the sizes of a call of flex_attention do not fit each other, or kept_mask is no bool mask."""
+    for name in ("batch", "mask_batch", "block_size"):
+        if len(getattr(case, name)) != 2:
+            raise BadInput(f"{name}={getattr(case, name)!r}: flex_attention takes two numbers")
+    if any(size not in (1, whole) for size, whole in zip(case.mask_batch, case.batch, strict=True)):
+        raise BadInput(f"mask_batch={case.mask_batch!r}: each number must be 1, or that of batch={case.batch!r}")
+    if case.kept_mask is not None and case.kept_mask.is_float:
+        raise BadInput("kept_mask: must be a bool mask, which mask_mod reads")
 
 
 def _check(field, value):

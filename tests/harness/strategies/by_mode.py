@@ -10,10 +10,11 @@ from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
-from ..modes.mode import FUNCTIONAL, SDPA, Mode
+from ..modes.mode import FLEX, FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
 from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
+from .flex import flex_attention_cases
 from .modules import LAYERS, any_cases, cases_of, module_cases
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
@@ -35,6 +36,8 @@ def _finite_cases_in(release, mode):
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = written_cases(release, mode) if mode.id in FORMS else scaled_dot_product_cases(release)
+    if release.has_flex_attention:
+        kinds[FLEX] = flex_attention_cases(release, inference=True)
 
     cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(lambda case: adapted(case, mode))
     if mode.is_forward:
@@ -196,6 +199,8 @@ def with_a_few_nonfinite(cases: st.SearchStrategy, release: Release) -> st.Searc
 def _perhaps_nonfinite(drawn):
     """The case with the drawn kind of contents, if torch is given a position that is hidden from every query."""
     case, nonfinite = drawn
+    if case.is_flex:  # its own strategy draws them
+        return case
     spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
     is_taken = not packs(case) and not is_written(case)  # the formula lets hidden NaN through
     return spoiled if nonfinite and is_taken and nonfinite_positions(spoiled) else case

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from ..cases.case import SquareSubsequentMask
+from ..cases.case import FlexAttention, SquareSubsequentMask
 from ..execution.release import Release
 from .basics import mixed
+from .flex import flex_attention_cases
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
 from .square_mask import square_mask_cases
@@ -27,6 +28,8 @@ def cases_of(release: Release, module: str, inference: bool = False) -> st.Searc
     """Calls of the module or function of this name. inference: in the settings that open the fast path."""
     if module == SquareSubsequentMask.module:
         return square_mask_cases(release)
+    if module == FlexAttention.module:
+        return flex_attention_cases(release, inference)
     if module == "scaled_dot_product_attention":
         return scaled_dot_product_cases(release, inference)
     if module == "MultiheadAttention":

@@ -7,6 +7,7 @@ from tests.sensitivity.faults import (
     combination,
     dropping,
     errors,
+    flex,
     gradients,
     layouts,
     memory,
@@ -38,6 +39,7 @@ CLASSES = {
         circumstances,
         dropping,
         parts,
+        flex,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

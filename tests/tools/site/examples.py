@@ -4,6 +4,7 @@ In an example of eval mode the expected numbers are those of the same call with 
 """
 
 from .example import Example
+from .examples_of_flex import EXAMPLES as OF_FLEX
 from .examples_of_functions import EXAMPLES as OF_FUNCTIONS
 from .examples_of_modes import EXAMPLES as OF_MODES
 from .examples_of_onnx import EXAMPLES as OF_ONNX
@@ -418,4 +419,4 @@ OF_MODULES = {
     ),
 }
 
-EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_MODES | OF_ONNX | OF_PARTS | OF_WRONG_MASKS
+EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_FLEX | OF_MODES | OF_ONNX | OF_PARTS | OF_WRONG_MASKS

@@ -523,6 +523,46 @@ WORDS = {
         "The newer exporter to ONNX refuses attention that has not four dimensions.",
         "only 4D query, key, and value are supported; onnx 3D; onnx ConversionError; onnx scaled_dot_product_attention",
     ),
+    "flex-blocks-ignored": (
+        "flex_attention attends to blocks that a hand-made BlockMask leaves out, silently, unless it is compiled.",
+        "flex_attention; FlexAttention; BlockMask; from_kv_blocks; kv_num_blocks; kv_indices; block mask ignored; eager flex_attention; flex_attention without torch.compile; eager and compiled differ; block sparse; block-sparse mask ignored; full blocks",
+    ),
+    "flex-hidden-nan": (
+        "NaN in a hidden position makes the outputs of flex_attention NaN.",
+        "flex_attention nan; FlexAttention nan; nan in padding; masked nan leaks; mask_mod nan; score_mod -inf nan; nan in value; nan in kv cache",
+    ),
+    "flex-gradient-large-mask": (
+        "Gradients of flex_attention are wrong, or NaN, for queries whose keys all get -1e9 or finfo.min.",
+        "flex_attention gradient; FlexAttention nan gradient; flex_attention backward nan; score_mod -1e9; score_mod finfo.min; learned bias gradient; bias gradient wrong; masked with a large number",
+    ),
+    "flex-log-sum-exp-overflow": (
+        "The log-sum-exp of flex_attention is -inf where score_mod adds finfo.min.",
+        "flex_attention lse; return_lse; logsumexp -inf; AuxRequest; score_mod finfo.min; lse inf; log-sum-exp overflow",
+    ),
+    "flex-empty-log-sum-exp": (
+        "flex_attention returns None in place of the log-sum-exp if there are no queries.",
+        "flex_attention lse None; return_lse None; empty batch flex_attention; no queries; 'NoneType' object has no attribute; zero length query",
+    ),
+    "flex-no-keys": (
+        "flex_attention raises IndexError if the keys have length 0.",
+        "flex_attention no keys; empty kv cache; max(): Expected reduction dim 3 to have non-zero size; IndexError; zero length key; empty sequence flex_attention",
+    ),
+    "flex-empty-backward": (
+        "The backward pass of flex_attention raises for an empty batch (before 2.11, on CPU).",
+        "flex_attention empty batch; cannot reshape tensor of 0 elements; flex_attention backward cpu; no samples",
+    ),
+    "flex-adjusted-blocks": (
+        "A BlockMask that was adjusted to another length is refused by flex_attention (before 2.13).",
+        "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
+    ),
+    "flex-empty-block-mask": (
+        "create_block_mask raises for a sequence of length 0 (before 2.10).",
+        "create_block_mask empty; zero length; resulted in a negative output size; integer modulo by zero; empty sequence block mask",
+    ),
+    "flex-mask-mod-past-the-end": (
+        "create_block_mask calls mask_mod with positions behind the end of the sequences (2.5).",
+        "mask_mod out of bounds; IndexError index out of bounds; create_block_mask index error; out-of-range indices; not a multiple of 128; padding tensor in mask_mod; document mask",
+    ),
     "quantized-encoder-raises": (
         "A dynamically quantized encoder layer raises AttributeError in eval mode.",
         "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",

@@ -1,0 +1,36 @@
+"""The block masks and score_mods of FlexAttention, as data of the reference (reference/flex.py)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from reference.flex import BlockMask, ScoreMod, create_block_mask
+from reference.masks import as_bias
+
+from ..cases.case import FlexAttention
+
+
+def block_mask(case: FlexAttention, kept: np.ndarray) -> BlockMask:
+    """The BlockMask of the case. kept: bool, the positions that mask_mod keeps, of the shape that the case tells."""
+    block_size = case.block_size[0], case.block_size[1]
+    if case.blocks_by == "lists":
+        lists = _random_lists(case, block_size)
+        return replace(lists, mask_mod=kept if case.has_mask_mod else None)
+    created = create_block_mask(kept, block_size)
+    return created.adjusted(case.L, case.S) if case.blocks_by == "adjustment" else created
+
+
+def _random_lists(case, block_size):
+    """Blocks in random order: the first ones of a row are partial, some of the last ones full."""
+    rng = np.random.default_rng([case.seed, 6])
+    rows, columns = (-(-n // size) for n, size in zip((case.L, case.S), block_size, strict=True))
+    order = np.argsort(rng.random((*case.mask_batch, rows, columns)), axis=-1).astype("int32")
+    partial = rng.integers(0, columns + 1, order.shape[:-1], dtype="int32")
+    full = rng.integers(0, columns + 1 - partial, dtype="int32")
+    return BlockMask(partial, order, full, order[..., ::-1], block_size)
+
+
+def score_mod(case: FlexAttention, added: np.ndarray | None) -> ScoreMod | None:
+    """The score_mod of the case; None if it has none. added: its mask, bool (True keeps) or float."""
+    bias = None if added is None else as_bias(added, "float32", true_hides=False)
+    return None if bias is None and case.softcap is None else ScoreMod(bias, case.softcap)

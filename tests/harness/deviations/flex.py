@@ -1,0 +1,400 @@
+"""torch.nn.attention.flex_attention on CPU."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from reference.derivative import complex_of
+from reference.flex import attend_by_scores, create_block_mask
+
+from ..cases.case import Case, FlexAttention
+from ..cases.masks import Mask
+from ..contents.arrays import biases, directions, mask_arrays, nonfinite_positions
+from ..contents.blocks import block_mask
+from ..expectation.changes import raising
+from ..expectation.specification import Computation
+from ..judgement import left_out
+from ..modes.modes import BY_ID
+from ..releases import since
+from .call import Call
+from .entry import Deviation
+from .hidden_content import FILLED
+from .remedies import Remedy, changed, upgrade
+
+
+def is_compiled(call: Call) -> bool:
+    """True if inductor compiles the call; otherwise it is computed from all scores."""
+    return BY_ID[call.case.mode].builds
+
+
+def learns_inputs(case: Case) -> bool:
+    """True if query, key or value requires a gradient."""
+    return not directions(case).keys().isdisjoint(("query", "key", "value"))
+
+
+def learns_captured(case: Case) -> bool:
+    """True if the mask that score_mod adds requires a gradient."""
+    return "added_mask" in directions(case)
+
+
+# ---- the BlockMask cannot be made ------------------------------------------------------------------------------------
+
+
+def _reads_past_the_end(call):
+    """True if 2.5 rounds the lengths up to blocks, and mask_mod reads a mask that is as long as the sequences."""
+    case = call.case
+    if not _is_created(case) or case.compares_positions or since(call.release, "2.6"):
+        return False
+    return bool(case.S % case.block_size[1] or (case.L >= 128 and case.L % case.block_size[0]))
+
+
+def _is_created(case):
+    return case.is_flex and case.kept_mask is not None and case.blocks_by != "lists"
+
+
+def _has_no_positions(call):
+    """True if create_block_mask is given a length of 0, and fills up the other one; in 2.5 if there are no queries."""
+    case = call.case
+    lengths = case.mask_shape("kept_mask")[2:] if _is_created(case) else ()
+    if not since(call.release, "2.6"):
+        return 0 in lengths[:1]
+    return 0 in lengths and any(length % size for length, size in zip(lengths, case.block_size, strict=True))
+
+
+def _empty_error(computation, call):
+    if since(call.release, "2.6"):
+        return raising(computation, "RuntimeError", "resulted in a negative output size")
+    return raising(computation, "ZeroDivisionError", "modulo by zero")
+
+
+def makes_no_block_mask(call: Call) -> bool:
+    """True if create_block_mask raises in this release."""
+    if _reads_past_the_end(call):
+        return True
+    return _has_no_positions(call) and call.release.is_among(_EMPTY_BLOCK_MASK, ("cpu",))
+
+
+_EMPTY_BLOCK_MASK = ">=2.5,<2.10"
+
+
+def _is_adjusted_to_parts_of_blocks(call):
+    case = call.case
+    if not case.is_flex or case.kept_mask is None or case.blocks_by != "adjustment":
+        return False
+    return any(length % size for length, size in zip((case.L, case.S), case.block_size, strict=True))
+
+
+# ---- masks ---------------------------------------------------------------------------------------------------------
+
+
+_COMPILED_BLOCKS = "2.8"  # from this release on, the compiled kernel of the CPU reads the lists of blocks
+
+
+def _hides_by_blocks(call):
+    case = call.case
+    if not case.is_flex or case.kept_mask is None or case.blocks_by != "lists":
+        return False
+    if is_compiled(call) and since(call.release, _COMPILED_BLOCKS):
+        return False
+    kept = mask_arrays(case)["kept_mask"]
+    return not np.array_equal(block_mask(case, kept).visible(case.L, case.S), kept)
+
+
+def _by_mask_mod_alone(computation: Computation, call: Call) -> Computation:
+    mask = create_block_mask(mask_arrays(call.case)["kept_mask"])
+    return replace(computation, arguments={**computation.arguments, "block_mask": mask})
+
+
+def _hides_nonfinite(call):
+    return call.case.is_flex and bool(nonfinite_positions(call.case))
+
+
+def _multiplying(computation: Computation, call: Call) -> Computation:
+    """The computation with torch's arithmetic: 0 * NaN is NaN, and so is NaN + -inf if score_mod adds it."""
+    score_mod = computation.arguments["score_mod"]
+    is_added = call.case.added_mask is not None and call.case.added_mask.is_float
+
+    def kernel(scores, value, hidden):
+        block_mask = computation.arguments["block_mask"]
+        is_kept = True if block_mask is None else block_mask.visible(*scores.shape[-2:])
+        adds = np.broadcast_to(score_mod.hidden & is_kept if is_added else False, scores.shape)
+        scores = np.where(adds, scores - np.inf, np.where(hidden, -np.inf, scores))
+        highest = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+        is_empty = np.isneginf(highest)
+        powers = np.exp(scores - np.where(is_empty, 0, highest))
+        total = powers.sum(axis=-1, keepdims=True)
+        logarithm = np.where(is_empty, -np.inf, np.log(total) + highest)
+        return np.where(is_empty, 0, powers / total) @ value, logarithm[..., 0]
+
+    return replace(computation, arguments={**computation.arguments, "kernel": kernel})
+
+
+_LN_2 = float(np.log(2))
+
+
+def _scores_are_large(call):
+    """True if a derivative is taken, and every visible score of some query is so large that its digits are lost."""
+    case = call.case
+    return case.is_flex and bool(directions(case)) and not is_compiled(call) and bool(_large_rows(case).any())
+
+
+def _large_rows(case):
+    """bool (B, H, L, 1): True for queries whose largest mask value has no digits for a score beside it."""
+    top = _tops(case)
+    return np.isfinite(top) & (np.abs(top) > 0.1 / np.finfo(_working(case)).eps)
+
+
+def _tops(case):
+    """float64 (B, H, L, 1): the largest number that score_mod adds to a visible score of a query."""
+    zero = np.zeros((1, 1, case.L, case.S))
+    return sum(map(np.float64, biases(case)), zero).max(axis=-1, keepdims=True, initial=-np.inf)
+
+
+def _working(case):
+    return "float64" if case.dtype == "float64" else "float32"
+
+
+def _recovering(computation: Computation, call: Call) -> Computation:
+    """The computation whose derivative takes the weights from the log-sum-exp, which a change of its base rounds."""
+    dtype = _working(call.case)
+    is_finite = []
+
+    def kernel(scores, value, hidden):
+        output, logarithm = attend_by_scores(scores, value, hidden)
+        if not (np.iscomplexobj(scores) or np.iscomplexobj(value)):
+            return output, logarithm
+        recovered = _recovered(np.where(hidden, -np.inf, scores.real).astype(dtype)).astype("float64")
+        is_finite.append(np.isfinite(recovered).all())
+        slopes = recovered * np.where(hidden, 0, scores.imag)
+        total = slopes.sum(axis=-1, keepdims=True)
+        slope = recovered @ value.imag + slopes @ value.real - total * output.real
+        return complex_of(output.real, slope), complex_of(logarithm.real, total[..., 0])
+
+    changed = replace(computation, arguments={**computation.arguments, "kernel": kernel})
+    if directions(call.case):
+        changed()
+    return changed if all(is_finite) else replace(changed, undefined_gradient=left_out.STEEP)
+
+
+def _recovered(scores):
+    """exp(score - log-sum-exp), where the log-sum-exp was divided by ln 2 and multiplied with it; 0 in empty rows."""
+    highest = scores.max(axis=-1, keepdims=True)
+    is_empty = np.isneginf(highest)
+    highest = np.where(is_empty, 0, highest)
+    logarithm = np.log(np.exp(scores - highest).sum(axis=-1, keepdims=True)) + highest
+    base = scores.dtype.type(_LN_2)
+    with np.errstate(all="ignore"):
+        recovered = (logarithm / base) * base
+        return np.where(is_empty | np.isneginf(recovered), 0, np.exp(scores - recovered))
+
+
+def _log_sum_exp_overflows(call):
+    case = call.case
+    if not case.is_flex or not case.lse or is_compiled(call):
+        return False
+    return bool((_large_rows(case) & (np.abs(_tops(case)) > _largest(case))).any())
+
+
+def _largest(case):
+    """The largest log-sum-exp that stays finite when it is divided by ln 2."""
+    return float(np.finfo(_working(case)).max) * _LN_2
+
+
+def _overflowing(computation: Computation, call: Call) -> Computation:
+    """The computation whose large log-sum-exps are infinite."""
+
+    def finish(name, array):
+        real = np.where(np.abs(array.real) > _largest(call.case), np.copysign(np.inf, array.real), array.real)
+        if name != "lse":
+            return array
+        return complex_of(real, array.imag) if np.iscomplexobj(array) else real
+
+    return replace(computation, finish=finish)
+
+
+# ---- empty calls ----------------------------------------------------------------------------------------------------
+
+
+def _has_no_keys(call):
+    return call.case.is_flex and call.case.S == 0
+
+
+def _has_no_log_sum_exp(call):
+    return call.case.is_flex and bool(call.case.lse) and 0 in (*call.case.batch, call.case.L)
+
+
+def _with_kept_mask(case):
+    return replace(case, added_mask=None, kept_mask=replace(case.added_mask, form="bool", values="inf"))
+
+
+def _differentiates_nothing(call):
+    """True if the gradients of inputs without samples or keys are asked for."""
+    case = call.case
+    return case.is_flex and learns_inputs(case) and 0 in (*case.batch, case.S)
+
+
+_NO_KEYS = "Expected reduction dim 3 to have non-zero size|index 0 out of range for tensor of size"
+_ONE_KEY = Remedy("Give one key, and hide it by mask_mod or score_mod.", lambda case: _with_hidden_key(case))
+
+
+def _with_hidden_key(case):
+    return replace(case, S=1, kept_mask=Mask("bool", "all"), blocks_by="create_block_mask")
+
+
+ENTRIES = (
+    Deviation(
+        id="flex-blocks-ignored",
+        title="flex_attention ignores the blocks of a BlockMask, unless it is compiled since 2.8",
+        affects=">=2.5",
+        upstream="not found",
+        clause=2,
+        trigger="a BlockMask made of lists of blocks (BlockMask.from_kv_blocks) that hides a block that mask_mod keeps,"
+        " or has a full block that mask_mod does not keep; without torch.compile, and on CPU before 2.8 with it, too",
+        instead="mask_mod alone decides, silently; without a mask_mod, nothing is hidden",
+        applies=_hides_by_blocks,
+        change=_by_mask_mod_alone,
+        pinned=FlexAttention(
+            S=2, D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(1, 1), blocks_by="lists", seed=6
+        ),
+        remedies=(
+            Remedy(
+                "Give create_block_mask a mask_mod that hides the blocks.",
+                changed(blocks_by="create_block_mask", kept_mask=Mask("bool", "random")),
+            ),
+        ),
+    ),
+    Deviation(
+        id="flex-hidden-nan",
+        title="NaN in a hidden position makes queries NaN in flex_attention",
+        affects=">=2.5",
+        upstream="not found",
+        clause=5,
+        trigger="a key or value that is hidden from every query holds NaN or inf; a key only if score_mod adds -inf",
+        instead="0 * NaN is NaN, and so is NaN + -inf: the outputs are NaN",
+        applies=_hides_nonfinite,
+        change=_multiplying,
+        pinned=FlexAttention(
+            S=2, D=2, Dv=2, kept_mask=Mask("bool", "last_column"), block_size=(1, 1), nonfinite="nan", seed=2
+        ),
+        remedies=(FILLED,),
+    ),
+    Deviation(
+        id="flex-gradient-large-mask",
+        title="Gradients of flex_attention are wrong beside masks of -1e9 or finfo.min",
+        affects=">=2.5",
+        upstream="not found",
+        clause=1,
+        trigger="every key that a query sees gets a number from score_mod beside which the score has no digits, such as"
+        " -1e9 in float32 or finfo.min, and a gradient is taken",
+        instead="the backward pass takes the weights from the rounded log-sum-exp: its weights are 1 in place of 1 / n,"
+        " or 0, inf or NaN",
+        applies=_scores_are_large,
+        change=_recovering,
+        pinned=FlexAttention(S=2, D=2, Dv=2, autograd="mask", added_mask=Mask("float", "all", "-1e30"), seed=1),
+        remedies=(Remedy("Hide the keys by mask_mod.", _with_kept_mask),),
+    ),
+    Deviation(
+        id="flex-log-sum-exp-overflow",
+        title="The log-sum-exp of flex_attention is -inf beside masks of finfo.min",
+        affects=">=2.5",
+        upstream="not found",
+        clause=4,
+        trigger="every key that a query sees gets finfo.min from score_mod (in bfloat16, that of bfloat16 or float32)",
+        instead="-inf, as of a fully masked query, since the log-sum-exp is divided by ln 2 and multiplied with it",
+        applies=_log_sum_exp_overflows,
+        change=_overflowing,
+        pinned=FlexAttention(dtype="float32", D=2, Dv=2, added_mask=Mask("float", "all", "min"), lse="return_lse"),
+        remedies=(Remedy("Hide the keys by mask_mod.", _with_kept_mask),),
+    ),
+    Deviation(
+        id="flex-empty-backward",
+        title="The backward pass of flex_attention raises if there are no samples or no keys",
+        affects=">=2.5,<2.11",
+        upstream="not found",
+        clause=5,
+        trigger="a gradient of query, key or value is taken, and there are no samples or no keys",
+        instead="RuntimeError; before the backward pass, the output is right",
+        applies=_differentiates_nothing,
+        change=lambda computation, call: raising(computation, "RuntimeError", "cannot reshape tensor of 0 elements"),
+        pinned=FlexAttention(batch=(0, 1), D=2, Dv=2, autograd="inputs"),
+        no_remedy="none: leave empty batches out",
+        stage="backward",
+    ),
+    Deviation(
+        id="flex-empty-log-sum-exp",
+        title="flex_attention returns None for the log-sum-exp of no queries",
+        affects=">=2.9",
+        upstream="not found",
+        clause=8,
+        trigger="the log-sum-exp is asked for, and there are no samples or no queries",
+        instead="None in place of an empty tensor",
+        applies=_has_no_log_sum_exp,
+        change=lambda computation, call: replace(computation, lost=("lse",)),
+        pinned=FlexAttention(L=0, lse="return_lse"),
+        no_remedy="none: test for None",
+        stage="call",
+    ),
+    Deviation(
+        id="flex-no-keys",
+        title="flex_attention raises if there are no keys",
+        affects=">=2.9",
+        upstream="not found",
+        clause=4,
+        trigger="the key has length 0",
+        instead="IndexError; before 2.9, and in scaled_dot_product_attention, the output is 0",
+        applies=_has_no_keys,
+        change=lambda computation, call: raising(computation, "IndexError", _NO_KEYS),
+        pinned=FlexAttention(S=0),
+        remedies=(_ONE_KEY,),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-adjusted-blocks",
+        title="A BlockMask that is adjusted to a part of a block does not fit",
+        affects=">=2.6,<2.13",
+        upstream="pytorch/pytorch#175533",
+        clause=3,
+        trigger="BlockMask._adjust, as the error of flex_attention advises, to a length that no block divides",
+        instead="ValueError: the adjusted BlockMask has the lengths of whole blocks, in 2.6 of one block less",
+        applies=_is_adjusted_to_parts_of_blocks,
+        change=lambda computation, call: raising(computation, "ValueError", "block_mask was created for"),
+        pinned=FlexAttention(D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(2, 2), blocks_by="adjustment"),
+        remedies=(
+            Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),
+            upgrade("2.13"),
+        ),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-empty-block-mask",
+        title="create_block_mask raises for a length of 0",
+        affects=_EMPTY_BLOCK_MASK,
+        upstream="not found",
+        clause=8,
+        trigger="create_block_mask is given a length of 0, and no block divides the other length; in 2.5 no queries",
+        instead="RuntimeError, in 2.5 ZeroDivisionError",
+        applies=_has_no_positions,
+        change=_empty_error,
+        pinned=FlexAttention(L=0, D=2, Dv=2, kept_mask=Mask("bool", "causal")),
+        remedies=(Remedy("Call without a BlockMask.", changed(kept_mask=None)), upgrade("2.10")),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-mask-mod-past-the-end",
+        title="create_block_mask asks mask_mod for positions behind the sequences",
+        affects=">=2.5,<2.6",
+        upstream="pytorch/pytorch#137801",
+        clause=2,
+        trigger="mask_mod reads a tensor that is as long as the sequences, and no block divides the number of keys, or"
+        " that of 128 or more queries",
+        instead="IndexError, as the lengths are rounded up to whole blocks",
+        applies=_reads_past_the_end,
+        change=lambda computation, call: raising(computation, "IndexError", "is out of bounds"),
+        pinned=FlexAttention(D=2, Dv=2, kept_mask=Mask("bool", "none")),
+        remedies=(
+            Remedy("Give a BLOCK_SIZE that divides the lengths.", changed(block_size=(1, 1))),
+            upgrade("2.6"),
+        ),
+        stage="call",
+    ),
+)
