@@ -147,7 +147,8 @@ def _large_rows(case):
 def _tops(case):
     """float64 (B, H, L, 1): the largest number that score_mod adds to a visible score of a query."""
     zero = np.zeros((1, 1, case.L, case.S))
-    return sum(map(np.float64, biases(case)), zero).max(axis=-1, keepdims=True, initial=-np.inf)
+    seen = replace(case, blocks_by="create_block_mask") if case.blocks_by == "lists" else case  # lists are ignored
+    return sum(map(np.float64, biases(seen)), zero).max(axis=-1, keepdims=True, initial=-np.inf)
 
 
 def _working(case):
@@ -170,10 +171,9 @@ def _recovering(computation: Computation, call: Call) -> Computation:
         slope = recovered @ value.imag + slopes @ value.real - total * output.real
         return complex_of(output.real, slope), complex_of(logarithm.real, total[..., 0])
 
-    changed = replace(computation, arguments={**computation.arguments, "kernel": kernel})
-    if directions(call.case):
-        changed()
-    return changed if all(is_finite) else replace(changed, undefined_gradient=left_out.STEEP)
+    recovering = replace(computation, arguments={**computation.arguments, "kernel": kernel})
+    recovering()
+    return recovering if all(is_finite) else replace(recovering, undefined_gradient=left_out.STEEP)
 
 
 def _recovered(scores):
