@@ -27,6 +27,7 @@ FILES = (
     "test_modes",
     "test_parts",
     "test_second_derivatives",
+    "test_exported",
     "test_backends",
 )
 
