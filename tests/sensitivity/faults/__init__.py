@@ -8,6 +8,7 @@ from tests.sensitivity.faults import (
     dropping,
     errors,
     flex,
+    forms,
     gradients,
     layouts,
     memory,
@@ -40,6 +41,7 @@ CLASSES = {
         dropping,
         parts,
         flex,
+        forms,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}
