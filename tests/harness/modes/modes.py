@@ -14,6 +14,7 @@ from . import code, onnx, vmap, written
 from .by_position import BY_POSITION
 from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
+from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 
 if TYPE_CHECKING:
@@ -154,18 +155,6 @@ _TWICE = Mode(
 )
 
 _MAPPED, _MAPPED_SEQUENCES, _MAPPED_MASKS = vmap.modes(_ALL, _UNBATCHED)
-
-_NESTED = Mode(
-    "nested_strided",
-    code.STRIDED,
-    "packed",
-    calls=(MODULES, SDPA),
-    needs="nested",
-    warns="nested tensors is in prototype|All tensors need to be on cuda device",  # why torch rejects a backend
-    everywhere=False,
-)
-
-_MADE_JAGGED = replace(_NESTED, kin="nested_strided", calls=(SDPA,), since="2.7", only_on="cpu", is_rare=True)
 
 _BIASED = Mode(
     "causal_upper_left",
@@ -412,44 +401,7 @@ MODES = (
     _TRACE,
     replace(_TRACE, id="traced_hiding", kin="traced", made=code.TRACED_HIDING, times=1),
     replace(_TRACE, id="traced_causal", kin="traced", made=code.TRACED_CAUSAL, times=1),
-    _NESTED,
-    replace(
-        _NESTED,
-        id="nested_jagged",
-        kin="nested_strided",
-        made=code.JAGGED,
-        since="2.3",  # before, no kernel on CPU takes this layout
-    ),
-    *(
-        replace(
-            _NESTED, id=id, kin="nested_strided", made=made, calls=(SDPA,), since="2.7", only_on="cpu", is_rare=True
-        )
-        for id, made in (  # 2.6 has no contiguous() and to_padded_tensor() in inference mode, earlier ones never have
-            ("jagged_narrow", code.JAGGED_NARROW),
-            ("jagged_contiguous", code.JAGGED_CONTIGUOUS),
-            ("jagged_from_values", code.JAGGED_FROM_VALUES),
-            ("jagged_to_padded", code.JAGGED_TO_PADDED),
-            ("jagged_values_to_padded", code.JAGGED_VALUES_TO_PADDED),
-        )
-    ),
-    replace(
-        _NESTED,
-        id="nested_beside_padding",
-        kin="nested_strided",
-        made=code.BESIDE_PADDING,
-        calls=(MODULES,),
-        only_on="cpu",  # measured on CPU only
-    ),
-    Mode(
-        "jagged_batch",
-        code.JAGGED_BATCH,
-        "packed",
-        calls=(SDPA,),
-        needs="nested",
-        since="2.5",  # before, its results have no backward pass
-        everywhere=False,
-        only_on="cpu",
-    ),
+    *NESTED,
     _BIASED,
     replace(_BIASED, id="causal_lower_right", kin="causal_upper_left", made=code.LOWER_RIGHT),
     _AUTOCAST,
