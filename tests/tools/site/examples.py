@@ -7,6 +7,7 @@ from .example import Example
 from .examples_of_flex import EXAMPLES as OF_FLEX
 from .examples_of_functions import EXAMPLES as OF_FUNCTIONS
 from .examples_of_modes import EXAMPLES as OF_MODES
+from .examples_of_nested import EXAMPLES as OF_NESTED
 from .examples_of_onnx import EXAMPLES as OF_ONNX
 from .examples_of_parts import EXAMPLES as OF_PARTS
 from .examples_of_wrong_masks import EXAMPLES as OF_WRONG_MASKS
@@ -419,4 +420,4 @@ OF_MODULES = {
     ),
 }
 
-EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_FLEX | OF_MODES | OF_ONNX | OF_PARTS | OF_WRONG_MASKS
+EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_FLEX | OF_MODES | OF_NESTED | OF_ONNX | OF_PARTS | OF_WRONG_MASKS
