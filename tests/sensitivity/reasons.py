@@ -34,6 +34,8 @@ REASONS = {
     "test_wrong_masks.py::test_wrong_masks_are_errors_that_name_them": "no other test gives a wrong mask",
     "test_modes.py::test_every_kind_of_mask_on_every_path": "no other test is certain to try every kind of mask on"
     " every path in each mode",
+    "test_modes.py::test_is_as_specified_in_few_calls": "each of its modes is much alike one of test_is_as_specified,"
+    " which notices most faults of both",
     "test_modes.py::test_is_as_specified_when_written_by_hand": "no other test draws attention written by hand; four"
     " pinned cases notice the same faults",
     "test_modes.py::test_is_as_specified_when_built": "no other test builds the compiled artifact of every module; the"

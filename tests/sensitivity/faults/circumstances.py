@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules import transformer
-from torch.nn.utils import parametrizations
 
 from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import (
@@ -159,12 +158,6 @@ FAULTS = (
         "torch.nn.utils.parametrizations.weight_norm and weight_norm ignore the length of a weight",
         Patch(torch, "_weight_norm", lambda _: lambda direction, length, dim=0: direction),
         replace(CROSS, mode="weight_normed", autograd="no_grad"),
-    ),
-    Fault(
-        "spectral-norm-lost",
-        "torch.nn.utils.parametrizations.spectral_norm leaves a matrix as it is",
-        Patch(parametrizations._SpectralNorm, "forward", lambda _: lambda norm, weight: weight),
-        replace(CROSS, mode="spectral_normed", autograd="no_grad"),
     ),
     Fault(
         "output-bias-not-trained",

@@ -170,11 +170,6 @@ def _is_of_ragged_batch(call):
     return call.query.is_nested and call.query.ndim > 3 and getattr(call.query, "_ragged_idx", 2) == 1
 
 
-def _is_of_values(call):
-    """True if nested_tensor_from_jagged has made the jagged query, which then knows no longest sequence."""
-    return _is_nested(torch.jagged)(call) and getattr(call.query, "_max_seqlen_tensor", 0) is None
-
-
 def _without_last_key(nested):
     """The nested tensor without the last key of each sample; a sample with one key keeps it."""
     # Jagged tensors are made with the sequence before the heads.
@@ -419,12 +414,6 @@ FAULTS = (
         "SDPA ignores the last key of each sample of a jagged tensor",
         sdpa(before=_lose_last_key, when=_is_nested(torch.jagged)),
         inferring(replace(SDPA, mode="nested_jagged")),
-    ),
-    Fault(
-        "jagged-values-last-key-lost",
-        "SDPA ignores the last key of each sample of a jagged tensor that was made of its values",
-        sdpa(before=_lose_last_key, when=_is_of_values),
-        inferring(replace(SDPA, mode="jagged_from_values")),
     ),
     Fault(
         "jagged-batch-loses-is-causal",
