@@ -1,0 +1,83 @@
+# nn.TransformerEncoderLayer computes in eval mode with outdated weights under torch.nn.utils.spectral_norm
+#     (pytorch/pytorch#128413).
+# To avoid it: Use torch.nn.utils.parametrizations.spectral_norm, which computes the weight whenever it is read.
+
+import copy
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+module = torch.nn.TransformerEncoderLayer(
+    d_model=4, nhead=2, dim_feedforward=1, dropout=0.0, batch_first=True, dtype=torch.float64
+)
+state = {
+    "self_attn.in_proj_weight": [
+        [0.051, -0.49, -0.409, -0.514],
+        [-0.287, 0.986, 0.197, -0.001],
+        [-1.338, 0.971, 0.01, -1.131],
+        [0.037, 0.108, 0.611, 0.015],
+        [-0.637, 0.113, -0.193, -0.705],
+        [0.152, 0.687, 0.491, -0.284],
+        [-0.992, -0.411, -0.817, -0.032],
+        [0.466, 1.519, 0.15, -0.601],
+        [-0.109, 0.228, -0.005, -0.064],
+        [0.039, 0.581, -0.225, -0.145],
+        [-0.338, 0.065, 0.774, 0.155],
+        [0.854, 0.308, 0.622, 0.524],
+    ],
+    "self_attn.out_proj.weight": [
+        [0.211, 0.184, -1.017, 0.225],
+        [0.176, -0.316, -0.365, 0.32],
+        [0.375, -0.558, -0.039, -0.058],
+        [0.352, -0.704, -0.642, -0.255],
+    ],
+    "self_attn.in_proj_bias": [
+        -0.152, -0.249, 0.768, -1.591, 0.301, -0.083, 0.094, -0.315, 0.104, -0.081, 0.576, -0.17,
+    ],
+    "self_attn.out_proj.bias": [1.22, -0.292, -0.71, 0.461],
+    "linear1.weight": [[0.195, 0.605, 0.526, -0.664]],
+    "linear2.weight": [[0.077], [0.569], [-1.3], [-2.422]],
+    "linear1.bias": [0.396],
+    "linear2.bias": [-0.131, 0.304, 0.525, -0.48],
+    "norm1.weight": [0.821, 1.273, 0.941, 1.11],
+    "norm1.bias": [-1.444, -0.324, 0.401, -0.273],
+    "norm2.weight": [0.868, 1.229, 0.983, 1.037],
+    "norm2.bias": [-0.245, 0.846, -0.446, -0.192],
+}
+module.load_state_dict({name: torch.tensor(values, dtype=torch.float64) for name, values in state.items()})
+module.eval()
+module = copy.deepcopy(module)
+for name, parameter in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    if parameter.ndim != 2:
+        continue
+    part = module.get_submodule(path)
+    parameter.data.mul_(2)
+    torch.nn.utils.spectral_norm(part, leaf)
+    own, norm = getattr(part, f"{leaf}_orig"), list(part._forward_pre_hooks.values())[-1]
+    setattr(part, leaf, own * 1)  # as if an earlier call had computed it
+    vectors = getattr(part, f"{leaf}_u"), getattr(part, f"{leaf}_v")
+    for scale in range(1, 99, 2):
+        number = own.data[0, 0] * scale
+        if 2 / number * number == 2:
+            break
+    for vector, first in zip(vectors, (2 / number, scale)):
+        vector.zero_()[0] = first
+    norm.n_power_iterations = 0
+
+src = torch.tensor([[[0.126, -0.132, 0.64, 0.105]]], dtype=torch.float64)
+
+with torch.no_grad():
+    output = module(src)
+
+expected = torch.tensor(
+    [[[-0.37381343410891, -0.81794088962475, 0.99316176619717, -0.15233459601664]]], dtype=torch.float64
+)
+print("expected output", expected)
+print("got output", output)
+wrong = output.shape != expected.shape
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=4e-14)
+
+sys.exit(bool(wrong))

@@ -1,0 +1,58 @@
+# nn.MultiheadAttention computes with an outdated out_proj under torch.nn.utils.spectral_norm (pytorch/pytorch#78109).
+# To avoid it: Use torch.nn.utils.parametrizations.spectral_norm, which computes the weight whenever it is read.
+
+import copy
+import sys
+
+import torch
+
+print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
+
+module = torch.nn.MultiheadAttention(embed_dim=1, num_heads=1, batch_first=True, dtype=torch.float64)
+state = {
+    "in_proj_weight": [[0.103], [-0.981], [-0.817]],
+    "out_proj.weight": [[-1.028]],
+    "in_proj_bias": [-0.287, 0.986, 0.197],
+    "out_proj.bias": [-0.001],
+}
+module.load_state_dict({name: torch.tensor(values, dtype=torch.float64) for name, values in state.items()})
+module.eval()
+module = copy.deepcopy(module)
+for name, parameter in list(module.named_parameters()):
+    path, _, leaf = name.rpartition(".")
+    if parameter.ndim != 2:
+        continue
+    part = module.get_submodule(path)
+    parameter.data.mul_(2)
+    torch.nn.utils.spectral_norm(part, leaf)
+    own, norm = getattr(part, f"{leaf}_orig"), list(part._forward_pre_hooks.values())[-1]
+    setattr(part, leaf, own * 1)  # as if an earlier call had computed it
+    vectors = getattr(part, f"{leaf}_u"), getattr(part, f"{leaf}_v")
+    for scale in range(1, 99, 2):
+        number = own.data[0, 0] * scale
+        if 2 / number * number == 2:
+            break
+    for vector, first in zip(vectors, (2 / number, scale)):
+        vector.zero_()[0] = first
+    norm.n_power_iterations = 0
+
+query = torch.tensor([[[0.126]]], dtype=torch.float64)
+key = torch.tensor([[[-0.132]]], dtype=torch.float64)
+value = torch.tensor([[[0.64]]], dtype=torch.float64)
+
+with torch.no_grad():
+    output, weights = module(query, key, value)
+
+expected = torch.tensor([[[0.33400464]]], dtype=torch.float64)
+print("expected output", expected)
+print("got output", output)
+wrong = output.shape != expected.shape
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=5e-15)
+
+expected_weights = torch.tensor([[[1.0]]], dtype=torch.float64)
+print("expected weights", expected_weights)
+print("got weights", weights)
+wrong = wrong or weights is None or weights.shape != expected_weights.shape
+wrong = wrong or not torch.allclose(weights, expected_weights, rtol=0, atol=9e-15)
+
+sys.exit(bool(wrong))
