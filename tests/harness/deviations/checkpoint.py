@@ -1,5 +1,7 @@
 """Calls through torch.utils.checkpoint."""
 
+from dataclasses import replace
+
 from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
 from ..contents.arrays import directions, the_parameter
@@ -13,6 +15,7 @@ from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
     NOT_NESTED,
+    OWN_DTYPE,
     Remedy,
     changed,
     in_releases,
@@ -49,6 +52,8 @@ def saves_a_packed_batch(call: Call) -> bool:
     return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not unpacks_in_time(call)
 
 
+_NOT_NESTED = replace(NOT_NESTED, only=(*NOT_NESTED.only, OWN_DTYPE))
+
 ENTRIES = (
     Deviation(
         id="nested-checkpoint",
@@ -77,7 +82,7 @@ ENTRIES = (
         devices=ON_BOTH,
         stage="layer",
         remedies=(
-            *in_releases("!=2.4.*", NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+            *in_releases("!=2.4.*", _NOT_NESTED, *off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
             Remedy(
                 "Make the call without a checkpoint, and let parameters and inputs require a gradient.",
                 changed(mode="eager", autograd="grad"),

@@ -1,6 +1,6 @@
 """Modules whose linear layers torch.ao.quantization.quantize_dynamic has quantized."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .mixed_types import unreadable_blocks
 from .native import blocks_without_a_bias, misses_the_layers_biases
 from .nested_tensors import is_nested
 from .paths import asks_for_alignment, reads_parts
-from .remedies import FIRST_KEY, fast_path_off, in_releases, on_native_paths, sequences_first
+from .remedies import EXACT_ACTIVATION, FIRST_KEY, fast_path_off, in_releases, on_native_paths, sequences_first
 
 _LANES = 8  # numbers of float32 in a register of AVX2
 
@@ -102,6 +102,8 @@ def _decoder_raises(call):
     return call.case.module == "Transformer" and "src" not in map(source_of, blocks)
 
 
+_FIRST_KEY = replace(FIRST_KEY, only=(EXACT_ACTIVATION,))  # a copy of a decoder computes ReLU in place of the others
+
 ENTRIES = (
     Deviation(
         id="quantized-nan",
@@ -125,7 +127,7 @@ ENTRIES = (
             tgt_key_padding_mask=Mask("bool", "all"),
         ),
         stage="call",
-        remedies=(*in_releases(">=2.5", sequences_first(), fast_path_off()), on_native_paths(FIRST_KEY)),
+        remedies=(*in_releases(">=2.5", sequences_first(), fast_path_off()), on_native_paths(_FIRST_KEY)),
     ),
     Deviation(
         id="quantized-encoder-raises",

@@ -265,7 +265,7 @@ FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
     (BATCHED,),
     f"{SLOWER}; {OTHER_NUMBERS}",
 )
-NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks)
+NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks, only=(OWN_DTYPE,))
 
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
 _LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
