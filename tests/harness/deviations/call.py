@@ -59,8 +59,8 @@ class Call:
         return {path: tuple(block for block in paths if paths[block] == path) for path in paths.values()}
 
     def flash_blocks(self) -> tuple[str, ...]:
-        """The blocks that scaled_dot_product_attention computes by the flash kernel."""
-        return self.sdpa_blocks(SDPA_FLASH)
+        """The blocks that scaled_dot_product_attention computes by the flash kernel. An export only records calls."""
+        return () if BY_ID[self.case.mode].packages else self.sdpa_blocks(SDPA_FLASH)
 
     def sdpa_blocks(self, *kernels: str) -> tuple[str, ...]:
         """The blocks that scaled_dot_product_attention computes by one of these kernels (watching.PATHS)."""
