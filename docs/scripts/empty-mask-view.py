@@ -1,5 +1,5 @@
 # A mask raises if there is no sample or no key.
-# To avoid it: Leave out a mask that has no elements.
+# To avoid it: Leave out a mask that has no elements (if masks are bool or of the inputs' dtype).
 
 import sys
 

@@ -1,5 +1,5 @@
 # nn.TransformerEncoder raises for sequences of length 0 with padding.
-# To avoid it: Leave out a mask that has no elements.
+# To avoid it: Leave out a mask that has no elements (if masks are bool or of the inputs' dtype).
 
 import sys
 

@@ -1,5 +1,6 @@
 # nn.TransformerEncoder crashes for an empty batch with padding on CUDA.
-# To avoid it: Leave out a mask that has no elements (not tested: needs a GPU).
+# To avoid it: Leave out a mask that has no elements (if masks are bool or of the inputs' dtype; not tested: needs a
+#     GPU).
 
 import sys
 
