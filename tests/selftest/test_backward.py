@@ -76,7 +76,7 @@ def test_what_is_left_out_by_a_choice_stays_out():
 def test_outdated_parameters_are_those_of_the_forward_pass_alone():
     """They decide where relu is 0, and the gradient goes to the parameter as it is now."""
     leaf = Traced(np.array([1.0, -2.0]))
-    outdated = _outdated(leaf)
+    outdated = _outdated(leaf, 1)
     assert outdated.value.tolist() == [2.0, -4.0]
     found = backward.gradients({"output": outdated}, {"output": np.array([1.0, 3.0])}, {"leaf": leaf})
     assert found["leaf"].tolist() == [1.0, 3.0]

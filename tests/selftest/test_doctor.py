@@ -65,6 +65,7 @@ PINNED = [
     for entry in ENTRIES
     if entry.concerns(RELEASE) and entry.pinned.attends and entry.pinned.mode == "eager"
     if entry.stage != "backward" and not entry.ends and RELEASE.offers(entry.pinned)
+    if not entry.pinned.is_flex  # a function that the doctor does not watch
 ]
 
 

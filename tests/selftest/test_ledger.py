@@ -103,7 +103,7 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
     from tests.harness.expectation.specification import specification
     from tests.harness.measurement import session
 
-    def conforming(case, device):
+    def conforming(case, device, adopted):
         computation = specification(case)
         outputs = {name: rounded(array, case.dtype) for name, array in present(case, computation()).items()}
         dtypes, devices = (dict.fromkeys(outputs, its) for its in (computation.dtype, computation.device))

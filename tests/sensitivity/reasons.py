@@ -34,6 +34,13 @@ REASONS = {
     "test_wrong_masks.py::test_wrong_masks_are_errors_that_name_them": "no other test gives a wrong mask",
     "test_modes.py::test_every_kind_of_mask_on_every_path": "no other test is certain to try every kind of mask on"
     " every path in each mode",
+    "test_flex_attention.py::test_output_and_log_sum_exp_are_as_specified": "no other test draws calls of flex_attention"
+    " with gradients; the campaign ended at the first test",
+    "test_flex_attention.py::test_inference_is_as_specified": "no other test draws blocks of queries and keys in calls"
+    " without gradients; the campaign ended at the first test",
+    "test_flex_attention.py::test_compiled_is_as_specified": "no other test compiles flex_attention; faults are put"
+    " into its eager code",
+    "test_flex_attention.py::test_same_result_for": "a law needs no reference; the campaign ended at the first test",
     "test_modes.py::test_is_as_specified_in_few_calls": "each of its modes is much alike one of test_is_as_specified,"
     " which notices most faults of both",
     "test_modes.py::test_is_as_specified_when_written_by_hand": "no other test draws attention written by hand; four"

@@ -71,10 +71,7 @@ def makes_no_block_mask(call: Call) -> bool:
     """True if create_block_mask raises in this release."""
     if _reads_past_the_end(call):
         return True
-    return _has_no_positions(call) and call.release.is_among(_EMPTY_BLOCK_MASK, ("cpu",))
-
-
-_EMPTY_BLOCK_MASK = ">=2.5,<2.10"
+    return _has_no_positions(call) and not since(call.release, "2.10")
 
 
 def _is_adjusted_to_parts_of_blocks(call):
@@ -298,7 +295,7 @@ ENTRIES = (
         title="The log-sum-exp of flex_attention is -inf beside masks of finfo.min",
         affects=">=2.5",
         upstream="not found",
-        clause=4,
+        clause=1,
         trigger="every key that a query sees gets finfo.min from score_mod (in bfloat16, that of bfloat16 or float32)",
         instead="-inf, as of a fully masked query, since the log-sum-exp is divided by ln 2 and multiplied with it",
         applies=_log_sum_exp_overflows,
@@ -311,7 +308,7 @@ ENTRIES = (
         title="The backward pass of flex_attention raises if there are no samples or no keys",
         affects=">=2.5,<2.11",
         upstream="not found",
-        clause=5,
+        clause=1,
         trigger="a gradient of query, key or value is taken, and there are no samples or no keys",
         instead="RuntimeError; before the backward pass, the output is right",
         applies=_differentiates_nothing,
@@ -325,7 +322,7 @@ ENTRIES = (
         title="flex_attention returns None for the log-sum-exp of no queries",
         affects=">=2.9",
         upstream="not found",
-        clause=8,
+        clause=1,
         trigger="the log-sum-exp is asked for, and there are no samples or no queries",
         instead="None in place of an empty tensor",
         applies=_has_no_log_sum_exp,
@@ -368,9 +365,9 @@ ENTRIES = (
     Deviation(
         id="flex-empty-block-mask",
         title="create_block_mask raises for a length of 0",
-        affects=_EMPTY_BLOCK_MASK,
+        affects=">=2.5,<2.10",
         upstream="not found",
-        clause=8,
+        clause=1,
         trigger="create_block_mask is given a length of 0, and no block divides the other length; in 2.5 no queries",
         instead="RuntimeError, in 2.5 ZeroDivisionError",
         applies=_has_no_positions,

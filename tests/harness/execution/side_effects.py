@@ -54,8 +54,12 @@ def _whole(tensor):
 
 
 def _place(tensor):
+    """(device, address of the memory); the tensor itself in place of an address if the device tells none."""
     storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()  # before 2.0
-    return tensor.device, storage.data_ptr()
+    try:
+        return tensor.device, storage.data_ptr()
+    except RuntimeError:
+        return tensor.device, id(tensor)
 
 
 def _same(tensor, before):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..cases.case import OF_ONE_LENGTH, Case, ScaledDotProduct, is_padding, masks_of
+from ..cases.case import OF_ONE_LENGTH, Case, DotProduct, is_padding, masks_of
 from ..cases.masks import Mask
 from ..execution.release import Release
 from ..modes.modes import BY_ID
@@ -35,7 +35,7 @@ def is_costly(case: Case) -> bool:
 def _of_other_sizes(case):
     if not case.attends:
         yield replace(case, sz=case.sz + 2)
-    elif isinstance(case, ScaledDotProduct):
+    elif isinstance(case, DotProduct):
         yield replace(case, L=case.L + 1)
         yield replace(case, S=case.S + 2)
         yield replace(case, D=case.D + 1, Dv=case.Dv + 1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from tests.harness.cases.case import Case, ScaledDotProduct, masks_of
+from tests.harness.cases.case import Case, DotProduct, masks_of
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import BadInput
 
@@ -23,7 +23,7 @@ def computable(case: Case) -> Case:
 
 
 def _scores(case):
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return prod((*case.batch, case.L, case.S))
     return (
         case.N
@@ -51,7 +51,7 @@ def smaller(case: Case) -> Case:
             is_own = getattr(case, name) != case.E
             changes[name] = heads * head_dim + is_own
     if case.has_layers:
-        changes |= {"dim_feedforward": min(case.dim_feedforward, 4)}
+        changes |= {"dim_feedforward": min(case.dim_feedforward, _FEW_FEATURES)}
         if case.autograd != "one_parameter":  # which a seed chooses among them
             changes["num_layers"] = min(case.num_layers, 2)
     return replace(case, **changes)
