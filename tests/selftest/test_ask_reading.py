@@ -13,6 +13,7 @@ from tests.harness.cases.masks import Mask
 from tests.harness.deviations.prediction import prediction
 from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.release import installed
+from tests.harness.modes.mode import FLEX
 from tests.harness.modes.modes import BY_ID, MODES
 from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in
@@ -90,7 +91,8 @@ def test_a_call_as_it_is_typed_is_read_back(case):
 @settings(FEW, max_examples=150)
 @given(data=st.data())
 def test_a_call_in_any_mode_is_read_back(data):
-    mode = data.draw(st.sampled_from([mode for mode in MODES if mode.is_in() and mode.id != "eager"]))
+    read = [mode for mode in MODES if mode.is_in() and mode.id != "eager" and FLEX not in mode.calls]
+    mode = data.draw(st.sampled_from(read))  # no text of flex_attention is read
     case = data.draw(cases_in(RELEASE, mode))
     assume(len(_text(case)) < 1_000_000 and is_computable(case))
     # tangents are no part of the text of a call, and the parameters of the function are plain tensors

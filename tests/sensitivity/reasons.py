@@ -34,8 +34,8 @@ REASONS = {
     "test_wrong_masks.py::test_wrong_masks_are_errors_that_name_them": "no other test gives a wrong mask",
     "test_modes.py::test_every_kind_of_mask_on_every_path": "no other test is certain to try every kind of mask on"
     " every path in each mode",
-    "test_flex_attention.py::test_output_and_log_sum_exp_are_as_specified": "no other test draws calls of flex_attention"
-    " with gradients; the campaign ended at the first test",
+    "test_flex_attention.py::test_output_and_log_sum_exp_are_as_specified": "no other test draws calls of"
+    " flex_attention with gradients; the campaign ended at the first test",
     "test_flex_attention.py::test_inference_is_as_specified": "no other test draws blocks of queries and keys in calls"
     " without gradients; the campaign ended at the first test",
     "test_flex_attention.py::test_compiled_is_as_specified": "no other test compiles flex_attention; faults are put"

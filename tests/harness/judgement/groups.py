@@ -14,6 +14,7 @@ from ..modes.modes import BY_ID, EAGER
 from . import comparison
 from .outcomes import ACCEPTS, UNHELPFUL, outcome_in_words
 from .report import Failure, Nonconformance
+from .wording import RETURNS
 
 KEPT, KEPT_ROWS = 6, 24  # calls that a group keeps, the least ones; rows of the table of wrong masks cost little
 MOST = 400  # groups that a collection keeps; further groups are only counted
@@ -155,10 +156,14 @@ def _difference(failure: Failure) -> str:
 
 
 def message_of(failure: Failure) -> str:
-    """The kind and the text of an error or a warning that is there, or is missing; empty for another failure."""
+    """The kind and the text of an error or a warning that is there, or is missing; empty for another failure.
+
+    Of an error that is missing with the module, as several causes may avoid it.
+    """
     if failure.row or not failure.mismatches or failure.mismatches[0].kind not in _WITH_MESSAGE:
         return ""
-    return _difference(failure)
+    is_missing = failure.mismatches[0].symptom == RETURNS
+    return f"{failure.module}: {_difference(failure)}" if is_missing else _difference(failure)
 
 
 _WITH_MESSAGE = (comparison.ERROR, comparison.WARNING)

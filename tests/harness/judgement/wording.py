@@ -67,6 +67,8 @@ RULES = {
     "changes": (10, "A right call changes no argument and no parameter, returns new tensors, and warns of nothing"),
 }
 
+RETURNS = "returns a result"  # the symptom of an error that is missing
+
 _LONGEST = 160  # characters of a quoted message; the rest is cut off
 
 
@@ -144,7 +146,7 @@ class _Parts(NamedTuple):
 def _error(case, mismatch):
     expected, got = mismatch.expected, mismatch.got
     if got is None:
-        return _Parts("", "returns a result", f"an error: {_quoted(expected)}", rule="hint" if _has_hint(case) else "")
+        return _Parts("", RETURNS, f"an error: {_quoted(expected)}", rule="hint" if _has_hint(case) else "")
     rule = "gradient of a mask" if getattr(case, "autograd", "") == "mask" else "" if _has_hint(case) else "path"
     rule = "" if case is None or case.mode != "eager" else rule
     return _Parts("", "raises", _quoted(expected) if expected else "a result", _quoted(got), rule=rule)
