@@ -16,8 +16,14 @@ def derivative(y: np.ndarray) -> np.ndarray:
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b. The result of complex arrays with inf is computed part by part, as their product in BLAS is NaN."""
-    if not (np.iscomplexobj(a) or np.iscomplexobj(b)) or (np.isfinite(a).all() and np.isfinite(b).all()):
+    """a @ b. The result of complex arrays with inf is computed part by part, as their product in BLAS is NaN.
+
+    Other objects, which record a backward pass, have a product of their own.
+    """
+    are_arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    if not are_arrays or not (np.iscomplexobj(a) or np.iscomplexobj(b)):
+        return a @ b
+    if np.isfinite(a).all() and np.isfinite(b).all():
         return a @ b
     with np.errstate(invalid="ignore"):  # inf - inf is NaN
         real, imag = a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real

@@ -1,6 +1,7 @@
 """NaN and inf in hidden positions, which clause 5 leaves open: the result on each path."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..cases.case import MultiHead, ScaledDotProduct
 from ..cases.masks import Mask
@@ -8,6 +9,7 @@ from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
 from ..expectation.changes import with_arithmetic
 from ..expectation.specification import Computation
+from ..modes.modes import BY_ID
 from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
@@ -45,13 +47,16 @@ def fill_nonfinite(computation: Computation, call: Call) -> Computation:
 def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
     """scaled_dot_product_attention adds -inf to the scores of hidden keys.
 
-    Its fused kernel replaces the scores that is_causal=True hides.
+    Its fused kernel replaces the scores that is_causal=True hides. A forward-mode derivative multiplies the weight 0 of
+    a hidden key by the tangent of its score, which may be inf although the result is a number.
     """
     is_safe = since(call.release, "2.5")
     filling = causal_flash_blocks(call)
     adding = tuple(block for block in call.blocks(BY_SDPA) if block not in filling)
     computation = with_arithmetic(computation, Arithmetic(is_safe=is_safe), adding)
-    return with_arithmetic(computation, Arithmetic(fills=True, is_safe=is_safe, skips=True), filling)
+    computation = with_arithmetic(computation, Arithmetic(fills=True, is_safe=is_safe, skips=True), filling)
+    is_tangent_open = BY_ID[call.case.mode].is_forward and call.case.nonfinite == "inf"
+    return replace(computation, may_be_nan=True) if is_tangent_open else computation
 
 
 FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))

@@ -260,6 +260,8 @@ def _tangents(case, observation, prediction):
     found, margins = [], []
     if reason := _undefined_gradient(prediction):
         return [], [], reason
+    if prediction.computation.may_be_nan and any(np.isnan(array).any() for array in observation.tangents.values()):
+        return [], [], left_out.MAY_BE_NAN
     if set(prediction.exact) != set(observation.tangents):
         found.append(Mismatch("tangents", sorted(prediction.exact), sorted(observation.tangents), kind=RESULTS))
     for name, got in observation.tangents.items():
