@@ -203,8 +203,8 @@ NOT_MEASURED = Claim(
     because="""
     There are records for CPU, and for CUDA with torch 2.11 on one GPU, and no others. Not measured: MPS (Apple), ROCm,
     XPU and TPU as releases of their own, runtimes of ONNX other than onnxruntime, TensorRT, statically quantized
-    modules, FlexAttention, and the packages flash-attn and xformers. Known from reports, and not tested here: SDPA on
-    MPS gave NaN for a fully masked query where the CPU gives 0
+    modules, FlexAttention on GPUs, and the packages flash-attn and xformers. Known from reports, and not tested here:
+    SDPA on MPS gave NaN for a fully masked query where the CPU gives 0
     ([#156707](https://github.com/pytorch/pytorch/issues/156707)). For a device of your own run the suite with
     [`--device`](adopters.md); for a runtime compare with weights by hand, as below.
     """,
