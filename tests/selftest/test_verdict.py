@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness.cases.case import MultiHead, Transformer
 from tests.harness.cases.masks import Mask
-from tests.harness.contents.arrays import ignored
+from tests.harness.contents.arrays import directions, ignored
 from tests.harness.deviations.ledger import Applied
 from tests.harness.execution.runner import Observation, observe
 from tests.harness.expectation.changes import undefined
@@ -73,6 +73,18 @@ def test_a_wrong_gradient_fails_and_is_named(name):
     verdict = judge(CASE, replace(observation, gradients=gradients))
     assert verdict.status == FAILS
     assert f"gradient of {name}," in verdict.mismatches[0].what
+
+
+def test_a_wrong_gradient_does_not_widen_its_own_bound():
+    case = replace(CASE, dtype="bfloat16", autograd="inputs")
+    observation = observe(case)
+    along = directions(case)["query"].astype("float64")
+    large = np.random.default_rng(0).normal(0, 1000, along.shape)
+    # the large numbers cancel, but for 5
+    wrong = large + along * (5 - (large * along).sum()) / (along**2).sum()
+    gradients = {**observation.gradients, "query": observation.gradients["query"] + wrong}
+    assert judge(case, observation).status == CONFORMS
+    assert judge(case, replace(observation, gradients=gradients)).status == FAILS
 
 
 def test_a_gradient_that_leaks_to_an_ignored_key_fails_however_small():

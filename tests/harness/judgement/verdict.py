@@ -331,20 +331,31 @@ def _contraction(case, gradients, prediction, has_nan):
     If deviations make results NaN, another deviation may make garbage visible. The bound then allows for scores as
     large as garbage.
     """
-    return _slope_compared(case, *comparison.contraction(gradients, directions(case)), prediction, has_nan)
+    got, spread = comparison.contraction(gradients, directions(case))
+    is_predicted = not (prediction.deviations or has_nan or case.nonfinite)
+    if is_predicted and spread > 2 * _size_of_slopes(prediction):  # a wrong gradient must not widen its own bound
+        spread = min(spread, comparison.contraction(prediction.gradients, directions(case))[1])
+    return _slope_compared(case, got, spread, prediction, has_nan)
+
+
+def _size_of_slopes(prediction, spread=0.0):
+    """The norm of the summands of a directional derivative, and of the results, since derivatives may cancel.
+
+    spread: the norm of the products of gradients and directions.
+    """
+    of_results = (norm(weighted(prediction.cotangents, prediction.exact, part)) for part in (derivative, np.real))
+    return np.linalg.norm([*of_results, spread])
 
 
 def _slope_compared(case, got, spread, prediction, has_nan):
-    """(mismatches, margins) of a directional derivative. spread: the norm of its summands."""
+    """(mismatches, margins) of a directional derivative. spread: see _size_of_slopes."""
     terms = comparison.terms(case)
     if has_nan and case.garbage:
         terms *= (1 + GARBAGE[computed_in(case)] / 8) ** 2
     weights = prediction.cotangents
     slopes = weighted(weights, prediction.exact, derivative)
     expected = slopes.sum()
-    # The summands: derivatives of results, products of gradients and directions, and the results themselves, since
-    # derivatives may cancel.
-    size = np.linalg.norm([norm(slopes), spread, norm(weighted(weights, prediction.exact, np.real))])
+    size = _size_of_slopes(prediction, spread)
     errors = (
         lambda: 0.0,
         lambda: max(norm(weighted(weights, its, derivative) - slopes) for its in prediction.rough),
