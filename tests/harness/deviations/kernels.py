@@ -109,7 +109,7 @@ def _mask_given(case, block):
 
 def _tensor(case, name):
     mask = masks_of(case)[name]
-    layout = "contiguous" if BY_ID[case.mode].copies == "all" else mask.layout
+    layout = {"all": "contiguous", "masks": "stepped"}.get(BY_ID[case.mode].copies, mask.layout)
     return lay_out(as_given(case, name, mask_arrays(case)[name]), layout, mask.dtype or case.dtype)
 
 
