@@ -14,6 +14,7 @@ from .nested_tensors import is_nested, norms_a_packed_batch, unpacks_in_time
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
+    NO_LARGE_ROW,
     NOT_NESTED,
     OWN_DTYPE,
     Remedy,
@@ -87,7 +88,7 @@ ENTRIES = (
                 "Make the call without a checkpoint, and let parameters and inputs require a gradient.",
                 changed(mode="eager", autograd="grad"),
                 "==2.4.*",  # the checkpoint of 2.4 warns
-                (EVERY_QUERY_SEES_A_KEY,),
+                (EVERY_QUERY_SEES_A_KEY, OWN_DTYPE, NO_LARGE_ROW),
                 "memory: the call is recorded",
             ),
         ),

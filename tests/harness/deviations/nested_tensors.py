@@ -36,6 +36,7 @@ from .remedies import (
     FIRST_KEY_AND_SEQUENCES_FIRST,
     NATIVE,
     NO_EMPTY_MASK,
+    NO_LARGE_ROW,
     NOT_NESTED,
     OTHER_NUMBERS,
     OWN_DTYPE,
@@ -456,7 +457,7 @@ ENTRIES = (
         stage="layer",
         remedies=(
             replace(NOT_NESTED, only=(*NOT_NESTED.only, OWN_DTYPE)),
-            *off_the_fast_path(),
+            *off_the_fast_path(only=(NO_LARGE_ROW,)),
             FIRST_KEY_AND_SEQUENCES_FIRST,
         ),
     ),

@@ -115,6 +115,21 @@ EVERY_QUERY_SEES_A_KEY = Condition(
     "no query is fully masked", lambda case: not any(has_empty_row(case, block) for block in case.blocks)
 )
 
+_LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
+
+
+def _has_large_row(case):
+    """True if a query has every key masked, and a mask hides by a large number."""
+    masks = masks_of(case)
+    hiding = {name: replace(mask, values="inf") for name, mask in masks.items() if mask.values in _LARGE}
+    return bool(hiding) and not EVERY_QUERY_SEES_A_KEY.holds(replace(case, **hiding))
+
+
+# its gradient would be that of flash-gradient-finfo-min
+NO_LARGE_ROW = Condition(
+    "no query has every key masked by a number such as -1e9", lambda case: not _has_large_row(case)
+)
+
 MASKS_ONLY_HIDE = Condition(
     "float masks hold only 0 and -inf",
     lambda case: not any(has_nonzero_finite(case, block) for block in case.blocks),
@@ -206,7 +221,7 @@ def recorded(only: tuple[Condition, ...] = (), **more: Any) -> Remedy:
     return Remedy(
         "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
         changed(autograd="grad", **more),
-        only=(*only, *_OFF_NATIVE),
+        only=(*only, *_OFF_NATIVE, NO_LARGE_ROW),
         cost=_RECORDED,
     )
 
@@ -268,7 +283,6 @@ FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks, only=(OWN_DTYPE,))
 
 FLOAT32 = Remedy("Compute in float32.", changed(dtype="float32"), cost="speed and memory")
-_LARGE = ("min", "-1e4", "-1e9", "-1e30", "float16_min", "bfloat16_min")
 _smaller = with_masks(lambda mask: replace(mask, values="negative") if mask.values in _LARGE else mask)
 BY_SMALLER_NUMBER = Remedy(
     "Mask with -100 in place of -1e9 or finfo.min.",
