@@ -37,8 +37,8 @@ python -m tests.tools doctor package.module:factory
 runs a program in the environment that it lives in, watches each call of `nn.MultiheadAttention`, the five transformer
 modules, `F.multi_head_attention_forward` and `F.scaled_dot_product_attention`, wherever it is made, and compares its
 result with the [reference](../reference/README.md), evaluated in float64 on the actual parameters, inputs and masks.
-Run it in a clone of this repository, or with the clone in `PYTHONPATH`; it needs Python 3.10 or later, torch 1.13 or
-later, numpy and packaging.
+Run it in a clone of this repository, or from any folder as `python CLONE/masks.py doctor my_script.py`; it needs Python
+3.10 or later, torch 1.13 or later, numpy and packaging.
 
 The program's output and exit code stay. The report goes to stderr, or to `--report FILE`; `--format json` is for
 programs. A factory is called without arguments; it may return a module and its inputs, which are then called.
