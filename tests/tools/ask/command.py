@@ -16,7 +16,7 @@ from textwrap import wrap
 
 import torch
 
-from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, drops, masks_of
+from tests.harness.cases.case import AUTOGRAD, Case, DotProduct, FlexAttention, drops, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
@@ -194,7 +194,7 @@ def _text(argument):
 
 def _as_case(text):
     """The case whose repr the text is; None if it is no case's."""
-    if not text.startswith(("MultiHead(", "ScaledDotProduct(", "Transformer(")):
+    if not text.startswith(("MultiHead(", "ScaledDotProduct(", "FlexAttention(", "Transformer(")):
         return None
     try:
         return parse(text)
@@ -223,10 +223,27 @@ def in_words(case: Case) -> str:
     training = "" if not case.has_training_mode else "in training mode" if case.training else "in eval mode"
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
     mode = "" if case.mode == "eager" else f"mode {case.mode}"
-    masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()]
+    masks = list(_functions(case) if isinstance(case, FlexAttention) else _masks_in_words(case))
     masks += [f"{name}=True" for name in HINTS if getattr(case, name, None)]
     masks = masks or ["no mask"]
     return ", ".join(filter(None, [case.module, training, autograd, mode, case.dtype, *masks, _sizes(case)]))
+
+
+def _masks_in_words(case):
+    return (f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items())
+
+
+_MAKERS = {"create_block_mask": "by create_block_mask", "lists": "of lists of blocks", "adjustment": "by _adjust"}
+
+
+def _functions(case):
+    """The BlockMask and the score_mod of a call of flex_attention."""
+    if case.kept_mask is not None:
+        reads = "compares positions" if case.compares_positions else "reads a tensor"
+        yield f"block_mask {_MAKERS[case.blocks_by]}" + (f", whose mask_mod {reads}" if case.has_mask_mod else "")
+    if case.added_mask is not None:
+        is_told = case.added_mask.values != "bias" or case.added_mask.pattern != "none"
+        yield "score_mod" + (f" that adds {_of_mask(case.added_mask)}" if is_told else "")
 
 
 def _of_mask(mask):
@@ -236,7 +253,7 @@ def _of_mask(mask):
 
 
 def _sizes(case):
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return f"query {(*case.batch, case.L, case.D)}, {case.S} keys"
     of_decoder = f", target {case.T}" if case.has_decoder else ""
     length = f"{case.L} queries, {case.S} keys" if "L" in case.length_fields else f"source {case.S}{of_decoder}"
@@ -250,6 +267,11 @@ def notes(question: Question) -> Iterator[str]:
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
         " CUDA is not asked: it was measured with one release, 2.11."
     )
+    if isinstance(case, FlexAttention) and masks_of(case):
+        yield (
+            "What mask_mod and score_mod hide or add is not read from the text: say it by --mask, as in"
+            " score_mod=float:all:-1e9. A mask_mod that the text does not have is taken for one that reads a tensor."
+        )
     if case.asks_for_causal_mask and case.L != case.S:
         yield (
             "is_causal=True counts from the first key: query i sees the keys 0 to i. Queries at the end of the keys, as"
@@ -259,7 +281,7 @@ def notes(question: Question) -> Iterator[str]:
         yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:
         yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
-    if case.mode.startswith("compiled_inductor"):
+    if case.mode.startswith("compiled_inductor") and not isinstance(case, FlexAttention):
         yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
     if drops(case):
         yield "Dropout is random, and left out."
