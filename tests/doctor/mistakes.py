@@ -15,7 +15,7 @@ from reference import masks as meaning
 
 from .calls import FLEX, FUNCTIONAL, MODULES, MULTI_HEAD, SDPA, Made
 from .describe import dtype_name, to_array
-from .patterns import hides, hides_per_score, is_sorted
+from .patterns import hides, hides_per_score, is_inverted_causal, is_inverted_padding, is_sorted
 
 # {id: the call in words}
 KINDS = {
@@ -142,11 +142,7 @@ def _sources(function):
 
 def _inverted_causal(attention):
     mask = attention.array(attention.attn_mask)
-    if mask is None or mask.ndim < 2 or min(mask.shape[-2:]) < 2 or mask.size == 0:
-        return
-    hidden, (L, S) = hides(mask, attention.true_keeps), mask.shape[-2:]
-    i, j = np.ogrid[:L, :S]
-    if any((hidden == past).all() for past in (j <= i, j < i)):
+    if mask is not None and is_inverted_causal(hides(mask, attention.true_keeps)):
         yield Mistake(
             "inverted-causal",
             f"{attention.attn_mask} hides the past and shows the future: it looks inverted. {attention.polarity}",
@@ -159,8 +155,8 @@ def _inverted_padding(attention):
     if padding is None:
         return
     name, rows = padding
-    is_whole = rows.all(axis=1)
-    if rows[:, 0].all() and not rows.all() and (is_whole.any() or rows.mean() > 0.9):
+    if is_inverted_padding(rows):
+        is_whole = rows.all(axis=1)
         yield Mistake(
             "inverted-padding",
             f"{name} hides the first key of every sample, and all keys of {int(is_whole.sum())} of {len(rows)} samples:"

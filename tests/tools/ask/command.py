@@ -11,15 +11,19 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 
+import numpy as np
 import torch
 
-from tests.harness.cases.case import AUTOGRAD, Case, DotProduct, FlexAttention, drops, masks_of
+from tests.doctor.patterns import hides, is_inverted_causal, is_inverted_padding
+from tests.harness.cases.case import AUTOGRAD, Case, DotProduct, FlexAttention, drops, is_padding, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
+from tests.harness.contents.arrays import mask_arrays
 from tests.harness.deviations import ledger
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.modes.modes import BY_ID
@@ -277,6 +281,10 @@ def notes(question: Question) -> Iterator[str]:
             "is_causal=True counts from the first key: query i sees the keys 0 to i. Queries at the end of the keys, as"
             " with a KV cache, need torch.nn.attention.bias.causal_lower_right, or a mask."
         )
+    for name in filter(partial(_looks_inverted, case), masks_of(case)):
+        what = "the first key of every sample" if is_padding(name) else "the past and shows the future"
+        polarity = "hides" if case.true_hides else "keeps"
+        yield f"{name} looks inverted: it hides {what}. A bool mask of {case.module} {polarity} where it is True."
     if question.calls > 1:
         yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:
@@ -285,6 +293,14 @@ def notes(question: Question) -> Iterator[str]:
         yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
     if drops(case):
         yield "Dropout is random, and left out."
+
+
+def _looks_inverted(case, name):
+    """True if a mask that the text makes is probably not meant so. No release does anything wrong with it."""
+    if not isinstance(getattr(case, name), Given):
+        return False
+    hidden = hides(mask_arrays(case)[name], not case.true_hides)
+    return is_inverted_padding(np.atleast_2d(hidden)) if is_padding(name) else is_inverted_causal(hidden)
 
 
 def _as_text(question, found):
