@@ -362,7 +362,7 @@ _RULES: tuple[Callable[[Attention], Iterator[Mistake]], ...] = (
 def _dropout_in_eval(made):
     if made.function in MODULES or made.owner is None or made.owner.training:
         return
-    p = made.arguments["dropout_p"]
+    p = made.arguments.get("dropout_p", 0.0)
     if p > 0 and made.arguments.get("training", True):
         yield Mistake(
             "dropout-in-eval",

@@ -152,6 +152,18 @@ def test_gradients_are_refused_as_documented():
     assert the_finding(flex(query=Q.clone().requires_grad_())).verdict == REFUSED
 
 
+def test_a_call_within_a_module_has_its_place():
+    class Block(torch.nn.Module):
+        def forward(self):
+            flex(score_mod=lambda s, b, h, q, k: s - self.slopes[h] * (q - k).abs())()
+
+    block = Block().eval()
+    block.slopes = torch.nn.Parameter(torch.ones(H))
+    with torch.no_grad():
+        finding = the_finding(block)
+    assert (finding.verdict, str(finding.place).partition(" ")[0]) == (AS_SPECIFIED, "Block")
+
+
 def test_a_function_that_cannot_be_evaluated_is_the_reason(monkeypatch):
     monkeypatch.setattr("tests.doctor.flex._ReadingByTensors", {}.popitem)  # raises KeyError
     finding = the_finding(flex(mask_mod=causal))
