@@ -178,11 +178,13 @@ def test_a_large_call_is_compared_in_its_first_samples(monkeypatch):
     assert "128 scores in one sample" in the_finding(flex()).reason
 
 
-def test_compiled_calls_are_counted_with_their_reason():
+@pytest.mark.parametrize("as_decorator", [False, True])
+def test_compiled_calls_are_counted_with_their_reason(as_decorator):
     def program():
         from torch.nn.attention.flex_attention import flex_attention
 
-        compiled = torch.compile(flex_attention, backend="eager")
+        compiled = torch.compile(backend="eager")(flex_attention) if as_decorator else None
+        compiled = compiled or torch.compile(flex_attention, backend="eager")
         compiled(Q, K, V)
         compiled(Q, K, V)
 
