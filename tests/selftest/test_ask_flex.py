@@ -121,4 +121,5 @@ def test_what_is_assumed_is_said(capsys):
     main(["flex_attention(q, k, v, block_mask=bm)", "--torch", "2.15"])
     said = " ".join(capsys.readouterr().out.split())
     assert "block_mask by create_block_mask, whose mask_mod reads a tensor" in said
+    assert "CUDA is not asked: it is not measured." in said
     assert "What mask_mod and score_mod hide or add is not read from the text" in said

@@ -267,11 +267,14 @@ def _sizes(case):
 def notes(question: Question) -> Iterator[str]:
     """What the answer rests on beside the ledger: a sentence each."""
     case = question.case
+    is_flex = isinstance(case, FlexAttention)
     yield (
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
-        " CUDA is not asked: it was measured with one release, 2.11."
+        f" CUDA is not asked: {'it is not measured' if is_flex else 'it was measured with one release, 2.11'}."
     )
-    if isinstance(case, FlexAttention) and masks_of(case):
+    if is_flex and case.mode != "eager":
+        yield "Compiled, flex_attention was measured with a few calls in float32."
+    if is_flex and masks_of(case):
         yield (
             "What mask_mod and score_mod hide or add is not read from the text: say it by --mask, as in"
             " score_mod=float:all:-1e9. A mask_mod that the text does not have is taken for one that reads a tensor."
@@ -289,7 +292,7 @@ def notes(question: Question) -> Iterator[str]:
         yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:
         yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
-    if case.mode.startswith("compiled_inductor") and not isinstance(case, FlexAttention):
+    if case.mode.startswith("compiled_inductor") and not is_flex:
         yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
     if drops(case):
         yield "Dropout is random, and left out."
