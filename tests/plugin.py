@@ -261,6 +261,7 @@ class Measurement:
     def __init__(self, config, asked, run):
         self.config, self.asked, self.run, self.tests, self.record = config, asked, run, {}, None
         self.changes, self.filed, self.others_failed = [], [], False
+        self.passes = []  # why the run passes although tests fail
         self.groups, self.news, self.running = Collection(), [], ""
         profile = config.getoption("hypothesis_profile") or "default"
         self.environment = record.environment(run, profile, config.option.hypothesis_seed)
@@ -322,8 +323,9 @@ class Measurement:
             session.exitstatus = self._gate()
         elif complete and self._is_better(exitstatus):
             session.exitstatus = pytest.ExitCode.OK
+            self.passes = [f"Nothing is worse than in {self.run.model}: the exit code is 0, although tests fail."]
         if complete and (self.record["neglected_paths"] or record.HARNESS_ERROR in self.record["outcomes"]):
-            session.exitstatus = HARNESS_ERROR
+            session.exitstatus, self.passes = HARNESS_ERROR, []
 
     def _write(self, news):
         """Write the record with these news, and pages about them beside it."""
@@ -397,7 +399,7 @@ class Measurement:
             terminalreporter.write_line(line)
         if self.news and self.run.collects:
             terminalreporter.section("what has changed", sep="=")
-            for line in as_lines(self._told):
+            for line in (*as_lines(self._told), *self.passes):
                 terminalreporter.write_line(line)
         if self.changes:
             terminalreporter.section("since the baseline", sep="=")

@@ -17,6 +17,7 @@ LAYERS = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 STACKS = ("TransformerEncoder", "TransformerDecoder", "Transformer")
 MODULES = (MULTI_HEAD, *LAYERS, *STACKS)  # watched classes of torch.nn
 FUNCTIONS = (FUNCTIONAL, SDPA)  # watched functions of torch.nn.functional
+FLEX = "flex_attention"  # of torch.nn.attention.flex_attention, from 2.5
 
 # scaled_dot_product_attention is a built-in function, which has no signature.
 _SDPA_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -39,7 +40,7 @@ class Surroundings:
 class Made:
     """A call that a program made."""
 
-    function: str  # one of MODULES or FUNCTIONS
+    function: str  # one of MODULES or FUNCTIONS, or FLEX
     module: nn.Module | None  # the module that is called; None for a function
     owner: nn.Module | None  # the module itself, or the module whose code calls the function
     arguments: dict[str, Any]  # {name: value}, defaults included
@@ -52,6 +53,7 @@ class Made:
     error: Exception | None = None
     served: list[str] = field(default_factory=list)  # the path of each attention (watching.PATHS)
     inner: list["Made"] = field(default_factory=list)  # calls that this call made, if it holds them
+    evaluated: dict[str, torch.Tensor] = field(default_factory=dict)  # of FLEX: {argument: its mask (B, H, L, S)}
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -62,6 +64,7 @@ class Made:
     def masks(self) -> dict[str, torch.Tensor]:
         """{argument name: tensor} of the masks; the mask of nn.TransformerEncoder is called src_mask."""
         masks = {name: tensor for name, tensor in self.tensors.items() if name.endswith("mask")}
+        masks |= self.evaluated
         return {{"mask": "src_mask"}.get(name, name): tensor for name, tensor in masks.items()}
 
     @property

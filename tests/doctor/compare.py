@@ -21,8 +21,9 @@ from tests.harness.judgement.comparison import Mismatch
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.verdict import DEVIATES, FAILS, judge
 
-from .calls import MULTI_HEAD, Made
+from .calls import FLEX, MULTI_HEAD, Made
 from .describe import described
+from .flex import described_flex
 from .inexpressible import Inexpressible, Unfit
 from .mistakes import mistakes_of
 from .modules import parts_of_module
@@ -83,7 +84,7 @@ def _require_comparable(made):
         parts = parts_of_module(made.module)
         if made.module.training and parts.config.get("dropout", 0.0) > 0:
             raise Inexpressible("dropout in training")
-    elif made.arguments["dropout_p"] > 0 and made.arguments.get("training", True):
+    elif made.arguments.get("dropout_p", 0.0) > 0 and made.arguments.get("training", True):
         raise Inexpressible("dropout")
     _require_full_precision(made)
 
@@ -102,8 +103,7 @@ def _compared(made):
         raise Inexpressible(f"it was ended by {type(made.error).__name__}")
     if not unwritten(made):
         raise Inexpressible("its inputs were overwritten before it returned")
-    case, observation = described(made)
-    case, observation, samples = _first_samples(case, observation)
+    case, observation, samples = _described(made)
     release = Release(Version(torch.__version__), str(made.device))
     plain = judge(case, observation)
     outcome = Outcome(AS_SPECIFIED, case=case, observation=observation, samples=samples)
@@ -124,6 +124,15 @@ def _compared(made):
     if overflows(case):
         return Outcome(NOT_COMPARED, f"numbers on the way to its result overflow {case.dtype}")
     return DECIDED_BY_ROUNDING if is_decided_by_rounding(case, observation) else outcome
+
+
+def _described(made):
+    """(case, observation, (compared samples, all samples) or None)"""
+    if made.function != FLEX:
+        return _first_samples(*described(made))
+    case, observation = described_flex(made, MOST_SCORES)
+    samples = case.batch[0], made.arguments["query"].shape[0]
+    return case, observation, None if samples[0] == samples[1] else samples
 
 
 def _error(made):

@@ -286,7 +286,7 @@ def _with_contents(made: Made, case: Case, parts: "Parts") -> Case:
         raise Inexpressible("its parameters hold NaN or inf")
     trained = _first_trained(case, parts) if case.autograd == "one_parameter" else ""
     case = replace(case, seed=GivenContents(arrays, masks, weights, trained))
-    return _with_nan(case)
+    return with_nan(case)
 
 
 def _input_arrays(made, case) -> Mapping[str, np.ndarray]:
@@ -302,7 +302,7 @@ def _input_arrays(made, case) -> Mapping[str, np.ndarray]:
     return arrays
 
 
-def _with_nan(case):
+def with_nan(case: Case) -> Case:
     """The case with the fields that announce NaN. Raises Inexpressible if NaN or inf is seen by some query."""
     spoiled = {name: ~np.isfinite(array).all(axis=-1) for name, array in inputs(case).items()}
     spoiled = {name: where for name, where in spoiled.items() if where.any()}

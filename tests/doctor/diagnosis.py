@@ -48,7 +48,7 @@ class Diagnosis:
     keep: Callable[[Made, Outcome], str] = lambda made, outcome: ""  # writes a script, and returns its path
     calls: Counter[tuple[Place, str]] = field(default_factory=Counter)  # all calls
     findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
-    mistakes: dict[tuple[Place, str, str], tuple[Mistake, int]] = field(default_factory=dict)
+    mistakes: dict[tuple[Place, str, Mistake], int] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)  # calls that were not seen, by reason
     errors: Counter[str] = field(default_factory=Counter)  # errors of the doctor
     seconds: float = 0.0  # spent comparing
@@ -85,10 +85,9 @@ class Diagnosis:
     def _add_mistakes(self, made, outcome):
         found = [*mistakes_of(made), *self.memories.mistakes_of(made)]
         found += [accepted(outcome.unfit)] * bool(outcome.unfit)
-        for mistake in {mistake.id: mistake for mistake in found}.values():
-            key = (made.place, made.function, mistake.id)
-            first, number = self.mistakes.get(key, (mistake, 0))
-            self.mistakes[key] = (first, number + 1)
+        for mistake in dict.fromkeys(found):
+            key = (made.place, made.function, mistake)
+            self.mistakes[key] = self.mistakes.get(key, 0) + 1
 
     def _add(self, made, outcome):
         key = (made.place, made.function, outcome.verdict, outcome.reason, outcome.entries, outcome.remedies)

@@ -7,7 +7,7 @@ from tests.harness.judgement.comparison import ERROR
 from tests.harness.judgement.report import grid
 from tests.harness.judgement.wording import differences
 
-from .calls import SDPA, Made
+from .calls import FLEX, SDPA, Made
 from .compare import Outcome
 from .describe import dtype_name, to_array
 from .patterns import in_words
@@ -24,7 +24,7 @@ def masks_in_words(made: Made) -> str:
 def _mask_in_words(made, name):
     mask = made.masks[name]
     size = " x ".join(map(str, mask.shape)) or "scalar"
-    pattern = in_words(to_array(mask), made.function == SDPA, is_padding(name)) if mask.numel() else "empty"
+    pattern = in_words(to_array(mask), made.function in (SDPA, FLEX), is_padding(name)) if mask.numel() else "empty"
     return f"{pattern}, {dtype_name(mask.dtype)}, {size}"
 
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from reference import masks as meaning
 
-from .calls import FUNCTIONAL, MODULES, MULTI_HEAD, SDPA, Made
+from .calls import FLEX, FUNCTIONAL, MODULES, MULTI_HEAD, SDPA, Made
 from .describe import dtype_name, to_array
-from .patterns import hides, hides_per_score, is_sorted
+from .patterns import hides, hides_per_score, is_inverted_causal, is_inverted_padding, is_sorted
 
 # {id: the call in words}
 KINDS = {
@@ -67,19 +67,27 @@ class Attention:
     @property
     def true_keeps(self) -> bool:
         """True if a bool mask keeps where it is True."""
-        return self.made.function == SDPA
+        return self.made.function in (SDPA, FLEX)
 
     @property
-    def true_hides(self) -> str:
-        """The polarity of a bool mask in words."""
-        return "keeps where it is True" if self.true_keeps else "hides where it is True"
+    def polarity(self) -> str:
+        """The meaning of a bool mask in a sentence."""
+        if self.made.function == FLEX:
+            return "mask_mod keeps where it returns True"
+        return f"A bool mask {'keeps' if self.true_keeps else 'hides'} where it is True"
+
+    def inverse(self, name: str) -> str:
+        """The advice to invert the mask of this name."""
+        function = {"block_mask": "mask_mod", "score_mod": "score_mod"}.get(name)
+        return f"Invert the condition in {function}" if function else f"Invert it: ~{name}"
 
 
 def mistakes_of(made: Made) -> Iterator[Mistake]:
     """The mistakes in one call."""
     for attention in _attentions(made):
-        for rule in _RULES:
-            yield from rule(attention)
+        found = [mistake for rule in _RULES for mistake in rule(attention)]
+        is_inverted = any(mistake.id.startswith("inverted") for mistake in found)
+        yield from (mistake for mistake in found if not (is_inverted and mistake.id == "hides-everything"))
     yield from _dropout_in_eval(made)
     yield from _replaced_projection(made)
     if made.function == "Transformer":
@@ -112,6 +120,9 @@ def _attentions(made) -> Iterator[Attention]:
     if made.function == SDPA:
         is_self = made.arguments["query"].shape[-2] == made.arguments["key"].shape[-2]
         yield Attention(made, "attn_mask", "", "is_causal", is_self)
+    elif made.function == FLEX:
+        is_self = made.arguments["query"].shape[2] == made.arguments["key"].shape[2]
+        yield from (Attention(made, name, "", "", is_self) for name in made.evaluated)
     elif made.function in (MULTI_HEAD, FUNCTIONAL):
         is_self = made.arguments["query"] is made.arguments["key"]
         yield Attention(made, "attn_mask", "key_padding_mask", "is_causal", is_self)
@@ -131,16 +142,11 @@ def _sources(function):
 
 def _inverted_causal(attention):
     mask = attention.array(attention.attn_mask)
-    if mask is None or mask.ndim < 2 or min(mask.shape[-2:]) < 2 or mask.size == 0:
-        return
-    hidden, (L, S) = hides(mask, attention.true_keeps), mask.shape[-2:]
-    i, j = np.ogrid[:L, :S]
-    if any((hidden == past).all() for past in (j <= i, j < i)):
+    if mask is not None and is_inverted_causal(hides(mask, attention.true_keeps)):
         yield Mistake(
             "inverted-causal",
-            f"{attention.attn_mask} hides the past and shows the future: it looks inverted."
-            f" A bool mask {attention.true_hides}",
-            f"Invert it: ~{attention.attn_mask}, if no query may see what follows it.",
+            f"{attention.attn_mask} hides the past and shows the future: it looks inverted. {attention.polarity}",
+            f"{attention.inverse(attention.attn_mask)}, if no query may see what follows it.",
         )
 
 
@@ -149,13 +155,13 @@ def _inverted_padding(attention):
     if padding is None:
         return
     name, rows = padding
-    is_whole = rows.all(axis=1)
-    if rows[:, 0].all() and not rows.all() and (is_whole.any() or rows.mean() > 0.9):
+    if is_inverted_padding(rows):
+        is_whole = rows.all(axis=1)
         yield Mistake(
             "inverted-padding",
             f"{name} hides the first key of every sample, and all keys of {int(is_whole.sum())} of {len(rows)} samples:"
-            f" it looks inverted. A bool mask {attention.true_hides}",
-            f"Invert it: ~{name}.",
+            f" it looks inverted. {attention.polarity}",
+            f"{attention.inverse(name)}.",
         )
 
 
@@ -165,6 +171,8 @@ def _padding_rows(attention):
     mask = attention.array(name)
     if mask is None or mask.size == 0 or mask.ndim < (1 if attention.key_padding_mask else 2):
         return None
+    if attention.made.function == FLEX and (mask == mask[..., :1, :]).all():  # one mask for all queries
+        mask = mask[..., :1, :]
     if attention.true_keeps and mask.shape[-2] != 1:
         return None
     return name, np.atleast_2d(hides(mask, attention.true_keeps).reshape(-1, mask.shape[-1]))
@@ -189,15 +197,16 @@ def _hides_everything(attention):
     if not wrong.any():
         return
     if whole.all():
-        says = f"the masks hide every key from every query. A bool mask {attention.true_hides}"
+        says = f"the masks hide every key from every query. {attention.polarity}"
     elif whole.any():
         samples = whole.any(axis=-1)
         says = f"the masks hide all keys of {int(samples.sum())} of {len(samples)} samples"
     else:
         says = f"the masks hide every key from {int(wrong.any(axis=(0, 1)).sum())} of {L} queries"
+    result = "0" if attention.made.function == FLEX else "NaN on some paths, and 0 or a bias on others"
     yield Mistake(
         "hides-everything",
-        f"{_names(attention)}: {says}; the result is NaN on some paths, and 0 or a bias on others",
+        f"{_names(attention)}: {says}; the result is {result}",
         "Let each query see a key, such as itself, and leave the row out of the loss.",
     )
 
@@ -221,7 +230,7 @@ def _two_types(attention):
 
 def _false_hint(attention):
     mask = attention.array(attention.attn_mask)
-    if attention.made.function == SDPA or not attention.made.arguments.get(attention.hint) or mask is None:
+    if attention.true_keeps or not attention.made.arguments.get(attention.hint) or mask is None:
         return
     if not is_truly_causal(mask):
         yield Mistake(
@@ -254,6 +263,8 @@ def _time_first(attention):
 
 
 def _minimum_twice(attention):
+    if attention.made.function == FLEX:  # its numbers are those that score_mod adds
+        return
     masks = [attention.array(name) for name in (attention.attn_mask, attention.key_padding_mask)]
     floats = [mask for mask in masks if mask is not None and mask.dtype != bool]
     names = _names(attention)
@@ -271,7 +282,8 @@ def _minimum_twice(attention):
 
 
 def _zeros_and_ones(attention):
-    for name in filter(None, (attention.attn_mask, attention.key_padding_mask)):
+    names = (attention.attn_mask, attention.key_padding_mask) if attention.made.function != FLEX else ()
+    for name in filter(None, names):
         mask = attention.array(name)
         if mask is None or mask.dtype == bool or mask.size < 2:
             continue
@@ -350,7 +362,7 @@ _RULES: tuple[Callable[[Attention], Iterator[Mistake]], ...] = (
 def _dropout_in_eval(made):
     if made.function in MODULES or made.owner is None or made.owner.training:
         return
-    p = made.arguments["dropout_p"]
+    p = made.arguments.get("dropout_p", 0.0)
     if p > 0 and made.arguments.get("training", True):
         yield Mistake(
             "dropout-in-eval",

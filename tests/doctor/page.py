@@ -35,10 +35,11 @@ python -m tests.tools doctor package.module:factory
 ```
 
 runs a program in the environment that it lives in, watches each call of `nn.MultiheadAttention`, the five transformer
-modules, `F.multi_head_attention_forward` and `F.scaled_dot_product_attention`, wherever it is made, and compares its
-result with the [reference](../reference/README.md), evaluated in float64 on the actual parameters, inputs and masks.
-Run it in a clone of this repository, or with the clone in `PYTHONPATH`; it needs Python 3.10 or later, torch 1.13 or
-later, numpy and packaging.
+modules, `F.multi_head_attention_forward`, `F.scaled_dot_product_attention` and `flex_attention`, wherever it is made,
+and compares its result with the [reference](../reference/README.md), evaluated in float64 on the actual parameters,
+inputs and masks. The `mask_mod` and `score_mod` of `flex_attention` are evaluated at all positions for this.
+Run it in a clone of this repository, or from any folder as `python CLONE/masks.py doctor my_script.py`; it needs Python
+3.10 or later, torch 1.13 or later, numpy and packaging.
 
 The program's output and exit code stay. The report goes to stderr, or to `--report FILE`; `--format json` is for
 programs. A factory is called without arguments; it may return a module and its inputs, which are then called.
@@ -72,8 +73,9 @@ An outer call is compared as a whole; the calls inside it are compared where it 
 its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, layers
 that are quantized (attentions in them are compared), numbers that hold NaN or inf before the call, overflow in float16,
 and results that rounding decides, beside scores of thousands. Not seen: compiled, traced and scripted calls, nested,
-fake and meta tensors, other processes, and attention that a program computes by itself. Gradients and warnings are not
-looked at. Where a call differs or raises, its masks of at most 12 rows and columns are shown as grids.
+fake and meta tensors, other processes, and attention that a program computes by itself. Calls of a `flex_attention`
+that is compiled by itself are counted; no script is written for `flex_attention`. Gradients and warnings are not looked
+at. Where a call differs or raises, its masks of at most 12 rows and columns are shown as grids.
 
 A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call takes 7 %% longer (8 samples of
 128 positions and 256 features), or 2.5 times as long if it is tiny (3 positions, 8 features). The inputs and results of
@@ -183,18 +185,18 @@ def _section(path, report):
         groups.setdefault(key, []).append(finding)
     for group in groups.values():
         lines += _lines(group)
-    for id, group in _grouped(report["mistakes"], "id").items():
-        lines.append(f"- mistake `{id}` at `{folded(its['place'] for its in group)}`: {group[0]['says']}.")
+    for (id, says), group in _grouped(report["mistakes"], "id", "says").items():
+        lines.append(f"- mistake `{id}` at `{folded(its['place'] for its in group)}`: {says}.")
     return "\n".join(lines).rstrip()
 
 
 _SHOWN = ("reason", "entries", "masks", "paths")
 
 
-def _grouped(values, name):
-    groups: dict[str, list[dict]] = {}
+def _grouped(values, *names):
+    groups: dict[tuple[str, ...], list[dict]] = {}
     for value in values:
-        groups.setdefault(value[name], []).append(value)
+        groups.setdefault(tuple(value[name] for name in names), []).append(value)
     return groups
 
 

@@ -22,6 +22,21 @@ def is_sorted(rows: np.ndarray) -> bool:
     return not (rows[:, :-1] & ~rows[:, 1:]).any()
 
 
+def is_inverted_causal(hidden: np.ndarray) -> bool:
+    """True if a mask of scores (..., L, S) hides exactly what a causal mask shows, with or without the diagonal."""
+    if hidden.ndim < 2 or min(hidden.shape[-2:]) < 2 or hidden.size == 0:
+        return False
+    i, j = np.ogrid[: hidden.shape[-2], : hidden.shape[-1]]
+    return any(bool((hidden == past).all()) for past in (j <= i, j < i))
+
+
+def is_inverted_padding(rows: np.ndarray) -> bool:
+    """True if padding (N, S) hides the first key of every sample, and nearly everything, or whole samples."""
+    if not rows.size or not rows[:, 0].all() or rows.all():
+        return False
+    return bool(rows.all(axis=1).any() or rows.mean() > 0.9)
+
+
 def hides_per_score(attention: "Attention") -> np.ndarray | None:
     """bool (N or 1, H or 1, L or 1, S): the positions that both masks hide together; None without masks.
 

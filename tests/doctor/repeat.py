@@ -16,7 +16,7 @@ from tests.harness.execution.call_code import (
 )
 from tests.harness.judgement.prediction import bounds, predict
 
-from .calls import FUNCTIONAL, SDPA, Made
+from .calls import FLEX, FUNCTIONAL, SDPA, Made
 from .compare import Outcome
 from .describe import described
 
@@ -53,7 +53,12 @@ class Scripts:
         self._folder, self._left, self._written = Path(folder), most, 0
 
     def __call__(self, made: Made, outcome: Outcome) -> str:
-        """Write the script of a call; return its path. Empty if the call raised, or enough are written."""
+        """Write the script of a call; return its path.
+
+        Empty if the call raised, if it is of flex_attention, or if enough are written.
+        """
+        if made.function == FLEX:  # its functions cannot be written down
+            return ""
         if outcome.case is None or made.error is not None or self._written >= self._left:
             return ""
         self._written += 1

@@ -2,15 +2,18 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
+from .calls import FLEX
 from .compare import AS_SPECIFIED, KNOWN, NOT_COMPARED, REFUSED, UNKNOWN, entry_of
 from .diagnosis import Diagnosis, Finding
 
 _PAGE = "docs/edge-cases.md"
+_MOST_WORDS = 4  # mistakes of one kind and one function that the text tells, each with its own words
 
 
 def as_json(diagnosis: Diagnosis, ended: str) -> str:
@@ -36,7 +39,7 @@ def as_plain(diagnosis: Diagnosis, ended: str) -> dict[str, Any]:
                 "remedy": mistake.remedy,
                 "calls": number,
             }
-            for (place, function, _), (mistake, number) in diagnosis.mistakes.items()
+            for (place, function, mistake), number in diagnosis.mistakes.items()
         ],
         "not seen": dict(diagnosis.passed),
         "errors of the doctor": dict(diagnosis.errors),
@@ -83,7 +86,7 @@ def _head(diagnosis, ended) -> Iterator[str]:
     if not calls:
         yield (
             "No call was seen of nn.MultiheadAttention, nn.Transformer, its encoder, decoder and their layers, nor of"
-            " F.multi_head_attention_forward or F.scaled_dot_product_attention: the"
+            " F.multi_head_attention_forward, F.scaled_dot_product_attention or flex_attention: the"
             " program has no attention, or computes it by itself."
         )
         return
@@ -105,15 +108,23 @@ def _number(number, noun):
 
 
 def _mistakes(diagnosis):
-    groups = {}
-    for (place, function, id), (mistake, number) in diagnosis.mistakes.items():
-        groups.setdefault((function, id, mistake.says, mistake.remedy), []).append((place, number))
-    for (function, id, says, remedy), places in groups.items():
+    groups: dict[tuple, list] = {}
+    for (place, function, mistake), number in diagnosis.mistakes.items():
+        groups.setdefault((function, mistake), []).append((place, number))
+    told: Counter = Counter()
+    for (function, mistake), places in groups.items():
+        told[function, mistake.id] += 1
+        if told[function, mistake.id] > _MOST_WORDS:
+            continue
         yield ""
-        yield f"MISTAKE {id}: {says}"
+        yield f"MISTAKE {mistake.id}: {mistake.says}"
         calls = _number(sum(number for _, number in places), "call")
         yield f"    at {folded(place for place, _ in places)}, {function}, {calls}"
-        yield f"    {remedy}"
+        yield f"    {mistake.remedy}"
+    for (function, id), number in told.items():
+        if number > _MOST_WORDS:
+            yield ""
+            yield f"MISTAKE {id}: {number - _MOST_WORDS} more of {function}, with other masks (--format json has all)"
 
 
 def _findings(diagnosis):
@@ -139,7 +150,8 @@ def _group(group) -> Iterator[str]:
     verdict = first.verdict.upper() if first.verdict in (KNOWN, UNKNOWN) else first.verdict
     yield f"{verdict}: {folded(finding.place for finding in group)}"
     calls = _number(sum(finding.calls for finding in group), "call")
-    yield f"    {first.function}, {calls}, {' / '.join(first.settings)}; path: {' / '.join(first.paths)}"
+    path = f"; path: {' / '.join(first.paths)}" if first.function != FLEX else ""  # it has one
+    yield f"    {first.function}, {calls}, {' / '.join(first.settings)}{path}"
     for words in list(first.masks)[:4]:
         yield f"    masks: {words}"
         yield from _grids(first.grids.get(words, {}))

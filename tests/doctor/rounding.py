@@ -59,5 +59,12 @@ def _nearby(case, seed):
 
     return replace(
         case,
-        seed=GivenContents(move(contents.inputs), contents.masks, move(contents.parameters), contents.trained),
+        seed=GivenContents(
+            move(contents.inputs),
+            contents.masks,
+            move(contents.parameters),
+            contents.trained,
+            contents.blocks,
+            contents.score_mod,
+        ),
     )

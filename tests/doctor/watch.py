@@ -1,10 +1,11 @@
-"""Watches the calls of attention that a program makes: six classes and two functions of torch are replaced.
+"""Watches the calls of attention that a program makes: six classes and three functions of torch are replaced.
 
 The replacements call the originals with the same arguments, and return or raise the same. Calls that are compiled,
 traced or transformed pass through unseen.
 """
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch.utils import _python_dispatch
 
 from tests.harness.execution.watching import ENTRY_POINTS, sdpa_backend
 
-from .calls import FUNCTIONS, MODULES, SDPA, Made, bound, surroundings
+from .calls import FLEX, FUNCTIONS, MODULES, SDPA, Made, bound, surroundings
 from .places import Places
 
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
@@ -58,6 +59,8 @@ class Watcher:
             for owner, name, path in ENTRY_POINTS
             if hasattr(owner, name)
         ]
+        if (flex := _flex_module()) is not None:
+            owners += [(flex, FLEX, functools.partial(self._watching, FLEX))]
         owners += [(torch.jit, "script", self._leaving)]
         if hasattr(torch, "compile"):
             owners += [(torch, "compile", self._counting)]
@@ -139,10 +142,28 @@ class Watcher:
     def _counting(self, original):
         @functools.wraps(original)
         def compile(*args, **kwargs):
+            if self._is_blind or any(made.function == FLEX for made in self._around):  # flex_attention's own use
+                return original(*args, **kwargs)
+            compiled = original(*args, **kwargs)
+            if not args and "model" not in kwargs:  # a decorator, which calls torch.compile with the function
+                return compiled
+            if args and getattr(args[0], "__name__", "") == FLEX:
+                return self._counting_calls(compiled)
             self._passed("torch.compile was used: calls inside compiled graphs are not seen")
-            return original(*args, **kwargs)
+            return compiled
 
         return compile
+
+    def _counting_calls(self, compiled):
+        """The compiled flex_attention, whose calls are counted and not compared."""
+
+        @functools.wraps(compiled)
+        def counted(*args, **kwargs):
+            if not _is_compiling():
+                self._passed("flex_attention compiled by torch.compile, whose fused kernel is not compared")
+            return compiled(*args, **kwargs)
+
+        return counted
 
     def _serve(self, path):
         for made in self._around:
@@ -208,6 +229,14 @@ class Watcher:
                 self._judge(made)
         except Exception as error:
             self._fails(error)
+
+
+def _flex_module():
+    """The module of flex_attention, which torch does not import by itself; None before 2.5."""
+    try:
+        return importlib.import_module("torch.nn.attention.flex_attention")
+    except ImportError:
+        return None
 
 
 def unwritten(made: Made) -> bool:

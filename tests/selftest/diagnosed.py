@@ -33,4 +33,4 @@ def verdicts(program: Callable[[], Any]) -> dict[str, list[str]]:
 
 def mistakes(program: Callable[[], Any]) -> set[str]:
     """The ids of the mistakes in the calls of a function."""
-    return {mistake.id for mistake, _ in diagnosed(program).mistakes.values()}
+    return {mistake.id for _, _, mistake in diagnosed(program).mistakes}

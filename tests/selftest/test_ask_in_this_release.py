@@ -29,6 +29,7 @@ from tests.harness.releases import is_modelled
 from tests.harness.strategies.basics import mixed
 from tests.harness.strategies.by_mode import cases_in, low_precision_cases
 from tests.harness.strategies.contents import nonfinite_cases
+from tests.harness.strategies.flex import flex_attention_cases
 from tests.harness.strategies.modules import MODULES, any_cases, cases_of, module_cases
 from tests.tools.ask.answers import Question, remedied
 from tests.tools.ask.command import main
@@ -101,6 +102,7 @@ def test_ask_says_what_a_run_of_a_rare_call_sees(case):
 
 
 CALLED = (*MODULES, *["scaled_dot_product_attention"] * RELEASE.has_scaled_dot_product_attention)
+OF_FLEX = 25  # which compiles itself anew for each
 OF_EACH = ceil(300 / len(CALLED))
 
 
@@ -118,6 +120,16 @@ def test_the_command_says_what_a_run_of_this_release_sees(module):
     print(f"{module}: {', '.join(f'{number} {status}' for status, number in sorted(said.items()))}")
     assert said.total() == OF_EACH
     assert said.keys() <= {CONFORMS, DEVIATES, REFUSED}
+
+
+@pytest.mark.skipif(not (RELEASE.has_flex_attention and is_modelled(RELEASE.version)), reason="since 2.5")
+def test_the_command_says_what_a_run_of_flex_attention_sees():
+    @settings(FEW, max_examples=OF_FLEX)
+    @given(case=mixed(*(flex_attention_cases(RELEASE, inference) for inference in (False, True))))
+    def ask_and_run(case):
+        assert_answered(case)
+
+    ask_and_run()
 
 
 def assert_answered(case):

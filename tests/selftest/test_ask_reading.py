@@ -20,6 +20,7 @@ from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.contents import nonfinite_cases
 from tests.harness.strategies.modules import any_cases
 from tests.tools.ask.case import Situation, case_of
+from tests.tools.ask.command import main
 from tests.tools.ask.masks import kind_of_mask
 from tests.tools.ask.size import is_computable
 from tests.tools.ask.text import read
@@ -246,14 +247,17 @@ def test_padding_stands_for_all_padding_masks():
 
 def test_a_mask_may_be_left_out():
     situation = Situation(masks={"attn_mask": "None"})
-    assert case_of(read("nn.MultiheadAttention(8, 2)(x, x, x, attn_mask=m)"), situation).attn_mask is None
+    assert (
+        case_of(read("nn.MultiheadAttention(8, 2, batch_first=True)(x, x, x, attn_mask=m)"), situation).attn_mask
+        is None
+    )
 
 
 def test_a_bool_mask_keeps_in_scaled_dot_product_attention_and_hides_in_modules():
     ones = "torch.ones(5, 5, dtype=torch.bool)"
     for text, pattern in (
         (f"F.scaled_dot_product_attention(q, k, v, attn_mask={ones})", "none"),
-        (f"nn.MultiheadAttention(8, 2)(x, x, x, attn_mask={ones})", "all"),
+        (f"nn.MultiheadAttention(8, 2, batch_first=True)(x, x, x, attn_mask={ones})", "all"),
     ):
         assert case_of(read(text)).attn_mask.pattern == pattern
 
@@ -263,3 +267,24 @@ def test_nothing_of_the_text_is_run(tmp_path):
     text = f"__import__('pathlib').Path({str(path)!r}).touch()\nnn.MultiheadAttention(8, 2)"
     case_of(read(text))
     assert not path.exists()
+
+
+TRIL = "m = torch.tril(torch.ones(4, 4)).bool()\nx = torch.randn(2, 4, 8)\n"
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        (f"{TRIL}nn.MultiheadAttention(8, 2, batch_first=True)(x, x, x, attn_mask=m)", "attn_mask"),
+        (TRIL + "F.scaled_dot_product_attention(x, x, x, ~m)", "attn_mask"),
+        ("k = torch.arange(5)[None] < torch.tensor([[3], [5]])\n"
+         "nn.TransformerEncoderLayer(8, 2)(x, src_key_padding_mask=k)", "src_key_padding_mask"),
+        (TRIL + "nn.MultiheadAttention(8, 2, batch_first=True)(x, x, x, attn_mask=~m)", None),
+        (TRIL + "F.scaled_dot_product_attention(x, x, x, m)", None),
+    ],
+)  # fmt: skip
+def test_a_mask_that_looks_inverted_is_named(capsys, text, named):
+    assert main([text, "--torch", "2.15"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (f"{named} looks inverted" in said) == bool(named)
+    assert ("looks inverted" in said) == bool(named)

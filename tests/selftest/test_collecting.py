@@ -115,9 +115,11 @@ def test_a_run_in_which_things_only_got_better_passes(read, tmp_path):
     assert record["outcomes"] == {"failed": 1}
     assert result.returncode == 0, result.stdout
     assert "GONE OR NARROWER" in result.stdout
+    assert "the exit code is 0, although tests fail" in result.stdout
     assert not list(tmp_path.glob("*/*/issue.md"))
     told, _ = read(BETTER)  # without --model the ledger is to blame
     assert told.returncode == 1
+    assert "the exit code is 0" not in told.stdout
 
 
 def test_an_interrupted_run_keeps_its_groups(read):

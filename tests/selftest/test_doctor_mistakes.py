@@ -13,9 +13,10 @@ from torch import nn
 from tests.doctor import mistakes as rules
 from tests.doctor.compare import NOT_COMPARED
 from tests.doctor.mistakes import KINDS
+from tests.doctor.report import as_text
 from tests.harness.execution.release import installed
 
-from .diagnosed import mistakes, verdicts
+from .diagnosed import diagnosed, mistakes, verdicts
 
 needs_sdpa = pytest.mark.skipif(
     not installed().has_scaled_dot_product_attention, reason="this release has no scaled_dot_product_attention"
@@ -195,3 +196,34 @@ def test_an_adapter_in_the_output_projection_is_never_called():
     adapted = copy.deepcopy(attention)
     adapted.out_proj = Adapted(E, E)
     assert mistakes(lambda: adapted(X, X, X)) == {"projection-not-called"}
+
+
+def test_each_mask_is_told_in_its_own_words():
+    module = nn.Transformer(E, HEADS, 1, 1, E, 0.0, batch_first=True)
+    masks = {"src_key_padding_mask": ~PADDING, "tgt_key_padding_mask": ~PADDING, "memory_key_padding_mask": ~PADDING}
+
+    def program():
+        module(X, X, **masks)
+        module(X[:2], X[:2], **{name: mask[:2] for name, mask in masks.items()})
+
+    inverted = [its.says for _, _, its in diagnosed(program).mistakes if its.id == "inverted-padding"]
+    for name in masks:
+        assert any(says.startswith(f"{name} hides") and "1 of 4 samples" in says for says in inverted), name
+        assert any(says.startswith(f"{name} hides") and "1 of 2 samples" in says for says in inverted), name
+
+
+def test_rows_without_a_key_are_no_mistake_of_their_own_where_the_mask_is_inverted():
+    assert mistakes(self_attention(key_padding_mask=~PADDING)) == {"inverted-padding"}
+
+
+def test_many_mistakes_of_one_kind_are_told_by_the_first():
+    def program():
+        for hidden in range(1, 4):
+            for samples in range(hidden, 4):
+                padding = torch.zeros(samples + 1, L, dtype=torch.bool)
+                padding[:hidden] = True
+                self_attention(X[: samples + 1], key_padding_mask=padding)()
+
+    text = as_text(diagnosed(program), "ended")
+    assert text.count("MISTAKE hides-everything: key_padding_mask: the masks hide all keys of") == 4
+    assert "MISTAKE hides-everything: 2 more of MultiheadAttention, with other masks" in text

@@ -160,6 +160,16 @@ def test_a_factory_is_called_and_its_module_runs_on_its_inputs(tmp_path):
     assert "as specified: MultiheadAttention" in ran.stderr
 
 
+def test_a_folder_with_a_package_of_tests_of_its_own_does_not_hide_the_doctor(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "forward.py").write_text(ATTENTION, encoding="utf-8")
+    given = [sys.executable, str(ROOT / "masks.py"), "doctor", "forward.py"]
+    ran = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert "1 call of attention" in ran.stderr
+
+
 def test_the_script_of_an_unknown_difference_exits_1_where_the_bug_is(tmp_path):
     bug = """\
 import torch

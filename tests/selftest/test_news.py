@@ -73,6 +73,12 @@ def test_the_gravest_come_first():
     assert sorted(shuffled, key=sort_key) == list(NEWS)
 
 
+def test_of_new_calls_the_cause_of_most_comes_first():
+    rare = NEWS[0]
+    (common,) = [replace(its, group=replace(its.group, seen=700)) for its in NEWS[1:2]]
+    assert sorted((rare, common), key=sort_key) == [common, rare]
+
+
 RENDERERS = {"text": as_lines, "markdown": as_markdown, "html": as_html, "json": as_json}
 
 

@@ -1,5 +1,6 @@
 """The block masks and score_mods of FlexAttention, as data of the reference (reference/flex.py)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +9,15 @@ from reference.flex import BlockMask, ScoreMod, create_block_mask
 from reference.masks import as_bias
 
 from ..cases.case import FlexAttention
+from .given import GivenContents
 
 
 def block_mask(case: FlexAttention, kept: np.ndarray) -> BlockMask:
     """The BlockMask of the case. kept: bool, the positions that mask_mod keeps, of the shape that the case tells."""
     block_size = case.block_size[0], case.block_size[1]
     if case.blocks_by == "lists":
-        lists = _random_lists(case, block_size)
+        given = case.seed.blocks if isinstance(case.seed, GivenContents) else None
+        lists = given or _random_lists(case, block_size)
         return replace(lists, mask_mod=kept if case.has_mask_mod else None)
     created = create_block_mask(kept, block_size)
     return created.adjusted(case.L, case.S) if case.blocks_by == "adjustment" else created
@@ -30,7 +33,9 @@ def _random_lists(case, block_size):
     return BlockMask(partial, order, full, order[..., ::-1], block_size)
 
 
-def score_mod(case: FlexAttention, added: np.ndarray | None) -> ScoreMod | None:
+def score_mod(case: FlexAttention, added: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray] | None:
     """The score_mod of the case; None if it has none. added: its mask, bool (True keeps) or float."""
+    if isinstance(case.seed, GivenContents):
+        return case.seed.score_mod if added is not None else None
     bias = None if added is None else as_bias(added, "float32", true_hides=False)
     return None if bias is None and case.softcap is None else ScoreMod(bias, case.softcap)

@@ -1,9 +1,11 @@
 """The contents of a call that somebody made, in the place of contents drawn from a seed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import numpy as np
+
+from reference.flex import BlockMask
 
 _NUMBERS = count(2**40)  # far from the seeds of drawn cases
 
@@ -18,6 +20,10 @@ class GivenContents(int):
     masks: Mapping[str, np.ndarray]  # {name: array} as `arrays.mask_arrays` returns them
     parameters: Mapping[str, np.ndarray]  # {name in the state_dict: array}
     trained: str  # the first parameter that autograd records, if autograd="one_parameter"
+    blocks: BlockMask | None  # of a call of flex_attention, without mask_mod
+    score_mod: (
+        Callable[[np.ndarray], np.ndarray] | None
+    )  # likewise, with an attribute `hidden` as reference.flex.ScoreMod
 
     def __new__(
         cls,
@@ -25,8 +31,11 @@ class GivenContents(int):
         masks: Mapping[str, np.ndarray],
         parameters: Mapping[str, np.ndarray],
         trained: str = "",
+        blocks: BlockMask | None = None,
+        score_mod: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "GivenContents":
         """A new number with these contents."""
         seed = super().__new__(cls, next(_NUMBERS))
         seed.inputs, seed.masks, seed.parameters, seed.trained = inputs, masks, parameters, trained
+        seed.blocks, seed.score_mod = blocks, score_mod
         return seed

@@ -24,6 +24,8 @@ def kernels(case: Case, release: Release, named: str | None = None) -> tuple[str
 
     named: this kernel serves all attentions. The fused kernel of a CPU exists since 2.1.
     """
+    if case.is_flex:  # it has a kernel of its own
+        return ()
     call = Call(case, release)
     named = named if since(release, "2.1") else None
     served = {block: named or kernel(case, release, block) for block in call.blocks(BY_SDPA)}

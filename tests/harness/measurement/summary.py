@@ -133,7 +133,7 @@ def _news(record):
         if entry["status"] == PRESENT and entry["expected"] is False:
             yield f"The ledger's range is wrong: {id} is present."
         if entry["status"] == CHANGED and not _is_lent(record["environment"]):
-            yield f"Changed: {id} neither conforms nor deviates as predicted."
+            yield f"Changed: {id}. Its pinned case neither conforms nor deviates as predicted."
     for id, test in record["tests"].items():
         if test["outcome"] in (FAILED, HARNESS_ERROR, CRASH):
             yield f"{test['outcome'].upper()}: {id}"

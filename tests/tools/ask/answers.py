@@ -14,7 +14,7 @@ import numpy as np
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from tests.harness.cases.case import Case, masks_of
+from tests.harness.cases.case import Case, drops, masks_of
 from tests.harness.cases.masks import Given, SeeingFirst
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import directions
@@ -230,7 +230,7 @@ def _documented(refusal):
 
 def _in_its_mode(case, release):
     """The case; before 2.6 the graph alone stands for all that torch.compile makes by default."""
-    stand_in = _STAND_INS.get(case.mode)
+    stand_in = None if case.is_flex else _STAND_INS.get(case.mode)
     return replace(case, mode=stand_in) if stand_in and not release.has_mode(case.mode) else case
 
 
@@ -273,7 +273,7 @@ def symptom_of(entry: Deviation, call: Call, is_alone: bool = False) -> str:
     if model.warnings:
         return WARNS
     if model.lost:
-        return "no weights are returned"
+        return "no log-sum-exp is returned" if call.case.is_flex else "no weights are returned"
     plain, right = _specified(undropped)
     wrong = {name: np.real(array) for name, array in present(undropped, model()).items()}
     if any(wrong[name].shape != right[name].shape for name in wrong):
@@ -287,7 +287,7 @@ def symptom_of(entry: Deviation, call: Call, is_alone: bool = False) -> str:
 
 
 def _undropped(case):
-    return replace(case, dropout=0.0)
+    return replace(case, dropout=0.0) if drops(case) else case
 
 
 @lru_cache(maxsize=64)
@@ -409,11 +409,19 @@ def _where(helped, versions):
 
 def _diff(case, *smalls):
     """The lines by which two small calls differ, with the sizes of the case that they stand for."""
-    lines = [call_lines(small, with_inputs=False) for small in smalls]
+    if case.is_flex and case.blocks_by == "lists":  # its lists stand for those that are not read
+        return ()
+    lines = [_lines(small) for small in smalls]
     before, after = ([_in_size(line, case, smalls[0]) for line in its] for its in lines)
     lines = list(unified_diff(before, after, n=0, lineterm=""))[2:]
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     return tuple(f"{line[0]} {line[1:]}" for line in lines) if len(lines) <= _MOST_LINES else ()
+
+
+def _lines(small):
+    """The lines of a call. A mask of flex_attention stands for one that is not read, and its lines are left out."""
+    lines = "\n".join(call_lines(small, with_inputs=False)).splitlines()
+    return [line for line in lines if not (small.is_flex and ("_mask = torch" in line or "torch.tensor(" in line))]
 
 
 def _in_size(line, case, small):

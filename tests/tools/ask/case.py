@@ -19,6 +19,7 @@ from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import parameters
 from tests.harness.modes.modes import EAGER
 
+from . import flex
 from .masks import given_mask, kind_of_mask, layout_of
 from .signatures import CALLS
 from .size import computable
@@ -50,7 +51,7 @@ def case_of(asked: Asked, situation: Situation | None = None) -> Case:
     if asked.kind == "scaled_dot_product_attention":
         _refuse_mask_and_hint(asked, situation)
     make = {"scaled_dot_product_attention": _scaled_dot_product, "multi_head_attention_forward": _functional}
-    make["MultiheadAttention"] = _multi_head
+    make |= {"MultiheadAttention": _multi_head, "flex_attention": flex.case_of_flex}
     case = make.get(asked.kind, _transformer)(_Call(asked, situation))
     _refuse_what_is_undefined(case)
     return computable(case)
@@ -59,6 +60,7 @@ def case_of(asked: Asked, situation: Situation | None = None) -> Case:
 # ---- what the text and the command line say together ---------------------------------------------------------------
 
 _RENAMED = {("TransformerEncoder", "mask"): "src_mask"}  # as a case has it
+_RENAMED |= {("flex_attention", name): renamed for name, renamed in flex.RENAMED.items()}
 
 
 class _Call:
@@ -107,14 +109,15 @@ class _Call:
 
     def _masks(self):
         """{argument: Mask or tensor}"""
-        takes = [_RENAMED.get((self.kind, name), name) for name in CALLS[self.kind].split() if name.endswith("mask")]
+        names = [name for name in CALLS[self.kind].split() if name.endswith(("mask", "score_mod"))]
+        takes = [_RENAMED.get((self.kind, name), name) for name in names]
         named = {_RENAMED.get((self.kind, name), name): kind for name, kind in self.situation.masks.items()}
         paddings = [name for name in takes if is_padding(name)]
         if paddings and "padding" in named:  # all of them
             named |= dict.fromkeys(paddings, named.pop("padding"))
         for name in named:
             if name not in takes:
-                raise BadInput(f"{self.kind} takes no mask {name}; it takes {', '.join(takes)}")
+                raise BadInput(f"{self.kind} takes no mask {name}; it takes {', '.join(names)}")
         given = {name: self.given[name] for name in takes if self.given.get(name) is not None} | named
         return {
             name: self._mask(name, value)
@@ -124,9 +127,12 @@ class _Call:
 
     def _mask(self, name, value):
         if isinstance(value, (str, Named)):
-            return kind_of_mask(str(value), name)
+            argument = next((its for (_, its), renamed in _RENAMED.items() if renamed == name), name)
+            return kind_of_mask(str(value), argument)
         if torch.is_tensor(value):
             return value
+        if self.kind == "flex_attention":
+            return flex.kept(value)[0] if name == "kept_mask" else flex.added()
         told = getattr(value, "text", value)
         raise BadInput(
             f"{name}={told if told is not ... else '...'}: which mask that is, the text does not tell; "
@@ -142,9 +148,11 @@ class _Call:
     # ---- what every case has
 
     def common(self, has_parameters):
-        asked, situation = self.asked, self.situation
-        mode = both(asked.mode, situation.mode or EAGER.id)
-        return {"dtype": self.dtype(), "autograd": self.autograd(has_parameters), "mode": mode, **self.contents()}
+        return {"dtype": self.dtype(), "autograd": self.autograd(has_parameters), "mode": self.mode, **self.contents()}
+
+    @property
+    def mode(self):
+        return both(self.asked.mode, self.situation.mode or EAGER.id)
 
     def dtype(self):
         made = self.asked.made

@@ -11,15 +11,19 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 
+import numpy as np
 import torch
 
-from tests.harness.cases.case import AUTOGRAD, Case, ScaledDotProduct, drops, masks_of
+from tests.doctor.patterns import hides, is_inverted_causal, is_inverted_padding
+from tests.harness.cases.case import AUTOGRAD, Case, DotProduct, FlexAttention, drops, is_padding, masks_of
 from tests.harness.cases.dtypes import PRECISIONS
 from tests.harness.cases.masks import Given
 from tests.harness.command_line import HARNESS_ERROR, BadInput, Parser
+from tests.harness.contents.arrays import mask_arrays
 from tests.harness.deviations import ledger
 from tests.harness.deviations.prediction import CONFORMS, LACKING
 from tests.harness.modes.modes import BY_ID
@@ -194,7 +198,7 @@ def _text(argument):
 
 def _as_case(text):
     """The case whose repr the text is; None if it is no case's."""
-    if not text.startswith(("MultiHead(", "ScaledDotProduct(", "Transformer(")):
+    if not text.startswith(("MultiHead(", "ScaledDotProduct(", "FlexAttention(", "Transformer(")):
         return None
     try:
         return parse(text)
@@ -223,10 +227,27 @@ def in_words(case: Case) -> str:
     training = "" if not case.has_training_mode else "in training mode" if case.training else "in eval mode"
     autograd = _AUTOGRAD.get(case.autograd, f"requires a gradient: {case.autograd}")
     mode = "" if case.mode == "eager" else f"mode {case.mode}"
-    masks = [f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items()]
+    masks = list(_functions(case) if isinstance(case, FlexAttention) else _masks_in_words(case))
     masks += [f"{name}=True" for name in HINTS if getattr(case, name, None)]
     masks = masks or ["no mask"]
     return ", ".join(filter(None, [case.module, training, autograd, mode, case.dtype, *masks, _sizes(case)]))
+
+
+def _masks_in_words(case):
+    return (f"{name} {_of_mask(mask)}" for name, mask in masks_of(case).items())
+
+
+_MAKERS = {"create_block_mask": "by create_block_mask", "lists": "of lists of blocks", "adjustment": "by _adjust"}
+
+
+def _functions(case):
+    """The BlockMask and the score_mod of a call of flex_attention."""
+    if case.kept_mask is not None:
+        reads = "compares positions" if case.compares_positions else "reads a tensor"
+        yield f"block_mask {_MAKERS[case.blocks_by]}" + (f", whose mask_mod {reads}" if case.has_mask_mod else "")
+    if case.added_mask is not None:
+        is_told = case.added_mask.values != "bias" or case.added_mask.pattern != "none"
+        yield "score_mod" + (f" that adds {_of_mask(case.added_mask)}" if is_told else "")
 
 
 def _of_mask(mask):
@@ -236,7 +257,7 @@ def _of_mask(mask):
 
 
 def _sizes(case):
-    if isinstance(case, ScaledDotProduct):
+    if isinstance(case, DotProduct):
         return f"query {(*case.batch, case.L, case.D)}, {case.S} keys"
     of_decoder = f", target {case.T}" if case.has_decoder else ""
     length = f"{case.L} queries, {case.S} keys" if "L" in case.length_fields else f"source {case.S}{of_decoder}"
@@ -246,23 +267,43 @@ def _sizes(case):
 def notes(question: Question) -> Iterator[str]:
     """What the answer rests on beside the ledger: a sentence each."""
     case = question.case
+    is_flex = isinstance(case, FlexAttention)
     yield (
         f"Predicted for a CPU with {extension()} and not run; torch {torch.__version__} is what is installed."
-        " CUDA is not asked: it was measured with one release, 2.11."
+        f" CUDA is not asked: {'it is not measured' if is_flex else 'it was measured with one release, 2.11'}."
     )
+    if is_flex and case.mode != "eager":
+        yield "Compiled, flex_attention was measured with a few calls in float32."
+    if is_flex and masks_of(case):
+        yield (
+            "What mask_mod and score_mod hide or add is not read from the text: say it by --mask, as in"
+            " score_mod=float:all:-1e9. A mask_mod that the text does not have is taken for one that reads a tensor."
+        )
     if case.asks_for_causal_mask and case.L != case.S:
         yield (
             "is_causal=True counts from the first key: query i sees the keys 0 to i. Queries at the end of the keys, as"
             " with a KV cache, need torch.nn.attention.bias.causal_lower_right, or a mask."
         )
+    for name in filter(partial(_looks_inverted, case), masks_of(case)):
+        what = "the first key of every sample" if is_padding(name) else "the past and shows the future"
+        polarity = "hides" if case.true_hides else "keeps"
+        yield f"{name} looks inverted: it hides {what}. A bool mask of {case.module} {polarity} where it is True."
     if question.calls > 1:
         yield f"The text has {question.calls} calls of an attention; the answer is about the last."
     if len(question.draws) > 1:
         yield f"A mask that is named by its kind can hold many things: {len(question.draws)} of them were tried."
-    if case.mode.startswith("compiled_inductor"):
+    if case.mode.startswith("compiled_inductor") and not is_flex:
         yield "Before 2.6 the answer is that for backend='aot_eager': there inductor was not measured."
     if drops(case):
         yield "Dropout is random, and left out."
+
+
+def _looks_inverted(case, name):
+    """True if a mask that the text makes is probably not meant so. No release does anything wrong with it."""
+    if not isinstance(getattr(case, name), Given):
+        return False
+    hidden = hides(mask_arrays(case)[name], not case.true_hides)
+    return is_inverted_padding(np.atleast_2d(hidden)) if is_padding(name) else is_inverted_causal(hidden)
 
 
 def _as_text(question, found):

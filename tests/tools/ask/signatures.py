@@ -1,4 +1,4 @@
-"""The arguments of the six modules and two functions, in order, with their names in every release."""
+"""The arguments of the six modules and three functions, in order, with their names in every release."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +26,7 @@ FUNCTIONS = {
     " bias_v add_zero_attn dropout_p out_proj_weight out_proj_bias training key_padding_mask need_weights attn_mask"
     " use_separate_proj_weight q_proj_weight k_proj_weight v_proj_weight static_k static_v average_attn_weights"
     " is_causal",
+    "flex_attention": "query key value score_mod block_mask scale enable_gqa return_lse kernel_options return_aux",
 }
 CALLS = {
     **FUNCTIONS,
@@ -42,6 +43,7 @@ CALLS = {
 REQUIRED = {
     "scaled_dot_product_attention": 3,
     "multi_head_attention_forward": 13,
+    "flex_attention": 3,
     "MultiheadAttention": 3,
     "TransformerEncoderLayer": 1,
     "TransformerEncoder": 1,

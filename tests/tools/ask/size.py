@@ -67,7 +67,9 @@ def _heads_of_a_smaller(case):
 
 
 def is_drawn(case: Case) -> bool:
-    """True if a seed decides what its masks hold."""
+    """True if a seed decides what its masks hold, or the lists of its BlockMask."""
+    if case.is_flex and case.blocks_by == "lists":
+        return True
     recipes = [mask for mask in masks_of(case).values() if not isinstance(mask, Given)]
     return any(
         mask.pattern not in ("none", "all", "causal") or (mask.is_float and mask.values in ("finite", "bias", "slight"))

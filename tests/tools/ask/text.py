@@ -15,9 +15,11 @@ from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
 from .classes import ClassReader, modules_of
+from .flex import MAKERS, made_blocks
 from .parts import changed, mode_of_hooked, mode_of_replaced, subclass
 from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 from .values import (
+    Function,
     Instance,
     Made,
     Named,
@@ -107,7 +109,7 @@ class _Reader(ClassReader, ast.NodeVisitor):
         super().__init__(training)
         self.length = length
         self.contexts, self.fast_path = [], True
-        self.asked, self.made, self.places = [], [], set()
+        self.asked, self.made, self.places, self.functions = [], [], set(), {}
         self.mode = _mode_in(tree)  # one whose statements stand in the text
         self.of_mode = _statements(BY_ID[self.mode])
 
@@ -151,6 +153,7 @@ class _Reader(ClassReader, ast.NodeVisitor):
     def visit_FunctionDef(self, node):
         self.bind_defaults(node.args)
         self.within(node.decorator_list, node.body)
+        self.functions[node.name] = Function(ast.unparse(node))
 
     def generic_visit(self, node):
         """Any other expression is not known; of any other statement, the statements within it are read."""
@@ -227,7 +230,10 @@ class _Reader(ClassReader, ast.NodeVisitor):
         return text_of(node) if is_unknown(test) else self.value(node.body if test else node.orelse)
 
     def visit_Name(self, node):
-        return _NAMES.get(node.id, Unknown(node.id))
+        return _NAMES.get(node.id, self.functions.get(node.id, Unknown(node.id)))
+
+    def visit_Lambda(self, node):
+        return Function(ast.unparse(node))
 
     def visit_Attribute(self, node):
         text, name = ast.unparse(node), node.attr
@@ -271,6 +277,11 @@ class _Reader(ClassReader, ast.NodeVisitor):
         last = text.rpartition(".")[2]
         if last == "generate_square_subsequent_mask":
             return self.square(given, named)
+        if last in MAKERS:
+            owner = self.value(node.func.value) if isinstance(node.func, ast.Attribute) else None
+            return made_blocks(last, owner, given, named)
+        if _mode_of_function(text, named) and "flex_attention" in given[:1]:
+            return Made("flex_attention", {}, trained="none", mode=_mode_of_function(text, named))
         if (target := self.target(node.func, text)) is not None:
             return self.attend(node, target, given, named)
         if text in self.classes and (its := subclass(self.classes[text])):

@@ -51,6 +51,27 @@ class Instance:
     mode: str = "eager"
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """A BlockMask of the text. by: how it is made, as FlexAttention.blocks_by has it. mask_mod: its value; or None."""
+
+    by: str
+    mask_mod: Any = None
+    block_size: tuple[int, int] = (128, 128)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function or lambda of the text that may be a mask_mod or a score_mod."""
+
+    text: str
+
+    @property
+    def reads(self) -> bool:
+        """True if it reads elements of a tensor, and does not compare positions alone."""
+        return any(isinstance(node, ast.Subscript) for node in ast.walk(ast.parse(self.text)))
+
+
 def computed(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """function(*given, **named), or BadInput in one line; nothing large is made."""
     numbers = [prod(size for size in group if type(size) is int) for group in _groups(given, named)]
@@ -96,7 +117,7 @@ def is_unknown(value: Any) -> bool:
         return is_unknown(tuple(value.values()))
     if isinstance(value, slice):
         return is_unknown((value.start, value.stop, value.step))
-    return isinstance(value, (Unknown, Named, Made, Instance))
+    return isinstance(value, (Unknown, Named, Made, Instance, Blocks, Function))
 
 
 def text_of(node: ast.AST) -> Unknown:

@@ -104,11 +104,17 @@ function item(found, isHidden) {
   line.append(kind, link)
   if (found.symptom) {
     const symptom = document.createElement("p")
-    symptom.textContent = found.symptom
+    symptom.append(...found.symptom.split("`").map((text, i) => i % 2 ? code(text) : text))
     line.append(symptom)
   }
   line.hidden = isHidden
   return line
+}
+
+function code(text) {
+  const element = document.createElement("code")
+  element.textContent = text
+  return element
 }
 
 results.querySelector(".more").addEventListener("click", event => {

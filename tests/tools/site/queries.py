@@ -135,6 +135,9 @@ QUERIES = {
     "attn_mask expected 2D or 3D": ("mask-per-head",),
     "mask shape (batch, seq, seq)": ("repeat-for-heads", "mask-per-head", "combined-mask-modules"),
     "model works in training but nan in validation": ("empty-row-nan-native",),
+    "flex_attention block_mask ignored": ("flex-blocks-ignored",),
+    "block_mask ignored": ("flex-blocks-ignored",),
+    "detr memory_key_padding_mask": ("memory-padding",),
     # rules of the specification
     "clause 6": ("clause-6",),
     "tokenizer mask tgt_mask": ("tokenizer-mask-for-target", "decoder-integer-mask-unnamed"),

@@ -27,7 +27,7 @@ WORDS = {
     "decoder-only": "decoder-only; decoder only; gpt; language model; nn.TransformerDecoder without memory; memory argument gpt; decoder without encoder; causal language model",
     "causal-option": "causal_mask; nn.Transformer causal; causal option; unexpected keyword argument; causal=True",
     "src-mask-is-for-the-decoder": "src_mask; src_mask decoder; nn.Transformer masks; which mask for decoder; src_mask vs tgt_mask; memory_mask; nn.Transformer arguments; translation masks; seq2seq masks; tgt_mask",
-    "memory-padding": "memory_key_padding_mask forgotten; forgotten memory_key_padding_mask; missing memory_key_padding_mask; memory_key_padding_mask; memory padding; cross attention padding; encoder padding decoder; memory mask; src padding decoder; memory_mask; tgt_key_padding_mask; forgot memory_key_padding_mask",
+    "memory-padding": "memory_key_padding_mask forgotten; forgotten memory_key_padding_mask; missing memory_key_padding_mask; memory_key_padding_mask; memory padding; cross attention padding; encoder padding decoder; memory mask; src padding decoder; memory_mask; tgt_key_padding_mask; forgot memory_key_padding_mask; detr memory_key_padding_mask; detr padding mask; detr mask",
     "masks-by-layer": "mask per layer; mask for each layer; different mask each layer; layer mask; sliding window some layers; local global attention; alternate layers",
     "full-example": "full example; example nn.Transformer; minimal example; nn.Transformer tutorial; how to use masks; whole example; working example; seq2seq example",
     "relative-attention": "relative position; relative attention; relative_attention; ALiBi; alibi; relative bias; T5; relative positional encoding; distance bias",

@@ -525,7 +525,7 @@ WORDS = {
     ),
     "flex-blocks-ignored": (
         "flex_attention attends to blocks that a hand-made BlockMask leaves out, silently, unless it is compiled.",
-        "flex_attention; FlexAttention; BlockMask; from_kv_blocks; kv_num_blocks; kv_indices; block mask ignored; eager flex_attention; flex_attention without torch.compile; eager and compiled differ; block sparse; block-sparse mask ignored; full blocks",
+        "flex_attention; FlexAttention; BlockMask; from_kv_blocks; kv_num_blocks; kv_indices; block mask ignored; block_mask ignored; block_mask has no effect; eager flex_attention; flex_attention without torch.compile; eager and compiled differ; block sparse; block-sparse mask ignored; full blocks",
     ),
     "flex-hidden-nan": (
         "NaN in a hidden position makes the outputs of flex_attention NaN.",
