@@ -135,7 +135,7 @@ def test_float32_masks_are_drawn_beside_float64_where_whole_vectors_of_keys_are(
         mask = case.attn_mask
         return case.dtype == "float64" and mask and mask.dtype == "float32" and case.S >= 16
 
-    assert share(drawn_for_sdpa, has) > 0.005
+    assert share(drawn_for_sdpa, has) > 0.001
 
 
 @pytest.mark.parametrize("id", ["func_vjp", "func_jacrev", "vmap", "fake", "traced", "compiled", "exported"])
