@@ -83,7 +83,7 @@ def variations(draw: st.DrawFn, *options: dict[str, Any], rarely: bool = False) 
 
 
 _SIZES = (0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, *[None] * 6)  # of the options taken; None: half of all
-_SIZES_IF_RARE = (*[0] * 7, 1, 1, 1, 2, 2, 2, 2, 2, 3, 4, None)
+_SIZES_IF_RARE = (*[0] * 9, 1, 1, 1, 2, 2, 2, 2, 3, 4, None)
 
 
 @cache
