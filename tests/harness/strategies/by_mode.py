@@ -91,7 +91,8 @@ def suits(case: Case, mode: Mode) -> bool:
 
 def _modules_in(release, mode):
     """Calls of modules, with more layers in some modes."""
-    modules = module_cases(release)
+    # all layers attend by nn.MultiheadAttention, which has more options than they have
+    modules = mixed(*[module_cases(release)] * 2, module_cases(release, ("MultiheadAttention",)))
     if mode.compiles:  # stacks repeat their layers, and are slow; so is the backward pass, which inference avoids
         layers = (module_cases(release, LAYERS, (inferring,)) for inferring in (False, True, True, True))
         return mixed(*layers, modules)
