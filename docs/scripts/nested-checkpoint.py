@@ -8,8 +8,8 @@
 #     2.4; if the input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked;
 #     cost: speed).
 # To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (not in 2.4;
-#     if masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: speed and memory: the
-#     call is recorded).
+#     if masks are bool or of the inputs' dtype, and no query has every key masked by a number such as -1e9; before 2.5
+#     if no query is fully masked; cost: speed and memory: the call is recorded).
 # To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3, not in 2.4; if masks are bool or of
 #     the inputs' dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its
 #     fast path, which is slower).
@@ -17,7 +17,8 @@
 #     dimension is the length (before 2.5, not in 2.4; if the input is a batch; cost: speed; other numbers, since the
 #     masks change).
 # To avoid it: Make the call without a checkpoint, and let parameters and inputs require a gradient (in 2.4; if no query
-#     is fully masked; cost: memory: the call is recorded).
+#     is fully masked, and masks are bool or of the inputs' dtype, and no query has every key masked by a number such as
+#     -1e9; cost: memory: the call is recorded).
 
 import functools
 import sys

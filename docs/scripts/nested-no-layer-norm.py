@@ -6,8 +6,8 @@
 #     input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
 #     speed).
 # To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (if masks are
-#     bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: speed and memory: the call is
-#     recorded).
+#     bool or of the inputs' dtype, and no query has every key masked by a number such as -1e9; before 2.5 if no query
+#     is fully masked; cost: speed and memory: the call is recorded).
 # To avoid it: Let every query see the first key. Make the module with batch_first=False, and give it inputs whose first
 #     dimension is the length (before 2.5; if the input is a batch; cost: speed; other numbers, since the masks change).
 

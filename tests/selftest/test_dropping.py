@@ -90,6 +90,23 @@ def test_what_dropout_cannot_do_fails(case, change, told):
         assert told in verdict.mismatches[0].what
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: (np.broadcast_to(kept[0][:1], kept[0].shape), *kept[1:]),
+        lambda kept: (np.broadcast_to(kept[0][..., :1, :], kept[0].shape), *kept[1:]),
+        lambda kept: (*kept[:-1], kept[-3]),
+    ],
+    ids=["each head alike", "each query alike", "as an earlier block"],
+)
+def test_elements_that_are_dropped_alike_fail(change):
+    case = replace(ENCODER, S=32, src_mask=None, head_dim=16)
+    observation = observe(case)
+    assert judge(case, observation).status == CONFORMS
+    mismatch = judge(case, replace(observation, kept=change(observation.kept))).mismatches[0]
+    assert (mismatch.what, mismatch.got) == ("dropout", "of the same")
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_dropout_in_training_is_drawn_for_every_module(module):
     cases = sample(cases_of(RELEASE, module), 300)

@@ -224,6 +224,18 @@ TEXTS = [
     ),
     (
         LAYER,
+        other(comparison.SETTING, "unchanged", "changed", "self_attn.training"),
+        "TransformerEncoderLayer, eval: changes the setting self_attn.training; expected it unchanged",
+        10,
+    ),
+    (
+        LAYER,
+        other(comparison.ATTACHED, "False", "True", "output"),
+        "TransformerEncoderLayer, eval: output requires a gradient; expected none, as autograd records nothing",
+        10,
+    ),
+    (
+        LAYER,
         other(comparison.SHAPE, (2, 3, 4), (2, 2, 4), "output"),
         "TransformerEncoderLayer, eval: output has shape (2, 2, 4); expected (2, 3, 4)",
         8,

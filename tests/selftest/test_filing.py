@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.harness.cases.case import MultiHead
 from tests.harness.cases.masks import Mask
 from tests.harness.execution.runner import observe
-from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.comparison import SETTING, Mismatch
 from tests.harness.judgement.outcomes import ACCEPTS
 from tests.harness.judgement.report import Failure, failure_of, report
 from tests.harness.judgement.verdict import FAILS, Verdict
@@ -62,6 +62,12 @@ def test_an_issue_names_the_remedies_of_what_is_known_of_the_call(tmp_path):
     issue = (place / "issue.md").read_text()
     assert "- empty-row-nan-explicit: Call with need_weights=False (from 2.5" in issue
     assert "- native-layer-float-mask: Call torch.backends.mha.set_fastpath_enabled(False) first (" in issue
+
+
+def test_a_setting_that_changes_leaves_no_script_that_could_not_show_it(tmp_path):
+    changed = Mismatch("training after the call", "unchanged", "changed", kind=SETTING, of=("training",))
+    told = failure_of(EMPTY_ROW, observe(EMPTY_ROW), Verdict(FAILS, (), (changed,)))
+    assert file_failures(record(settings=failed(told)), tmp_path) == []
 
 
 def test_a_wrong_mask_leaves_its_row(tmp_path):

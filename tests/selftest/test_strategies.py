@@ -1,6 +1,8 @@
 """The strategies reach the cases that they are for, and shrink to short cases."""
 
 from collections import Counter
+from dataclasses import replace
+from itertools import combinations
 from random import Random
 
 import pytest
@@ -135,7 +137,7 @@ def test_float32_masks_are_drawn_beside_float64_where_whole_vectors_of_keys_are(
         mask = case.attn_mask
         return case.dtype == "float64" and mask and mask.dtype == "float32" and case.S >= 16
 
-    assert share(drawn_for_sdpa, has) > 0.005
+    assert share(drawn_for_sdpa, has) > 0.001
 
 
 @pytest.mark.parametrize("id", ["func_vjp", "func_jacrev", "vmap", "fake", "traced", "compiled", "exported"])
@@ -207,6 +209,65 @@ def test_every_situation_is_drawn(drawn, condition):
 )
 def test_every_rare_option_is_drawn(drawn, condition):
     assert share(drawn, condition) > 0.001
+
+
+_OPTIONS = {
+    "MultiheadAttention": (
+        *(lambda case: case.add_bias_kv, lambda case: case.add_zero_attn, lambda case: not case.bias),
+        *(lambda case: case.training, lambda case: not case.batched, lambda case: not case.batch_first),
+    ),
+    "TransformerDecoderLayer": (
+        *(lambda case: case.norm_first, lambda case: not case.bias, lambda case: not case.batch_first),
+        *(lambda case: case.training, lambda case: not case.batched, lambda case: case.dropout),
+    ),
+}
+
+
+@pytest.mark.parametrize("module", _OPTIONS)
+def test_every_three_options_meet(module):
+    if module == "TransformerDecoderLayer" and not RELEASE.has_layer_bias:
+        pytest.skip("the release does not have the option")
+    cases = sample(cases_of(RELEASE, module), DRAWS)
+    for three in combinations(_OPTIONS[module], 3):
+        assert share(cases, lambda case, three=three: all(has(case) for has in three)) > 0.005
+
+
+def test_most_calls_for_inference_have_few_options():
+    """Options close fast paths."""
+    cases = sample(cases_of(RELEASE, "MultiheadAttention", True), DRAWS // 3)
+    closing = _OPTIONS["MultiheadAttention"][:3]
+    assert share(cases, lambda case: not any(has(case) for has in closing)) > 0.6
+
+
+@pytest.mark.parametrize("module", ["MultiheadAttention", "scaled_dot_product_attention", "TransformerDecoderLayer"])
+def test_one_query_of_several_keys_is_drawn(module):
+    cases = sample(cases_of(RELEASE, module), DRAWS // 3)
+    assert share(cases, lambda case: getattr(case, "L", getattr(case, "T", None)) == 1 < case.S) > 0.01
+
+
+def test_layers_that_differ_in_mode_are_layers_of_one_call():
+    cases = sample(cases_in(RELEASE, BY_ID["layers_apart"]), 100)
+    assert all(case.num_layers > 1 or case.module == "Transformer" for case in cases)
+    assert 0.2 < share(cases, lambda case: case.training) < 0.9
+
+
+def test_masks_are_one_tensor_in_the_mode_that_shares_them():
+    cases = sample(cases_in(RELEASE, BY_ID["shared_masks"]), 100)
+    assert share(cases, lambda case: shared_masks(case)) > 0.5
+    assert share(cases, lambda case: shared_masks(replace(case, mode="eager"))) == 0
+
+
+def shared_masks(case):
+    """The number of masks of the call that are an earlier one."""
+    called = {}
+
+    def module(*given, **options):
+        called.update(options)
+
+    tensors = {name: tensor for name, tensor in arguments(case).items() if name in masks_of(case)}
+    function, _ = BY_ID[case.mode].prepare(module, ())
+    function(**tensors)
+    return len(called) - len({id(mask) for mask in called.values()})
 
 
 @pytest.mark.parametrize(

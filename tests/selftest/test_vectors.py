@@ -9,6 +9,7 @@ from tests.harness.cases.case import ScaledDotProduct
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import installed
 from tests.harness.judgement.verdict import CONFORMS
+from tests.harness.measurement import session
 from tests.harness.measurement.checking import judged
 from tests.harness.modes import processes, vectors
 from tests.harness.modes.modes import MODES
@@ -44,3 +45,14 @@ def test_a_process_that_dies_is_an_outcome():
     with pytest.raises(processes.Died):
         vectors.run_with(mode.vectors, os.abort)
     assert judged(case)[1].status == CONFORMS
+
+
+def entries_that_predict():
+    """The ids of the entries that predict outcomes in this process, since their pinned cases show them."""
+    return {entry.id for entry in session.start().entries if entry.every_cpu}
+
+
+@pytest.mark.parametrize("mode", HERE, ids=lambda mode: mode.id)
+def test_a_pinned_case_shows_its_entry_by_lesser_kernels_too(mode):
+    """Else a run on another CPU is judged without the entry, though other calls show it there."""
+    assert entries_that_predict() <= vectors.run_with(mode.vectors, entries_that_predict)

@@ -31,6 +31,8 @@ def outcome(shows: Case | Callable[[], torch.Tensor]) -> tuple | list:
             seen.warnings,
             seen.mutated,
             seen.lent,
+            seen.settings,
+            seen.attached,
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

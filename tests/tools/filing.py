@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.harness.expectation.dropout import UnlikeDropout
+from tests.harness.judgement.comparison import ATTACHED, SETTING
 from tests.harness.judgement.report import Failure
 from tests.harness.judgement.wording import RULES
 from tests.harness.ledgers import BY_ID
@@ -23,6 +24,7 @@ _TIMEOUT = 300  # seconds that a script may run
 _RUN_AT_MOST = 10  # scripts that are run; each imports torch
 _LONGEST_NAME = 60  # characters of the name of a folder
 _OTHERS_AT_MOST = 50  # further failures of a test that its issue lists
+_WITHOUT_SCRIPT = {SETTING, ATTACHED}  # scripts look at results, arguments and warnings
 
 
 def folder_of(test: str) -> str:
@@ -35,7 +37,8 @@ def script_of(failure: Failure) -> str | None:
     """The script that shows a failure. None if the failure has no call, or if no script can judge the call."""
     if failure.row:
         return wrong_mask_script(next(call for call in ROWS if call.id == failure.row), failure.setting)
-    if failure.case is None:
+    kinds = {difference.kind for difference in failure.mismatches}
+    if failure.case is None or (kinds and kinds <= _WITHOUT_SCRIPT):
         return None
     try:
         return script(failure.case, failure.setting, after=failure.first)

@@ -17,6 +17,7 @@ from ..cases.case import Case, DotProduct, FlexAttention, MultiHead, is_padding,
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
+from ..modes.shared_masks import SHARED_MASKS
 from ..modes.written import fills_with_a_number
 from .blocks import block_mask
 from .given import GivenContents
@@ -63,8 +64,11 @@ def _sample(case, name, array):
 def _mask_seed(case, name):
     """The seed of one mask, which does not depend on other masks of the case.
 
-    The first mask of FlexAttention is that of scaled_dot_product_attention with the same recipe.
+    The first mask of FlexAttention is that of scaled_dot_product_attention with the same recipe. In the mode that
+    shares masks, all of one kind have one seed.
     """
+    if case.mode == SHARED_MASKS.id:
+        name = "key_padding_mask" if is_padding(name) else "mask"
     is_alone = name == "kept_mask" or (name == "added_mask" and case.kept_mask is None)
     return [case.seed, 4, *("attn_mask" if is_alone else name).encode()]
 

@@ -24,7 +24,7 @@ from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
 from . import dangers, flex, rewriting, square_mask
 from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
-from .side_effects import remember
+from .side_effects import noting_settings, remember
 from .skeleton import module_of
 from .watching import Seen, watching
 
@@ -47,6 +47,8 @@ class Observation:
     kept: tuple[np.ndarray, ...] = ()  # for each dropout, in order: a bool array, True in elements that it kept
     mutated: tuple[str, ...] = ()  # names of the arguments and parameters that the call changed
     lent: tuple[str, ...] = ()  # names of those whose memory a result shares
+    settings: tuple[str, ...] = ()  # names of the settings of torch and of the module that the call changed
+    attached: tuple[str, ...] = ()  # names of the results that require a gradient though autograd recorded nothing
     seconds: float = 0.0  # CPU time of the call
     # {output name: type of its device}, for calls that choose the device
     devices: dict[str, str] = field(default_factory=dict)
@@ -64,7 +66,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         return _observe_square_mask(case)
     if vectors := BY_ID[case.mode].vectors:
         return _observe_with_vectors(vectors, case, device, adopted)
-    mode, seen = BY_ID[case.mode], Seen()
+    mode, seen, settings = BY_ID[case.mode], Seen(), list[str]()
     if not mode.is_watched:  # paths and dropout are those of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
         if is_withheld(eager):
@@ -81,7 +83,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
     kept = partial(_kept_by_another, case) if adopted else lambda _: tuple(seen.kept)
     with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
         warnings.simplefilter("always")
-        made = partial(_call, case, call, tensors, device, is_torch=not adopted)
+        made = partial(_call, case, call, tensors, device, settings, is_torch=not adopted)
         results = _results(case, made, tensors | weights, kept)
     if is_written(case):
         is_rewritten = rewriting.is_rewritten(call, rewritten_before)
@@ -98,6 +100,8 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         kept=results.kept,
         mutated=memory.changed(),
         lent=memory.lent(results.outputs),
+        settings=tuple(settings),
+        attached=() if _is_recorded(case, tensors | weights) else _attached(results.outputs),
         seconds=seconds,
         second_gradients=_held(case, results.second_gradients),
     )
@@ -307,11 +311,13 @@ def _raise(error, _):
     raise error
 
 
-def _call(case, call, tensors, device, is_torch):
+def _call(case, call, tensors, device, settings, is_torch):
+    """{result name: tensor}. Adds to `settings` the names of those that the call changes."""
+    module = next((given for given in call.args if is_torch and isinstance(given, nn.Module)), None)
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
     if drops(case):
         torch.manual_seed(case.seed)
-    with context(), BY_ID[case.mode].context(device):
+    with context(), BY_ID[case.mode].context(device), noting_settings(settings, module, draws=drops(case)):
         result = call(tensors)
     if is_torch and BY_ID[case.mode].called == "module":
         results = _unpacked(case, result)
@@ -393,6 +399,16 @@ def _fast_path(case):
         yield
     finally:
         switch(True)
+
+
+def _is_recorded(case, tensors):
+    """True if autograd records the call: not under no_grad, say."""
+    is_recording = case.autograd not in ("no_grad", "inference_mode")
+    return is_recording and any(tensor.requires_grad for tensor in tensors.values())
+
+
+def _attached(outputs):
+    return tuple(name for name, tensor in outputs.items() if tensor.requires_grad)
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------

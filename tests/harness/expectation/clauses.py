@@ -176,7 +176,8 @@ CLAUSES = (
     Clause(
         10,
         "arguments and warnings",
-        "A right call changes no argument and no parameter, returns new tensors, and warns of nothing",
+        "A right call changes no argument, no parameter and no setting of the module or of torch, returns new tensors,"
+        " which require a gradient only where autograd records, and warns of nothing",
         lambda case: True,
     ),
 )

@@ -43,7 +43,7 @@ class _Dropping:
     kept: Sequence[np.ndarray]  # see `dropping`
 
     def __call__(self, **arguments):
-        left = list(self.kept)
+        left, earlier = list(self.kept), []
 
         def drop(x, as_torch_holds=False):
             if self.case.dropout == 1:
@@ -55,7 +55,10 @@ class _Dropping:
             if kept.size != x.size:
                 raise UnlikeDropout("dropout", f"of {x.shape}", f"of {kept.shape}")
             kept = kept.reshape(x.shape)
-            _require_plausible(x, kept, self.case.dropout)
+            counts = _counts(x)
+            _require_plausible(kept, counts, self.case.dropout)
+            _require_independent(kept, counts, earlier, self.case.dropout)
+            earlier.append((kept, counts))
             # Elements this small may be 0 in torch, dropped or not.
             may_be_kept = kept | (np.abs(x.real) < PRECISIONS[computed_in(self.case)].tiny)
             return x / (1 - self.case.dropout) * may_be_kept  # a product, as in torch: NaN * 0 stays NaN
@@ -86,13 +89,17 @@ class _Dropping:
         return computation.function(**computation.arguments)
 
 
-def _require_plausible(x, kept, p):
+def _counts(x):
+    """bool array: True at elements large enough that a 0 shows that they were dropped, not rounded."""
+    size = np.abs(x.real)
+    return size > 1e-3 * size.max(initial=0)
+
+
+def _require_plausible(kept, counts, p):
     """Raise UnlikeDropout unless about a share of 1 - p is kept, by the inequality of Hoeffding (1963).
 
-    Elements are dropped independently of each other.
+    Elements are dropped independently of each other. counts: see _counts.
     """
-    size = np.abs(x.real)
-    counts = size > 1e-3 * size.max(initial=0)  # smaller elements may have been rounded to 0
     number = counts.sum()
     if not number:
         return
@@ -101,3 +108,20 @@ def _require_plausible(x, kept, p):
         raise UnlikeDropout(
             f"share kept by dropout of {number}", f"{1 - p:.3g} to within {allowed:.2g}", f"{share:.3g}"
         )
+
+
+def _require_independent(kept, counts, earlier, p):
+    """Raise UnlikeDropout if samples, heads or rows are dropped alike, or as by an earlier dropout, beyond chance.
+
+    earlier: pairs (kept, counts) of the earlier dropouts of the call.
+    """
+    of_chance = log(p**2 + (1 - p) ** 2)  # of the probability that two elements are both kept, or both dropped
+    if counts.sum() * of_chance > log(_IMPROBABLE):
+        return
+    pairs = [(its, kept, its_counts & counts) for its, its_counts in earlier if its.shape == kept.shape]
+    for axis in range(kept.ndim):
+        first, others = ((*[slice(None)] * axis, part) for part in (slice(1), slice(1, None)))
+        pairs.append((kept[first], kept[others], counts[first] & counts[others]))
+    for one, other, both in pairs:
+        if both.sum() * of_chance < log(_IMPROBABLE) and (one == other)[both].all():
+            raise UnlikeDropout("dropout", "of other elements each time", "of the same")

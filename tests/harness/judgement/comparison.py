@@ -66,6 +66,10 @@ MUTATED = "mutated"  # an argument or a parameter changes
 
 LENT = "lent"  # a result shares the memory of an argument or a parameter
 
+SETTING = "setting"  # a setting of torch, or an attribute of the module, changes
+
+ATTACHED = "attached"  # a result requires a gradient though autograd records nothing
+
 ERROR, WARNING, DROPOUT = "error", "warning", "dropout"
 
 

@@ -20,6 +20,7 @@ from ..expectation.dropout import UnlikeDropout
 from ..modes.modes import BY_ID, computed_in
 from . import comparison, left_out
 from .comparison import (
+    ATTACHED,
     DEVICE,
     DROPOUT,
     DTYPE,
@@ -29,6 +30,7 @@ from .comparison import (
     LENT,
     MUTATED,
     RESULTS,
+    SETTING,
     WARNING,
     Mismatch,
     norm,
@@ -161,6 +163,10 @@ def _side_effects(case, observation, model):
         yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=MUTATED, of=(name,))
     for name in observation.lent:
         yield Mismatch(f"memory of {name}", "not shared", "shared with a result", kind=LENT, of=(name,))
+    for name in observation.settings:
+        yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=SETTING, of=(name,))
+    for name in observation.attached:
+        yield Mismatch(f"{name}.requires_grad", "False", "True", kind=ATTACHED, of=(name,))
     allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case))
     allowed += tuple(filter(None, [BY_ID[case.mode].warns, case.may_warn]))
     for message in observation.warnings:

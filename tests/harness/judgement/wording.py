@@ -64,7 +64,11 @@ RULES = {
     "padded": (8, "a padded position is an ordinary query"),
     "wrong mask": (9, "A mask of a wrong shape or dtype is an error whose message names it"),
     "silent": (9, "nothing is broadcast or reinterpreted in silence"),
-    "changes": (10, "A right call changes no argument and no parameter, returns new tensors, and warns of nothing"),
+    "changes": (
+        10,
+        "A right call changes no argument, no parameter and no setting of the module or of torch, returns new tensors,"
+        " which require a gradient only where autograd records, and warns of nothing",
+    ),
 }
 
 RETURNS = "returns a result"  # the symptom of an error that is missing
@@ -221,6 +225,14 @@ def _lent(case, mismatch):
     return _Parts("", "returns memory of its argument", "memory of its own", mismatch.of[0], rule="changes")
 
 
+def _setting(case, mismatch):
+    return _Parts("", "changes the setting", "it unchanged", mismatch.of[0], rule="changes")
+
+
+def _attached(case, mismatch):
+    return _Parts(mismatch.of[0], "requires a gradient", "none, as autograd records nothing", rule="changes")
+
+
 def _warning(case, mismatch):
     if mismatch.got is None:
         return _Parts("", "gives no warning", f"one: {_quoted(mismatch.expected)}", rule="changes")
@@ -242,6 +254,8 @@ _PARTS = {
     comparison.DEVICE: partial(_property, rule="square"),
     comparison.MUTATED: _mutated,
     comparison.LENT: _lent,
+    comparison.SETTING: _setting,
+    comparison.ATTACHED: _attached,
     comparison.WARNING: _warning,
 }
 

@@ -16,6 +16,7 @@ from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
+from .shared_masks import SHARED_MASKS
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -327,6 +328,13 @@ MODES = (
         "        part.training = not part.training",
         drops=True,
     ),
+    Mode(
+        "layers_apart",  # every other layer of a stack is in eval and not in train mode, or in train mode and not eval
+        "layers = [part for part in module.modules() if hasattr(part, 'self_attn')]\n"
+        "for layer in layers[1::2]:\n"
+        "    layer.train(not layer.training)",
+    ),
+    SHARED_MASKS,
     _MAPPED,
     _MAPPED_SEQUENCES,
     _MAPPED_MASKS,

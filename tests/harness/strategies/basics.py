@@ -7,7 +7,8 @@ autograd, contiguous memory. A draw takes longer than a call, so choices that be
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import combinations, product
+from itertools import product
+from random import Random
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -58,30 +59,41 @@ def common(draw: st.DrawFn, release: Release, autograd: Sequence[str] = AUTOGRAD
 
 
 def lengths(draw: st.DrawFn, of_queries: Sequence[int] = LENGTHS) -> tuple[int, int]:
-    """(L, S): the lengths of queries and keys, equal half of the time. of_queries: a table of L."""
-    queries = draw(evenly(of_queries))
-    if one_of(draw, True, False) and queries in LENGTHS:
+    """(L, S): the lengths of queries and keys, equal half of the time. of_queries: a table of L.
+
+    One query in ten of the others, as where a model generates step by step.
+    """
+    relation = one_of(draw, *["equal"] * 10, *["other"] * 9, "one query")
+    queries = draw(evenly(of_queries)) if relation != "one query" else 1
+    if relation == "equal" and queries in LENGTHS:
         return queries, queries
     return queries, draw(evenly(KEYS if queries <= 5 else LENGTHS))
 
 
-def variations(draw: st.DrawFn, *options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of some options, each a dict of fields, in one dict. Often empty; shrinks to empty.
+def variations(draw: st.DrawFn, *options: dict[str, Any], rarely: bool = False) -> dict[str, Any]:
+    """The fields of some options, each a dict of fields, in one dict. Shrinks to empty.
 
-    Of two options or fewer in nine of ten draws, else of three or four: some code runs only where all of these meet.
+    A third of the draws has half of all options, since some code runs only where three or more meet; the others none
+    to four. rarely: mostly none to two, since many options close a fast path.
     """
     chosen: dict[str, Any] = {}
-    for place in draw(_places(len(options))):
+    for place in draw(_places(len(options), rarely)):
         chosen |= options[place]
     return chosen
 
 
+_SIZES = (0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, *[None] * 6)  # of the options taken; None: half of all
+_SIZES_IF_RARE = (*[0] * 9, 1, 1, 1, 2, 2, 2, 2, 3, 4, None)
+
+
 @cache
-def _places(number):
-    """A strategy for the places of the options to take, of so many."""
-    one, two, three, four = (tuple(combinations(range(number), size)) for size in (1, 2, 3, 4))
-    few, many = (*[()] * len(two), *one, *two), three + four
-    return evenly((*few * (1 + 9 * len(many) // len(few)), *many))
+def _places(number, rarely):
+    """A strategy for the places of the options to take, of so many: a random table, the fewest options first."""
+    rng = Random(number)
+    sizes = _SIZES_IF_RARE if rarely else _SIZES
+    taken = [min(number // 2 if size is None else size, number) for size in sizes] * 256
+    table = [tuple(sorted(rng.sample(range(number), size))) for size in taken]
+    return evenly(tuple(sorted(sorted(table), key=len)))
 
 
 def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FLEX, FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
+from ..modes.shared_masks import SHARED_MASKS
 from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .flex import flex_attention_cases
@@ -33,6 +34,10 @@ def _finite_cases_in(release, mode):
         return _ragged_batches(release, mode)
     if mode.family == NESTED_STRIDED:
         return _nested_cases(release, mode).filter(_has_something)
+    if mode.id == "layers_apart":
+        return mixed(*(cases_of(release, module) for module in _STACKS)).map(lambda case: _apart(case, mode))
+    if mode is SHARED_MASKS:
+        return mixed(*(cases_of(release, module) for module in _DECODERS)).map(lambda case: _sharing(case, mode))
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = written_cases(release, mode) if mode.id in FORMS else scaled_dot_product_cases(release)
@@ -86,7 +91,8 @@ def suits(case: Case, mode: Mode) -> bool:
 
 def _modules_in(release, mode):
     """Calls of modules, with more layers in some modes."""
-    modules = module_cases(release)
+    # all layers attend by nn.MultiheadAttention, which has more options than they have
+    modules = mixed(*[module_cases(release)] * 2, module_cases(release, ("MultiheadAttention",)))
     if mode.compiles:  # stacks repeat their layers, and are slow; so is the backward pass, which inference avoids
         layers = (module_cases(release, LAYERS, (inferring,)) for inferring in (False, True, True, True))
         return mixed(*layers, modules)
@@ -134,6 +140,30 @@ def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | 
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
     changes: dict[str, Any] = {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": "L" if padding else ""}
     return replace(case, mode=mode.id, dropout=0.0, **changes)
+
+
+_STACKS = ("TransformerEncoder", "TransformerDecoder", "Transformer")
+_DECODERS = ("TransformerDecoderLayer", "TransformerDecoder", "Transformer", "Transformer")
+
+
+def _apart(case, mode):
+    """The case in this mode, with two layers or more, with biases and without dropout.
+
+    Autograd closes all fast paths, so that a layer takes the same path in train mode and in eval.
+    """
+    layers = max(case.num_layers, 1 if case.module == "Transformer" else 2)  # it has those of two stacks
+    changes = {"mode": mode.id, "autograd": "grad", "dropout": 0.0, "bias": True, "num_layers": layers}
+    return replace(_differentiating(case), **changes)
+
+
+def _sharing(case, mode):
+    """The case in this mode, with one length, and with one mask of each kind for the target and what it attends to."""
+    mask = case.tgt_mask or case.memory_mask
+    padding = case.memory_key_padding_mask or case.tgt_key_padding_mask
+    masks = {"tgt_mask": mask, "memory_mask": mask, "memory_key_padding_mask": padding}
+    masks |= {"src_key_padding_mask": padding} if case.has_encoder else {"tgt_key_padding_mask": padding}
+    hints = {name: None for name in case.hints if name != "src_is_causal"}
+    return replace(case, mode=mode.id, S=case.T, **masks, **hints)
 
 
 def _causally(case, mode):

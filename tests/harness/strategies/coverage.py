@@ -75,8 +75,8 @@ def _kinds(case, block):
 
 def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
     """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
-    if mode.family in (NESTED_STRIDED, FAMILY, "causal_upper_left") or mode.id == "jagged_batch":
-        return {}  # these modes hide keys in their own way, and have few paths
+    if mode.family in (NESTED_STRIDED, FAMILY, "causal_upper_left") or mode.id in ("jagged_batch", "layers_apart"):
+        return {}  # these modes hide keys in their own way, or have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
         if path == DETECTION and (mode.builds or mode.id == "compiled_fullgraph"):

@@ -64,7 +64,7 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
     if not inference:
         options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
     options += coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
-    chosen = variations(draw, *options)
+    chosen = variations(draw, *options, rarely=inference)
     return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
 
 

@@ -81,7 +81,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     if not inference:
         options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
-    chosen = variations(draw, *options)
+    chosen = variations(draw, *options, rarely=inference)
     return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
 
 

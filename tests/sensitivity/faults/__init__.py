@@ -11,11 +11,13 @@ from tests.sensitivity.faults import (
     forms,
     gradients,
     layouts,
+    meeting,
     memory,
     parts,
     plumbing,
     polarity,
     rare,
+    remaining,
     values,
     ways,
     weights,
@@ -42,6 +44,8 @@ CLASSES = {
         parts,
         flex,
         forms,
+        meeting,
+        remaining,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}
