@@ -7,7 +7,10 @@ the release says so.
 import contextlib
 import io
 import re
+import sys
 import warnings
+from itertools import count
+from types import ModuleType
 
 import pytest
 import torch
@@ -34,10 +37,15 @@ def _holds(specifier):
     return SpecifierSet(specifier).contains(RELEASE.version, prereleases=True)
 
 
+_NUMBERS = count()
+
+
 def _printed(code, warning):
     """The text that the code prints, or "Error<its bases: message". warning: the message that counts as an error."""
     fast_path = getattr(getattr(torch.backends, "mha", None), "set_fastpath_enabled", lambda _: None)
     printed = io.StringIO()
+    module = ModuleType(f"example_{next(_NUMBERS)}")  # TorchDynamo keeps what it finds in a module of one name
+    sys.modules[module.__name__] = module
     torch.manual_seed(0)
     torch.set_warn_always(True)  # the warning would come once per process
     try:
@@ -45,7 +53,7 @@ def _printed(code, warning):
             warnings.simplefilter("ignore")
             if warning:
                 warnings.filterwarnings("error", message=f"[^$]*{re.escape(warning)}")
-            exec(compile(IMPORTS + code, "<example>", "exec"), {"__name__": "example"})
+            exec(compile(IMPORTS + code, "<example>", "exec"), vars(module))
     except Exception as error:
         return f"{'<'.join(kind.__name__ for kind in type(error).__mro__)}: {error}"
     finally:

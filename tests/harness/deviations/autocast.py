@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import UNRECORDED, MultiHead, Transformer, merged_dtype, source_of
+from ..cases.case import UNRECORDED, MultiHead, Transformer, masks_of, merged_dtype, source_of
 from ..cases.dtypes import PRECISIONS
 from ..cases.masks import Mask
 from ..contents.arrays import mask_arrays
@@ -32,10 +32,13 @@ from .remedies import (
     BY_SMALLER_NUMBER,
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY,
+    OWN_DTYPE,
+    SEES_A_KEY_BEFORE_2_5,
     Condition,
     off_the_fast_path,
     recorded,
     sequences_first,
+    until,
     upgrade,
     without,
 )
@@ -161,6 +164,9 @@ SEES_A_KEY_UNCAST = Condition(
     lambda case: EVERY_QUERY_SEES_A_KEY.holds(replace(case, mode="eager")),
 )
 
+# before 2.2 the other paths raise for each mask (autocast-mask-raises)
+NO_MASK_BEFORE_2_2 = until("2.2", Condition("there is no mask", lambda case: not masks_of(case)))
+
 NO_INPUT_GRADIENT = Condition("no input requires a gradient", lambda case: case.autograd in UNRECORDED)
 
 ENTRIES = (
@@ -198,7 +204,10 @@ ENTRIES = (
         change=raise_of_arguments,
         pinned=MultiHead(dtype="float32", mode="autocast", need_weights=False, key_padding_mask=Mask("bool", "none")),
         stage="attention",
-        remedies=(without("torch.autocast", cost="speed and memory"), upgrade("2.2")),
+        remedies=(
+            without("torch.autocast", cost="speed and memory", only=(SEES_A_KEY_BEFORE_2_5, OWN_DTYPE)),
+            upgrade("2.2"),
+        ),
     ),
     Deviation(
         id="autocast-native-attention-raises",
@@ -239,7 +248,7 @@ ENTRIES = (
         change=raise_of_dtypes,
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
         stage="layer",
-        remedies=off_the_fast_path(),
+        remedies=off_the_fast_path(only=(NO_MASK_BEFORE_2_2,)),
     ),
     Deviation(
         id="autocast-native-layer-dtype",
@@ -277,6 +286,6 @@ ENTRIES = (
             src_key_padding_mask=Mask("bool", "none"),
         ),
         stage="layer",
-        remedies=off_the_fast_path(),
+        remedies=off_the_fast_path(">=2.2"),
     ),
 )

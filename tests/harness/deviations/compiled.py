@@ -18,7 +18,17 @@ from .paths import (
     takes_nested_path,
     takes_nested_path_on_fake_tensors,
 )
-from .remedies import EVERY_QUERY_SEES_A_KEY, NATIVE, NOT_NESTED, Remedy, changed, off_the_fast_path, upgrade
+from .remedies import (
+    EVERY_QUERY_SEES_A_KEY,
+    NATIVE,
+    NOT_NESTED,
+    Remedy,
+    changed,
+    fast_path_off,
+    off_the_fast_path,
+    sequences_first,
+    upgrade,
+)
 
 
 def packs_fake_tensors(call: Call) -> bool:
@@ -195,7 +205,7 @@ ENTRIES = (
             src_key_padding_mask=Mask(),
         ),
         stage="call",
-        remedies=(NOT_NESTED, *off_the_fast_path(), upgrade("2.10")),
+        remedies=(NOT_NESTED, sequences_first(), fast_path_off(), upgrade("2.10")),
     ),
     Deviation(
         id="built-native-layer-transposed",

@@ -19,7 +19,7 @@ from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .hidden_content import FILLED
-from .remedies import Remedy, changed, upgrade
+from .remedies import Condition, Remedy, changed, upgrade
 
 
 def is_compiled(call: Call) -> bool:
@@ -224,6 +224,13 @@ def _with_kept_mask(case):
     return replace(case, added_mask=None, kept_mask=replace(case.added_mask, form="bool", values="inf"))
 
 
+_BY_MASK_MOD = Remedy(
+    "Hide the keys by mask_mod.",
+    _with_kept_mask,
+    only=(Condition("the BlockMask is that of create_block_mask", lambda case: case.blocks_by == "create_block_mask"),),
+)
+
+
 def _differentiates_nothing(call):
     """True if the gradients of inputs without samples or keys are asked for."""
     case = call.case
@@ -288,7 +295,7 @@ ENTRIES = (
         applies=_scores_are_large,
         change=_recovering,
         pinned=FlexAttention(S=2, D=2, Dv=2, autograd="mask", added_mask=Mask("float", "all", "-1e30"), seed=1),
-        remedies=(Remedy("Hide the keys by mask_mod.", _with_kept_mask),),
+        remedies=(_BY_MASK_MOD,),
     ),
     Deviation(
         id="flex-log-sum-exp-overflow",
@@ -301,7 +308,7 @@ ENTRIES = (
         applies=_log_sum_exp_overflows,
         change=_overflowing,
         pinned=FlexAttention(dtype="float32", D=2, Dv=2, added_mask=Mask("float", "all", "min"), lse="return_lse"),
-        remedies=(Remedy("Hide the keys by mask_mod.", _with_kept_mask),),
+        remedies=(_BY_MASK_MOD,),
     ),
     Deviation(
         id="flex-empty-backward",

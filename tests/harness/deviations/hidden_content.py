@@ -15,7 +15,7 @@ from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .facts import causal_flash_blocks
-from .remedies import Remedy, changed
+from .remedies import Remedy, changed, on_native_paths
 
 
 def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
@@ -90,7 +90,7 @@ ENTRIES = (
         pinned=MultiHead(
             L=2, S=2, num_heads=2, attention="self", nonfinite="nan", key_padding_mask=Mask("bool", "one")
         ),
-        remedies=(FILLED,),
+        remedies=(on_native_paths(FILLED),),
     ),
     Deviation(
         id="hidden-nan-sdpa",

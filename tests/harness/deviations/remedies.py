@@ -277,7 +277,7 @@ FIRST_KEY_AND_SEQUENCES_FIRST = Remedy(
     f"Let every query see the first key. {SEQUENCES_FIRST}.",
     lambda case: replace(FIRST_KEY.change(case), batch_first=False),
     "<2.5",
-    (BATCHED,),
+    (BATCHED, OWN_DTYPE),
     f"{SLOWER}; {OTHER_NUMBERS}",
 )
 NO_EMPTY_MASK = Remedy("Leave out a mask that has no elements.", without_empty_masks, only=(OWN_DTYPE,))

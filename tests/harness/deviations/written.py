@@ -113,7 +113,8 @@ def _lost(computation: Computation, call: Call) -> Computation:
     return replace(computation, arguments={**computation.arguments, "scale": usual})
 
 
-_BY_NUMBER = Remedy("Divide by a number.", changed(mode="written"), only=(EVERY_QUERY_SEES_A_KEY,))
+_TWO_DIMENSIONS = Condition("the mask has two dimensions or more", lambda case: not case.broadcast.endswith("-D"))
+_BY_NUMBER = Remedy("Divide by a number.", changed(mode="written"), only=(EVERY_QUERY_SEES_A_KEY, _TWO_DIMENSIONS))
 _TIMES = Remedy(
     "Multiply by 1 / s in the place of dividing by s, which inductor does not rewrite.", changed(mode="written_times")
 )
@@ -129,7 +130,6 @@ def _has_usual_scale(case):
     return case.attn_mask is None or _scale(case) == _features(case) ** -0.5
 
 
-_TWO_DIMENSIONS = Condition("the mask has two dimensions or more", lambda case: not case.broadcast.endswith("-D"))
 _CALLED_WITH_TWO_DIMENSIONS = replace(_CALLED, only=(SEES_A_KEY_BEFORE_2_5, _TWO_DIMENSIONS))
 _CALLED_WITHOUT_MASK = Remedy(
     "Call torch.nn.functional.scaled_dot_product_attention with scale=s.", changed(mode="eager")
@@ -228,6 +228,6 @@ ENTRIES = (
             mode="written_by_tensor", batch=(2, 2), L=2, S=2, D=2, Dv=2, attn_mask=Mask("float", "causal")
         ),
         stage="call",
-        remedies=(_BY_NUMBER, _TIMES, _CALLED, upgrade("2.15")),
+        remedies=(_BY_NUMBER, _TIMES, _CALLED_WITH_TWO_DIMENSIONS, upgrade("2.15")),
     ),
 )
