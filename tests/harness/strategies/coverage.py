@@ -29,6 +29,7 @@ from .basics import one_of
 from .by_mode import adapted, suits
 from .masks import attention_mask, padding_mask
 from .modules import cases_of
+from .shared import is_alike
 
 _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
 _WEIGHTS = "weights of each head"
@@ -165,6 +166,7 @@ def aimed(draw: st.DrawFn, release: Release, mode: Mode, path: str, kind: str, p
     mask = padding_mask(draw, release, 0) if kind.endswith(_PADDING) else attention_mask(draw, release, 0)
     case = _opened(path, adapted(_with(kind, case, mask), mode), release)
     assume((path, kind) in combinations_of(case, release) and suits(case, mode) and _can_show(case))
+    assume(is_alike(case, release))
     return case
 
 

@@ -5,6 +5,7 @@ from tests.sensitivity.faults import (
     causality,
     circumstances,
     combination,
+    distributed,
     dropping,
     errors,
     flex,
@@ -42,6 +43,7 @@ CLASSES = {
         parts,
         flex,
         forms,
+        distributed,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}
