@@ -125,7 +125,7 @@ def asked(mode, case):
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if case.has_training_mode else {})
     if mode.is_shared:
-        case = shared(case)
+        case = shared(case, mode)
     if mode.maps("masks"):  # a learned mask raises under vmap (see the ledger)
         case = replace(case, autograd="parameters")
     return replace(case, mode=mode.id)

@@ -5,7 +5,12 @@ over the processes: if each differentiates twice its part of a sum, the average 
 the whole sum.
 """
 
+from dataclasses import replace
+
 from .mode import Mode
+
+FSDP, FULLY_SHARD = "distributed_fsdp", "distributed_fully_shard"
+TENSOR_PARALLEL = "distributed_tensor_parallel"
 
 _DISTRIBUTED = """\
 WRAPPER
@@ -17,7 +22,7 @@ batch_first = next(part.batch_first for part in module.modules() if hasattr(part
 
 def of_both(value):
     values = [None, None]
-    with torch.inference_mode(False):  # in which releases before 2.5 gather nothing
+    with torch.inference_mode(False):  # in which releases before 2.6 gather nothing
         torch.distributed.all_gather_object(values, value)
     return values
 
@@ -112,17 +117,93 @@ def gradients(wrapped):
     return {name.removeprefix("module."): its.grad for name, its in wrapped.named_parameters()}"""
 
 
+_LAYERS = "torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer"
+
+_FSDP = f"""\
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+def wrapped(module):
+    options = {{"auto_wrap_policy": ModuleWrapPolicy({{{_LAYERS}}})}}
+    options |= {{"use_orig_params": True, "device_id": torch.device("cpu")}}
+    return FullyShardedDataParallel(copy.deepcopy(module), **options)
+
+def gradients(wrapped):
+    with FullyShardedDataParallel.summon_full_params(wrapped, with_grads=True):
+        named = [(name.replace("_fsdp_wrapped_module.", ""), its.grad) for name, its in wrapped.named_parameters()]
+        return {{name: its if its is None else its.clone() for name, its in named}}"""
+
+_FULL = """\
+def gradients(wrapped):
+    named = [(name, its.grad) for name, its in wrapped.named_parameters()]
+    return {name: its.full_tensor() if hasattr(its, "full_tensor") else its for name, its in named}"""
+
+_FULLY_SHARD = f"""\
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+def wrapped(module):
+    module, mesh = copy.deepcopy(module), init_device_mesh("cpu", (2,))
+    for part in reversed(list(module.modules())):
+        if part is module or isinstance(part, ({_LAYERS})):
+            fully_shard(part, mesh=mesh)
+    return module
+
+{_FULL}"""
+
+_TENSOR_PARALLEL = f"""\
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+def wrapped(module):
+    module = copy.deepcopy(module)
+    styles = {{"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}}
+    names = [(name, name.rpartition(".")[2]) for name, _ in module.named_modules()]
+    plan = {{name: styles[leaf] for name, leaf in names if leaf in styles}}
+    return parallelize_module(module, init_device_mesh("cpu", (2,)), plan)
+
+{_FULL}"""
+
+
 def _text(wrapper, shares=True):
     return _DISTRIBUTED.replace("WRAPPER", wrapper).replace("SHARES", str(shares))
 
 
+# before 2.9, when the collection of garbage meets a graph of autograd that holds itself
+_DEALLOCATING = "Deallocating Tensor that still has live PyObject references"
 _DISTRIBUTED_MODE = Mode(
     "distributed",
     _text(_DATA_PARALLEL),
     "distributed",
     is_shared=True,
+    warns=_DEALLOCATING,
+    is_rare=True,  # a call takes 30 ms
     everywhere=False,
     only_on="cpu",  # GPUs need one for each process, and another backend
     since="2.0",
 )
-DISTRIBUTED = (_DISTRIBUTED_MODE,)
+_SHARDED = replace(_DISTRIBUTED_MODE, kin="distributed", is_for_training=True, is_rare=False)
+DISTRIBUTED = (
+    _DISTRIBUTED_MODE,
+    replace(
+        _SHARDED,
+        id=FSDP,
+        made=_text(_FSDP),
+        warns=f"{_DEALLOCATING}|both parameters with requires_grad=True and False",
+        since="2.2",  # before, it needs a GPU
+    ),
+    replace(
+        _SHARDED,
+        id=FULLY_SHARD,
+        made=_text(_FULLY_SHARD),
+        warns=f"{_DEALLOCATING}|returned a view tensor",
+        since="2.7",  # before, it needs a GPU
+    ),
+    replace(
+        _SHARDED,
+        id=TENSOR_PARALLEL,
+        made=_text(_TENSOR_PARALLEL, shares=False),
+        warns=f"{_DEALLOCATING}|DTensor random operators may not have|To construct DTensor from torch.Tensor",
+        since="2.2",  # before, there is no init_device_mesh
+    ),
+)

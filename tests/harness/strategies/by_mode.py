@@ -70,7 +70,7 @@ def adapted(case: Case, mode: Mode) -> Case:
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
     if mode.is_shared:
-        changed = shared(changed)
+        changed = shared(changed, mode)
     if mode.quantizes or mode.packages:
         return replace(changed, dtype="float32")
     return _lowered(changed, "float32") if mode.lowers else changed

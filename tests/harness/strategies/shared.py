@@ -10,15 +10,25 @@ from ..deviations.nested_tensors import truncates
 from ..deviations.paths import nested_lengths
 from ..deviations.refusals import refusal
 from ..execution.release import Release
+from ..modes.distributed import FSDP, TENSOR_PARALLEL
+from ..modes.mode import Mode
 from ..modes.modes import BY_ID
 
 _TRAINED = {"frozen": "no_grad", "inputs": "grad", "one_input": "grad"}
+_ALL_TRAINED = {"one_parameter": "parameters", "last_layer": "parameters"}
 
 
-def shared(case: Kind) -> Kind:
+def shared(case: Kind, mode: Mode) -> Kind:
     """The case with two samples, or unbatched, and mostly with parameters that require a gradient, as DDP wants."""
     changes: dict[str, Any] = {"N": 2 if case.batched else 1}  # functions without samples have no such field
-    return replace(case, autograd=_TRAINED.get(case.autograd, case.autograd), **changes)
+    if mode.is_for_training:
+        changes |= {"training": True, "dropout": 0.0}
+    if mode.id == TENSOR_PARALLEL and case.has_layers:
+        changes["dim_feedforward"] = 4  # as many features for each process
+    autograd = _TRAINED.get(case.autograd, case.autograd)
+    if mode.id == FSDP:  # gathers the gradients of a shard in which no parameter is trained from one process alone
+        autograd = _ALL_TRAINED.get(autograd, autograd)
+    return replace(case, autograd=autograd, **changes)
 
 
 def is_alike(case: Kind, release: Release) -> bool:
