@@ -203,7 +203,7 @@ DISTRIBUTED = (
         _SHARDED,
         id=TENSOR_PARALLEL,
         made=_text(_TENSOR_PARALLEL, shares=False),
-        warns=f"{_DEALLOCATING}|DTensor random operators may not have|To construct DTensor from torch.Tensor",
+        warns=f"{_DEALLOCATING}|DTensor random operators may not|To construct DTensor from|AsyncCollectiveTensor",
         since="2.2",  # before, there is no init_device_mesh
     ),
 )
