@@ -17,13 +17,19 @@ RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
 WRITTEN = [mode for mode in HERE if mode.id in FORMS]
 COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds and mode not in WRITTEN]
+SHARDED = [mode for mode in HERE if mode.is_for_training]
 BUILT = [mode for mode in HERE if mode.builds]
 IS_QUICK = settings.default.max_examples < 200  # few compiled calls, and no built ones
 
 
 @pytest.mark.parametrize(
     ("mode", "path"),
-    [(mode, path) for mode in HERE if not (IS_QUICK and mode.compiles) for path in aims(RELEASE, mode)],
+    [
+        (mode, path)
+        for mode in HERE
+        if not (IS_QUICK and (mode.compiles or mode.is_for_training))
+        for path in aims(RELEASE, mode)
+    ],
     ids=str,
 )
 def test_every_kind_of_mask_on_every_path(mode, path, seeded):
@@ -44,7 +50,9 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
 
 
 @pytest.mark.parametrize(
-    "mode", [mode for mode in HERE if not (mode.compiles or mode.is_rare)], ids=lambda mode: mode.id
+    "mode",
+    [mode for mode in HERE if not (mode.compiles or mode.is_rare or mode.is_for_training)],
+    ids=lambda mode: mode.id,
 )
 @share(1 / 4, least=25)
 @given(data=st.data())
@@ -57,6 +65,13 @@ def test_is_as_specified(mode, data):
 @share(1 / 12, least=8)
 @given(data=st.data())
 def test_is_as_specified_in_few_calls(mode, data):
+    check(data.draw(cases_in(RELEASE, mode)))
+
+
+@pytest.mark.parametrize("mode", SHARDED, ids=lambda mode: mode.id)
+@share(1 / 100)  # a draw takes a tenth of a second, the first one more
+@given(data=st.data())
+def test_is_as_specified_when_sharded(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))
 
 

@@ -28,6 +28,7 @@ from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
 from tests.harness.modes.modes import BY_ID, EAGER, MODES
 from tests.harness.modes.written import FORMS
 from tests.harness.releases import since
+from tests.harness.strategies.shared import shared
 from tests.tools.case_script import ERRORS, GRADIENTS, RESULTS, script
 
 from .running import kinds_of, mismatches, run_script
@@ -61,7 +62,11 @@ def prepared(id):
 
 @pytest.mark.parametrize(
     "mode",
-    [mode for mode in OTHERS if mode not in PACKING and mode.id not in ("jagged_batch", "quantized", *FORMS)],
+    [
+        mode
+        for mode in OTHERS
+        if not (mode in PACKING or mode.is_shared or mode.id in ("jagged_batch", "quantized", *FORMS))
+    ],
     ids=lambda mode: mode.id,
 )
 def test_the_parameters_are_those_that_are_used(mode):
@@ -119,6 +124,8 @@ def asked(mode, case):
         case = replace(case, **dict.fromkeys(masks_of(case)))
     if not mode.differentiates:
         case = replace(case, autograd="no_grad", **{"training": True} if case.has_training_mode else {})
+    if mode.is_shared:
+        case = shared(case, mode)
     if mode.maps("masks"):  # a learned mask raises under vmap (see the ledger)
         case = replace(case, autograd="parameters")
     return replace(case, mode=mode.id)
@@ -134,7 +141,7 @@ def is_refused(case):
 
 @pytest.mark.parametrize(
     "mode",
-    [mode for mode in OTHERS if MODULES in mode.calls and not mode.vectors and mode not in PACKING],
+    [mode for mode in OTHERS if MODULES in mode.calls and not (mode.vectors or mode.is_shared or mode in PACKING)],
     ids=lambda mode: mode.id,
 )
 def test_a_mode_is_judged_like_any_other_call(mode, monkeypatch):

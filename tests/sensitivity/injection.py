@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules import transformer
 
 from tests.harness.cases.case import Case
+from tests.harness.modes import pairs
 from tests.harness.modes.mode import NOT_ASKED
 
 
@@ -49,10 +50,12 @@ def injected(fault: Fault) -> Iterator[None]:
     original = vars(patch.owner)[patch.name]
     with without_translations():
         setattr(patch.owner, patch.name, patch.make(original))
+        pairs.end()  # processes that are forked from now on have the fault
         try:
             yield
         finally:
             setattr(patch.owner, patch.name, original)
+            pairs.end()
 
 
 @contextmanager

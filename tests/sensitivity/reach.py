@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import torch
 
+from tests.harness.cases.case import Case
+from tests.harness.modes.modes import BY_ID
 from tests.sensitivity.injection import Fault, arguments_of, standing_in
 
 
@@ -27,14 +29,19 @@ def sign(fault: Fault) -> str:
 
 
 class Recorder:
-    """A pytest plugin; `tests` is {test id: signs of the faults that the test can reach}."""
+    """A pytest plugin; `tests` is {test id: signs of the faults that the test can reach}.
+
+    Calls that are made in other processes are not seen: their tests can reach each fault that such a call shows.
+    """
 
     def __init__(self):
-        self.tests, self._seen = {}, set()
+        self.tests, self._seen, self._elsewhere = {}, set(), set()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item):
         self._seen.clear()
+        if hasattr(item, "callspec") and getattr(item.callspec.params.get("mode"), "is_shared", False):
+            self._seen.update(self._elsewhere)
         yield
         self.tests[item.nodeid] = sorted(self._seen)
 
@@ -42,6 +49,7 @@ class Recorder:
     def watching(self, faults: Iterable[Fault]) -> Iterator[None]:
         """Context manager: calls of the functions that these faults patch are recorded inside the block."""
         places = {}
+        self._elsewhere = {sign(fault) for fault in faults if _is_shared(fault.shows)}
         for fault in faults:
             places.setdefault((fault.patch.owner, fault.patch.name), []).append(fault)
         with ExitStack() as stack:
@@ -70,6 +78,11 @@ class Recorder:
                 raise
 
         return noting
+
+
+def _is_shared(shows):
+    """True if two other processes make the call that shows a fault."""
+    return isinstance(shows, Case) and BY_ID[shows.mode].is_shared
 
 
 def _may_show(fault, call):

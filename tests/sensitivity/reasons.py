@@ -43,6 +43,8 @@ REASONS = {
     "test_flex_attention.py::test_same_result_for": "a law needs no reference; the campaign ended at the first test",
     "test_modes.py::test_is_as_specified_in_few_calls": "each of its modes is much alike one of test_is_as_specified,"
     " which notices most faults of both",
+    "test_modes.py::test_is_as_specified_when_sharded": "no other test draws modules whose parameters are sharded; most"
+    " faults show in other modes, too",
     "test_modes.py::test_is_as_specified_when_written_by_hand": "no other test draws attention written by hand; four"
     " pinned cases notice the same faults",
     "test_modes.py::test_is_as_specified_when_built": "no other test builds the compiled artifact of every module; the"

@@ -17,6 +17,7 @@ from . import (
     compiled,
     cuda,
     cuda_modules,
+    distributed,
     empty_inputs,
     empty_rows,
     flex,
@@ -88,6 +89,7 @@ _FAMILIES = (
     quantized,
     square_mask,
     onnx,
+    distributed,
     flex,
     proposed,
 )

@@ -19,6 +19,7 @@ from . import proposed
 from .autocast import raises_on_the_native_layer, raises_when_packed
 from .call import Call
 from .compiled import asks_in_a_graph, packs_fake_tensors
+from .distributed import has_nothing_to_average, raises_before_the_call
 from .empty_inputs import left_by_later_layers, views_nothing
 from .facts import (
     drops_the_mask,
@@ -78,7 +79,7 @@ class Refusal:
 
 def refusal(call: Call) -> Refusal | None:
     """The refusal that the call must meet; None if the release takes the call."""
-    if not call.case.attends:
+    if not call.case.attends or raises_before_the_call(call):
         return None
     return next((entry for entry in REFUSALS if entry.applies(call.met)), None)
 
@@ -311,6 +312,13 @@ def _differentiates_flex(call):
 
 
 _REFUSALS = (
+    Refusal(  # first: the wrapper raises before the module is called
+        id="distributed-without-gradient",
+        source='"DistributedDataParallel is not needed when a module doesn\'t have any parameter that requires a"'
+        ' gradient."',
+        applies=has_nothing_to_average,
+        error=("RuntimeError", "DistributedDataParallel is not needed when a module doesn't have any parameter"),
+    ),
     Refusal(
         id="nested-off-fast-path",
         source="the pages of the modules: nested tensors are for their fast path, and masks keep a call off it",

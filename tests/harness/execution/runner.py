@@ -16,7 +16,9 @@ from torch import nn
 from ..cases.case import Case, MultiHead, ScaledDotProduct, drops, masks_of
 from ..contents.arrays import directions, is_trained, parameters
 from ..contents.results import as_given, as_held, cotangents
+from ..modes.mode import settle
 from ..modes.modes import BY_ID, EAGER, MATH, is_closed_by_export
+from ..modes.pairs import end, run_in_both
 from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
 from ..modes.written import is_written
@@ -66,6 +68,12 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
         return _observe_square_mask(case)
     if vectors := BY_ID[case.mode].vectors:
         return _observe_with_vectors(vectors, case, device, adopted)
+    if BY_ID[case.mode].is_shared and not adopted:
+        return _observe_in_both(case, device, dares)
+    return _observe_here(case, device, adopted, dares)
+
+
+def _observe_here(case, device, adopted=None, dares=False):
     mode, seen, settings = BY_ID[case.mode], Seen(), list[str]()
     if not mode.is_watched:  # paths and dropout are those of the eager call
         eager = observe(_as_eager(case), device, adopted, dares)
@@ -79,7 +87,7 @@ def observe(case: Case, device: str = "cpu", adopted: Adopted | None = None, dar
     call, weights = (_prepare_adopted if adopted else _prepare)(case, _parameters(case, device), adopted)
     if mode.is_forward:
         _move(case, tensors | weights)
-    memory = remember(tensors, weights)
+    memory = remember(tensors, {} if mode.is_shared else weights)  # wrappers write parameters, to make them equal
     kept = partial(_kept_by_another, case) if adopted else lambda _: tuple(seen.kept)
     with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
         warnings.simplefilter("always")
@@ -114,6 +122,39 @@ def _observe_with_vectors(vectors, case, device, adopted):
         return replace(observation, seconds=0.0)  # it was spent in another process
     except Died as died:
         return Observation(error=(type(died).__name__, str(died)))
+
+
+def _observe_in_both(case, device, dares):
+    """Run the case in two processes that share it. That they differ in a result or a gradient is an error."""
+    settle()  # once, here, and not in each pair of processes
+    try:
+        one, other = run_in_both(_observe_here, case, device, None, dares)
+    except Died as died:
+        return Observation(error=(type(died).__name__, str(died)))
+    error = one.error or other.error
+    if one.error != other.error:
+        end()  # one process may wait for the other
+    elif apart := [*_differing(one.outputs, other.outputs), *_differing(one.gradients, other.gradients)]:
+        error = ("Apart", f"the processes differ in {', '.join(apart)}")
+    return replace(
+        one,
+        error=error,
+        outputs={} if error else one.outputs,
+        **{name: _in_either(name, one, other) for name in ("warnings", "mutated", "lent", "settings", "attached")},
+        seconds=0.0,  # they were spent in other processes
+    )
+
+
+def _in_either(name, one, other):
+    return tuple(dict.fromkeys((*getattr(one, name), *getattr(other, name))))
+
+
+def _differing(arrays, others):
+    """The names of the arrays, or None, that are not equal to those of the same name in `others`."""
+    for name, array in arrays.items():
+        other = others.get(name)
+        if (array is None) != (other is None) or not (array is None or np.array_equal(array, other, equal_nan=True)):
+            yield name
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Changes to a computation of the reference: another kernel, other masks, an error, a warning, a missing result."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,18 @@ def with_layers(node: Any, change: Callable[[Any, str], Any], part: str = "") ->
         return (*(with_layers(layer, change, ".early") for layer in early), with_layers(last, change, ".last"))
     names = [name for name in ("encoder", "decoder", "layers") if hasattr(node, name)]
     return replace(node, **{name: with_layers(getattr(node, name), change) for name in names})
+
+
+def with_parameters(node: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """The module, or a tuple of modules, with change(parameter) in the place of each parameter."""
+    if isinstance(node, np.ndarray):
+        return change(node)
+    if isinstance(node, tuple):
+        return tuple(with_parameters(part, change) for part in node)
+    if not is_dataclass(node) or isinstance(node, type):
+        return node
+    parts = {part.name: getattr(node, part.name) for part in fields(node)}
+    return replace(node, **{name: with_parameters(part, change) for name, part in parts.items()})
 
 
 def with_masks(computation: Computation, masks: Mapping[str, np.ndarray | None]) -> Computation:

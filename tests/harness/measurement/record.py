@@ -17,6 +17,7 @@ import torch
 from ..judgement.left_out import COMPARED
 from ..judgement.verdict import NOT_APPLICABLE
 from ..ledgers import BY_ID
+from ..modes import pairs
 from ..modes.inductor import can_build
 from ..modes.mode import can_quantize
 from ..modes.onnx import PACKAGES
@@ -51,6 +52,7 @@ def environment(run: session.Session, profile: str, seed: str) -> dict[str, Any]
         "threads": torch.get_num_threads(),
         "compiler": can_build(),
         "quantizes": can_quantize(),
+        **({"not_shared": pairs.obstacle()} if pairs.obstacle() else {}),
         **_versions(PACKAGES),
         "profile": profile,
         "seed": seed,

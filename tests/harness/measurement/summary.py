@@ -29,6 +29,7 @@ def header(environment: Mapping[str, Any]) -> list[str]:
         *([f"  judged by the model of torch {e['model']}"] if "model" in e else []),
         *(["  no C++ compiler, or no setuptools: inductor builds nothing"] if e.get("compiler") is False else []),
         *(["  no quantized engine of x86: the mode quantized is not asked"] if e.get("quantizes") is False else []),
+        *([f"  {e['not_shared']}: the distributed modes are not asked"] if "not_shared" in e else []),
         *_packages(e),
         f"  profile {e['profile']}, seed {e['seed']} (again with --hypothesis-seed={e['seed']})",
         f"  environment: {variables}",

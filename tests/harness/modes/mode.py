@@ -21,7 +21,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.utils import parametrize, prune
 
 from ..releases import MEASURED
-from . import inductor
+from . import inductor, pairs
 from .vectors import VARIABLE, is_lesser
 
 NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that modify torch's source add them
@@ -58,6 +58,8 @@ class Mode:
     only_on: str | None = None  # the only type of device on which the mode is tested
     is_for_small: bool = False  # only small calls are tested, and no empty ones
     is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
+    is_shared: bool = False  # two processes make the call together (pairs.py)
+    is_for_training: bool = False  # only modules in training mode are tested
     calls_before: bool = False  # the call is made in other ways before, which may take paths that crash
     # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
     # "masks", whose copies are interleaved
@@ -95,6 +97,8 @@ class Mode:
             return False
         if self.vectors and not (device_type == "cpu" and is_lesser(self.vectors)):
             return False
+        if self.is_shared and pairs.obstacle():
+            return False
         try:
             return self.needs is None or bool(attrgetter(self.needs)(torch))
         except AttributeError:
@@ -130,7 +134,9 @@ class Mode:
 
     @property
     def begins(self) -> str:
-        """The statement that must precede the import of torch; empty if there is none."""
+        """The statements that must precede the import of torch; empty if there are none."""
+        if self.is_shared:
+            return pairs.BEGINS
         return f'os.environ["{VARIABLE}"] = "{self.vectors.lower()}"' if self.vectors else ""
 
     def where(self, name: str) -> str:
@@ -154,7 +160,7 @@ class Mode:
         parameters: the names of the parameters of the module; empty for a function.
         """
         if self.id != "eager":
-            _settle()
+            settle()
         names = {**_NAMES, "module": module}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -164,7 +170,7 @@ class Mode:
 
 
 @cache
-def _settle():
+def settle() -> None:
     """Make TorchDynamo look up the functions of torch before watching.py replaces them. It does so once, by name."""
     inductor.settle()  # first: importing TorchDynamo fixes the cache directory
     if hasattr(torch, "compiler"):

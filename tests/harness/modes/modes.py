@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from . import code, onnx, vmap, written
 from .by_position import BY_POSITION
+from .distributed import DISTRIBUTED
 from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
@@ -335,6 +336,7 @@ MODES = (
         "    layer.train(not layer.training)",
     ),
     SHARED_MASKS,
+    *DISTRIBUTED,
     _MAPPED,
     _MAPPED_SEQUENCES,
     _MAPPED_MASKS,

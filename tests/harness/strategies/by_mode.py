@@ -19,12 +19,14 @@ from .flex import flex_attention_cases
 from .modules import LAYERS, any_cases, cases_of, module_cases
 from .multi_head import multi_head_cases
 from .sdpa import scaled_dot_product_cases
+from .shared import is_alike, shared
 from .written import as_written, written_cases
 
 
 def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
     """Calls that can be made in the mode, a few with NaN or inf in hidden positions."""
-    return with_a_few_nonfinite(_finite_cases_in(release, mode), release)
+    cases = with_a_few_nonfinite(_finite_cases_in(release, mode), release)
+    return cases.filter(lambda case: is_alike(case, release)) if mode.is_shared else cases
 
 
 def _finite_cases_in(release, mode):
@@ -72,6 +74,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = as_written(changed, mode)
     if mode.compiles and changed.num_layers > 2:
         changed = replace(changed, num_layers=2)
+    if mode.is_shared:
+        changed = shared(changed, mode)
     if mode.quantizes or mode.packages:
         return replace(changed, dtype="float32")
     return _lowered(changed, "float32") if mode.lowers else changed

@@ -29,6 +29,7 @@ from .basics import one_of
 from .by_mode import adapted, suits
 from .masks import attention_mask, padding_mask
 from .modules import cases_of
+from .shared import is_alike
 
 _CAUSAL, _ATTENTION, _PADDING = "is_causal", "attn_mask", "key_padding_mask"
 _WEIGHTS = "weights of each head"
@@ -79,8 +80,10 @@ def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bo
         return {}  # these modes hide keys in their own way, or have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
-        if path == DETECTION and (mode.builds or mode.id == "compiled_fullgraph"):
-            continue  # a build compiles as "compiled" does, but takes 4 s; full graphs are refused
+        if path == DETECTION and (mode.builds or mode.is_for_training or mode.id == "compiled_fullgraph"):
+            # a build compiles as "compiled" does, but takes 4 s; full graphs are refused; modes that share a call all
+            # detect as "distributed" does
+            continue
         asked = [
             (module, inferring) for module in _PLACES[path] if _is_asked(module, mode) for inferring in (False, True)
         ]
@@ -165,6 +168,7 @@ def aimed(draw: st.DrawFn, release: Release, mode: Mode, path: str, kind: str, p
     mask = padding_mask(draw, release, 0) if kind.endswith(_PADDING) else attention_mask(draw, release, 0)
     case = _opened(path, adapted(_with(kind, case, mask), mode), release)
     assume((path, kind) in combinations_of(case, release) and suits(case, mode) and _can_show(case))
+    assume(is_alike(case, release))
     return case
 
 

@@ -5,6 +5,7 @@ from tests.sensitivity.faults import (
     causality,
     circumstances,
     combination,
+    distributed,
     dropping,
     errors,
     flex,
@@ -46,6 +47,7 @@ CLASSES = {
         forms,
         meeting,
         remaining,
+        distributed,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

@@ -10,6 +10,7 @@ from .examples_of_modes import EXAMPLES as OF_MODES
 from .examples_of_nested import EXAMPLES as OF_NESTED
 from .examples_of_onnx import EXAMPLES as OF_ONNX
 from .examples_of_parts import EXAMPLES as OF_PARTS
+from .examples_of_processes import EXAMPLES as OF_PROCESSES
 from .examples_of_wrong_masks import EXAMPLES as OF_WRONG_MASKS
 
 _ENCODER = "nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)"
@@ -420,4 +421,6 @@ OF_MODULES = {
     ),
 }
 
-EXAMPLES = OF_MODULES | OF_FUNCTIONS | OF_FLEX | OF_MODES | OF_NESTED | OF_ONNX | OF_PARTS | OF_WRONG_MASKS
+EXAMPLES = (
+    OF_MODULES | OF_FUNCTIONS | OF_FLEX | OF_MODES | OF_NESTED | OF_ONNX | OF_PARTS | OF_PROCESSES | OF_WRONG_MASKS
+)

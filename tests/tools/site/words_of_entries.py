@@ -563,6 +563,14 @@ WORDS = {
         "create_block_mask calls mask_mod with positions behind the end of the sequences (2.5).",
         "mask_mod out of bounds; IndexError index out of bounds; create_block_mask index error; out-of-range indices; not a multiple of 128; padding tensor in mask_mod; document mask",
     ),
+    "fully-shard-gradients-summed": (
+        "A module sharded by fully_shard on CPUs gets gradients that are too large by the number of processes.",
+        "fully_shard; FSDP2; FSDP; gloo; CPU training; distributed; distributed training; gradients too large; gradients summed; gradients not averaged; ReduceOp.AVG gloo; reduce_scatter gloo; two processes; data parallel gradients wrong; torchrun cpu",
+    ),
+    "fsdp-inference-mode-raises": (
+        "A module in FullyShardedDataParallel raises under torch.inference_mode on CPUs (before 2.6).",
+        "FSDP; FullyShardedDataParallel; inference_mode; Inplace update to inference tensor outside InferenceMode is not allowed; all_gather inference mode; gloo; CPU; distributed; distributed evaluation; validation FSDP",
+    ),
     "quantized-encoder-raises": (
         "A dynamically quantized encoder layer raises AttributeError in eval mode.",
         "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",

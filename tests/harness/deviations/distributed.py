@@ -1,0 +1,107 @@
+"""Modules that a wrapper of torch.distributed shares between two processes."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..cases.case import MultiHead
+from ..cases.masks import Mask
+from ..contents.arrays import is_trained, parameters
+from ..expectation.changes import raising, with_parameters
+from ..expectation.specification import Computation
+from ..modes.distributed import FSDP, FULLY_SHARD
+from ..releases import since
+from .call import Call
+from .entry import Deviation
+from .remedies import EVERY_QUERY_SEES_A_KEY, OWN_DTYPE, Remedy, changed, upgrade
+
+
+def has_nothing_to_average(call: Call) -> bool:
+    """True if DistributedDataParallel wraps a module of which no parameter requires a gradient."""
+    case = call.case
+    return case.mode == "distributed" and not _is_trained(case)
+
+
+def _is_trained(case):
+    return any(is_trained(case, name) for name in parameters(case))
+
+
+def sums_gradients(call: Call) -> bool:
+    """True if fully_shard asks gloo for an average of gradients in one operation, as in float32 and bfloat16 alone."""
+    return call.case.mode == FULLY_SHARD and call.case.dtype in ("float32", "bfloat16") and _is_trained(call.case)
+
+
+def gathers_in_inference_mode(call: Call) -> bool:
+    """True if FullyShardedDataParallel gathers the parameters in inference mode, before it calls the module."""
+    return call.case.mode == FSDP and call.case.autograd == "inference_mode"
+
+
+def raises_before_the_call(call: Call) -> bool:
+    """True if a wrapper raises in this release before it calls the module, which then refuses nothing."""
+    return gathers_in_inference_mode(call) and not since(call.release, "2.6")
+
+
+def _summed(computation: Computation, call: Call) -> Computation:
+    return replace(computation, function=with_parameters(computation.function, _twice_the_derivative))
+
+
+def _twice_the_derivative(array):
+    return array.real + 2j * array.imag if np.iscomplexobj(array) else array
+
+
+ENTRIES = (
+    Deviation(
+        id="fully-shard-gradients-summed",
+        title="fully_shard adds the gradients of the processes on CPUs, and does not average them",
+        affects=">=2.7,<2.9",
+        upstream="pytorch/pytorch#162338",
+        clause=3,
+        trigger="a float32 module, sharded by torch.distributed.fsdp.fully_shard over processes with gloo, is trained",
+        instead="the gradients of its parameters are too large by a factor of the number of processes; those of inputs"
+        " and masks are right",
+        applies=sums_gradients,
+        change=_summed,
+        pinned=MultiHead(
+            dtype="float32",
+            autograd="grad",
+            mode=FULLY_SHARD,
+            N=2,
+            L=2,
+            S=2,
+            training=True,
+            key_padding_mask=Mask("bool", "right"),
+        ),
+        remedies=(
+            Remedy(
+                "Wrap the module by DistributedDataParallel.",
+                changed(mode="distributed"),
+                cost="memory: each process holds all parameters",
+            ),
+            upgrade("2.9"),
+        ),
+    ),
+    Deviation(
+        id="fsdp-inference-mode-raises",
+        title="A module in FullyShardedDataParallel raises in inference mode on CPUs",
+        affects=">=2.2,<2.6",
+        upstream="pytorch/pytorch#126032",
+        clause=3,
+        trigger="a module sharded by FullyShardedDataParallel over processes with gloo is called under"
+        " torch.inference_mode",
+        instead="RuntimeError: gloo gathers the parameters in a thread of its own, which is not in inference mode",
+        applies=gathers_in_inference_mode,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "Inplace update to inference tensor outside InferenceMode is not allowed"
+        ),
+        pinned=MultiHead(autograd="inference_mode", mode=FSDP, N=2, training=True),
+        stage="call",
+        remedies=(
+            Remedy(
+                "Call the module under torch.no_grad().",
+                changed(autograd="no_grad"),
+                only=(EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
+            ),
+            upgrade("2.6"),
+        ),
+    ),
+)
