@@ -1,5 +1,6 @@
 # Attention raises under autocast on CPU if it is given a mask, bias_k or static_k (pytorch/pytorch#99012).
-# To avoid it: Make the call without torch.autocast (cost: speed and memory).
+# To avoid it: Make the call without torch.autocast (if masks are bool or of the inputs' dtype; before 2.5 if no query
+#     is fully masked; cost: speed and memory).
 # To avoid it: Use PyTorch 2.2, or a later release.
 
 import sys

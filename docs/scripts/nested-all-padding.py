@@ -9,7 +9,8 @@
 #     dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its fast path,
 #     which is slower).
 # To avoid it: Let every query see the first key. Make the module with batch_first=False, and give it inputs whose first
-#     dimension is the length (before 2.5; if the input is a batch; cost: speed; other numbers, since the masks change).
+#     dimension is the length (before 2.5; if the input is a batch, and masks are bool or of the inputs' dtype; cost:
+#     speed; other numbers, since the masks change).
 # To avoid it: Give a bool mask in which every query sees the first key, and make the encoder with
 #     enable_nested_tensor=False (if the encoder is not part of nn.Transformer, and the activation is not
 #     nn.GELU(approximate='tanh'); cost: other numbers, since the masks change).

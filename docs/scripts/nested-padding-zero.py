@@ -12,7 +12,8 @@
 #     dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its fast path,
 #     which is slower).
 # To avoid it: Let every query see the first key. Make the module with batch_first=False, and give it inputs whose first
-#     dimension is the length (before 2.5; if the input is a batch; cost: speed; other numbers, since the masks change).
+#     dimension is the length (before 2.5; if the input is a batch, and masks are bool or of the inputs' dtype; cost:
+#     speed; other numbers, since the masks change).
 
 import sys
 

@@ -1,8 +1,8 @@
 # Attention written by hand with a tensor as the divisor cannot be compiled (pytorch/pytorch#191203).
-# To avoid it: Divide by a number (if no query is fully masked).
+# To avoid it: Divide by a number (if no query is fully masked, and the mask has two dimensions or more).
 # To avoid it: Multiply by 1 / s in the place of dividing by s, which inductor does not rewrite.
-# To avoid it: Call torch.nn.functional.scaled_dot_product_attention with scale=1 / s (before 2.5 if no query is fully
-#     masked; cost: zeros, not NaN, for a fully masked query).
+# To avoid it: Call torch.nn.functional.scaled_dot_product_attention with scale=1 / s (if the mask has two dimensions or
+#     more; before 2.5 if no query is fully masked; cost: zeros, not NaN, for a fully masked query).
 # To avoid it: Use PyTorch 2.15, or a later release.
 
 import sys
