@@ -229,6 +229,7 @@ _BY_MASK_MOD = Remedy(
     _with_kept_mask,
     only=(Condition("the BlockMask is that of create_block_mask", lambda case: case.blocks_by == "create_block_mask"),),
 )
+_NO_LSE = Condition("the log-sum-exp is not asked for", lambda case: not case.lse)
 
 
 def _differentiates_nothing(call):
@@ -380,7 +381,7 @@ ENTRIES = (
         applies=_has_no_positions,
         change=_empty_error,
         pinned=FlexAttention(L=0, D=2, Dv=2, kept_mask=Mask("bool", "causal")),
-        remedies=(Remedy("Call without a BlockMask.", changed(kept_mask=None)), upgrade("2.10")),
+        remedies=(Remedy("Call without a BlockMask.", changed(kept_mask=None), only=(_NO_LSE,)), upgrade("2.10")),
         stage="call",
     ),
     Deviation(

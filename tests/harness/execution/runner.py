@@ -358,7 +358,7 @@ def _call(case, call, tensors, device, settings, is_torch):
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
     if drops(case):
         torch.manual_seed(case.seed)
-    with context(), BY_ID[case.mode].context(device), noting_settings(settings, module, draws=drops(case)):
+    with context(), BY_ID[case.mode].context(device), noting_settings(settings, module, draws=_may_draw(case)):
         result = call(tensors)
     if is_torch and BY_ID[case.mode].called == "module":
         results = _unpacked(case, result)
@@ -440,6 +440,11 @@ def _fast_path(case):
         yield
     finally:
         switch(True)
+
+
+def _may_draw(case):
+    """True if the call may draw random numbers: TorchScript's derivative of dropout does even if nothing is dropped."""
+    return drops(case) or (case.training and BY_ID[case.mode].family in ("scripted", "traced"))
 
 
 def _is_recorded(case, tensors):
