@@ -1,5 +1,5 @@
 # create_block_mask raises for a length of 0.
-# To avoid it: Call without a BlockMask.
+# To avoid it: Call without a BlockMask (if the log-sum-exp is not asked for).
 # To avoid it: Use PyTorch 2.10, or a later release.
 
 import sys
