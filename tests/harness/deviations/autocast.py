@@ -32,6 +32,7 @@ from .remedies import (
     BY_SMALLER_NUMBER,
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY,
+    NO_LARGE_ROW,
     OWN_DTYPE,
     SEES_A_KEY_BEFORE_2_5,
     Condition,
@@ -248,7 +249,7 @@ ENTRIES = (
         change=raise_of_dtypes,
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
         stage="layer",
-        remedies=off_the_fast_path(only=(NO_MASK_BEFORE_2_2,)),
+        remedies=off_the_fast_path(only=(NO_MASK_BEFORE_2_2, NO_LARGE_ROW)),
     ),
     Deviation(
         id="autocast-native-layer-dtype",

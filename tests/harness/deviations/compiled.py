@@ -20,6 +20,7 @@ from .paths import (
 )
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
+    HAS_BIASES,
     NATIVE,
     NOT_NESTED,
     Remedy,
@@ -182,7 +183,7 @@ ENTRIES = (
             src_key_padding_mask=Mask(),
         ),
         stage="call",
-        remedies=(NOT_NESTED, *off_the_fast_path(), upgrade("2.5")),
+        remedies=(NOT_NESTED, *off_the_fast_path(only=(HAS_BIASES,)), upgrade("2.5")),
     ),
     Deviation(
         id="compiled-whole-padding-raises",

@@ -227,6 +227,7 @@ def _with_kept_mask(case):
 _BY_MASK_MOD = Remedy(
     "Hide the keys by mask_mod.",
     _with_kept_mask,
+    ">=2.6",  # create_block_mask of 2.5 asks mask_mod for positions behind the sequences
     only=(Condition("the BlockMask is that of create_block_mask", lambda case: case.blocks_by == "create_block_mask"),),
 )
 _NO_LSE = Condition("the log-sum-exp is not asked for", lambda case: not case.lse)

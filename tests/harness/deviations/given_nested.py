@@ -18,7 +18,17 @@ from .effects import _NO_ELEMENTS
 from .entry import Deviation
 from .native import misses_the_layers_biases
 from .paths import asks_for_alignment, is_left_aligned, nested_lengths, path_of_each_block
-from .remedies import EXACT_ACTIVATION, FIRST_KEY, GLOBAL, NO_FAST_PATH, SLOWER, Condition, Remedy, changed
+from .remedies import (
+    EXACT_ACTIVATION,
+    FIRST_KEY,
+    GLOBAL,
+    HAS_BIASES,
+    NO_FAST_PATH,
+    SLOWER,
+    Condition,
+    Remedy,
+    changed,
+)
 
 
 def meets_no_native_path(call: Call) -> bool:
@@ -258,7 +268,11 @@ ENTRIES = (
         ),
         stage="stack",
         remedies=(
-            Remedy("Give no padding mask.", changed(mode="nested_strided"), only=(PADDING_ALONE, EXACT_ACTIVATION)),
+            Remedy(
+                "Give no padding mask.",
+                changed(mode="nested_strided"),
+                only=(PADDING_ALONE, EXACT_ACTIVATION, HAS_BIASES),
+            ),
         ),
     ),
     Deviation(

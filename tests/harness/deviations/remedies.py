@@ -144,6 +144,9 @@ OWN_DTYPE = Condition(
 BATCHED = Condition("the input is a batch", lambda case: case.batched)
 EAGER = Condition("the call is not compiled, exported, cast or transformed", lambda case: case.mode == "eager")
 
+# 2.1 and 2.2 have native-layer-bias
+HAS_BIASES = Condition("layers have biases", lambda case: not case.has_layers or case.bias, before="2.3")
+
 EXACT_ACTIVATION = Condition(
     "the activation is not nn.GELU(approximate='tanh')",
     lambda case: case.activation != "gelu_tanh",
@@ -248,7 +251,7 @@ def on_native_paths(remedy: Remedy) -> Remedy:
     A fast path of 2.0 warns of each mask, one of 1.13 of each float mask.
     """
     (its,) = in_releases("!=2.0.*", remedy)
-    return replace(its, only=(*its.only, until("2.1", BOOL_MASKS)))
+    return replace(its, only=(*its.only, until("2.1", BOOL_MASKS), HAS_BIASES))
 
 
 NOT_NESTED = on_native_paths(

@@ -176,7 +176,7 @@ _DISTRIBUTED_MODE = Mode(
     _text(_DATA_PARALLEL),
     "distributed",
     is_shared=True,
-    warns=_DEALLOCATING,
+    warns=f"{_DEALLOCATING}|Grad strides do not match bucket view strides",  # "not an error", for bias_k and bias_v
     is_rare=True,  # a call takes 30 ms
     everywhere=False,
     only_on="cpu",  # GPUs need one for each process, and another backend
