@@ -9,7 +9,8 @@
 #     masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: global: every module of the
 #     process leaves its fast path, which is slower).
 # To avoid it: Let every query see the first key: mask[..., 0] = False (in scaled_dot_product_attention True), or 0 if
-#     the mask is float (not in 2.0; before 2.1 if masks are bool; cost: other numbers, since the masks change).
+#     the mask is float (not in 2.0; before 2.1 if masks are bool; before 2.3 if layers have biases; cost: other
+#     numbers, since the masks change).
 
 import sys
 

@@ -1,5 +1,5 @@
 # Gradients of flex_attention are wrong beside masks of -1e9 or finfo.min.
-# To avoid it: Hide the keys by mask_mod (if the BlockMask is that of create_block_mask).
+# To avoid it: Hide the keys by mask_mod (from 2.6; if the BlockMask is that of create_block_mask).
 
 import sys
 

@@ -1,5 +1,5 @@
 # The log-sum-exp of flex_attention is -inf beside masks of finfo.min.
-# To avoid it: Hide the keys by mask_mod (if the BlockMask is that of create_block_mask).
+# To avoid it: Hide the keys by mask_mod (from 2.6; if the BlockMask is that of create_block_mask).
 
 import sys
 

@@ -1,6 +1,6 @@
 # NaN in a hidden position makes every query NaN on the fast paths (pytorch/pytorch#57721).
-# To avoid it: Fill hidden positions with numbers, such as 0, before the call (not in 2.0; before 2.1 if masks are
-#     bool).
+# To avoid it: Fill hidden positions with numbers, such as 0, before the call (not in 2.0; before 2.1 if masks are bool;
+#     before 2.3 if layers have biases).
 
 import sys
 

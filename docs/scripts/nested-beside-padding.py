@@ -1,6 +1,6 @@
 # nn.TransformerEncoder raises NotImplementedError for a nested src given with src_key_padding_mask.
 # To avoid it: Give no padding mask (if padding comes last, autograd records nothing, and there is no other mask and no
-#     final norm, and the activation is not nn.GELU(approximate='tanh')).
+#     final norm, and the activation is not nn.GELU(approximate='tanh'); before 2.3 if layers have biases).
 
 import sys
 

@@ -1,7 +1,7 @@
 # nn.MultiheadAttention raises if the module in the place of out_proj has no weight.
 # To avoid it: Leave out_proj in its place and change its weight by torch.nn.utils.parametrize.register_parametrization
 #     (not in 2.0; if no query is fully masked, and masks are bool or of the inputs' dtype; before 2.1 if masks are
-#     bool).
+#     bool; before 2.3 if layers have biases).
 
 import copy
 import sys

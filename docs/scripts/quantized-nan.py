@@ -7,7 +7,7 @@
 #     which is slower).
 # To avoid it: Let every query see the first key: mask[..., 0] = False (in scaled_dot_product_attention True), or 0 if
 #     the mask is float (not in 2.0; if the activation is not nn.GELU(approximate='tanh'); before 2.1 if masks are bool;
-#     cost: other numbers, since the masks change).
+#     before 2.3 if layers have biases; cost: other numbers, since the masks change).
 
 import sys
 
