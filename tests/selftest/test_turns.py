@@ -79,7 +79,7 @@ def turns(mode, number=300):
 def test_those_that_follow_differ_in_what_may_differ(mode):
     masks = set()
     has_few_masks = mode.id == "written_key_permuted_times"
-    for first, *others in turns(mode, 1_500 if has_few_masks else 300):
+    for first, *others in turns(mode, 1_500 if has_few_masks else 800):
         layouts = {first.layout, *(mask.layout for mask in masks_of(first).values())}
         fixed = {"expanded", "sliced", "stepped"} if mode.serves == "sizes" else {"expanded"}
         assert len(others) <= (0 if fixed & layouts else 5)
