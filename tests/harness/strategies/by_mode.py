@@ -66,6 +66,8 @@ def adapted(case: Case, mode: Mode) -> Case:
     is_ordered = not (mode.quantizes and changed.module == "Transformer")
     if not mode.converts_masks or is_empty_under_vmap or not is_ordered:
         changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
+    if mode.id == "traced_causal":  # it sees what a mask hides, whose gradients overflow in float32
+        changed = replace(changed, garbage=False)
     if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
         changed = replace(changed, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and changed.has_layers:
