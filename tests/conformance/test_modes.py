@@ -54,7 +54,7 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
     [mode for mode in HERE if not (mode.compiles or mode.is_rare or mode.is_for_training)],
     ids=lambda mode: mode.id,
 )
-@share(1 / 4, least=25)
+@share(1 / 5, least=25)
 @given(data=st.data())
 def test_is_as_specified(mode, data):
     for _ in range(mode.times):
