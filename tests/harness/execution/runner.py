@@ -18,12 +18,13 @@ from ..contents.arrays import directions, is_trained, parameters
 from ..contents.results import as_given, as_held, cotangents
 from ..modes.mode import settle
 from ..modes.modes import BY_ID, EAGER, MATH, is_closed_by_export
-from ..modes.pairs import end, run_in_both
+from ..modes.pairs import run_in_both
 from ..modes.processes import Died, run_alone
 from ..modes.vectors import run_with
 from ..modes.written import is_written
 from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
 from . import dangers, flex, rewriting, square_mask
+from .both import of_both
 from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
 from .side_effects import noting_settings, remember
@@ -131,30 +132,7 @@ def _observe_in_both(case, device, dares):
         one, other = run_in_both(_observe_here, case, device, None, dares)
     except Died as died:
         return Observation(error=(type(died).__name__, str(died)))
-    error = one.error or other.error
-    if one.error != other.error:
-        end()  # one process may wait for the other
-    elif apart := [*_differing(one.outputs, other.outputs), *_differing(one.gradients, other.gradients)]:
-        error = ("Apart", f"the processes differ in {', '.join(apart)}")
-    return replace(
-        one,
-        error=error,
-        outputs={} if error else one.outputs,
-        **{name: _in_either(name, one, other) for name in ("warnings", "mutated", "lent", "settings", "attached")},
-        seconds=0.0,  # they were spent in other processes
-    )
-
-
-def _in_either(name, one, other):
-    return tuple(dict.fromkeys((*getattr(one, name), *getattr(other, name))))
-
-
-def _differing(arrays, others):
-    """The names of the arrays, or None, that are not equal to those of the same name in `others`."""
-    for name, array in arrays.items():
-        other = others.get(name)
-        if (array is None) != (other is None) or not (array is None or np.array_equal(array, other, equal_nan=True)):
-            yield name
+    return of_both(one, other)
 
 
 @dataclass
