@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -215,6 +217,23 @@ def test_a_machine_without_a_group_has_an_obstacle(monkeypatch, new_pair):
         raise RuntimeError("no interface")
 
     monkeypatch.setattr(torch.distributed, "init_process_group", failing)
-    assert "two processes form no group" in pairs.obstacle.__wrapped__()
+    assert "two processes cannot train in a group" in pairs.obstacle.__wrapped__()
     monkeypatch.delattr(os, "fork")
     assert pairs.obstacle.__wrapped__() == "this system cannot fork"
+
+
+EXPORTS_AND_TRAINS = """\
+import torch
+
+from tests.harness.modes import pairs
+
+torch.export.export(torch.nn.ReLU(), (torch.ones(1),))
+torch.ones((), requires_grad=True).backward()
+print(pairs.obstacle() or "trains")
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch, "export"), reason="before torch.export")
+def test_two_processes_train_after_this_one_has_exported_a_program():
+    run = subprocess.run([sys.executable, "-c", EXPORTS_AND_TRAINS], capture_output=True, text=True, check=True)
+    assert run.stdout == "trains\n"

@@ -1,5 +1,6 @@
 """One mode: Python text that creates and calls a module or function, and the calls for which it is tested."""
 
+import atexit
 import copy
 import functools
 import importlib.util
@@ -181,5 +182,5 @@ def _nothing():
     """A placeholder for allow_in_graph; never called."""
 
 
-_NAMES = {"torch": torch, "copy": copy, "functools": functools, "inspect": inspect, "io": io, "warnings": warnings}
+_NAMES = {its.__name__: its for its in (torch, atexit, copy, functools, inspect, io, warnings)}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}

@@ -18,6 +18,10 @@ import torch
 
 from .processes import Died
 
+# Autograd counts the devices when it first differentiates, and a forked process of one that has counted any cannot
+# differentiate. TorchDynamo and torch.export register devices, so this must come before them.
+torch.ones((), requires_grad=True).backward()
+
 PATIENCE = 30.0  # seconds for a call of some milliseconds, before which the first one imports modules
 
 # The statement by which a script becomes both processes. It must precede the import of torch.
@@ -80,18 +84,25 @@ def end() -> None:
 
 @cache
 def obstacle() -> str:
-    """The reason why two forked processes cannot form a group with gloo on this machine; empty if they can."""
+    """The reason why two forked processes cannot train in a group with gloo on this machine; empty if they can."""
     if not hasattr(os, "fork"):
         return "this system cannot fork"
     if not torch.distributed.is_available():
         return "this build has no torch.distributed"
     try:
-        run_in_both(torch.distributed.get_world_size)
-    except Exception as error:  # no gloo in this build, no network interface, no memory
-        return f"two processes form no group with gloo ({type(error).__name__})"
+        run_in_both(_train)
+    except Exception as error:  # no gloo in this build, no network interface, no memory, threads of a device
+        return f"two processes cannot train in a group with gloo ({type(error).__name__})"
     finally:
         end()  # later ones know the modules that this process imports until then
     return ""
+
+
+def _train():
+    """Differentiate, and add the derivatives of the processes."""
+    weight = torch.ones((), requires_grad=True)
+    weight.backward()
+    torch.distributed.all_reduce(weight.grad)
 
 
 @lru_cache(maxsize=1)
