@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,9 +25,14 @@ HINTS = ("src_is_causal", "tgt_is_causal", "memory_is_causal")
 
 def takes(function: Callable, argument: str, otherwise: bool = True) -> bool:
     """True if the signature of the function has this argument. If it has **kwargs, returns `otherwise`."""
-    parameters = inspect.signature(function).parameters
+    parameters = _parameters_of(function)
     is_hidden = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return otherwise if is_hidden else argument in parameters
+
+
+@cache
+def _parameters_of(function):
+    return inspect.signature(function).parameters
 
 
 def _has_module(name):

@@ -188,8 +188,6 @@ def start(
     global current
     torch.set_num_threads(1)
     torch.set_warn_always(True)
-    # if a process compiles before its first backward pass, a process forked from it cannot differentiate (minimal.py)
-    torch.zeros((), requires_grad=True).backward()
     logging.getLogger("torch._export").setLevel(logging.ERROR)  # it would log sizes before the header
     installed = release.installed(device, model, adopted)
     if not use_ledger:

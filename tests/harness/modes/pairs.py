@@ -19,7 +19,7 @@ import torch
 from .processes import Died
 
 # Autograd counts the devices when it first differentiates, and a forked process of one that has counted any cannot
-# differentiate. TorchDynamo and torch.export register devices, so this must come before them.
+# differentiate (here, and in measurement/forked.py). TorchDynamo and torch.export register devices: this comes first.
 torch.ones((), requires_grad=True).backward()
 
 PATIENCE = 30.0  # seconds for a call of some milliseconds, before which the first one imports modules
