@@ -13,6 +13,7 @@ VERBS = {
     "reproduce": ("tests.tools.reproduce", "print a case, or an entry of a ledger, as a script that needs only torch"),
     "compare": ("tests.tools.compare", "list the changes from one record to another"),
     "news": ("tests.tools.news", "tell what a run found to have changed, as text, Markdown, HTML or JSON"),
+    "matrix": ("tests.tools.matrix", "measure all modelled releases, each in an environment of tox: one report"),
     "merge": ("tests.tools.merge", "merge the records of shards, or of runs with different seeds"),
     "propose": ("tests.tools.propose", "write edits of the ledgers, as a patch, from the record of a run with --model"),
     "bisect": ("tests.tools.bisect", "find the release in which something broke, or was fixed"),

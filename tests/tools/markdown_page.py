@@ -1,5 +1,7 @@
 """Renders the catalogue as docs/edge-cases.md."""
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from . import runs, ways
 from .code_in_text import as_markdown
 from .edge_cases import Catalogue
@@ -91,5 +93,11 @@ def _table(title, about, heads, rows):
         yield from ("", f"## {title}")
         for paragraph in about:
             yield from ("", as_markdown(paragraph))
-        yield from ("", f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}")
-        yield from (f"| {' | '.join(row)} |" for row in rows)
+        yield ""
+        yield from table(heads, rows)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], column: str = "---:") -> Iterator[str]:
+    """Generates the lines of a table in Markdown. column: the alignment of all columns but the first."""
+    yield from (f"| {' | '.join(heads)} |", f"| --- |{f' {column} |' * (len(heads) - 1)}")
+    yield from (f"| {' | '.join(row)} |" for row in rows)
