@@ -73,6 +73,12 @@ def test_the_gravest_come_first():
     assert sorted(shuffled, key=sort_key) == list(NEWS)
 
 
+def test_a_documented_error_that_shows_on_other_calls_is_in_the_headline():
+    both = Explanation(WIDER, (Changed("flex-gradients", WIDER), Changed(ENTRY, GONE)))
+    headline = tool.headline(News(group(), both))
+    assert headline.startswith(f"flex-gradients is wider: a documented error; {ENTRY} is gone: ")
+
+
 def test_of_new_calls_the_cause_of_most_comes_first():
     rare = NEWS[0]
     (common,) = [replace(its, group=replace(its.group, seen=700)) for its in NEWS[1:2]]

@@ -93,12 +93,13 @@ def told_by(plain: Mapping[str, Any], path: str | Path) -> Told:
 
 
 def headline(news: News) -> str:
-    """The change in one line: an entry and its title, or the failure of the least call."""
-    entries = news.entries
-    if not entries or news.section == SECTIONS[-1]:
+    """The change in one line: each entry and its title, or the failure of the least call."""
+    changed = news.explanation.changed
+    if not changed or news.section == SECTIONS[-1]:
         return news.least.title
-    kinds = {its.id: its.kind for its in news.explanation.changed}
-    return "; ".join(f"{entry.id} is {kinds[entry.id]}: {entry.title}" for entry in entries)
+    titles = {entry.id: entry.title for entry in news.entries}
+    told = (f"{its.id} is {its.kind}: {titles.get(its.id, 'a documented error')}" for its in changed)
+    return "; ".join(told)
 
 
 def threads(news: News) -> list[str]:
