@@ -27,6 +27,7 @@ KINDS = {
     "false-hint": "`is_causal=True` beside a mask that is not causal",
     "time-first-mask": "a square padding mask whose padding runs along its first dimension",
     "minimum-twice": "`finfo.min` is added twice, which gives `-inf`",
+    "mask-of-nan": "a float mask holds NaN or `+inf`, which makes results NaN",
     "float-of-zeros-and-ones": "a float mask of zeros and ones, which is added and hides nothing",
     "causal-with-cache": "`is_causal=True` of `scaled_dot_product_attention` with fewer queries than keys",
     "repeat-not-interleaved": "masks of samples, repeated for the heads in the wrong order",
@@ -281,6 +282,22 @@ def _minimum_twice(attention):
         )
 
 
+def _nan(attention):
+    for name in filter(None, (attention.attn_mask, attention.key_padding_mask)):
+        mask = attention.array(name)
+        if mask is None or mask.dtype == bool:
+            continue
+        is_nan, is_large = np.isnan(mask), np.isposinf(mask)
+        if number := int((is_nan | is_large).sum()):
+            kinds = " and ".join(its for its, found in (("NaN", is_nan), ("+inf", is_large)) if found.any())
+            yield Mistake(
+                "mask-of-nan",
+                f"{name} holds {kinds}, in {number} of {mask.size} elements, which makes the results of their queries"
+                " NaN on most paths. Such a mask comes of 0 * -inf, as in (1 - keep) * -inf",
+                "Fill a mask of zeros: torch.zeros(L, S).masked_fill(hidden, -inf), or give a bool mask.",
+            )
+
+
 def _zeros_and_ones(attention):
     names = (attention.attn_mask, attention.key_padding_mask) if attention.made.function != FLEX else ()
     for name in filter(None, names):
@@ -350,6 +367,7 @@ _RULES: tuple[Callable[[Attention], Iterator[Mistake]], ...] = (
     _false_hint,
     _time_first,
     _minimum_twice,
+    _nan,
     _zeros_and_ones,
     _causal_with_cache,
     _repeated_in_turn,

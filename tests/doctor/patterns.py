@@ -72,10 +72,12 @@ def in_words(array: np.ndarray, true_keeps: bool, is_padding: bool) -> str:
     if array.dtype != bool and not np.issubdtype(array.dtype, np.floating):
         return "no mask of a documented type"
     hidden = hides(array, true_keeps)
-    is_biased = array.dtype != bool and bool(((array != 0) & ~hidden).any())
+    is_nan = np.isnan(array) if array.dtype != bool else np.zeros_like(array)
+    is_biased = array.dtype != bool and bool(((array != 0) & ~hidden & ~is_nan).any())
+    nan = " with NaN" if is_nan.any() else ""
     if not hidden.any():
-        return "a bias that hides nothing" if is_biased else "hides nothing"
-    return _hiding(hidden, is_padding) + (" with a bias" if is_biased else "")
+        return ("a bias that hides nothing" if is_biased else "hides nothing") + nan
+    return _hiding(hidden, is_padding) + nan + (" with a bias" if is_biased else "")
 
 
 def _hiding(hidden, is_padding):

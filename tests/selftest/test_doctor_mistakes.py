@@ -64,6 +64,9 @@ def of_low(mask):
             marks=needs_hints,  # 1.13 takes no float padding mask
         ),
         ("minimum-twice", self_attention(attn_mask=of_low(CAUSAL) + of_low(PADDING[1])[None])),
+        ("mask-of-nan", self_attention(attn_mask=CAUSAL * -torch.inf)),  # 0 * -inf where nothing is hidden
+        ("mask-of-nan", self_attention(attn_mask=CAUSAL * torch.finfo(torch.float32).max * 2)),
+        pytest.param("mask-of-nan", self_attention(key_padding_mask=PADDING * -torch.inf), marks=needs_hints),
         ("float-of-zeros-and-ones", self_attention(key_padding_mask=PADDING.float())),
         ("repeat-not-interleaved", self_attention(attn_mask=PADDING[:, None].expand(N, L, L).repeat(HEADS, 1, 1))),
         pytest.param("false-hint", self_attention(attn_mask=CAUSAL.flip(0), is_causal=True), marks=needs_hints),
@@ -71,6 +74,7 @@ def of_low(mask):
         pytest.param("inverted-padding", sdpa(PADDING[:, None, None]), marks=needs_sdpa),
         pytest.param("hides-everything", sdpa(torch.zeros(L, L, dtype=torch.bool)), marks=needs_sdpa),
         pytest.param("causal-with-cache", sdpa(is_causal=True, S=9), marks=needs_sdpa),
+        pytest.param("mask-of-nan", sdpa(CAUSAL * -torch.inf), marks=needs_sdpa),
         pytest.param("minimum-twice", sdpa(of_low(CAUSAL) + of_low(PADDING[1])), marks=needs_sdpa),
     ],
 )
