@@ -84,6 +84,7 @@ def test_a_release_without_a_record_is_told_and_the_others_are_kept(asked, tmp_p
     [
         (["--torch", "3.0"], "--torch 3.0: 3.0 is none of 1.13, 2.0"),
         (["--torch", "2.5:2.1"], "--torch 2.5:2.1: no release is in between"),
+        (["--torch", "1.13", "--days"], "--days: no release is modelled before 1.13"),
         (["--at-once", "0"], "--at-once 0: not a number of releases above 0"),
     ],
 )
@@ -94,9 +95,20 @@ def test_bad_input_is_told_in_one_line(asked, capsys, arguments, said):
 
 
 def test_the_command_names_the_environment_the_record_and_the_draws():
-    command = matrix._command("2.4", matrix.Setting("quick", 7, "", ("-x",)), "a.json")
+    command = matrix._command("2.4", matrix.Setting("quick", 7, "", options=("-x",)), "a.json")
     assert command[1:6] == ["-m", "tox", "exec", "-q", "-e"]
     assert command[6:] == [
         *("torch2.4", "--", "python", "-m", "pytest", "tests/conformance", "--quiet", "--report=a.json"),
         *("--hypothesis-profile=quick", "--hypothesis-seed=7", "-x"),
     ]
+
+
+def test_a_day_is_judged_by_the_model_of_the_release_before():
+    setting = matrix.Setting("quick", 7, "", days=True)
+    models = [matrix._command(minor, setting, "a.json")[-1] for minor in ("2.0", "2.1", "2.15")]
+    assert models == ["--model=1.13.1", "--model=2.0.1", "--model=2.14.1"]
+
+
+def test_days_begin_with_the_second_release(asked):
+    assert matrix.main(["--days"]) == 0
+    assert asked == dict.fromkeys(RELEASES[1:], 1)

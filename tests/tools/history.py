@@ -1,7 +1,8 @@
 """`python -m tests.tools history` writes docs/history.md: each release, judged by the model of the one before it.
 
 `--add RECORD...` adds records of such runs. For example, `python -m tox -e torch2.5 -- --model 2.4.1 --report
-reports/history.json` judges 2.5 by the model of 2.4.1. The model of a release consists of its entries in the ledgers.
+reports/history.json` judges 2.5 by the model of 2.4.1, and `python -m tox -e matrix -- --days` all releases, with
+records in reports/matrix. The model of a release consists of its entries in the ledgers.
 """
 
 import json

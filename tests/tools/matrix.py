@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from tests.harness.command_line import BAD_INPUT, HARNESS_ERROR, BadInput, Parser
 from tests.harness.releases import NEWEST, OLDEST, RELEASES
 
@@ -26,6 +28,7 @@ from .news import Told, as_markdown, told_by
 from .records import as_record, read_json
 
 ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "docs" / "results"
 FOLDER = ROOT / "reports" / "matrix"
 _FAILED = 1  # the exit code of pytest if a test fails
 
@@ -37,7 +40,8 @@ class Setting:
     profile: str  # of Hypothesis
     seed: int
     suite: str  # the commit; with "+" if files differ from it
-    options: tuple[str, ...] = ()  # further options of pytest
+    days: bool = False  # each release is judged by the model of the one before it
+    options: tuple[str, ...] = ()  # further ones of pytest
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--profile", default="default", help="Hypothesis profile of the runs (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of Hypothesis (default: that of the runs to continue, or a new one)")
     parser.add_argument("--at-once", type=int, default=2, help="releases side by side (default: %(default)s)")
+    parser.add_argument("--days", action="store_true", help="judge each release by the model of the one before it")
     parser.add_argument("--anew", action="store_true", help="measure again what has a record")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="-- OPTIONS", help="further options of pytest")
     options = parser.parse_args(arguments)
     try:
         minors = _between(options.torch)
+        if options.days and not (minors := tuple(minor for minor in minors if minor != OLDEST)):
+            raise BadInput(f"--days: no release is modelled before {OLDEST}")
         if options.at_once < 1:
             raise BadInput(f"--at-once {options.at_once}: not a number of releases above 0")
         _begin(_setting(options), options.anew)
@@ -99,7 +106,7 @@ def _setting(options):
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     if earlier and options.seed is None and not options.anew:
         seed = earlier["seed"]
-    return Setting(options.profile, seed, _suite(), more)
+    return Setting(options.profile, seed, _suite(), options.days, more)
 
 
 def _suite():
@@ -172,7 +179,15 @@ def _command(minor, setting, record):
     python = [sys.executable, "-m", "tox", "exec", "-q", "-e", f"torch{minor}", "--", "python"]
     run = ["-m", "pytest", "tests/conformance", "--quiet", f"--report={record}"]
     drawn = [f"--hypothesis-profile={setting.profile}", f"--hypothesis-seed={setting.seed}"]
-    return [*python, *run, *drawn, *setting.options]
+    model = [f"--model={_before(minor)}"] if setting.days else []
+    return [*python, *run, *drawn, *model, *setting.options]
+
+
+def _before(minor):
+    """The newest patch release, of those with a record, of the minor release before this one."""
+    before = RELEASES[RELEASES.index(minor) - 1]
+    versions = (Version(path.stem.removesuffix("-cpu")) for path in RECORDS.glob(f"{before}.*-cpu.json"))
+    return str(max(versions, default=before))
 
 
 # ---- the report ----------------------------------------------------------------------------------------------------
