@@ -34,6 +34,7 @@ AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unkno
 NOT_COMPARED, REFUSED = "not compared", "raises as documented"
 GRAVITY = (UNKNOWN, KNOWN, NOT_COMPARED, REFUSED, AS_SPECIFIED)  # the gravest first
 
+_LONGEST_ERROR = 300  # characters
 MOST_SCORES = 2**24  # scores of an attention that the reference computes at once, in float64 with several copies
 
 
@@ -99,7 +100,7 @@ def _require_full_precision(made):
 
 def _compared(made):
     _require_comparable(made)
-    if made.error is not None and type(made.error).__module__ != "builtins":  # of a hook, or for lack of memory
+    if _is_ended_from_outside(made) and made.compiled is None:  # a compiler wraps the errors of torch in its own
         raise Inexpressible(f"it was ended by {type(made.error).__name__}")
     if not unwritten(made):
         raise Inexpressible("its inputs were overwritten before it returned")
@@ -112,6 +113,8 @@ def _compared(made):
     refused = refusal(Call(case, release, observation.served))
     if refused and not any(refused.mismatches(observation)):
         return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
+    if _is_ended_from_outside(made):
+        raise Inexpressible(f"it was ended by {type(made.error).__name__}")
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
@@ -126,6 +129,11 @@ def _compared(made):
     return DECIDED_BY_ROUNDING if is_decided_by_rounding(case, observation) else outcome
 
 
+def _is_ended_from_outside(made):
+    """True if a hook, a compiler or a lack of memory ended the call."""
+    return made.error is not None and type(made.error).__module__ != "builtins"
+
+
 def _described(made):
     """(case, observation, (compared samples, all samples) or None)"""
     if made.function != FLEX:
@@ -136,7 +144,9 @@ def _described(made):
 
 
 def _error(made):
-    return " ".join(f"{type(made.error).__name__}: {made.error}".split())
+    """The error in one line. Errors of compilers print all arguments of the call."""
+    line = " ".join(f"{type(made.error).__name__}: {made.error}".split())
+    return line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------

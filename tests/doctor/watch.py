@@ -1,14 +1,13 @@
 """Watches the calls of attention that a program makes: six classes and three functions of torch are replaced.
 
 The replacements call the originals with the same arguments, and return or raise the same. Calls that are compiled,
-traced or transformed pass through unseen.
+traced or transformed pass through unseen, except those of a flex_attention that is compiled by itself.
 """
 
 import functools
-import importlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch.utils import _python_dispatch
 from tests.harness.execution.watching import ENTRY_POINTS, sdpa_backend
 
 from .calls import FLEX, FUNCTIONS, MODULES, SDPA, Made, bound, surroundings
+from .compiled import UNSEEN, flex_module, given_options, has_no_attention
 from .places import Places
 
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
@@ -59,7 +59,7 @@ class Watcher:
             for owner, name, path in ENTRY_POINTS
             if hasattr(owner, name)
         ]
-        if (flex := _flex_module()) is not None:
+        if (flex := flex_module()) is not None:
             owners += [(flex, FLEX, functools.partial(self._watching, FLEX))]
         owners += [(torch.jit, "script", self._leaving)]
         if hasattr(torch, "compile"):
@@ -142,25 +142,51 @@ class Watcher:
     def _counting(self, original):
         @functools.wraps(original)
         def compile(*args, **kwargs):
-            if self._is_blind or any(made.function == FLEX for made in self._around):  # flex_attention's own use
+            model = args[0] if args else kwargs.pop("model", None)
+            if model is None:  # a decorator, which calls torch.compile with the function
                 return original(*args, **kwargs)
-            compiled = original(*args, **kwargs)
-            if not args and "model" not in kwargs:  # a decorator, which calls torch.compile with the function
+            flex = self._original_flex(model)
+            compiled = original(flex or model, **kwargs)
+            if compiled is (flex or model):  # compilation is disabled
+                return model
+            if self._is_blind or (flex is None and has_no_attention(model)):
                 return compiled
-            if args and getattr(args[0], "__name__", "") == FLEX:
-                return self._counting_calls(compiled)
-            self._passed("torch.compile was used: calls inside compiled graphs are not seen")
-            return compiled
+            if flex is not None:
+                return self._judging(compiled, given_options(original, kwargs))
+            return self._counting_calls(compiled)
 
         return compile
 
-    def _counting_calls(self, compiled):
-        """The compiled flex_attention, whose calls are counted and not compared."""
+    def _original_flex(self, function):
+        """The flex_attention of torch if the function is that or its replacement, else None."""
+        pairs = zip(self._originals, self._replacements, strict=True)
+        return next(
+            (old for (_, name, old), (*_, new) in pairs if name == FLEX and (function is old or function is new)), None
+        )
+
+    def _judging(self, compiled, options):
+        """The compiled flex_attention, whose calls are watched. options: those that torch.compile was given."""
 
         @functools.wraps(compiled)
+        def judged(*args, **kwargs):
+            if _is_compiling():
+                return compiled(*args, **kwargs)
+            return self._call(FLEX, compiled, args, kwargs, options)
+
+        return judged
+
+    def _counting_calls(self, compiled):
+        """The compiled function or model, whose calls are counted."""
+        if not isinstance(compiled, nn.Module):
+            return self._counted(compiled)
+        compiled.forward = self._counted(compiled.forward)
+        return compiled
+
+    def _counted(self, compiled):
+        @functools.wraps(compiled)
         def counted(*args, **kwargs):
-            if not _is_compiling():
-                self._passed("flex_attention compiled by torch.compile, whose fused kernel is not compared")
+            if not (_is_compiling() or self._is_blind):
+                self._passed(UNSEEN)
             return compiled(*args, **kwargs)
 
         return counted
@@ -171,7 +197,7 @@ class Watcher:
 
     # ---- a call ----------------------------------------------------------------------------------------------------
 
-    def _call(self, function, original, args, kwargs):
+    def _call(self, function, original, args, kwargs, compiled=None):
         if self._is_blind or not self.is_active:
             return original(*args, **kwargs)
         if reason := _unseeable(args, kwargs):
@@ -179,13 +205,14 @@ class Watcher:
                 self._passed(f"{function} {reason}")
             with self._away() if reason.startswith("with a tensor") else self._unseen():
                 return original(*args, **kwargs)
-        made = self._begun(function, original, args, kwargs)
+        made = self._begun(function, original, args, kwargs, compiled)
         if made is None:
             with self._unseen():
                 return original(*args, **kwargs)
         self._around.append(made)
         try:
-            made.result = original(*args, **kwargs)
+            with nullcontext() if compiled is None else self._unseen():  # inductor calls what it compiles
+                made.result = original(*args, **kwargs)
         except Exception as error:
             made.error = error
             raise
@@ -195,14 +222,14 @@ class Watcher:
                 self._ended(made)
         return made.result
 
-    def _begun(self, function, original, args, kwargs):
+    def _begun(self, function, original, args, kwargs, compiled):
         """The call that begins; None if it is not to be judged."""
         try:
             with self._unseen():
                 arguments = bound(function, original, args, kwargs)
                 module = args[0] if function in MODULES else None
                 place, owner = self._places.of_call(module)
-                made = Made(function, module, owner, arguments, place, None, not self._around)
+                made = Made(function, module, owner, arguments, place, None, not self._around, compiled=compiled)
                 made.around = surroundings(made.device)
                 if not self._wants(made):
                     return None
@@ -229,14 +256,6 @@ class Watcher:
                 self._judge(made)
         except Exception as error:
             self._fails(error)
-
-
-def _flex_module():
-    """The module of flex_attention, which torch does not import by itself; None before 2.5."""
-    try:
-        return importlib.import_module("torch.nn.attention.flex_attention")
-    except ImportError:
-        return None
 
 
 def unwritten(made: Made) -> bool:
