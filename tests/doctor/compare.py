@@ -54,6 +54,7 @@ class Outcome:
     samples: tuple[int, int] | None = None  # (compared, all), if only the first samples were compared
 
 
+_ENDED = "a hook, a compiler or a lack of memory ended it"
 DECIDED_BY_ROUNDING = Outcome(NOT_COMPARED, "its scores are so large that rounding decides its result")
 
 
@@ -101,7 +102,7 @@ def _require_full_precision(made):
 def _compared(made):
     _require_comparable(made)
     if _is_ended_from_outside(made) and made.compiled is None:  # a compiler wraps the errors of torch in its own
-        raise Inexpressible(f"it was ended by {type(made.error).__name__}")
+        raise Inexpressible(_ENDED)
     if not unwritten(made):
         raise Inexpressible("its inputs were overwritten before it returned")
     case, observation, samples = _described(made)
@@ -114,7 +115,7 @@ def _compared(made):
     if refused and not any(refused.mismatches(observation)):
         return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
     if _is_ended_from_outside(made):
-        raise Inexpressible(f"it was ended by {type(made.error).__name__}")
+        raise Inexpressible(_ENDED)
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(not installed().has_flex_attention, reason="this
 B, H, L, D = 2, 2, 8, 16
 Q, K, V = torch.randn(3, B, H, L, D).unbind()
 LENGTHS = torch.tensor([5, 8])
+PREFIXES = torch.tensor([2, 4])
+DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 2, 2]])
 BIAS = torch.randn(H, L, L)
 
 
@@ -47,6 +49,11 @@ def causal(b, h, q, k):
     return q >= k
 
 
+def together(b, q, k):
+    """True in one of the documents that are packed into a sample."""
+    return DOCUMENTS[b, q] == DOCUMENTS[b, k]
+
+
 def tanh(score, b, h, q, k):
     return torch.where(q >= k, 20 * torch.tanh(score / 20) + BIAS[h, q, k], -float("inf"))
 
@@ -71,6 +78,25 @@ def _without_errors(program):
         ({"mask_mod": causal}, "block_mask: causal, bool, 1 x 1 x 8 x 8"),
         ({"mask_mod": lambda b, h, q, k: k < LENGTHS[b]}, "block_mask: padding (hides 19 %), bool, 2 x 1 x 8 x 8"),
         ({"mask_mod": lambda b, h, q, k: (k <= q) & (h > 0)}, "block_mask: causal and more, bool, 1 x 2 x 8 x 8"),
+        (
+            {"mask_mod": lambda b, h, q, k: (k <= q) & (q - k < 3)},
+            "block_mask: causal, in a sliding window of 3, bool, 1 x 1 x 8 x 8",
+        ),
+        (
+            {"mask_mod": lambda b, h, q, k: (k <= q) & together(b, q, k)},
+            "block_mask: causal within documents, bool, 2 x 1 x 8 x 8",
+        ),
+        ({"mask_mod": lambda b, h, q, k: together(b, q, k)}, "block_mask: within documents, bool, 2 x 1 x 8 x 8"),
+        (
+            {"mask_mod": lambda b, h, q, k: (k <= q) | (k < PREFIXES[b])},
+            "block_mask: causal behind a prefix of 2 to 4, bool, 2 x 1 x 8 x 8",
+        ),
+        (
+            {"mask_mod": lambda b, h, q, k: (k <= q) | (k < 4)},
+            "block_mask: causal behind a prefix of 4, bool, 1 x 1 x 8 x 8",
+        ),
+        ({"mask_mod": lambda b, h, q, k: (k <= q) & (k != 3)}, "block_mask: causal and more, bool, 1 x 1 x 8 x 8"),
+        ({"mask_mod": lambda b, h, q, k: (q - k).abs() < 3}, "block_mask: hides 47 %, bool, 1 x 1 x 8 x 8"),
         ({"score_mod": tanh, "return_lse": True}, "score_mod: causal with a bias, float32, 2 x 2 x 8 x 8"),
         ({"score_mod": lambda s, b, h, q, k: s + BIAS[h, q].sum()}, None),
         ({"mask_mod": causal, "blocks": [[1, 1, 1, 1]] * 4}, "block_mask: causal, bool, 1 x 1 x 8 x 8"),
