@@ -29,6 +29,7 @@ _REFUSED = {  # {words of torch's error: the reason of the documented refusal}
     "FlexAttention does not support backward on CPU": "an input requires a gradient, on CPU since 2.11",
     "Captured buffers that require grad are not yet supported": "score_mod reads a tensor that requires a gradient,"
     " which it may since 2.6",
+    "block_mask was created for": "block_mask is of other lengths than query and key",
     "torch.compile on CPU only supports inference and `return_lse` is not supported": "compiled on CPU, it takes no"
     " input that requires a gradient, and returns no log-sum-exp",
 }
@@ -46,7 +47,7 @@ def described_flex(made: Made, most: int) -> tuple[Case, Observation]:
     masks, blocks, change = {}, None, None
     if (block_mask := made.arguments.get("block_mask")) is not None:
         blocks = _blocks(block_mask, B)
-        _require_blocks(blocks, L, S)
+        _require_blocks(block_mask, made.arguments["query"].shape[:2], L, S)
         masks["kept_mask"] = _kept(block_mask.mask_mod, case, made.device)
         visible = replace(blocks, mask_mod=masks["kept_mask"]).visible(L, S)
         made.evaluated["block_mask"] = torch.from_numpy(without_copies(visible))
@@ -65,8 +66,6 @@ def described_flex(made: Made, most: int) -> tuple[Case, Observation]:
 
 def _require_fit(made):
     query, key, value = (made.arguments[name] for name in ("query", "key", "value"))
-    if made.around.autocast:
-        raise Inexpressible(f"autocast to {made.around.autocast}")
     if {query.ndim, key.ndim, value.ndim} != {4}:
         raise Unfit("query, key and value have not four dimensions")
     shapes = [tuple(tensor.shape) for tensor in (query, key, value)]
@@ -77,6 +76,8 @@ def _require_fit(made):
     dtypes = {dtype_name(tensor.dtype) for tensor in (query, key, value)}
     if len(dtypes) > 1 or not dtypes <= PRECISIONS.keys():
         raise Inexpressible(f"its inputs have dtype {' and '.join(sorted(dtypes))}")
+    if made.around.autocast and {made.around.autocast} != dtypes:
+        raise Inexpressible(f"autocast from {dtypes.pop()} to {made.around.autocast}")
 
 
 def _require_accepted(made):
@@ -230,13 +231,14 @@ def _blocks(block_mask: Any, B: int) -> BlockMask:
     )
 
 
-def _require_blocks(blocks, L, S):
-    rows, columns = blocks.kv_indices.shape[-2:]
-    if rows * blocks.block_size[0] < L or columns * blocks.block_size[1] < S:
-        raise Unfit(
-            f"block_mask has blocks for {rows * blocks.block_size[0]} queries and"
-            f" {columns * blocks.block_size[1]} keys, not for {L} and {S}"
-        )
+def _require_blocks(block_mask, batch, L, S):
+    """Raise Unfit for fewer blocks, samples or heads than the call has. batch: (B, H) of the call."""
+    *sizes, rows, columns = block_mask.kv_indices.shape
+    covered = rows * block_mask.BLOCK_SIZE[0], columns * block_mask.BLOCK_SIZE[1]
+    if covered[0] < L or covered[1] < S:
+        raise Unfit(f"block_mask has blocks for {covered[0]} queries and {covered[1]} keys, not for {L} and {S}")
+    if any(1 < size < whole for size, whole in zip(sizes, batch, strict=True)):
+        raise Unfit(f"block_mask has {sizes} samples and heads, query {list(batch)}: each must be as many, or 1")
 
 
 def without_copies(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import runpy
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import torch
 
 from tests.doctor.compare import AS_SPECIFIED, KNOWN, NOT_COMPARED, REFUSED, UNKNOWN
 from tests.doctor.compiled import UNSEEN
+from tests.doctor.diagnosis import Diagnosis
+from tests.doctor.places import Place
+from tests.doctor.report import as_text
 from tests.harness.execution.release import installed
 from tests.harness.releases import since
 
@@ -22,7 +26,6 @@ B, H, L, D = 2, 2, 8, 16
 Q, K, V = torch.randn(3, B, H, L, D).unbind()
 LENGTHS = torch.tensor([5, 8])
 PREFIXES = torch.tensor([2, 4])
-DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 2, 2]])
 BIAS = torch.randn(H, L, L)
 
 
@@ -50,8 +53,8 @@ def causal(b, h, q, k):
 
 
 def together(b, q, k):
-    """True in one of the documents that are packed into a sample."""
-    return DOCUMENTS[b, q] == DOCUMENTS[b, k]
+    """True in one of the two documents that are packed into a sample."""
+    return (q < PREFIXES[b]) == (k < PREFIXES[b])
 
 
 def tanh(score, b, h, q, k):
@@ -209,6 +212,35 @@ def test_gradients_are_refused_as_documented():
     assert (finding.verdict, list(finding.masks)) == (REFUSED, ["block_mask: causal, bool, 1 x 1 x 8 x 8"])
 
 
+def with_block_mask(heads, length):
+    """A program that calls flex_attention with a BlockMask for so many heads and positions."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    block_mask = create_block_mask(lambda b, h, q, k: (h > 0) | (q >= k), B, heads, length, length, device="cpu")
+    query = torch.cat([Q, Q], dim=1)
+    return flex(query=query, key=query, value=query, block_mask=block_mask)
+
+
+@pytest.mark.skipif(not since(installed(), "2.6"), reason="2.5 compares no lengths")
+def test_a_block_mask_of_another_length_is_refused_as_documented():
+    finding = the_finding(with_block_mask(2 * H, 2 * L))
+    assert (finding.verdict, finding.reason.partition(":")[0]) == (
+        REFUSED,
+        "block_mask is of other lengths than query and key",
+    )
+
+
+def test_a_block_mask_of_too_few_heads_is_a_mistake():
+    assert mistakes(with_block_mask(H, L)) == {"accepted-wrong-mask"}
+
+
+def test_autocast_to_the_dtype_of_the_inputs_changes_nothing():
+    inputs = [tensor.bfloat16() for tensor in (Q, K, V)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert the_finding(flex(*inputs, mask_mod=causal)).verdict == AS_SPECIFIED
+        assert the_finding(flex(Q, K, V)).reason == "autocast from float32 to bfloat16"
+
+
 @pytest.mark.skipif(since(installed(), "2.6"), reason="since 2.6, score_mod may read what requires a gradient")
 def test_captured_gradients_are_refused_as_documented():
     slopes = torch.ones(H, requires_grad=True)
@@ -277,6 +309,20 @@ def test_the_script_of_a_call_exits_1_where_the_bug_is(monkeypatch, tmp_path, op
         (finding,) = diagnosed(program, scripts=str(tmp_path)).findings.values()
         assert (finding.verdict, exit_code(finding.script)) == (UNKNOWN, 1)
     assert exit_code(finding.script) == 0
+
+
+def test_an_unknown_error_is_told_once(monkeypatch):
+    def failing(query, key, value):
+        raise ValueError("odd")
+
+    monkeypatch.setattr("torch.nn.attention.flex_attention.flex_attention", failing)
+    assert as_text(diagnosed(lambda: _without_errors(flex())), "").count("odd") == 1
+
+
+def test_a_call_that_the_doctor_fails_to_judge_is_no_further_call():
+    diagnosis = Diagnosis(calls=Counter([(Place(), "flex_attention")]))
+    diagnosis.fails(ValueError("odd"))
+    assert "further call" not in as_text(diagnosis, "")
 
 
 # ---- torch.compile -------------------------------------------------------------------------------------------------
