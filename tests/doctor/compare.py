@@ -119,6 +119,10 @@ def _compared(made):
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
+    if (
+        not ids and made.compiled is not None
+    ):  # beyond its limit of recompilations, TorchDynamo leaves a call uncompiled
+        ids = _explanation(replace(case, mode="eager"), observation, release, samples)
     if ids:
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
     if any(its.id == "false-hint" for its in mistakes_of(made)):

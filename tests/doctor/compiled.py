@@ -9,8 +9,8 @@ from typing import Any
 _FLEX = "torch.nn.attention.flex_attention"
 
 UNSEEN = (
-    "calls of compiled functions and models, and any attention inside them; with TORCHDYNAMO_DISABLE=1 in the"
-    " environment they run uncompiled, and are compared"
+    "calls of compiled functions and models: attention in them is seen in part, or not at all; with"
+    " TORCHDYNAMO_DISABLE=1 in the environment they run uncompiled, and all of it is compared"
 )
 
 

@@ -76,10 +76,10 @@ and results that rounding decides, beside scores of thousands. Not seen: traced 
 meta tensors, other processes, and attention that a program computes by itself. Gradients and warnings are not looked
 at. Where a call differs or raises, its masks of at most 12 rows and columns are shown as grids.
 
-`torch.compile(flex_attention)` is compared as any other call. What happens inside other compiled functions and models
-is not seen: the report counts their calls. `TORCHDYNAMO_DISABLE=1` in the environment makes torch run them uncompiled,
-and then they are compared. In the script of a call of `flex_attention`, tables of their values stand for `mask_mod` and
-`score_mod`, since the text of these functions may need the rest of the program.
+`torch.compile(flex_attention)` is compared as any other call. Attention inside other compiled functions and models is
+seen in part, or not at all: the report counts their calls. `TORCHDYNAMO_DISABLE=1` in the environment makes torch run
+them uncompiled, and then all of it is compared. In the script of a call of `flex_attention`, tables of their values
+stand for `mask_mod` and `score_mod`, since the text of these functions may need the rest of the program.
 
 A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call takes 7 %% longer (8 samples of
 128 positions and 256 features), or 2.5 times as long if it is tiny (3 positions, 8 features). The inputs and results of

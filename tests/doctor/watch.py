@@ -22,7 +22,8 @@ from .calls import FLEX, FUNCTIONS, MODULES, SDPA, Made, bound, surroundings
 from .compiled import UNSEEN, flex_module, given_options, has_no_attention
 from .places import Places
 
-_is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
+_SAYS_THAT_IT_COMPILES = hasattr(getattr(torch, "compiler", None), "is_compiling")  # since 2.3
+_is_compiling = torch.compiler.is_compiling if _SAYS_THAT_IT_COMPILES else lambda: False
 _PLAIN = (torch.Tensor, nn.Parameter)
 
 
@@ -47,6 +48,7 @@ class Watcher:
         self._originals: list[tuple[Any, str, Callable]] = []
         self._replacements: list[tuple[Any, str, Callable]] = []
         self.is_active = False
+        self._compiles = False  # the program has used torch.compile
 
     def start(self) -> None:
         """Replace the functions of torch."""
@@ -149,6 +151,7 @@ class Watcher:
             compiled = original(flex or model, **kwargs)
             if compiled is (flex or model):  # compilation is disabled
                 return model
+            self._stay_uncompiled()
             if self._is_blind or (flex is None and has_no_attention(model)):
                 return compiled
             if flex is not None:
@@ -156,6 +159,12 @@ class Watcher:
             return self._counting_calls(compiled)
 
         return compile
+
+    def _stay_uncompiled(self):
+        """Keep TorchDynamo from compiling the doctor, where the program's compiled code calls attention."""
+        if not self._compiles:
+            self._compiles = True
+            self._begun, self._ended = (torch._dynamo.disable(method) for method in (self._begun, self._ended))
 
     def _original_flex(self, function):
         """The flex_attention of torch if the function is that or its replacement, else None."""
@@ -187,7 +196,8 @@ class Watcher:
         def counted(*args, **kwargs):
             if not (_is_compiling() or self._is_blind):
                 self._passed(UNSEEN)
-            return compiled(*args, **kwargs)
+            with nullcontext() if _SAYS_THAT_IT_COMPILES else self._away():  # or it would compile the replacements
+                return compiled(*args, **kwargs)
 
         return counted
 
@@ -201,7 +211,8 @@ class Watcher:
         if self._is_blind or not self.is_active:
             return original(*args, **kwargs)
         if reason := _unseeable(args, kwargs):
-            if not self._around or not self._around[-1].holds:
+            is_tracing = self._compiles and reason.endswith("FakeTensor")  # a compiler calls, not the program
+            if not is_tracing and (not self._around or not self._around[-1].holds):
                 self._passed(f"{function} {reason}")
             with self._away() if reason.startswith("with a tensor") else self._unseen():
                 return original(*args, **kwargs)

@@ -29,7 +29,7 @@ PREFIXES = torch.tensor([2, 4])
 BIAS = torch.randn(H, L, L)
 
 
-def flex(query=Q, key=K, value=V, mask_mod=None, blocks=None, **options):
+def flex(query=Q, key=K, value=V, mask_mod=None, blocks=None, is_compiled=False, **options):
     """A program that calls flex_attention; mask_mod and blocks (of 2 x 2 positions) become its block_mask."""
     from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
@@ -43,7 +43,8 @@ def flex(query=Q, key=K, value=V, mask_mod=None, blocks=None, **options):
     def program():
         from torch.nn.attention.flex_attention import flex_attention
 
-        flex_attention(query, key, value, **options)
+        function = torch.compile(flex_attention) if is_compiled else flex_attention
+        function(query, key, value, **options)
 
     return program
 
@@ -361,6 +362,20 @@ def test_a_wrong_result_of_a_compiler_is_found_and_its_script_compiles(tmp_path)
     (finding,) = diagnosed(compiled_flex(backend=doubling), scripts=str(tmp_path)).findings.values()
     assert finding.verdict == UNKNOWN
     assert "torch.compile(flex_attention)(**given)" in Path(finding.script).read_text()
+
+
+def test_a_call_that_torch_compile_gives_up_is_explained_as_uncompiled(monkeypatch):
+    from torch.nn.attention import flex_attention as module
+
+    right, compiler = module.flex_attention, torch.compile
+
+    def giving_up(model, **options):
+        uncompiled = functools.wraps(right)(lambda *args, **kwargs: right(*args, **kwargs))
+        return uncompiled if model is right else compiler(model, **options)
+
+    monkeypatch.setattr(torch, "compile", giving_up)
+    finding = the_finding(flex(mask_mod=causal, blocks=[[1, 0, 0, 0]] * 4, is_compiled=True))
+    assert (finding.entries, list(finding.settings)) == (("flex-blocks-ignored",), ["compiled, float32"])
 
 
 def test_an_error_of_a_compiler_is_no_verdict_about_torch():
