@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from reference.flex import ScoreMod
-from tests.harness.cases.case import Case
+from tests.harness.cases.case import FlexAttention
 from tests.harness.contents.given import GivenContents
 
 from .calls import Made
@@ -57,7 +57,7 @@ def score_mod(score, b, h, q_idx, kv_idx):
 """
 
 
-def with_tables(made: Made, case: Case) -> Case:
+def with_tables(made: Made, case: FlexAttention) -> FlexAttention:
     """The case whose score_mod adds the numbers of a table."""
     contents = case.seed
     assert isinstance(contents, GivenContents)
@@ -67,10 +67,10 @@ def with_tables(made: Made, case: Case) -> Case:
     return replace(case, seed=GivenContents(contents.inputs, contents.masks, {}, "", contents.blocks, added))
 
 
-def data(made: Made, case: Case) -> dict[str, Any]:
+def data(made: Made, case: FlexAttention) -> dict[str, Any]:
     """The inputs of the compared samples, the tables of the functions, and the lists of the blocks."""
     contents, samples = case.seed, case.batch[0]
-    assert isinstance(contents, GivenContents)
+    assert isinstance(contents, GivenContents)  # as of every case of the doctor
     given = {name: made.arguments[name] for name in ("query", "key", "value")}
     tables = {}
     if contents.blocks is not None:
@@ -91,9 +91,11 @@ def _lists(blocks):
     return {name: None if array is None else torch.from_numpy(array.copy()) for name, array in lists.items()}
 
 
-def text(made: Made, case: Case, context: str) -> str:
+def text(made: Made, case: FlexAttention, context: str) -> str:
     """The script up to the comparison."""
-    has_blocks, has_scores = case.seed.blocks is not None, case.seed.score_mod is not None
+    contents = case.seed
+    assert isinstance(contents, GivenContents)
+    has_blocks, has_scores = contents.blocks is not None, contents.score_mod is not None
     names = ["AuxRequest"] * (case.lse == "return_aux") + ["BlockMask"] * has_blocks + ["flex_attention"]
     sizes, lengths = (*case.batch, case.L, case.S), (case.L, case.S)
     mask = _MASK % {"device": str(made.device), "block_size": case.block_size, "lengths": lengths}

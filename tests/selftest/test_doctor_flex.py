@@ -364,16 +364,28 @@ def test_a_wrong_result_of_a_compiler_is_found_and_its_script_compiles(tmp_path)
     assert "torch.compile(flex_attention)(**given)" in Path(finding.script).read_text()
 
 
-def test_a_call_that_torch_compile_gives_up_is_explained_as_uncompiled(monkeypatch):
+def compiling_to(monkeypatch, function):
+    """Make torch.compile give this function for flex_attention, which the function takes as its first argument."""
     from torch.nn.attention import flex_attention as module
 
     right, compiler = module.flex_attention, torch.compile
+    made = functools.wraps(right)(lambda *args, **kwargs: function(right, *args, **kwargs))
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **options: made if model is right else compiler(model, **options)
+    )
 
-    def giving_up(model, **options):
-        uncompiled = functools.wraps(right)(lambda *args, **kwargs: right(*args, **kwargs))
-        return uncompiled if model is right else compiler(model, **options)
 
-    monkeypatch.setattr(torch, "compile", giving_up)
+def test_a_compiled_call_may_read_the_blocks(monkeypatch):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    seen = create_block_mask(lambda b, h, q, k: (q >= k) & (k < 2), None, None, L, L, device="cpu")
+    compiling_to(monkeypatch, lambda flex, query, key, value, block_mask: flex(query, key, value, block_mask=seen))
+    finding = the_finding(flex(mask_mod=causal, blocks=[[1, 0, 0, 0]] * 4, is_compiled=True))
+    assert (finding.verdict, list(finding.settings)) == (AS_SPECIFIED, ["compiled, float32"])
+
+
+def test_a_call_that_torch_compile_gives_up_is_explained_as_uncompiled(monkeypatch):
+    compiling_to(monkeypatch, lambda flex, *args, **kwargs: flex(*args, **kwargs))
     finding = the_finding(flex(mask_mod=causal, blocks=[[1, 0, 0, 0]] * 4, is_compiled=True))
     assert (finding.entries, list(finding.settings)) == (("flex-blocks-ignored",), ["compiled, float32"])
 
