@@ -54,6 +54,7 @@ class Made:
     served: list[str] = field(default_factory=list)  # the path of each attention (watching.PATHS)
     inner: list["Made"] = field(default_factory=list)  # calls that this call made, if it holds them
     evaluated: dict[str, torch.Tensor] = field(default_factory=dict)  # of FLEX: {argument: its mask (B, H, L, S)}
+    compiled: dict[str, Any] | None = None  # of FLEX: the options of torch.compile; None if it is not compiled
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:

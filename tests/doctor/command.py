@@ -37,14 +37,16 @@ def main(arguments: list[str]) -> int:
     if Version(torch.__version__) < Version(OLDEST):
         parser.error(f"torch {torch.__version__} is too old: {OLDEST} is the oldest release that is modelled")
     given = arguments[len(_up_to_target(arguments)) :]
+    diagnosis = Diagnosis(most=options.max_calls, keep=Scripts(options.scripts))
+    watcher = Watcher(diagnosis.wants, obstacle, _timed(diagnosis), diagnosis.fails, diagnosis.passes)
+    watcher.start()  # before the module of a factory is loaded, which may import functions of torch by their names
     try:
         target = program.load(options.target)
         _check_report(options.report)
     except BadInput as error:
+        watcher.stop()
         parser.error(str(error))
     sys.argv = [options.target, *given]
-    diagnosis = Diagnosis(most=options.max_calls, keep=Scripts(options.scripts))
-    watcher = Watcher(diagnosis.wants, obstacle, _timed(diagnosis), diagnosis.fails, diagnosis.passes)
     return _run(target, diagnosis, watcher, options)
 
 
@@ -121,7 +123,6 @@ def _run(target, diagnosis, watcher, options):
 
     os._exit = leave_after_report
     program.end_on_signals(options.timeout)
-    watcher.start()
     try:
         code, ended = program.run(target)
         if code < 128:

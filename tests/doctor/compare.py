@@ -34,6 +34,7 @@ AS_SPECIFIED, KNOWN, UNKNOWN = "as specified", "differs, known", "differs, unkno
 NOT_COMPARED, REFUSED = "not compared", "raises as documented"
 GRAVITY = (UNKNOWN, KNOWN, NOT_COMPARED, REFUSED, AS_SPECIFIED)  # the gravest first
 
+_LONGEST_ERROR = 300  # characters
 MOST_SCORES = 2**24  # scores of an attention that the reference computes at once, in float64 with several copies
 
 
@@ -53,6 +54,7 @@ class Outcome:
     samples: tuple[int, int] | None = None  # (compared, all), if only the first samples were compared
 
 
+_ENDED = "a hook, a compiler or a lack of memory ended it"
 DECIDED_BY_ROUNDING = Outcome(NOT_COMPARED, "its scores are so large that rounding decides its result")
 
 
@@ -99,8 +101,8 @@ def _require_full_precision(made):
 
 def _compared(made):
     _require_comparable(made)
-    if made.error is not None and type(made.error).__module__ != "builtins":  # of a hook, or for lack of memory
-        raise Inexpressible(f"it was ended by {type(made.error).__name__}")
+    if _is_ended_from_outside(made) and made.compiled is None:  # a compiler wraps the errors of torch in its own
+        raise Inexpressible(_ENDED)
     if not unwritten(made):
         raise Inexpressible("its inputs were overwritten before it returned")
     case, observation, samples = _described(made)
@@ -112,9 +114,15 @@ def _compared(made):
     refused = refusal(Call(case, release, observation.served))
     if refused and not any(refused.mismatches(observation)):
         return replace(outcome, verdict=REFUSED, reason=f"{refused.source}: {_error(made)}")
+    if _is_ended_from_outside(made):
+        raise Inexpressible(_ENDED)
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
+    if (
+        not ids and made.compiled is not None
+    ):  # beyond its limit of recompilations, TorchDynamo leaves a call uncompiled
+        ids = _explanation(replace(case, mode="eager"), observation, release, samples)
     if ids:
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
     if any(its.id == "false-hint" for its in mistakes_of(made)):
@@ -124,6 +132,11 @@ def _compared(made):
     if overflows(case):
         return Outcome(NOT_COMPARED, f"numbers on the way to its result overflow {case.dtype}")
     return DECIDED_BY_ROUNDING if is_decided_by_rounding(case, observation) else outcome
+
+
+def _is_ended_from_outside(made):
+    """True if a hook, a compiler or a lack of memory ended the call."""
+    return made.error is not None and type(made.error).__module__ != "builtins"
 
 
 def _described(made):
@@ -136,7 +149,9 @@ def _described(made):
 
 
 def _error(made):
-    return " ".join(f"{type(made.error).__name__}: {made.error}".split())
+    """The error in one line. Errors of compilers print all arguments of the call."""
+    line = " ".join(f"{type(made.error).__name__}: {made.error}".split())
+    return line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
 
 
 # ---- the ledger ----------------------------------------------------------------------------------------------------

@@ -119,4 +119,4 @@ def _kind(made):
     """The kind of a call: calls of one kind are likely to take the same path."""
     masks = tuple((name, str(mask.dtype), mask.ndim) for name, mask in made.masks.items())
     training = None if made.owner is None else made.owner.training
-    return masks, training, made.around.records, str(made.device), made.around.autocast
+    return made.compiled is None, masks, training, made.around.records, str(made.device), made.around.autocast

@@ -21,10 +21,18 @@ from tests.harness.contents.results import as_held
 from tests.harness.execution.runner import Observation
 
 from .calls import Made
+from .compiled import is_fused
 from .describe import dtype_name, to_array, with_nan
 from .inexpressible import Inexpressible, Unfit
 
-_REFUSED_GRADIENTS = "FlexAttention does not support backward on CPU"
+_REFUSED = {  # {words of torch's error: the reason of the documented refusal}
+    "FlexAttention does not support backward on CPU": "an input requires a gradient, on CPU since 2.11",
+    "Captured buffers that require grad are not yet supported": "score_mod reads a tensor that requires a gradient,"
+    " which it may since 2.6",
+    "block_mask was created for": "block_mask is of other lengths than query and key",
+    "torch.compile on CPU only supports inference and `return_lse` is not supported": "compiled on CPU, it takes no"
+    " input that requires a gradient, and returns no log-sum-exp",
+}
 
 
 def described_flex(made: Made, most: int) -> tuple[Case, Observation]:
@@ -39,15 +47,18 @@ def described_flex(made: Made, most: int) -> tuple[Case, Observation]:
     masks, blocks, change = {}, None, None
     if (block_mask := made.arguments.get("block_mask")) is not None:
         blocks = _blocks(block_mask, B)
-        _require_blocks(blocks, L, S)
+        _require_blocks(block_mask, made.arguments["query"].shape[:2], L, S)
         masks["kept_mask"] = _kept(block_mask.mask_mod, case, made.device)
         visible = replace(blocks, mask_mod=masks["kept_mask"]).visible(L, S)
-        made.evaluated["block_mask"] = torch.from_numpy(_without_copies(visible))
+        made.evaluated["block_mask"] = torch.from_numpy(without_copies(visible))
         case = replace(case, kept_mask=Mask("bool", "random"), block_size=blocks.block_size, blocks_by="lists")
     if (score_mod := made.arguments.get("score_mod")) is not None:
         change, masks["added_mask"] = _change(score_mod, made, case)
-        made.evaluated["score_mod"] = torch.from_numpy(_without_copies(masks["added_mask"]))
+        made.evaluated["score_mod"] = torch.from_numpy(without_copies(masks["added_mask"]))
+        if blocks is not None:  # numbers that the blocks hide are no scores, and must not widen the error bound
+            masks["added_mask"] = np.where(visible, masks["added_mask"], 0)
         case = replace(case, added_mask=Mask("float", "random", "bias"))
+    _require_accepted(made)
     mask_batch = case.batch if masks else (1, 1)
     contents = GivenContents(_inputs(made, case), masks, {}, blocks=blocks, score_mod=change)
     return with_nan(replace(case, seed=contents, mask_batch=mask_batch)), _observation(made, case)
@@ -55,10 +66,6 @@ def described_flex(made: Made, most: int) -> tuple[Case, Observation]:
 
 def _require_fit(made):
     query, key, value = (made.arguments[name] for name in ("query", "key", "value"))
-    if made.error is not None and _REFUSED_GRADIENTS in str(made.error):
-        raise Unfit("an input requires a gradient, on CPU since 2.11")
-    if made.around.autocast:
-        raise Inexpressible(f"autocast to {made.around.autocast}")
     if {query.ndim, key.ndim, value.ndim} != {4}:
         raise Unfit("query, key and value have not four dimensions")
     shapes = [tuple(tensor.shape) for tensor in (query, key, value)]
@@ -69,6 +76,15 @@ def _require_fit(made):
     dtypes = {dtype_name(tensor.dtype) for tensor in (query, key, value)}
     if len(dtypes) > 1 or not dtypes <= PRECISIONS.keys():
         raise Inexpressible(f"its inputs have dtype {' and '.join(sorted(dtypes))}")
+    if made.around.autocast and {made.around.autocast} != dtypes:
+        raise Inexpressible(f"autocast from {dtypes.pop()} to {made.around.autocast}")
+
+
+def _require_accepted(made):
+    """Raise Unfit if torch raised an error that it documents."""
+    for words, reason in _REFUSED.items():
+        if made.error is not None and words in str(made.error):
+            raise Unfit(reason)
 
 
 def _case(made, most):
@@ -80,6 +96,7 @@ def _case(made, most):
         raise Inexpressible(f"it has {H * L * S:,} scores in one sample, more than {most:,}")
     scale = made.arguments.get("scale")
     return FlexAttention(
+        mode="compiled_inductor" if is_fused(made.compiled) else "eager",
         dtype=dtype_name(query.dtype),
         autograd="inference_mode" if made.around.infers else "frozen" if made.around.records else "no_grad",
         batch=(kept, H),
@@ -214,17 +231,18 @@ def _blocks(block_mask: Any, B: int) -> BlockMask:
     )
 
 
-def _require_blocks(blocks, L, S):
-    rows, columns = blocks.kv_indices.shape[-2:]
-    if rows * blocks.block_size[0] < L or columns * blocks.block_size[1] < S:
-        raise Unfit(
-            f"block_mask has blocks for {rows * blocks.block_size[0]} queries and"
-            f" {columns * blocks.block_size[1]} keys, not for {L} and {S}"
-        )
+def _require_blocks(block_mask, batch, L, S):
+    """Raise Unfit for fewer blocks, samples or heads than the call has. batch: (B, H) of the call."""
+    *sizes, rows, columns = block_mask.kv_indices.shape
+    covered = rows * block_mask.BLOCK_SIZE[0], columns * block_mask.BLOCK_SIZE[1]
+    if covered[0] < L or covered[1] < S:
+        raise Unfit(f"block_mask has blocks for {covered[0]} queries and {covered[1]} keys, not for {L} and {S}")
+    if any(1 < size < whole for size, whole in zip(sizes, batch, strict=True)):
+        raise Unfit(f"block_mask has {sizes} samples and heads, query {list(batch)}: each must be as many, or 1")
 
 
-def _without_copies(array: np.ndarray) -> np.ndarray:
-    """The array (B, H, L, S) with one sample, or one head, if all are equal."""
+def without_copies(array: np.ndarray) -> np.ndarray:
+    """An array (B, H, L, S) with one sample, or one head, if all are equal."""
     for axis in (0, 1):
         first = array.take(range(min(1, array.shape[axis])), axis=axis)
         if (array == first).all():

@@ -15,7 +15,11 @@ from .patterns import in_words
 
 def masks_in_words(made: Made) -> str:
     """All masks of a call in words: "attn_mask: causal, float32, 128 x 128"."""
-    words = "; ".join(f"{name}: {_mask_in_words(made, name)}" for name in made.masks)
+    masks = {name: _mask_in_words(made, name) for name in made.masks}
+    if made.function == FLEX:
+        functions = ("block_mask", "score_mod")
+        masks |= {name: "not read" for name in functions if made.arguments.get(name) is not None and name not in masks}
+    words = "; ".join(f"{name}: {its}" for name, its in masks.items())
     if not words and made.function == SDPA and made.arguments["is_causal"]:
         return "is_causal=True"
     return words or "none"
@@ -61,4 +65,5 @@ def setting_in_words(made: Made) -> str:
     dtype = next((dtype_name(tensor.dtype) for tensor in inputs), "")
     grad = "" if made.around.records else "no grad"
     autocast = f"autocast to {made.around.autocast}" if made.around.autocast else ""
-    return ", ".join(filter(None, (mode, grad, dtype, autocast)))
+    compiled = "" if made.compiled is None else "compiled"
+    return ", ".join(filter(None, (compiled, mode, grad, dtype, autocast)))

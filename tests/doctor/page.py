@@ -72,10 +72,14 @@ programs. A factory is called without arguments; it may return a module and its 
 An outer call is compared as a whole; the calls inside it are compared where it cannot be (a subclass with a forward of
 its own, an unknown activation, hooks) or where nobody knows why it differs. Not compared: dropout in training, layers
 that are quantized (attentions in them are compared), numbers that hold NaN or inf before the call, overflow in float16,
-and results that rounding decides, beside scores of thousands. Not seen: compiled, traced and scripted calls, nested,
-fake and meta tensors, other processes, and attention that a program computes by itself. Calls of a `flex_attention`
-that is compiled by itself are counted; no script is written for `flex_attention`. Gradients and warnings are not looked
+and results that rounding decides, beside scores of thousands. Not seen: traced and scripted calls, nested, fake and
+meta tensors, other processes, and attention that a program computes by itself. Gradients and warnings are not looked
 at. Where a call differs or raises, its masks of at most 12 rows and columns are shown as grids.
+
+`torch.compile(flex_attention)` is compared as any other call. Attention inside other compiled functions and models is
+seen in part, or not at all: the report counts their calls. `TORCHDYNAMO_DISABLE=1` in the environment makes torch run
+them uncompiled, and then all of it is compared. In the script of a call of `flex_attention`, tables of their values
+stand for `mask_mod` and `score_mod`, since the text of these functions may need the rest of the program.
 
 A comparison takes about 50 times as long as the call. Beyond `--max-calls`, a call takes 7 %% longer (8 samples of
 128 positions and 256 features), or 2.5 times as long if it is tiny (3 positions, 8 features). The inputs and results of

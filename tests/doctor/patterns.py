@@ -92,11 +92,34 @@ def _hiding(hidden, is_padding):
         return "causal"
     if L != S and (slices == (np.arange(S) > np.arange(L)[:, None] + S - L)).all():
         return "causal, aligned at the last key"
+    if L == S and (words := _of_runs(~slices)):
+        return words
     if (hidden | ~causal).all():
         return "causal and more"
     if (slices == slices[:, :1]).all():
         return f"padding ({_share(hidden)})"
     return _share(hidden)
+
+
+def _of_runs(visible):
+    """The pattern of a mask (N, L, L) in words if each query sees itself in one run of keys; empty for others."""
+    L, own = visible.shape[-1], np.arange(visible.shape[-1])
+    first, last = visible.argmax(axis=-1), L - 1 - visible[..., ::-1].argmax(axis=-1)
+    has_gaps = (visible != ((first[..., None] <= own) & (own <= last[..., None]))).any()
+    if has_gaps or not ((first <= own) & (own <= last)).all():
+        return ""
+    window = L - int(first[0, -1])
+    begins = first[:, 1:] == own[1:]  # a document begins with this query
+    if (last == own).all():
+        if (first == np.maximum(own - window + 1, 0)).all():
+            return f"causal, in a sliding window of {window}"
+        return "causal within documents" if (begins | (first[:, 1:] == first[:, :-1])).all() else ""
+    prefixes = last[:, :1] + 1
+    if (first == 0).all() and (last == np.maximum(own, prefixes - 1)).all():
+        shortest, longest = prefixes.min(), prefixes.max()
+        return "causal behind a prefix of " + (f"{longest}" if shortest == longest else f"{shortest} to {longest}")
+    inside = (first[:, 1:] == first[:, :-1]) & (last[:, 1:] == last[:, :-1])
+    return "within documents" if (inside | (begins & (last[:, :-1] == own[:-1]))).all() else ""
 
 
 def _share(hidden):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tests.harness.contents.results import present
@@ -14,8 +15,9 @@ from tests.harness.execution.call_code import (
     stack_arguments,
     with_parameters,
 )
-from tests.harness.judgement.prediction import bounds, predict
+from tests.harness.judgement.prediction import bounds, is_zero, predict
 
+from . import repeat_flex
 from .calls import FLEX, FUNCTIONAL, SDPA, Made
 from .compare import Outcome
 from .describe import described
@@ -29,19 +31,25 @@ from pathlib import Path
 
 import torch
 
-data = torch.load(Path(__file__).with_suffix(".pt"))
+data = torch.load(Path(__file__).with_suffix(".pt"), weights_only=True)
 given = {name: value.to(%(device)r).requires_grad_(name in data["moving"]) for name, value in data["given"].items()}
 weights = {name: value.to(%(device)r) for name, value in data["weights"].items()}
 %(made)s
 with %(context)s:
     result = %(call)s
 results = result if isinstance(result, tuple) else (result,)
+"""
+
+COMPARISON = """\
 found = 0
 for (name, (right, allowed)), got in zip(data["expected"].items(), (each for each in results if each is not None)):
     got = got.detach().double().cpu()
-    difference = torch.where(got.isnan() & right.isnan(), 0.0, (got - right).abs().nan_to_num(torch.inf))
-    print(f"torch {torch.__version__}: {name} is off by {difference.max():.3g}, and {allowed:.3g} is allowed")
-    found |= int(bool((difference > allowed).any()))
+    equal = (got == right) | (got.isnan() & right.isnan())
+    difference = torch.where(equal, 0.0, (got - right).abs().nan_to_num(torch.inf))
+    wrong = difference > allowed
+    print(f"torch {torch.__version__}: {name} is off by {difference.max():.3g}, and {allowed.max():.3g} is allowed")
+    print(f"    (nothing where it must be exact): {wrong.sum()} of {wrong.numel()} elements are wrong")
+    found |= int(bool(wrong.any()))
 sys.exit(found)
 """
 
@@ -53,35 +61,50 @@ class Scripts:
         self._folder, self._left, self._written = Path(folder), most, 0
 
     def __call__(self, made: Made, outcome: Outcome) -> str:
-        """Write the script of a call; return its path.
-
-        Empty if the call raised, if it is of flex_attention, or if enough are written.
-        """
-        if made.function == FLEX:  # its functions cannot be written down
-            return ""
+        """Write the script of a call; return its path. Empty if the call raised, or if enough are written."""
         if outcome.case is None or made.error is not None or self._written >= self._left:
             return ""
         self._written += 1
-        case, _ = described(made)
+        text, data = _flex_script(made, outcome.case) if made.function == FLEX else _script(made)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{made.function}-{self._written}.py"
-        path.write_text(_SCRIPT % _texts(made, case), encoding="utf-8")
-        torch.save(_data(made, case), path.with_suffix(".pt"))
+        path.write_text(text + COMPARISON, encoding="utf-8")
+        torch.save(data, path.with_suffix(".pt"))
         return str(path)
 
 
+def _script(made):
+    """(text, data) of the script of a call, up to the comparison."""
+    case, _ = described(made)
+    return _SCRIPT % _texts(made, case), _data(made, case)
+
+
+def _flex_script(made, case):
+    """(text, data) of the script of a call of flex_attention. case: with the samples that were compared."""
+    case = repeat_flex.with_tables(made, case)
+    return repeat_flex.text(made, case, _context(made, case)), {
+        **repeat_flex.data(made, case),
+        "expected": _expected(case),
+    }
+
+
 def _data(made, case):
-    expected = present(case, predict(case)())
     contents = case.seed
     return {
         "given": {_spelled(made, name): tensor.detach().clone().cpu() for name, tensor in _given(made).items()},
         "moving": [_spelled(made, name) for name, tensor in _given(made).items() if tensor.requires_grad],
         "weights": {name: torch.tensor(array) for name, array in contents.parameters.items()},
-        "expected": {
-            name: (torch.tensor(array.real).double(), float(list(bounds(case, name))[-1]))
-            for name, array in expected.items()
-        },
+        "expected": _expected(case),
     }
+
+
+def _expected(case):
+    """{result name: (the reference's result, the allowed error of each element)}"""
+    expected = {}
+    for name, array in present(case, predict(case)()).items():
+        allowed = np.where(is_zero(case, name), 0.0, float(list(bounds(case, name))[-1]))
+        expected[name] = torch.tensor(array.real).double(), torch.tensor(np.broadcast_to(allowed, array.shape))
+    return expected
 
 
 def _given(made):
@@ -96,16 +119,21 @@ def _spelled(made, name):
 
 
 def _texts(made, case):
-    context = {"no_grad": "torch.no_grad()", "inference_mode": "torch.inference_mode()"}.get(case.autograd)
-    if made.around.autocast:
-        context = f"torch.autocast({made.device.type!r}, dtype=torch.{made.around.autocast})"
     more = "".join(f", {argument}" for argument in other_arguments(case))
     return {
         "device": str(made.device),
-        "context": context or "nullcontext()",
+        "context": _context(made, case),
         "made": _made(case),
         "call": _call(made, case, more),
     }
+
+
+def _context(made, case):
+    """The context in which the call is made."""
+    if made.around.autocast:
+        return f"torch.autocast({made.device.type!r}, dtype=torch.{made.around.autocast})"
+    contexts = {"no_grad": "torch.no_grad()", "inference_mode": "torch.inference_mode()"}
+    return contexts.get(case.autograd, "nullcontext()")
 
 
 def _call(made, case, more):

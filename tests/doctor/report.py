@@ -159,7 +159,7 @@ def _group(group) -> Iterator[str]:
         yield f"    and {len(first.masks) - 4} more kinds of masks"
     if first.reason:
         yield f"    {first.reason}"
-    if first.difference:
+    if first.difference and not first.reason:  # the reason is the error, and so is the difference
         yield f"    {first.difference}"
     if first.verdict in (KNOWN, UNKNOWN) and first.size:
         yield f"    largest difference from the reference: {max(finding.size for finding in group):.3g}"
@@ -186,6 +186,7 @@ def _tail(diagnosis):
     more = sum(diagnosis.calls.values()) - sum(
         finding.calls for finding in diagnosis.findings.values() if finding.is_own
     )
+    more -= sum(diagnosis.errors.values())
     if more > 0:
         yield f"{_number(more, 'further call')} of the same kinds not compared (--max-calls {diagnosis.most})"
     if diagnosis.calls:

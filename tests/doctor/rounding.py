@@ -12,7 +12,7 @@ from tests.harness.cases.dtypes import LOW, PRECISIONS
 from tests.harness.contents.given import GivenContents
 from tests.harness.contents.results import present
 from tests.harness.execution.runner import Observation
-from tests.harness.judgement.prediction import bounds, predict
+from tests.harness.judgement.prediction import bounds, is_zero, predict
 from tests.harness.modes.modes import computed_in
 
 _TRIES = 8  # nearby calls that are evaluated
@@ -46,7 +46,8 @@ def _is_near(case, name, exact, got, moved):
         spread = np.max([np.abs(each[name] - exact) for each in moved], axis=0, initial=0.0)
         spread = np.nan_to_num(spread, nan=0.0, posinf=0.0).max(axis=-1, keepdims=True, initial=0.0)
         error = np.nan_to_num(np.abs(got - exact), nan=0.0, posinf=0.0)
-    return bool((error <= _FACTOR * spread + max(bounds(case, name))).all())
+    allowed = np.where(is_zero(case, name), 0.0, _FACTOR * spread + max(bounds(case, name)))
+    return bool((error <= allowed).all())
 
 
 def _nearby(case, seed):

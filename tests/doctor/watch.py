@@ -1,14 +1,13 @@
 """Watches the calls of attention that a program makes: six classes and three functions of torch are replaced.
 
 The replacements call the originals with the same arguments, and return or raise the same. Calls that are compiled,
-traced or transformed pass through unseen.
+traced or transformed pass through unseen, except those of a flex_attention that is compiled by itself.
 """
 
 import functools
-import importlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,11 @@ from torch.utils import _python_dispatch
 from tests.harness.execution.watching import ENTRY_POINTS, sdpa_backend
 
 from .calls import FLEX, FUNCTIONS, MODULES, SDPA, Made, bound, surroundings
+from .compiled import UNSEEN, flex_module, given_options, has_no_attention
 from .places import Places
 
-_is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
+_SAYS_THAT_IT_COMPILES = hasattr(getattr(torch, "compiler", None), "is_compiling")  # since 2.3
+_is_compiling = torch.compiler.is_compiling if _SAYS_THAT_IT_COMPILES else lambda: False
 _PLAIN = (torch.Tensor, nn.Parameter)
 
 
@@ -47,6 +48,7 @@ class Watcher:
         self._originals: list[tuple[Any, str, Callable]] = []
         self._replacements: list[tuple[Any, str, Callable]] = []
         self.is_active = False
+        self._compiles = False  # the program has used torch.compile
 
     def start(self) -> None:
         """Replace the functions of torch."""
@@ -59,7 +61,7 @@ class Watcher:
             for owner, name, path in ENTRY_POINTS
             if hasattr(owner, name)
         ]
-        if (flex := _flex_module()) is not None:
+        if (flex := flex_module()) is not None:
             owners += [(flex, FLEX, functools.partial(self._watching, FLEX))]
         owners += [(torch.jit, "script", self._leaving)]
         if hasattr(torch, "compile"):
@@ -142,26 +144,60 @@ class Watcher:
     def _counting(self, original):
         @functools.wraps(original)
         def compile(*args, **kwargs):
-            if self._is_blind or any(made.function == FLEX for made in self._around):  # flex_attention's own use
+            model = args[0] if args else kwargs.pop("model", None)
+            if model is None:  # a decorator, which calls torch.compile with the function
                 return original(*args, **kwargs)
-            compiled = original(*args, **kwargs)
-            if not args and "model" not in kwargs:  # a decorator, which calls torch.compile with the function
+            flex = self._original_flex(model)
+            compiled = original(flex or model, **kwargs)
+            if compiled is (flex or model):  # compilation is disabled
+                return model
+            self._stay_uncompiled()
+            if self._is_blind or (flex is None and has_no_attention(model)):
                 return compiled
-            if args and getattr(args[0], "__name__", "") == FLEX:
-                return self._counting_calls(compiled)
-            self._passed("torch.compile was used: calls inside compiled graphs are not seen")
-            return compiled
+            if flex is not None:
+                return self._judging(compiled, given_options(original, kwargs))
+            return self._counting_calls(compiled)
 
         return compile
 
-    def _counting_calls(self, compiled):
-        """The compiled flex_attention, whose calls are counted and not compared."""
+    def _stay_uncompiled(self):
+        """Keep TorchDynamo from compiling the doctor, where the program's compiled code calls attention."""
+        if not self._compiles:
+            self._compiles = True
+            self._begun, self._ended = (torch._dynamo.disable(method) for method in (self._begun, self._ended))
+
+    def _original_flex(self, function):
+        """The flex_attention of torch if the function is that or its replacement, else None."""
+        pairs = zip(self._originals, self._replacements, strict=True)
+        return next(
+            (old for (_, name, old), (*_, new) in pairs if name == FLEX and (function is old or function is new)), None
+        )
+
+    def _judging(self, compiled, options):
+        """The compiled flex_attention, whose calls are watched. options: those that torch.compile was given."""
 
         @functools.wraps(compiled)
+        def judged(*args, **kwargs):
+            if _is_compiling():
+                return compiled(*args, **kwargs)
+            return self._call(FLEX, compiled, args, kwargs, options)
+
+        return judged
+
+    def _counting_calls(self, compiled):
+        """The compiled function or model, whose calls are counted."""
+        if not isinstance(compiled, nn.Module):
+            return self._counted(compiled)
+        compiled.forward = self._counted(compiled.forward)
+        return compiled
+
+    def _counted(self, compiled):
+        @functools.wraps(compiled)
         def counted(*args, **kwargs):
-            if not _is_compiling():
-                self._passed("flex_attention compiled by torch.compile, whose fused kernel is not compared")
-            return compiled(*args, **kwargs)
+            if not (_is_compiling() or self._is_blind):
+                self._passed(UNSEEN)
+            with nullcontext() if _SAYS_THAT_IT_COMPILES else self._away():  # or it would compile the replacements
+                return compiled(*args, **kwargs)
 
         return counted
 
@@ -171,21 +207,23 @@ class Watcher:
 
     # ---- a call ----------------------------------------------------------------------------------------------------
 
-    def _call(self, function, original, args, kwargs):
+    def _call(self, function, original, args, kwargs, compiled=None):
         if self._is_blind or not self.is_active:
             return original(*args, **kwargs)
         if reason := _unseeable(args, kwargs):
-            if not self._around or not self._around[-1].holds:
+            is_tracing = self._compiles and reason.endswith("FakeTensor")  # a compiler calls, not the program
+            if not is_tracing and (not self._around or not self._around[-1].holds):
                 self._passed(f"{function} {reason}")
             with self._away() if reason.startswith("with a tensor") else self._unseen():
                 return original(*args, **kwargs)
-        made = self._begun(function, original, args, kwargs)
+        made = self._begun(function, original, args, kwargs, compiled)
         if made is None:
             with self._unseen():
                 return original(*args, **kwargs)
         self._around.append(made)
         try:
-            made.result = original(*args, **kwargs)
+            with nullcontext() if compiled is None else self._unseen():  # inductor calls what it compiles
+                made.result = original(*args, **kwargs)
         except Exception as error:
             made.error = error
             raise
@@ -195,14 +233,14 @@ class Watcher:
                 self._ended(made)
         return made.result
 
-    def _begun(self, function, original, args, kwargs):
+    def _begun(self, function, original, args, kwargs, compiled):
         """The call that begins; None if it is not to be judged."""
         try:
             with self._unseen():
                 arguments = bound(function, original, args, kwargs)
                 module = args[0] if function in MODULES else None
                 place, owner = self._places.of_call(module)
-                made = Made(function, module, owner, arguments, place, None, not self._around)
+                made = Made(function, module, owner, arguments, place, None, not self._around, compiled=compiled)
                 made.around = surroundings(made.device)
                 if not self._wants(made):
                     return None
@@ -229,14 +267,6 @@ class Watcher:
                 self._judge(made)
         except Exception as error:
             self._fails(error)
-
-
-def _flex_module():
-    """The module of flex_attention, which torch does not import by itself; None before 2.5."""
-    try:
-        return importlib.import_module("torch.nn.attention.flex_attention")
-    except ImportError:
-        return None
 
 
 def unwritten(made: Made) -> bool:

@@ -5,13 +5,17 @@ from typing import Any
 
 from tests.doctor.compare import obstacle
 from tests.doctor.diagnosis import Diagnosis
+from tests.doctor.repeat import Scripts
 from tests.doctor.watch import Watcher
 from tests.harness.contents.arrays import forget
 
 
-def diagnosed(program: Callable[[], Any], most: int = 1000) -> Diagnosis:
-    """The diagnosis of a function. Errors of the function propagate; errors of the doctor fail the test."""
-    diagnosis = Diagnosis(most=most)
+def diagnosed(program: Callable[[], Any], most: int = 1000, scripts: str = "") -> Diagnosis:
+    """The diagnosis of a function. Errors of the function propagate; errors of the doctor fail the test.
+
+    scripts: the folder for scripts of unknown differences; empty for none.
+    """
+    diagnosis = Diagnosis(most=most, **({"keep": Scripts(scripts)} if scripts else {}))
     watcher = Watcher(diagnosis.wants, obstacle, diagnosis.judge, diagnosis.fails, diagnosis.passes)
     watcher.start()
     try:

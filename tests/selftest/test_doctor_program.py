@@ -160,6 +160,17 @@ def test_a_factory_is_called_and_its_module_runs_on_its_inputs(tmp_path):
     assert "as specified: MultiheadAttention" in ran.stderr
 
 
+def test_a_factory_may_import_functions_by_their_names(tmp_path):
+    (tmp_path / "models.py").write_text(
+        "import torch\nfrom torch.nn.functional import scaled_dot_product_attention\nx = torch.randn(3, 2, 8)\n"
+        "def make(): scaled_dot_product_attention(x, x, x)\n",
+        encoding="utf-8",
+    )
+    given = [sys.executable, str(ROOT / "masks.py"), "doctor", "models:make"]
+    ran = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "as specified: models.py:4 in make" in ran.stderr
+
+
 def test_a_folder_with_a_package_of_tests_of_its_own_does_not_hide_the_doctor(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "__init__.py").touch()
