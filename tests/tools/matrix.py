@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"The report: {os.path.relpath(page, ROOT)}")
     if not all(its.told for its in found):
         return HARNESS_ERROR
-    return int(any(its.told.is_worse for its in found))
+    return int(any(its.told and its.told.is_worse for its in found))
 
 
 def _between(ends):

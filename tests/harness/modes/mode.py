@@ -182,5 +182,5 @@ def _nothing():
     """A placeholder for allow_in_graph; never called."""
 
 
-_NAMES = {its.__name__: its for its in (torch, atexit, copy, functools, inspect, io, warnings)}
+_NAMES: dict[str, Any] = {its.__name__: its for its in (torch, atexit, copy, functools, inspect, io, warnings)}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}
