@@ -121,15 +121,17 @@ PADDED_OUTPUTS = Claim(
     verdict="false",
     because="""
     The mask hides keys. A padded position is still a query, and its output is not zero: averaging 3 and 5, with 7 as
-    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` in eval without
-    autograd, with a padding mask and no other mask, packs the batch and writes zeros at padded positions (1.13 and
-    2.0 cut off positions that are padding in every sample). `enable_nested_tensor=False` prevents this, unless a
-    sample consists of padding alone. Leave padded positions out of the average yourself.
+    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` with `batch_first=True`
+    and an even number of heads, in eval without autograd, with a padding mask and no other mask, packs the batch and
+    writes zeros at padded positions (1.13 and 2.0 cut off positions that are padding in every sample).
+    `enable_nested_tensor=False` prevents this, unless a sample consists of padding alone. Leave padded positions out
+    of the average yourself.
     """,
     recipe=(mean_of_tokens,),
     proof=(
         "test_a_padded_position_is_a_query",
         "test_in_eval_the_encoder_writes_zeros",
+        "test_off_the_fast_path_it_writes_none",
         "test_shared_padding",
         "test_a_mean_over_tokens",
     ),
@@ -146,6 +148,15 @@ def test_in_eval_the_encoder_writes_zeros(training):
     assert bool((output[PADDING] == 0).all()) is not training
     unpacked, src = encoder(enable_nested_tensor=False).train(training), arbitrary(2, 5, 4)
     near(unpacked(src, src_key_padding_mask=PADDING), _encoded(unpacked, src))
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("num_heads, batch_first", [(2, False), (3, True)], ids=["sequence_first", "odd_heads"])
+def test_off_the_fast_path_it_writes_none(num_heads, batch_first, training):
+    layer = nn.TransformerEncoderLayer(2 * num_heads, num_heads, 8, dropout=0, batch_first=batch_first)
+    model, src = filled(nn.TransformerEncoder(layer, 2)).train(training), arbitrary(2, 5, 2 * num_heads)
+    output = model(src if batch_first else src.transpose(0, 1), src_key_padding_mask=PADDING)
+    near(output if batch_first else output.transpose(0, 1), _encoded(model, src))
 
 
 def _encoded(model, src):
