@@ -1,7 +1,10 @@
 """Claims about adapters and hooks on the parts of attention, and about methods that a subclass overrides."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .claim import Claim
@@ -116,6 +119,59 @@ def with_every_part_called(layer: nn.TransformerEncoderLayer, src: torch.Tensor)
         return layer(src)
     finally:
         switch(True)
+
+
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """F.relu under a name that the fast path does not know."""
+    return F.relu(x)
+
+
+def layer_with_norms(E: int, num_heads: int, make_norm: Callable[[int], nn.Module]) -> nn.TransformerEncoderLayer:
+    """An encoder layer with norms of another kind, such as nn.RMSNorm. Its activation keeps it off the fast path."""
+    layer = nn.TransformerEncoderLayer(E, num_heads, 4 * E, activation=relu, batch_first=True)
+    layer.norm1, layer.norm2 = make_norm(E), make_norm(E)
+    return layer
+
+
+NORMS = Claim(
+    id="rms-norm-in-a-layer",
+    says="`nn.RMSNorm` can take the place of `norm1` and `norm2` of an encoder layer.",
+    verdict="true in train mode, false in eval mode with `batch_first=True`",
+    because="""
+    In eval mode a layer with `batch_first=True`, a batch as its input, and ReLU or GELU as its activation asks its
+    norms for `eps`, `weight` and `bias`, with or without autograd. It raises AttributeError: "'RMSNorm' object has no
+    attribute 'bias'" (with an even number of heads; since 2.4, which brings `nn.RMSNorm`), or for `nn.Identity`
+    "'Identity' object has no attribute 'eps'". In train mode it only calls them. With `batch_first=False`, or with
+    another activation, it does so in eval mode, too: a function that calls `F.relu` counts as another one.
+    """,
+    recipe=(relu, layer_with_norms),
+    proof=("test_norms_in_eval", "test_norms_beside_another_activation"),
+)
+
+KINDS_OF_NORM = [nn.Identity, *([nn.RMSNorm] if since("2.4") else [])]
+
+
+@pytest.mark.parametrize("norm", KINDS_OF_NORM, ids=lambda norm: norm.__name__)
+def test_norms_in_eval(norm, training):
+    src, missing = arbitrary(2, 3, 4), {"Identity": "eps", "RMSNorm": "bias"}[norm.__name__]
+    for batch_first in (True, False):
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=batch_first)
+        layer.norm1, layer.norm2 = norm(4), norm(4)
+        layer.double().train(training)
+        if training or not batch_first:
+            assert layer(src).isfinite().all()
+            continue
+        for is_recorded in (True, False):
+            with torch.set_grad_enabled(is_recorded), pytest.raises(AttributeError, match=f"attribute '{missing}'"):
+                layer(src)
+
+
+@pytest.mark.parametrize("norm", KINDS_OF_NORM, ids=lambda norm: norm.__name__)
+def test_norms_beside_another_activation(norm):
+    layer, src = layer_with_norms(4, 2, norm).double().eval(), arbitrary(2, 3, 4)
+    expected = layer(src)
+    with torch.no_grad():
+        near(layer(src), array(expected))
 
 
 HOOKS = Claim(

@@ -151,7 +151,7 @@ WORDS = {
         "autocast cpu eval MultiheadAttention; mat1 and mat2 must have the same dtype; amp cpu inference; expected scalar type",
     ),
     "autocast-native-layer-dtype": (
-        "Under autocast on CPU an encoder layer returns bfloat16 in eval mode, but float32 in training.",
+        "Under autocast on CPU an encoder layer returns bfloat16 or float16 in eval mode, but float32 in training.",
         "autocast output dtype; bfloat16 output eval; dtype differs eval; amp dtype; output dtype bfloat16",
     ),
     "autocast-native-attention-empty": (
