@@ -76,10 +76,10 @@ TRAIN_AND_EVAL = Claim(
     because="""
     In eval without autograd, native kernels compute the result if `batch_first` is True and the number of heads is
     even. With bool masks it is the same, on every release. Masks make three differences. The encoder layer reads a
-    float mask as bool: a padding mask of 0 and 1 hides the keys with 1. The encoder writes zeros at padded positions. A
-    fully masked query gives NaN, although since 2.5 it does not in training (see `left-padding`). Apart from masks,
-    these kernels compute another GELU for `nn.GELU(approximate="tanh")`, and call no adapter and no overridden method
-    (see `hooks-in-eval`); the [catalogue](edge-cases.md) has more.
+    float mask as bool: a padding mask of 0 and 1 hides the keys with 1. The encoder writes zeros at padded positions
+    (see `padded-outputs`). A fully masked query gives NaN, although since 2.5 it does not in training (see
+    `left-padding`). Apart from masks, these kernels compute another GELU for `nn.GELU(approximate="tanh")`, and call
+    no adapter and no overridden method (see `hooks-in-eval`); the [catalogue](edge-cases.md) has more.
     """,
     recipe=(encode_alike,),
     proof=("test_bool_masks_mean_the_same_in_both_modes", "test_float_padding_is_read_as_bool_in_eval"),

@@ -121,17 +121,18 @@ PADDED_OUTPUTS = Claim(
     verdict="false",
     because="""
     The mask hides keys. A padded position is still a query, and its output is not zero: averaging 3 and 5, with 7 as
-    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` with `batch_first=True`
-    and an even number of heads, in eval without autograd, with a padding mask and no other mask, packs the batch and
-    writes zeros at padded positions (1.13 and 2.0 cut off positions that are padding in every sample).
-    `enable_nested_tensor=False` prevents this, unless a sample consists of padding alone. Leave padded positions out
-    of the average yourself.
+    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` in eval without autograd
+    packs the batch, and writes zeros at padded positions (1.13 and 2.0 cut off positions that are padding in every
+    sample), if its layers have `batch_first=True`, `norm_first=False` and an even number of heads, and if it gets no
+    other mask than padding on the right. `enable_nested_tensor=False` prevents this, unless a sample consists of
+    padding alone. Leave padded positions out of the average yourself.
     """,
     recipe=(mean_of_tokens,),
     proof=(
         "test_a_padded_position_is_a_query",
         "test_in_eval_the_encoder_writes_zeros",
         "test_off_the_fast_path_it_writes_none",
+        "test_what_is_not_packed_has_no_zeros",
         "test_shared_padding",
         "test_a_mean_over_tokens",
     ),
@@ -157,6 +158,21 @@ def test_off_the_fast_path_it_writes_none(num_heads, batch_first, training):
     model, src = filled(nn.TransformerEncoder(layer, 2)).train(training), arbitrary(2, 5, 2 * num_heads)
     output = model(src if batch_first else src.transpose(0, 1), src_key_padding_mask=PADDING)
     near(output if batch_first else output.transpose(0, 1), _encoded(model, src))
+
+
+NOT_PACKED = {
+    "left": ({}, {"src_key_padding_mask": PADDING.flip(1)}),
+    "both_masks": ({}, {"src_key_padding_mask": PADDING, "mask": torch.zeros(5, 5, dtype=torch.bool)}),
+    "norm_first": ({"norm_first": True}, {"src_key_padding_mask": PADDING}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("options, given", NOT_PACKED.values(), ids=NOT_PACKED)
+def test_what_is_not_packed_has_no_zeros(options, given, training):
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True, **options)
+    model = filled(nn.TransformerEncoder(layer, 2)).train(training)
+    assert (model(arbitrary(2, 5, 4), **given)[given["src_key_padding_mask"]] != 0).all()
 
 
 def _encoded(model, src):

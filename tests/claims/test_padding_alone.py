@@ -24,7 +24,7 @@ OUTCOMES = (
     ("`nn.TransformerEncoderLayer`", "with autograd", NAN, FINITE),
     ("`nn.TransformerEncoderLayer`", "eval without autograd", NAN, NAN),
     ("`nn.TransformerEncoder`", "with autograd", NAN, FINITE),
-    ("`nn.TransformerEncoder`", "eval without autograd, another sample has tokens", ZERO, ZERO),
+    ("`nn.TransformerEncoder`", "eval without autograd, another sample has tokens, padding on the right", ZERO, ZERO),
     ("`nn.TransformerEncoder`", "the same, `enable_nested_tensor=False`", NAN, NAN),
     ("`nn.TransformerDecoder`, memory", "train or eval", NAN, FINITE),
     ("`nn.TransformerDecoder`, target", "with autograd", NAN, FINITE),
