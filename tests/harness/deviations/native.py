@@ -177,7 +177,8 @@ ENTRIES = (
         affects=">=2.1,<2.3",
         upstream="pytorch/pytorch#116385",
         clause=1,
-        trigger="bias=False and an even number of heads, in eval mode with batch_first=True, with or without autograd",
+        trigger="bias=False, an even number of heads and ReLU or GELU, in eval mode with batch_first=True, for a"
+        " batch, with or without autograd",
         instead="AttributeError: the layer reads the device of its biases, which are None",
         applies=lambda call: looks_for_missing_biases(call.case, call.release),
         change=lambda computation, call: raising(
