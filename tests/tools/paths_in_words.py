@@ -22,6 +22,7 @@ MEANINGS = (
     ("the math backend", "What scaled_dot_product_attention takes in all other calls: the formula, step by step."),
     (
         "weights computed explicitly",
-        "The formula in nn.MultiheadAttention itself: with need_weights=True, its default, off the fast path.",
+        "The formula in nn.MultiheadAttention itself: with need_weights=True, its default, off the fast path; in 1.13"
+        " in all calls off it.",
     ),
 )

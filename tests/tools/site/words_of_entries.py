@@ -228,7 +228,7 @@ WORDS = {
         "torch.export; export padding; UnsupportedOperatorException; export src_key_padding_mask; aten._nested_tensor_from_mask_left_aligned.default; onnx export encoder",
     ),
     "exported-masks-out-of-order": (
-        "torch.export with dynamic shapes raises KeyError if both masks are given by name (2.5.1 to 2.7.1).",
+        "torch.export with dynamic shapes raises KeyError if both masks are given by name (2.5 to 2.7).",
         "torch.export; export KeyError; dynamic_shapes; export both masks; KeyError 0; export key_padding_mask attn_mask; onnx dynamo export",
     ),
     "scripted-without-bias": (
