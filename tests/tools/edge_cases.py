@@ -41,7 +41,7 @@ MARKS = {
     IN_PART: ("◐", "present in some of its patch releases"),
     ABSENT: ("·", "absent: the release conforms"),
     CHANGED: ("◆", "neither as specified nor as the entry says"),
-    NOT_APPLICABLE: ("–", "not applicable: the release lacks the call"),
+    NOT_APPLICABLE: ("–", "not applicable: the release lacks the call, or the suite does not make it there"),
     UNMEASURED: ("", ""),
 }
 
