@@ -180,13 +180,19 @@ HOOKS = Claim(
     verdict="true of hooks since 2.5, false of overridden methods",
     because="""
     The fast path of `nn.TransformerEncoderLayer` (eval mode, no autograd) reads the weights of all parts, and calls
-    none. Since 2.5, the layer leaves this path if a part has a forward hook or a forward pre-hook; before, hooks are
-    not called. Overridden methods are not called in any release from 1.13 to 2.15. A hook on `out_proj` is never
-    called. With autograd, or after `torch.backends.mha.set_fastpath_enabled(False)` (since 2.3), methods and other
-    hooks are called.
+    none. Since 2.5, the layer leaves this path if it or a part has a forward hook or a forward pre-hook; before, hooks
+    on parts are not called. A hook that `nn.modules.module.register_module_forward_hook` puts on all modules does not
+    keep it off the path: it is called for the layer alone. Overridden methods are not called in any release from 1.13
+    to 2.15. A hook on `out_proj` is never called. With autograd, or after
+    `torch.backends.mha.set_fastpath_enabled(False)` (since 2.3), methods and other hooks are called.
     """,
     recipe=(with_every_part_called,),
-    proof=("test_hooks_in_eval", "test_overridden_methods_in_eval", "test_a_hook_on_out_proj_is_never_called"),
+    proof=(
+        "test_hooks_in_eval",
+        "test_a_hook_on_all_modules_in_eval",
+        "test_overridden_methods_in_eval",
+        "test_a_hook_on_out_proj_is_never_called",
+    ),
 )
 
 
@@ -198,6 +204,17 @@ def test_hooks_in_eval():
     with torch.no_grad():
         layer(arbitrary(1, 3, 4))
     assert len(calls) == (2 if since("2.5") else 1)
+
+
+def test_a_hook_on_all_modules_in_eval(training):
+    layer, called = filled(nn.TransformerEncoderLayer(4, 2, 4, batch_first=True)).train(training), set()
+    hook = nn.modules.module.register_module_forward_hook(lambda part, *_: called.add(part))
+    try:
+        layer(arbitrary(1, 3, 4))
+    finally:
+        hook.remove()
+    assert (layer.self_attn in called) == training
+    assert layer in called
 
 
 def test_overridden_methods_in_eval():
