@@ -1,5 +1,7 @@
 """Claims about padding."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,62 @@ def test_a_mean_over_tokens(training):
     expected = _encoded(model, src)
     encoded = model(src, src_key_padding_mask=PADDING)
     near(mean_of_tokens(encoded, PADDING), np.stack([expected[0, :3].mean(axis=0), expected[1].mean(axis=0)]))
+
+
+def encoder_without_warning(layer: nn.TransformerEncoderLayer, num_layers: int) -> nn.TransformerEncoder:
+    """A stack that never packs its batch, and says nothing about it."""
+    return nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+
+
+NESTED_WARNING = Claim(
+    id="nested-tensor-warning",
+    says='"enable_nested_tensor is True, but self.use_nested_tensor is False": the warning says that a mask is ignored.',
+    verdict="false",
+    because="""
+    Since 2.1 `nn.TransformerEncoder` and `nn.Transformer` warn so when they are made with layers that cannot pack a
+    padded batch: `batch_first=False`, which is the default, an odd number of heads, `norm_first=True`, or an
+    activation other than ReLU and GELU. Masks mean what they mean otherwise, and the outputs at padded positions are
+    not zeros. `enable_nested_tensor=False` silences the warning, and changes no number of such a stack.
+    """,
+    recipe=(encoder_without_warning,),
+    proof=("test_stacks_that_cannot_pack_warn", "test_without_nested_tensors_nothing_changes"),
+)
+
+CANNOT_PACK = {
+    "sequence_first": {},
+    "odd_heads": {"batch_first": True, "nhead": 3},
+    "norm_first": {"batch_first": True, "norm_first": True},
+    "activation": {"batch_first": True, "activation": F.silu},
+}
+each_that_cannot_pack = pytest.mark.parametrize("options", CANNOT_PACK.values(), ids=CANNOT_PACK)
+
+
+def _layer(nhead=2, **options):
+    return nn.TransformerEncoderLayer(6, nhead, 8, dropout=0, **options)
+
+
+def _warns(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    return any("enable_nested_tensor is True" in str(warning.message) for warning in caught)
+
+
+@each_that_cannot_pack
+def test_stacks_that_cannot_pack_warn(options):
+    assert _warns(lambda: nn.TransformerEncoder(_layer(**options), 2)) == since("2.1")
+    assert not _warns(lambda: encoder_without_warning(_layer(**options), 2))
+    assert not _warns(lambda: nn.TransformerEncoder(_layer(batch_first=True), 2))
+    assert _warns(lambda: nn.Transformer(4, 2, 1, 1, 8)) == since("2.1")
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@each_that_cannot_pack
+def test_without_nested_tensors_nothing_changes(options, training):
+    layer = filled(_layer(**options))
+    warned, silent = (make(layer, 2).train(training) for make in (nn.TransformerEncoder, encoder_without_warning))
+    src = arbitrary(*((2, 5, 6) if "batch_first" in options else (5, 2, 6)))
+    near(warned(src, src_key_padding_mask=PADDING), array(silent(src, src_key_padding_mask=PADDING)))
 
 
 def embed_and_attend(embedding: nn.Embedding, attention: nn.MultiheadAttention, ids: torch.Tensor) -> torch.Tensor:

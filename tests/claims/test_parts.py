@@ -1,10 +1,7 @@
 """Claims about adapters and hooks on the parts of attention, and about methods that a subclass overrides."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .claim import Claim
@@ -121,15 +118,10 @@ def with_every_part_called(layer: nn.TransformerEncoderLayer, src: torch.Tensor)
         switch(True)
 
 
-def relu(x: torch.Tensor) -> torch.Tensor:
-    """F.relu under a name that the fast path does not know."""
-    return F.relu(x)
-
-
-def layer_with_norms(E: int, num_heads: int, make_norm: Callable[[int], nn.Module]) -> nn.TransformerEncoderLayer:
-    """An encoder layer with norms of another kind, such as nn.RMSNorm. Its activation keeps it off the fast path."""
-    layer = nn.TransformerEncoderLayer(E, num_heads, 4 * E, activation=relu, batch_first=True)
-    layer.norm1, layer.norm2 = make_norm(E), make_norm(E)
+def layer_with_norms(E: int, num_heads: int, norm: type[nn.Module]) -> nn.TransformerEncoderLayer:
+    """An encoder layer with norms of another kind, such as nn.RMSNorm. ReLU in a module keeps it off the fast path."""
+    layer = nn.TransformerEncoderLayer(E, num_heads, 4 * E, activation=nn.Sequential(nn.ReLU()), batch_first=True)
+    layer.norm1, layer.norm2 = norm(E), norm(E)
     return layer
 
 
@@ -142,9 +134,9 @@ NORMS = Claim(
     norms for `eps`, `weight` and `bias`, with or without autograd. It raises AttributeError: "'RMSNorm' object has no
     attribute 'bias'" (with an even number of heads; since 2.4, which brings `nn.RMSNorm`), or for `nn.Identity`
     "'Identity' object has no attribute 'eps'". In train mode it only calls them. With `batch_first=False`, or with
-    another activation, it does so in eval mode, too: a function that calls `F.relu` counts as another one.
+    another activation, it does so in eval mode, too: `nn.Sequential(nn.ReLU())` counts as another one.
     """,
-    recipe=(relu, layer_with_norms),
+    recipe=(layer_with_norms,),
     proof=("test_norms_in_eval", "test_norms_beside_another_activation"),
 )
 

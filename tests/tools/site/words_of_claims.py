@@ -10,6 +10,7 @@ WORDS = {
     "two-masks": "src_mask; src_key_padding_mask; difference between src_mask and src_key_padding_mask; src_mask vs src_key_padding_mask; attn_mask vs key_padding_mask; key_padding_mask; src_mask and src_key_padding_mask together; both masks; which mask; combine causal and padding",
     "padding-shape": "key_padding_mask shape; src_key_padding_mask shape; (S, N); batch_first; seq first; transposed padding mask; expecting key_padding_mask shape of; key_padding_mask size mismatch; padding mask shape",
     "padded-outputs": "mean pooling; average pooling; pool outputs; outputs at padding; padded outputs; padded positions not zero; masked mean; sentence embedding; output at padded positions",
+    "nested-tensor-warning": "enable_nested_tensor is True, but self.use_nested_tensor is False because; enable_nested_tensor; use_nested_tensor is False; batch_first was not True; use batch_first for better inference performance; nested tensor warning; norm_first was True; num_heads is odd; UserWarning TransformerEncoder",
     "padding-idx": "padding_idx; nn.Embedding; embedding padding zeros; zero padding; pad token embedding; padding without mask",
     "positions-for-padding": "positional encoding; positional embedding padding; position ids padding; model learns padding",
     "causal-padding": "causal and padding; do i need padding mask; right padding; causal model padding; decoder-only padding; gpt padding; padding with causal mask",
