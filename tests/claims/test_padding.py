@@ -200,7 +200,7 @@ def encoder_without_warning(layer: nn.TransformerEncoderLayer, num_layers: int) 
 
 NESTED_WARNING = Claim(
     id="nested-tensor-warning",
-    says='"enable_nested_tensor is True, but self.use_nested_tensor is False": the warning says that a mask is ignored.',
+    says='The warning "enable_nested_tensor is True, but self.use_nested_tensor is False" says that a mask is ignored.',
     verdict="false",
     because="""
     Since 2.1 `nn.TransformerEncoder` and `nn.Transformer` warn so when they are made with layers that cannot pack a
