@@ -76,6 +76,7 @@ TAKEN = (
     ("bool `attn_mask`", YES, YES),
     ("float `attn_mask`", YES, YES),
     ("float `attn_mask` that requires a gradient", YES, NO),
+    ("`attn_mask` of three dimensions, such as (num_heads, L, S)", YES, NO),
 )
 
 BACKENDS_AND_MASKS = Claim(
@@ -84,28 +85,37 @@ BACKENDS_AND_MASKS = Claim(
     verdict="false",
     because="""
     `sdpa_kernel` (from 2.3 on) restricts the choice. If the chosen backend does not take the call, torch raises "No
-    available kernel. Aborting execution." The table is for CPU, where EFFICIENT_ATTENTION and CUDNN_ATTENTION do not
-    exist ("No viable backend"). On CUDA, torch says that its FLASH_ATTENTION takes no `attn_mask` at all, only
-    `is_causal`; that is not tested here. Without `sdpa_kernel` torch takes a backend that can.
+    available kernel. Aborting execution." The table is for CPU and a query of four dimensions, without dropout: with
+    `dropout_p` FLASH_ATTENTION takes no call, and a query of three dimensions only since 2.14. EFFICIENT_ATTENTION and
+    CUDNN_ATTENTION do not exist on CPU ("No viable backend"). On CUDA, torch says that its FLASH_ATTENTION takes no
+    `attn_mask` at all, only `is_causal`; that is not tested here. Without `sdpa_kernel` torch takes a backend that can.
     """,
     recipe=(with_every_mask,),
-    proof=("test_a_backend_takes_the_masks_of_the_table", "test_a_gpu_backend_does_not_exist_on_cpu"),
+    proof=(
+        "test_a_backend_takes_the_masks_of_the_table",
+        "test_dropout_and_three_dimensions",
+        "test_a_gpu_backend_does_not_exist_on_cpu",
+    ),
     table=(("mask", "MATH", "FLASH_ATTENTION on CPU"), *TAKEN),
 )
 
 needs_choice = pytest.mark.skipif(not since("2.3"), reason="sdpa_kernel comes with torch 2.3")
+ignoring_why_not = pytest.mark.filterwarnings("ignore::UserWarning")  # in which a backend says what it does not take
 
 
 def _arguments(mask):
     """The keyword arguments that give this mask."""
     keep = torch.ones(3, 3, dtype=torch.bool).tril()
     added = torch.zeros(3, 3, dtype=torch.float64).masked_fill(~keep, -1.5)
+    if "three" in mask:
+        return {"attn_mask": keep[None]}
     if "attn_mask" not in mask:
         return {"is_causal": "is_causal" in mask}
     return {"attn_mask": keep if "bool" in mask else added.requires_grad_("gradient" in mask)}
 
 
 @needs_choice
+@ignoring_why_not
 @pytest.mark.parametrize("mask, math, flash", TAKEN)
 def test_a_backend_takes_the_masks_of_the_table(mask, math, flash):
     x, backends = arbitrary(1, 1, 3, 4), torch.nn.attention.SDPBackend
@@ -114,7 +124,7 @@ def test_a_backend_takes_the_masks_of_the_table(mask, math, flash):
             if is_taken == YES:
                 F.scaled_dot_product_attention(x, x, x, **_arguments(mask))
             else:
-                with pytest.warns(UserWarning, match="Flash attention"), pytest.raises(RuntimeError, match=is_taken):
+                with pytest.raises(RuntimeError, match=is_taken):
                     F.scaled_dot_product_attention(x, x, x, **_arguments(mask))
     given = _arguments(mask)
     if "attn_mask" in given:
@@ -122,6 +132,20 @@ def test_a_backend_takes_the_masks_of_the_table(mask, math, flash):
             with_every_mask(x, x, x, given["attn_mask"]),
             F.scaled_dot_product_attention(x, x, x, **given).detach().numpy(),
         )
+
+
+@needs_choice
+@ignoring_why_not
+def test_dropout_and_three_dimensions():
+    x = arbitrary(1, 1, 3, 4)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        with pytest.raises(RuntimeError, match=NO):
+            F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+        if since("2.14"):
+            F.scaled_dot_product_attention(x[0], x[0], x[0])
+        else:
+            with pytest.raises(RuntimeError, match=NO):
+                F.scaled_dot_product_attention(x[0], x[0], x[0])
 
 
 @needs_choice

@@ -39,14 +39,16 @@ IS_CAUSAL_ALONE = Claim(
     because="""
     In the nn modules `is_causal=True` is a hint about a mask that must be given as well. Without a mask they raise in
     train mode ("Need attn_mask if specifying the is_causal hint"). In eval without autograd, `nn.MultiheadAttention`
-    and `nn.TransformerEncoder` silently ignore the hint: every query sees all tokens 3, 5, 7 and gets 5. In 1.13 the
-    modules have no `is_causal`. A mask from `generate_square_subsequent_mask(S)` is right on every release. Since
-    2.0 the hint may be added to the mask; it changes no number.
+    and `nn.TransformerEncoder` with `batch_first=True` and an even number of heads silently ignore the hint: every
+    query sees all tokens 3, 5, 7 and gets 5. With `batch_first=False` they raise there, too, and so they do with an odd
+    number of heads since 2.1. In 1.13 the modules have no `is_causal`. A mask from `generate_square_subsequent_mask(S)`
+    is right on every release. Since 2.0 the hint may be added to the mask; it changes no number.
     """,
     recipe=(encode_causally,),
     proof=(
         "test_a_hint_alone_raises_in_training",
         "test_a_hint_alone_is_ignored_in_eval",
+        "test_a_hint_alone_raises_in_eval_off_the_fast_path",
         "test_the_hint_of_sdpa_is_a_mask",
         "test_a_causal_mask_needs_no_hint",
     ),
@@ -79,6 +81,21 @@ def test_a_hint_alone_is_ignored_in_eval():
     else:
         with pytest.raises(NO_SUCH_ARGUMENT[0], match=NO_SUCH_ARGUMENT[1]):
             attention(x, x, x, is_causal=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_heads, batch_first", [(2, False), (3, True)], ids=["sequence_first", "odd_heads"])
+def test_a_hint_alone_raises_in_eval_off_the_fast_path(num_heads, batch_first):
+    if num_heads % 2 and since("2.0") and not since("2.1"):
+        pytest.skip("the fast path of 2.0 takes an odd number of heads")
+    error, message = (RuntimeError, "(?i)need attn_mask") if since("2.0") else NO_SUCH_ARGUMENT
+    x = arbitrary(3, 3, 2 * num_heads)
+    attention = filled(nn.MultiheadAttention(2 * num_heads, num_heads, batch_first=batch_first)).eval()
+    with pytest.raises(error, match=message):
+        attention(x, x, x, is_causal=True)
+    layer = nn.TransformerEncoderLayer(2 * num_heads, num_heads, 8, dropout=0, batch_first=batch_first)
+    with pytest.raises(error, match=message):
+        filled(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)).eval()(x, is_causal=True)
 
 
 @needs_sdpa

@@ -31,8 +31,9 @@ NEED_WEIGHTS = Claim(
     verdict="true if every query sees a key",
     because="""
     With both masks `nn.MultiheadAttention` agrees with the reference, with and without weights, in train and eval
-    mode, on every release. The exception is a fully masked query in train mode: its output is NaN with weights. Without
-    weights, it is the bias of the output projection since 2.5, and NaN before.
+    mode, on every release. The exception is a fully masked query: its output is NaN with weights. Without weights, it
+    is the bias of the output projection since 2.5, and NaN before. On the fast path (eval without autograd) it is NaN
+    in both cases, on every release.
     """,
     recipe=(attend_without_weights,),
     proof=("test_the_output_does_not_depend_on_need_weights", "test_an_empty_row_does"),
@@ -52,12 +53,12 @@ def test_the_output_does_not_depend_on_need_weights(training):
     near(model(x, x, x, **given)[1], weights.mean(axis=1))
 
 
-def test_an_empty_row_does():
-    model, x = attention(), arbitrary(1, 3, 4)
+def test_an_empty_row_does(training):
+    model, x = attention().train(training), arbitrary(1, 3, 4)
     empty = torch.tensor([[True, True, True], [False] * 3, [False] * 3])
     near(model(x, x, x, attn_mask=empty)[0][0, 0], math.nan)
     without = attend_without_weights(model, x, attn_mask=empty)[0, 0]
-    near(without, array(model.out_proj.bias) if since("2.5") else math.nan)
+    near(without, array(model.out_proj.bias) if since("2.5") and training else math.nan)
 
 
 def encode_alike(
@@ -73,10 +74,12 @@ TRAIN_AND_EVAL = Claim(
     says="Without dropout, train and eval mode compute the same.",
     verdict="true if masks are bool, every query sees a key, and outputs at padded positions are ignored",
     because="""
-    In eval without autograd, native kernels compute the result. With bool masks it is the same, on every release. There
-    are three differences. The encoder layer reads a float mask as bool: a padding mask of 0 and 1 hides the keys
-    with 1. The encoder writes zeros at padded positions. A fully masked query gives NaN, although since 2.5 it does
-    not in training (see `left-padding`).
+    In eval without autograd, native kernels compute the result if `batch_first` is True and the number of heads is
+    even. With bool masks it is the same, on every release. Masks make three differences. The encoder layer reads a
+    float mask as bool: a padding mask of 0 and 1 hides the keys with 1. The encoder writes zeros at padded positions
+    (see `padded-outputs`). A fully masked query gives NaN, although since 2.5 it does not in training (see
+    `left-padding`). Apart from masks, these kernels compute another GELU for `nn.GELU(approximate="tanh")`, and call
+    no adapter and no overridden method (see `hooks-in-eval`); the [catalogue](edge-cases.md) has more.
     """,
     recipe=(encode_alike,),
     proof=("test_bool_masks_mean_the_same_in_both_modes", "test_float_padding_is_read_as_bool_in_eval"),

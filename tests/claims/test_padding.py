@@ -1,5 +1,7 @@
 """Claims about padding."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -121,15 +123,18 @@ PADDED_OUTPUTS = Claim(
     verdict="false",
     because="""
     The mask hides keys. A padded position is still a query, and its output is not zero: averaging 3 and 5, with 7 as
-    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` in eval without
-    autograd, with a padding mask and no other mask, packs the batch and writes zeros at padded positions (1.13 and
-    2.0 cut off positions that are padding in every sample). `enable_nested_tensor=False` prevents this, unless a
-    sample consists of padding alone. Leave padded positions out of the average yourself.
+    padding, gives 4 at all three positions. There is one exception: `nn.TransformerEncoder` in eval without autograd
+    packs the batch, and writes zeros at padded positions (1.13 and 2.0 cut off positions that are padding in every
+    sample), if its layers have `batch_first=True`, `norm_first=False` and an even number of heads, and if it gets no
+    other mask than padding on the right. `enable_nested_tensor=False` prevents this, unless a sample consists of
+    padding alone. Leave padded positions out of the average yourself.
     """,
     recipe=(mean_of_tokens,),
     proof=(
         "test_a_padded_position_is_a_query",
         "test_in_eval_the_encoder_writes_zeros",
+        "test_off_the_fast_path_it_writes_none",
+        "test_what_is_not_packed_has_no_zeros",
         "test_shared_padding",
         "test_a_mean_over_tokens",
     ),
@@ -148,6 +153,30 @@ def test_in_eval_the_encoder_writes_zeros(training):
     near(unpacked(src, src_key_padding_mask=PADDING), _encoded(unpacked, src))
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("num_heads, batch_first", [(2, False), (3, True)], ids=["sequence_first", "odd_heads"])
+def test_off_the_fast_path_it_writes_none(num_heads, batch_first, training):
+    layer = nn.TransformerEncoderLayer(2 * num_heads, num_heads, 8, dropout=0, batch_first=batch_first)
+    model, src = filled(nn.TransformerEncoder(layer, 2)).train(training), arbitrary(2, 5, 2 * num_heads)
+    output = model(src if batch_first else src.transpose(0, 1), src_key_padding_mask=PADDING)
+    near(output if batch_first else output.transpose(0, 1), _encoded(model, src))
+
+
+NOT_PACKED = {
+    "left": ({}, {"src_key_padding_mask": PADDING.flip(1)}),
+    "both_masks": ({}, {"src_key_padding_mask": PADDING, "mask": torch.zeros(5, 5, dtype=torch.bool)}),
+    "norm_first": ({"norm_first": True}, {"src_key_padding_mask": PADDING}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.parametrize("options, given", NOT_PACKED.values(), ids=NOT_PACKED)
+def test_what_is_not_packed_has_no_zeros(options, given, training):
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True, **options)
+    model = filled(nn.TransformerEncoder(layer, 2)).train(training)
+    assert (model(arbitrary(2, 5, 4), **given)[given["src_key_padding_mask"]] != 0).all()
+
+
 def _encoded(model, src):
     return reference_of(model)(array(src), None, array(PADDING))
 
@@ -162,6 +191,62 @@ def test_a_mean_over_tokens(training):
     expected = _encoded(model, src)
     encoded = model(src, src_key_padding_mask=PADDING)
     near(mean_of_tokens(encoded, PADDING), np.stack([expected[0, :3].mean(axis=0), expected[1].mean(axis=0)]))
+
+
+def encoder_without_warning(layer: nn.TransformerEncoderLayer, num_layers: int) -> nn.TransformerEncoder:
+    """A stack that never packs its batch, and says nothing about it."""
+    return nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+
+
+NESTED_WARNING = Claim(
+    id="nested-tensor-warning",
+    says='The warning "enable_nested_tensor is True, but self.use_nested_tensor is False" says that a mask is ignored.',
+    verdict="false",
+    because="""
+    Since 2.1 `nn.TransformerEncoder` and `nn.Transformer` warn so when they are made with layers that cannot pack a
+    padded batch: `batch_first=False`, which is the default, an odd number of heads, `norm_first=True`, or an
+    activation other than ReLU and GELU. Masks mean what they mean otherwise, and the outputs at padded positions are
+    not zeros. `enable_nested_tensor=False` silences the warning, and changes no number of such a stack.
+    """,
+    recipe=(encoder_without_warning,),
+    proof=("test_stacks_that_cannot_pack_warn", "test_without_nested_tensors_nothing_changes"),
+)
+
+CANNOT_PACK = {
+    "sequence_first": {},
+    "odd_heads": {"batch_first": True, "nhead": 3},
+    "norm_first": {"batch_first": True, "norm_first": True},
+    "activation": {"batch_first": True, "activation": F.silu},
+}
+each_that_cannot_pack = pytest.mark.parametrize("options", CANNOT_PACK.values(), ids=CANNOT_PACK)
+
+
+def _layer(nhead=2, **options):
+    return nn.TransformerEncoderLayer(6, nhead, 8, dropout=0, **options)
+
+
+def _warns(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    return any("enable_nested_tensor is True" in str(warning.message) for warning in caught)
+
+
+@each_that_cannot_pack
+def test_stacks_that_cannot_pack_warn(options):
+    assert _warns(lambda: nn.TransformerEncoder(_layer(**options), 2)) == since("2.1")
+    assert not _warns(lambda: encoder_without_warning(_layer(**options), 2))
+    assert not _warns(lambda: nn.TransformerEncoder(_layer(batch_first=True), 2))
+    assert _warns(lambda: nn.Transformer(4, 2, 1, 1, 8)) == since("2.1")
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@each_that_cannot_pack
+def test_without_nested_tensors_nothing_changes(options, training):
+    layer = filled(_layer(**options))
+    warned, silent = (make(layer, 2).train(training) for make in (nn.TransformerEncoder, encoder_without_warning))
+    src = arbitrary(*((2, 5, 6) if "batch_first" in options else (5, 2, 6)))
+    near(warned(src, src_key_padding_mask=PADDING), array(silent(src, src_key_padding_mask=PADDING)))
 
 
 def embed_and_attend(embedding: nn.Embedding, attention: nn.MultiheadAttention, ids: torch.Tensor) -> torch.Tensor:

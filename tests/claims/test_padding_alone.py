@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .claim import Claim
-from .comparing import arbitrary, averaging, filled, internal_warnings, near, needs_sdpa, since
+from .comparing import arbitrary, array, averaging, filled, internal_warnings, near, needs_sdpa, since
 
 pytestmark = [*internal_warnings]
 
@@ -24,7 +24,7 @@ OUTCOMES = (
     ("`nn.TransformerEncoderLayer`", "with autograd", NAN, FINITE),
     ("`nn.TransformerEncoderLayer`", "eval without autograd", NAN, NAN),
     ("`nn.TransformerEncoder`", "with autograd", NAN, FINITE),
-    ("`nn.TransformerEncoder`", "eval without autograd, another sample has tokens", ZERO, ZERO),
+    ("`nn.TransformerEncoder`", "eval without autograd, another sample has tokens, padding on the right", ZERO, ZERO),
     ("`nn.TransformerEncoder`", "the same, `enable_nested_tensor=False`", NAN, NAN),
     ("`nn.TransformerDecoder`, memory", "train or eval", NAN, FINITE),
     ("`nn.TransformerDecoder`, target", "with autograd", NAN, FINITE),
@@ -47,14 +47,17 @@ ALL_PADDED_SAMPLES = Claim(
     verdict="true or false by module, setting and release",
     because="""
     The softmax over no keys is 0/0. The table has the outcome at such a sample; tokens of other samples are not
-    touched. "Finite" is the bias of the output projection, or what the layer makes of it. If all samples are padding,
-    `nn.TransformerEncoder` in eval without autograd raises since 2.2 (`to_padded_tensor: at least one constituent
-    tensor should have non-zero numel`). NaN in one output reaches all parameters in the backward pass. The recipe lets
-    such a sample see its first position and writes zeros afterwards: it is finite on every release, in every setting.
+    touched. "Finite" is the bias of the output projection, or what the layer makes of it. The rows of eval without
+    autograd hold for `batch_first=True` and an even number of heads; other modules give there what they give with
+    autograd. If all samples are padding, `nn.TransformerEncoder` in eval without autograd raises since 2.2
+    (`to_padded_tensor: at least one constituent tensor should have non-zero numel`). NaN in one output reaches all
+    parameters in the backward pass. The recipe lets such a sample see its first position and writes zeros afterwards:
+    it is finite on every release, in every setting.
     """,
     recipe=(encode_some,),
     proof=(
         "test_the_outcome_is_that_of_the_table",
+        "test_off_the_fast_path_eval_gives_what_training_gives",
         "test_if_all_samples_are_padding_an_encoder_may_raise",
         "test_with_the_first_position_visible_nothing_is_nan",
     ),
@@ -62,8 +65,8 @@ ALL_PADDED_SAMPLES = Claim(
 )
 
 
-def _layers(kind, **options):
-    layer = getattr(nn, f"{kind}Layer")(4, 2, 8, dropout=0, batch_first=True)
+def _layers(kind, num_heads=2, batch_first=True, **options):
+    layer = getattr(nn, f"{kind}Layer")(2 * num_heads, num_heads, 8, dropout=0, batch_first=batch_first)
     return filled(getattr(nn, kind)(layer, 2, **options))
 
 
@@ -96,6 +99,22 @@ def test_the_outcome_is_that_of_the_table(call, setting, before, after):
     assert not tokens[:2].isnan().any()
     outcome = NAN if alone.isnan().any() else ZERO if (alone == 0).all() else FINITE
     assert outcome == (after if since("2.5") else before)
+
+
+@pytest.mark.parametrize("num_heads, batch_first", [(2, False), (3, True)], ids=["sequence_first", "odd_heads"])
+@pytest.mark.parametrize("kind", ["TransformerEncoderLayer", "TransformerEncoder", "TransformerDecoder"])
+@torch.no_grad()
+def test_off_the_fast_path_eval_gives_what_training_gives(kind, num_heads, batch_first):
+    options = {} if "Decoder" in kind else {"enable_nested_tensor": False}  # else since 2.1 the constructor warns
+    module = _layers(kind.replace("Layer", ""), num_heads, batch_first, **options)
+    module = module.layers[0] if kind.endswith("Layer") else module
+    x = arbitrary(2, 3, 2 * num_heads)
+    given = (x if batch_first else x.transpose(0, 1),) * (2 if "Decoder" in kind else 1)
+    padding = {"tgt_key_padding_mask" if "Decoder" in kind else "src_key_padding_mask": PADDING}
+    trained, output = (module.train(training)(*given, **padding) for training in (True, False))
+    near(output, array(trained))
+    alone = output[1] if batch_first else output[:, 1]
+    assert bool(alone.isnan().any()) is not since("2.5")
 
 
 def test_if_all_samples_are_padding_an_encoder_may_raise():

@@ -118,19 +118,73 @@ def with_every_part_called(layer: nn.TransformerEncoderLayer, src: torch.Tensor)
         switch(True)
 
 
+def layer_with_norms(E: int, num_heads: int, norm: type[nn.Module]) -> nn.TransformerEncoderLayer:
+    """An encoder layer with norms of another kind, such as nn.RMSNorm. ReLU in a module keeps it off the fast path."""
+    layer = nn.TransformerEncoderLayer(E, num_heads, 4 * E, activation=nn.Sequential(nn.ReLU()), batch_first=True)
+    layer.norm1, layer.norm2 = norm(E), norm(E)
+    return layer
+
+
+NORMS = Claim(
+    id="rms-norm-in-a-layer",
+    says="`nn.RMSNorm` can take the place of `norm1` and `norm2` of an encoder layer.",
+    verdict="true in train mode, false in eval mode with `batch_first=True`",
+    because="""
+    In eval mode a layer with `batch_first=True`, a batch as its input, and ReLU or GELU as its activation asks its
+    norms for `eps`, `weight` and `bias`, with or without autograd. It raises AttributeError: "'RMSNorm' object has no
+    attribute 'bias'" (with an even number of heads; since 2.4, which brings `nn.RMSNorm`), or for `nn.Identity`
+    "'Identity' object has no attribute 'eps'". In train mode it only calls them. With `batch_first=False`, or with
+    another activation, it does so in eval mode, too: `nn.Sequential(nn.ReLU())` counts as another one.
+    """,
+    recipe=(layer_with_norms,),
+    proof=("test_norms_in_eval", "test_norms_beside_another_activation"),
+)
+
+KINDS_OF_NORM = [nn.Identity, *([nn.RMSNorm] if since("2.4") else [])]
+
+
+@pytest.mark.parametrize("norm", KINDS_OF_NORM, ids=lambda norm: norm.__name__)
+def test_norms_in_eval(norm, training):
+    src, missing = arbitrary(2, 3, 4), {"Identity": "eps", "RMSNorm": "bias"}[norm.__name__]
+    for batch_first in (True, False):
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=batch_first)
+        layer.norm1, layer.norm2 = norm(4), norm(4)
+        layer.double().train(training)
+        if training or not batch_first:
+            assert layer(src).isfinite().all()
+            continue
+        for is_recorded in (True, False):
+            with torch.set_grad_enabled(is_recorded), pytest.raises(AttributeError, match=f"attribute '{missing}'"):
+                layer(src)
+
+
+@pytest.mark.parametrize("norm", KINDS_OF_NORM, ids=lambda norm: norm.__name__)
+def test_norms_beside_another_activation(norm):
+    layer, src = layer_with_norms(4, 2, norm).double().eval(), arbitrary(2, 3, 4)
+    expected = layer(src)
+    with torch.no_grad():
+        near(layer(src), array(expected))
+
+
 HOOKS = Claim(
     id="hooks-in-eval",
     says="In eval mode, hooks on `self_attn` of an encoder layer, or an overridden `_sa_block`, are called.",
     verdict="true of hooks since 2.5, false of overridden methods",
     because="""
     The fast path of `nn.TransformerEncoderLayer` (eval mode, no autograd) reads the weights of all parts, and calls
-    none. Since 2.5, the layer leaves this path if a part has a forward hook or a forward pre-hook; before, hooks are
-    not called. Overridden methods are not called in any release from 1.13 to 2.15. A hook on `out_proj` is never
-    called. With autograd, or after `torch.backends.mha.set_fastpath_enabled(False)` (since 2.3), methods and other
-    hooks are called.
+    none. Since 2.5, the layer leaves this path if it or a part has a forward hook or a forward pre-hook; before, hooks
+    on parts are not called. A hook that `nn.modules.module.register_module_forward_hook` puts on all modules does not
+    keep it off the path: it is called for the layer alone. Overridden methods are not called in any release from 1.13
+    to 2.15. A hook on `out_proj` is never called. With autograd, or after
+    `torch.backends.mha.set_fastpath_enabled(False)` (since 2.3), methods and other hooks are called.
     """,
     recipe=(with_every_part_called,),
-    proof=("test_hooks_in_eval", "test_overridden_methods_in_eval", "test_a_hook_on_out_proj_is_never_called"),
+    proof=(
+        "test_hooks_in_eval",
+        "test_a_hook_on_all_modules_in_eval",
+        "test_overridden_methods_in_eval",
+        "test_a_hook_on_out_proj_is_never_called",
+    ),
 )
 
 
@@ -142,6 +196,17 @@ def test_hooks_in_eval():
     with torch.no_grad():
         layer(arbitrary(1, 3, 4))
     assert len(calls) == (2 if since("2.5") else 1)
+
+
+def test_a_hook_on_all_modules_in_eval(training):
+    layer, called = filled(nn.TransformerEncoderLayer(4, 2, 4, batch_first=True)).train(training), set()
+    hook = nn.modules.module.register_module_forward_hook(lambda part, *_: called.add(part))
+    try:
+        layer(arbitrary(1, 3, 4))
+    finally:
+        hook.remove()
+    assert (layer.self_attn in called) == training
+    assert layer in called
 
 
 def test_overridden_methods_in_eval():

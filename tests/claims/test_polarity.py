@@ -161,9 +161,9 @@ ONES_AND_ZEROS = Claim(
     verdict="false",
     because="""
     A float mask is *added* to the scores. Ones and zeros hide nothing: of two keys with equal scores, the "hidden"
-    one keeps the weight 1/(1 + e) = 0.269. In eval without autograd, `nn.TransformerEncoderLayer` reads a float
-    mask as bool (padding on every release; `src_mask` since 2.0, see `relative-attention`) and hides the ones:
-    training and inference differ.
+    one keeps the weight 1/(1 + e) = 0.269. In eval without autograd, `nn.TransformerEncoderLayer` with
+    `batch_first=True` and an even number of heads reads a float mask as bool (padding on every release; `src_mask`
+    since 2.0, see `relative-attention`) and hides the ones: training and inference differ.
     """,
     recipe=(additive,),
     proof=("test_ones_are_added_to_the_scores", "test_in_eval_the_native_layer_hides_the_ones"),

@@ -60,9 +60,9 @@ RELATIVE_ATTENTION = Claim(
     traps. First, since 2.0, in eval without autograd, `nn.TransformerEncoderLayer` with `batch_first=True` reads a
     float mask as bool: every number but 0 hides. With ALiBi every query then sees only itself, and nothing warns. With
     `batch_first=False` the layer does not take this fast path, and train and eval agree on every release (from 2.3
-    on, `torch.backends.mha.set_fastpath_enabled(False)` closes it, too). Second, since 2.0 a stack replaces an exactly
-    causal bias without an axis for heads (a table of zeros with -inf in the future) by `is_causal=True`: the table
-    gets no gradient and never learns.
+    on, `torch.backends.mha.set_fastpath_enabled(False)` closes it, too). Second, `nn.TransformerEncoder` since 2.0 and
+    `nn.TransformerDecoder` since 2.1 replace an exactly causal bias without an axis for heads (a table of zeros with
+    -inf in the future) by `is_causal=True`: the table gets no gradient and never learns.
     """,
     recipe=(alibi, t5_buckets, RelativeBias, encode_relatively),
     proof=(
@@ -74,6 +74,7 @@ RELATIVE_ATTENTION = Claim(
         "test_without_the_fast_path_eval_is_right",
         "test_a_table_learns",
         "test_zeros_with_a_causal_mask_never_learn",
+        "test_a_causal_bias_of_a_decoder",
     ),
 )
 
@@ -155,6 +156,13 @@ def test_zeros_with_a_causal_mask_never_learn():
     assert (table.grad[:3] != 0).any()
 
 
+def test_a_causal_bias_of_a_decoder():
+    model = filled(nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, dropout=0), 2))
+    bias = torch.triu(torch.full((3, 3), -math.inf, dtype=torch.float64), diagonal=1).requires_grad_()
+    model(arbitrary(3, 2, 4), arbitrary(3, 2, 4), tgt_mask=bias).sum().backward()
+    assert (bias.grad is None) == since("2.1")
+
+
 def bias_and_mask(bias: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """bias (num_heads, L, S); hidden (L, S), True hides: the result is -inf at hidden positions, else the bias."""
     return bias.masked_fill(hidden, -math.inf)
@@ -205,10 +213,11 @@ ALIBI_IN_EVAL = Claim(
     says="An encoder that was trained with ALiBi, as a float `src_mask`, computes the same in `model.eval()`.",
     verdict="true with autograd, false under `torch.no_grad()` since 2.0",
     because="""
-    Without autograd the layer takes its fast path, which reads a float mask as bool: each bias but 0 hides, so that a
-    query sees itself alone, silently. If no bias is 0, all keys are hidden, and the output is NaN. Remedies: the recipe
-    below, on every release; `batch_first=False`, as in `relative-attention`; from 2.3 on
-    `torch.backends.mha.set_fastpath_enabled(False)`. See [the catalogue](edge-cases.md#native-layer-float-mask).
+    Without autograd a layer with `batch_first=True` and an even number of heads takes its fast path, which reads a
+    float mask as bool: each bias but 0 hides, so that a query sees itself alone, silently. If no bias is 0, all keys
+    are hidden, and the output is NaN. Remedies: the recipe below, on every release; `batch_first=False`, as in
+    `relative-attention`; from 2.3 on `torch.backends.mha.set_fastpath_enabled(False)`. See [the
+    catalogue](edge-cases.md#native-layer-float-mask).
     """,
     recipe=(alibi, encode_with_bias),
     proof=("test_in_eval_alibi_hides_or_gives_nan", "test_an_encoder_with_a_bias_is_right_in_eval"),

@@ -117,14 +117,17 @@ BIG_NEGATIVE = Claim(
     because="""
     If the query sees another key, exp(-1e9) is exactly 0, and the weights are the same to the last bit. A query with
     -1e9 at every key is not fully masked: in float32 the scores vanish beside -1e9, and the values of all keys are
-    averaged; -inf gives NaN. -1e9 does not fit into float16 (`masked_fill` raises). `torch.finfo(dtype).min` does,
-    but the sum of two of them, one from each mask, is -inf again. In eval, `nn.TransformerEncoderLayer` hides a key
-    for every number but 0 (see `ones-and-zeros`). Prefer bool masks, and let every query see a key.
+    averaged; -inf gives NaN. Its gradients are then too large by the number of keys, since 2.3, on CPU without weights
+    (see [the catalogue](edge-cases.md#flash-gradient-finfo-min)). -1e9 does not fit into float16 (`masked_fill`
+    raises). `torch.finfo(dtype).min` does, but the sum of two of them, one from each mask, is -inf again. In eval
+    without autograd, `nn.TransformerEncoderLayer` hides a key for every number but 0 (see `ones-and-zeros`). Prefer
+    bool masks, and let every query see a key.
     """,
     recipe=(largest_finite,),
     proof=(
         "test_beside_a_visible_key_it_hides_exactly",
         "test_alone_it_averages_what_is_hidden",
+        "test_alone_its_gradients_are_multiplied",
         "test_it_does_not_fit_into_half",
         "test_two_of_the_largest_are_infinite",
     ),
@@ -143,6 +146,24 @@ def test_beside_a_visible_key_it_hides_exactly(number):
 def test_alone_it_averages_what_is_hidden():
     near(torch.softmax(SCORES + -1e9, dim=-1), np.float32([1 / 3, 1 / 3, 1 / 3]), error=1e-6)
     near(torch.softmax(SCORES + -math.inf, dim=-1), [math.nan] * 3)
+
+
+@needs_sdpa
+@pytest.mark.parametrize("number", [-2e5, -1e7, -1e8, -3e8, -1e9, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("S", [5, 12, 33, 60, 600])
+def test_alone_its_gradients_are_multiplied(number, S):
+    query, key = torch.zeros(1, 1, 2, 4, requires_grad=True), torch.zeros(1, 1, S, 4)
+    value = torch.ones(1, 1, S, 4, requires_grad=True)
+    F.scaled_dot_product_attention(query, key, value, torch.full((2, S), number)).sum().backward()
+    factor = value.grad.sum().item() / 8
+    if not since("2.3"):
+        near(np.array(factor), 1, error=1e-5)
+    elif number > -1e8:
+        assert abs(factor - 1) <= (0.01 if number == -2e5 else 0.65)
+    elif number == -1e8:
+        assert 1 / S <= factor <= S * 1.001
+    else:
+        near(np.array(factor), S, error=1e-3)
 
 
 def test_it_does_not_fit_into_half():

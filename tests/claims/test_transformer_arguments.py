@@ -285,8 +285,9 @@ TOKENIZER_MASK_FOR_TARGET = Claim(
     verdict="false",
     because="""
     `tgt_mask` (T, T) says which positions see which, and is the same for all samples; the tokenizer's mask belongs into
-    `tgt_key_padding_mask`, inverted. As integers it raises: "only bool and floating types of attn_mask are supported"
-    (since 2.1 `nn.TransformerDecoder` says "value cannot be converted to type int64_t without overflow"). As bool it
+    `tgt_key_padding_mask`, inverted. As integers it raises: "only bool and floating types of attn_mask are supported",
+    in 1.13 "Only float, byte, and bool types are supported for attn_mask" (since 2.1 `nn.TransformerDecoder` says
+    "value cannot be converted to type int64_t without overflow"). As bool it
     raises "The shape of the 2D attn_mask is torch.Size([2, 5]), but should be (5, 5)", in eval without autograd since
     2.0 "shape '[1, 1, 5, 5]' is invalid for input of size 10". With as many samples as positions it is accepted, and
     wrong. A causal `tgt_mask` is needed besides.
@@ -309,7 +310,8 @@ def decoder(num_layers: int = 1) -> nn.TransformerDecoder:
 
 def test_a_tokenizer_mask_of_integers_is_refused(training):
     model, tgt, memory = decoder().train(training), arbitrary(2, 5, 4), arbitrary(2, 3, 4)
-    of_layer = r"(only bool and floating|Only float, byte, and bool) types .*attn_mask"
+    in_1_13 = "Only float, byte, and bool types are supported for attn_mask"
+    of_layer = "only bool and floating types of attn_mask are supported" if since("2.0") else in_1_13
     of_stack = "value cannot be converted to type int64_t without overflow" if since("2.1") else of_layer
     with pytest.raises(AssertionError, match=of_layer):
         model.layers[0](tgt, memory, tgt_mask=_TOKENIZED)

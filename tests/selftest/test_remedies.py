@@ -7,7 +7,7 @@ import pytest
 from tests.harness.cases.case import MultiHead, ScaledDotProduct
 from tests.harness.cases.masks import Mask, OverKeys, SeeingFirst
 from tests.harness.contents.arrays import mask_arrays
-from tests.harness.deviations import ledger
+from tests.harness.deviations import ledger, remedies
 from tests.harness.deviations.remedies import Remedy, changed, mistakes, upgrade
 from tests.harness.ledgers import ENTRIES
 from tests.harness.modes.modes import BY_ID, MODES, REMEDIED
@@ -46,6 +46,15 @@ def test_no_remedy_is_an_answer():
 def test_a_remedy_and_the_reason_for_none_exclude_each_other():
     (said,) = mistakes(replace(ENTRY, no_remedy="it is as it is"))
     assert said.endswith("both a remedy and the reason why there is none")
+
+
+def test_a_condition_is_said_once():
+    only = (remedies.NO_LARGE_ROW, remedies.EVERY_QUERY_SEES_A_KEY, remedies.SEES_A_KEY_BEFORE_2_5)
+    remedy = Remedy("Change it.", changed(), only=(*only, remedies.NO_LARGE_ROW, remedies.HAS_BIASES))
+    assert remedy.only_in_words == (
+        "if no query has every key masked by a number such as -1e9, and no query is fully masked;"
+        " before 2.3 if layers have biases"
+    )
 
 
 def test_a_remedy_that_does_not_help_is_reported(run):

@@ -1,5 +1,7 @@
 """The kill table covers every fault and every test, and docs/sensitivity.md is up to date."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.sensitivity import kill_table
@@ -14,6 +16,10 @@ NAMES = list(conformance_tests())
 
 def test_every_fault_was_tried():
     assert set(FOUND["faults"]) == set(FAULTS)
+
+
+def test_the_method_says_how_many_faults_there_are():
+    assert f"puts {len(FAULTS)} faults into torch" in (Path(__file__).parents[2] / "docs" / "method.md").read_text()
 
 
 def test_what_is_summed_up():

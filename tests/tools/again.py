@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("case", metavar="CASE", help="a case, as a failure prints it")
     parser.add_argument("device", metavar="DEVICE", nargs="?", help="any torch device string (default: cpu)")
-    parser.add_argument("--device", dest="option", metavar="DEVICE", help="the same")
+    parser.add_argument("--device", dest="option", metavar="DEVICE", help="the torch device, such as cuda:0")
     parser.add_argument("--import", dest="imported", metavar="MODULE", help="a module to import first")
     parser.add_argument("--subject", metavar="[NAME=]MODULE:FACTORY", help="call this in the place of NAME")
     parser.add_argument("--after", metavar="CASE", help="a case to run first; CASE then reuses its artifact")

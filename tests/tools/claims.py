@@ -43,8 +43,12 @@ functions that the tests call.
 
 N is the number of samples, S of keys, L of queries, T of target positions, E of features. "An attention that averages"
 has scores that are all 0: its output is the mean of the tokens that a query sees, so the result tells which tokens
-these are. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or `torch.inference_mode()`. There torch
-may take its native fast paths; the [catalogue](edge-cases.md) lists the known deviations of these paths.
+these are. "Eval without autograd" is `model.eval()` under `torch.no_grad()` or `torch.inference_mode()`, or with all
+parameters frozen, of a module that was made with `batch_first=True` and an even number of heads. There torch may take
+its native fast paths; the [catalogue](edge-cases.md) lists the known deviations of these paths. With
+`batch_first=False`, which is the default, or an odd number of heads, a module computes in eval mode what it computes
+in train mode without dropout. (The one exception is 2.0, in which `nn.MultiheadAttention` and the layers that contain
+it take its fast path with an odd number of heads, too.)
 
 Recipes are for tensors on CPU; on another device, give `device=` to the functions that make a mask. They begin with
 

@@ -41,7 +41,7 @@ MARKS = {
     IN_PART: ("◐", "present in some of its patch releases"),
     ABSENT: ("·", "absent: the release conforms"),
     CHANGED: ("◆", "neither as specified nor as the entry says"),
-    NOT_APPLICABLE: ("–", "not applicable: the release lacks the call"),
+    NOT_APPLICABLE: ("–", "not applicable: the release lacks the call, or the suite does not make it there"),
     UNMEASURED: ("", ""),
 }
 
@@ -226,12 +226,12 @@ def _edge_case(entry, columns):
         remedies=shown_remedies(entry, example.pop("call", None)),
         why_none=entry.no_remedy,
         upstream=entry.upstream,
-        where=_where(entry.id, records),
+        where=_where(entry, records),
         devices=tuple(dict.fromkeys(record.device for record in showing)),
         modules=_sorted(showing, entry.id, "modules"),
         paths=_sorted(showing, entry.id, "paths"),
         ways=tuple(sorted({way for record in showing for way in record.shown.get(entry.id, ())}, key=ways.ORDER.index)),
-        cells=tuple(_cell(entry.id, column) for column in columns),
+        cells=tuple(_cell(entry, column) for column in columns),
         affects=entry.affects,
         symptom=WORDS[entry.id].symptom if entry.id in WORDS else "",
         is_by_hand=entry.id in EXAMPLES,
@@ -244,6 +244,17 @@ def _sorted(records, id, name):
     return tuple(sorted({value for record in records for value in record.finding(id)[name]}))
 
 
+def _state(entry, record):
+    """The state of an entry in a record, None if it is not known.
+
+    A record that lacks the call of an entry whose range includes the release was made without the packages of the
+    call, or by a suite that did not make it yet.
+    """
+    state = record.state(entry.id)
+    has_the_call = state == NOT_APPLICABLE and entry.concerns(Release(record.version, record.device))
+    return None if has_the_call else state
+
+
 def _present_in(id, columns):
     """The name of the newest column of the first device that has the entry there; empty if none has."""
     newest = {column.device: column for column in columns}
@@ -251,18 +262,19 @@ def _present_in(id, columns):
     return having[0].name if having else ""
 
 
-def _where(id, records):
+def _where(entry, records):
     """((device, releases in words), ...) of all devices with a measurement."""
     devices = groupby(records, key=lambda record: record.device)
     states = {
-        device: [(record.version, record.state(id)) for record in run if record.state(id)] for device, run in devices
+        device: [(record.version, state) for record in run if (state := _state(entry, record))]
+        for device, run in devices
     }
     return tuple((device, in_words(its_states)) for device, its_states in states.items() if its_states)
 
 
-def _cell(id, column):
+def _cell(entry, column):
     """The Cell of an entry in a column."""
-    states = {str(record.version): record.state(id) for record in column.records if record.state(id)}
+    states = {str(record.version): state for record in column.records if (state := _state(entry, record))}
     different = set(states.values())
     if len(different) < 2:
         state = different.pop() if different else UNMEASURED

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from . import runs, ways
 from .code_in_text import as_markdown
 from .edge_cases import Catalogue
+from .paths_in_words import MEANINGS
 
 
 def to_markdown(catalogue: Catalogue, command: str) -> str:
@@ -22,7 +23,9 @@ def to_markdown(catalogue: Catalogue, command: str) -> str:
         "entries for programs. Code begins with `import torch`, `from torch import nn` and",
         "`import torch.nn.functional as F`.",
         "",
-        "; ".join(f"{glyph} {words}" for _, glyph, words in catalogue.legend) + ".",
+        *(f"- **{word}:** {as_markdown(meaning)}" for word, meaning in MEANINGS),
+        "",
+        "; ".join(f"{glyph} {words}" for _, glyph, words in catalogue.legend) + "; empty: not measured.",
         "",
         *_matrix(catalogue),
     ]

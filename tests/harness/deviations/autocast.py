@@ -177,8 +177,9 @@ ENTRIES = (
         affects=">=2.0",
         upstream="not found",
         clause=2,
-        trigger="torch.autocast in bfloat16, and a float32 mask with a number beyond the range of bfloat16, such as"
-        " torch.finfo(torch.float32).min",
+        trigger="torch.autocast in bfloat16 or float16, and a float32 mask with a number beyond the range of that"
+        " dtype, such as torch.finfo(torch.float32).min, or -1e9 in float16 (1.13 does it too, but is not tested under"
+        " autocast)",
         instead="the cast makes the number infinite: a row that holds only such numbers becomes fully masked, and"
         " gives NaN or 0, depending on the path, in place of a plain mean",
         applies=lambda call: bool(overflowing_masks(call)),
@@ -216,7 +217,8 @@ ENTRIES = (
         affects=">=2.0,<2.2",
         upstream="not found",
         clause=3,
-        trigger="torch.autocast on CPU, and a call on the fast path of nn.MultiheadAttention",
+        trigger="torch.autocast on CPU, and a call on the fast path of nn.MultiheadAttention (1.13 does it too, but is"
+        " not tested under autocast)",
         instead="RuntimeError: the fast path multiplies tensors that autocast has cast by tensors that it has not cast",
         applies=raises_in_native_attention,
         change=raise_of_dtypes,
@@ -243,7 +245,8 @@ ENTRIES = (
         affects=">=2.0,<2.6",
         upstream="pytorch/pytorch#132613",
         clause=3,
-        trigger="torch.autocast on CPU, and a call on the fast path of nn.TransformerEncoderLayer",
+        trigger="torch.autocast on CPU, and a call on the fast path of nn.TransformerEncoderLayer (1.13 does it too,"
+        " but is not tested under autocast)",
         instead="RuntimeError: the fast path multiplies tensors that autocast has cast by tensors that it has not cast",
         applies=raises_on_the_native_layer,
         change=raise_of_dtypes,
@@ -259,8 +262,8 @@ ENTRIES = (
         clause=3,
         trigger="torch.autocast on CPU, and nn.TransformerEncoderLayer on its fast path, or a stack with any layer on"
         " it",
-        instead="the output is bfloat16 in eval mode, but float32 in training mode and whenever autograd records the"
-        " call",
+        instead="the output has the dtype of autocast, bfloat16 or float16, in eval mode, but is float32 in training"
+        " mode and whenever autograd records the call",
         applies=returns_what_is_native,
         change=lambda computation, call: replace(computation, dtype=computed_in(call.case)),
         pinned=Transformer(dtype="float32", mode="autocast", num_heads=2, head_dim=2),
@@ -272,7 +275,8 @@ ENTRIES = (
         affects=">=2.0",
         upstream="pytorch/pytorch#107663",
         clause=3,
-        trigger="torch.autocast on CPU and src_key_padding_mask, if the batch is packed into a nested tensor",
+        trigger="torch.autocast on CPU and src_key_padding_mask, if the batch is packed into a nested tensor (1.13 does"
+        " it too, but is not tested under autocast)",
         instead="RuntimeError about an unexpected scalar type",
         applies=raises_when_packed,
         change=raise_of_dtypes,

@@ -147,7 +147,8 @@ ENTRIES = (
         affects=">=2.0",
         upstream="not found",
         clause=1,
-        trigger="N = 0 or S = 0, with a mask per head, or with a padding mask if no weights are asked for",
+        trigger="N = 0 or S = 0: on a fast path with a mask per head; off the fast paths with a mask per head or a"
+        " padding mask, if no weights are asked for",
         instead="RuntimeError: the size of a mask without elements cannot be inferred",
         applies=lambda call: bool(views_nothing(call)),
         change=lambda computation, call: raising(

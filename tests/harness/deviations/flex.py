@@ -291,7 +291,8 @@ ENTRIES = (
         upstream="not found",
         clause=1,
         trigger="every key that a query sees gets a number from score_mod beside which the score has no digits, such as"
-        " -1e9 in float32 or finfo.min, and a gradient is taken",
+        " -1e9 in float32 or finfo.min, and a gradient is taken: of any tensor, since 2.11 only of one that score_mod"
+        " reads, as flex_attention refuses gradients of query, key and value on CPU",
         instead="the backward pass takes the weights from the rounded log-sum-exp: its weights are 1 in place of 1 / n,"
         " or 0, inf or NaN",
         applies=_scores_are_large,

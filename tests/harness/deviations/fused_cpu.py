@@ -318,8 +318,9 @@ ENTRIES = (
         trigger="a query whose visible keys all have a large mask, on the CPU's fused kernel: 2e5 or more in size, in"
         " float64 1e14 or more",
         instead="the backward pass recovers the weights from the row's log-sum-exp, which is rounded. In float32 the"
-        " gradients that pass through the row are off by up to 1 % at 2e5 and by a third at 1e7; from 1e8 on they are"
-        " multiplied by the number of keys that share the maximum",
+        " gradients that pass through the row are off by up to 1 % at 2e5 and 65 % at 1e7; from 3e8 on they are"
+        " multiplied by the number of keys that share the maximum; between 1e7 and 3e8 they are too large or too small"
+        " by up to that factor",
         applies=lambda call: bool(rounding_flash_blocks(call)),
         change=round_the_normaliser,
         pinned=ScaledDotProduct(autograd="inputs", S=2, attn_mask=Mask("float", "all", "min")),
@@ -420,7 +421,8 @@ ENTRIES = (
         upstream="pytorch/pytorch#141128",
         clause=1,
         trigger="a NaN or inf in the query, with no mask or a causal one, on the CPU's fused kernel; since 2.6 only"
-        " with fewer keys than a vector register holds (8 of float64, 16 of float32 with AVX512, else half of that)",
+        " with fewer keys than a vector register holds (8 in float64, 16 in other dtypes with AVX512, else half of"
+        " that)",
         instead="the context of the query is 0, as if the query were fully masked: the NaN is lost silently",
         applies=lambda call: bool(forgets_nan(call)),
         change=forget_nan,

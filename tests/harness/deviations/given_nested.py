@@ -300,7 +300,7 @@ ENTRIES = (
         clause=3,
         trigger="a jagged tensor with holes: a view of a padded batch by torch.nested.narrow, or by"
         " torch.nested.nested_tensor_from_jagged with offsets and lengths; not if all samples but the"
-        " last are as long as the batch",
+        " last are as long as the batch (2.6 does it too, but is not tested)",
         instead="RuntimeError: there is no backend. A build for CUDA without a GPU says that"
         " its driver is too old (since 2.8 as AcceleratorError)",
         applies=has_holes,
@@ -318,7 +318,7 @@ ENTRIES = (
         upstream="pytorch/pytorch#145837",
         clause=3,
         trigger="gradients through contiguous(), which makes a jagged tensor with holes fit for"
-        " scaled_dot_product_attention",
+        " scaled_dot_product_attention (2.5 and 2.6 do it too, but are not tested)",
         instead="RuntimeError: autograd compares the shapes of both tensors, whose symbolic lengths differ",
         applies=closes_holes_in_a_backward_pass,
         change=lambda computation, call: raising(
@@ -335,7 +335,8 @@ ENTRIES = (
         upstream="not found",
         clause=3,
         trigger="gradients through torch.nested.to_padded_tensor of the result of scaled_dot_product_attention, whose"
-        " jagged dimension is the second last, unless the queries of all samples are as many as the heads",
+        " jagged dimension is the second last, unless the queries of all samples are as many as the heads (2.6 does it"
+        " too, but is not tested)",
         instead="RuntimeError: the number of heads is taken for that of all queries",
         applies=unpads_in_a_backward_pass,
         change=lambda computation, call: raising(computation, "RuntimeError", "final offset should match total_L"),
@@ -350,7 +351,7 @@ ENTRIES = (
         upstream="pytorch/pytorch#159380",
         clause=3,
         trigger="torch.nested.to_padded_tensor of the result of scaled_dot_product_attention, where the jagged tensors"
-        " were made by torch.nested.nested_tensor_from_jagged without max_seqlen",
+        " were made by torch.nested.nested_tensor_from_jagged without max_seqlen (2.6 does it too, but is not tested)",
         instead="the result is padded to as many positions as there are heads; positions behind them are lost",
         applies=loses_queries,
         change=without_further_queries,

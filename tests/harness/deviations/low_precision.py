@@ -157,16 +157,25 @@ def spread_nan(computation: Computation, call: Call) -> Computation:
 
 
 def garbles_gradients(call: Call) -> bool:
-    """True if the fused kernel computes gradients in bfloat16 for heads of one feature and several blocks of keys."""
+    """True if the fused kernel computes gradients in bfloat16 by oneDNN, for heads of one feature.
+
+    oneDNN takes blocks of more than 16 * 16 * 16 products.
+    """
     case = call.case
     if computed_in(case) != "bfloat16" or not directions(case):
         return False
     if case.heads < 2 or case.head_dim != 1:
         return False
     return any(
-        case.number_of_keys(block) > (64 if case.number_of_queries(block) >= 192 else 128) - case.appended_keys
+        _products_of_a_block(case.number_of_queries(block), case.number_of_keys(block) + case.appended_keys) > 16**3
         for block in call.flash_blocks()
     )
+
+
+def _products_of_a_block(L, S):
+    """The number of pairs of a query and a key in the first block of the fused kernel's backward pass."""
+    rows = 32 if L < 192 else 64 if L < 768 else 256
+    return min(L, rows) * min(S, 512)
 
 
 ENTRIES = (
@@ -232,9 +241,11 @@ ENTRIES = (
         affects=">=2.7,<2.11",
         upstream="not found",
         clause=1,
-        trigger="bfloat16 or autocast, several heads of head_dim 1, and more than 128 keys (64 if there are 192"
-        " queries or more), on the CPU's fused kernel (seen on CPUs with AVX512, not on one with AVX2)",
-        instead="the gradients of query, key and value are off by up to their own size, and differ from run to run",
+        trigger="bfloat16 or autocast, several heads of head_dim 1, on the CPU's fused kernel, if a block of queries"
+        " and keys has more than 4096 pairs. A block has up to 512 keys and 32 queries (64 if there are 192 queries or"
+        " more, 256 if there are 768 or more): so from 32 queries on with 129 keys, from 9 on with 512 (seen on CPUs"
+        " with AVX512, not on one with AVX2)",
+        instead="the gradients of query, key and value are off by their own size or more, and differ from run to run",
         applies=garbles_gradients,
         change=lambda computation, call: replace(computation, undefined_gradient=left_out.RACE),
         pinned=ScaledDotProduct(dtype="bfloat16", autograd="inputs", batch=(1, 2), L=32, S=129),

@@ -90,7 +90,8 @@ ENTRIES = (
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#107084",
         clause=2,
-        trigger="a float mask with a finite value other than 0, on the fast path of self-attention",
+        trigger="a float mask with a finite value other than 0, on the fast path of self-attention (in 1.13 a padding"
+        " mask, with no attn_mask)",
         instead="every key whose mask is not 0 is hidden",
         applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks(NATIVE_MHA)),
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_MHA)),
@@ -123,7 +124,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=5,
-        trigger="a float mask that requires a gradient, in eval mode, if no parameter and no input does",
+        trigger="a float mask that requires a gradient, in eval mode, if no parameter and no input does, on the fast"
+        " path of nn.TransformerEncoderLayer (in 1.13 a padding mask, with no src_mask)",
         instead="backward raises, since the fast path has no derivative",
         applies=lambda call: differentiates(call, NATIVE_LAYER),
         change=lambda computation, call: raising(
@@ -143,7 +145,7 @@ ENTRIES = (
         upstream="not found",
         clause=5,
         trigger="a float mask that requires a gradient, in self-attention in eval mode, if no parameter and no input"
-        " does",
+        " does, on the fast path (in 1.13 a padding mask, with no attn_mask)",
         instead="backward raises, since the fast path has no derivative",
         applies=lambda call: differentiates(call, NATIVE_MHA),
         change=lambda computation, call: raising(
@@ -175,7 +177,8 @@ ENTRIES = (
         affects=">=2.1,<2.3",
         upstream="pytorch/pytorch#116385",
         clause=1,
-        trigger="bias=False and an even number of heads, in eval mode with batch_first=True, with or without autograd",
+        trigger="bias=False, an even number of heads and ReLU or GELU, in eval mode with batch_first=True, for a"
+        " batch, with or without autograd",
         instead="AttributeError: the layer reads the device of its biases, which are None",
         applies=lambda call: looks_for_missing_biases(call.case, call.release),
         change=lambda computation, call: raising(

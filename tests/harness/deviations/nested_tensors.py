@@ -435,8 +435,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=3,
-        trigger="src_key_padding_mask in eval mode with autograd, if the first layer is frozen and a parameter of a"
-        " later layer is not",
+        trigger="src_key_padding_mask in eval mode with autograd, if the first layer is frozen and the attention of a"
+        " later layer is not, or, from 2.0 on, any parameter of a layer between the first and the last",
         instead="AssertionError: the first layer alone decides that the batch is packed, and a later layer cannot take"
         " it",
         applies=unpacks_too_late,

@@ -136,7 +136,8 @@ ENTRIES = (
         clause=3,
         trigger="torch.nn.utils.weight_norm on out_proj, whose weight_g or weight_v is trained or loaded afterwards;"
         " not on the fast path of nn.TransformerEncoderLayer",
-        instead="out_proj is never called; only its weight is read, so that the hook that recomputes it does not run",
+        instead="out_proj is never called; only its weight is read, so that the hook that recomputes it does not run. A"
+        " second backward pass raises",
         applies=lambda call: outdated_projections(call, NORMED),
         change=with_outdated_projections,
         pinned=MultiHead(mode=NORMED),

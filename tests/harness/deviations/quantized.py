@@ -135,8 +135,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="pytorch/pytorch#109987",
         clause=3,
-        trigger="quantize_dynamic of an encoder layer with batch_first=True and an even number of heads, in eval mode,"
-        " with or without autograd",
+        trigger="quantize_dynamic of an encoder layer with batch_first=True, an even number of heads and ReLU or GELU,"
+        " in eval mode, for a batch, with or without autograd",
         instead="AttributeError: the layer asks for the device of linear1.weight, a method of a quantized layer",
         applies=reads_methods,
         change=lambda computation, call: raising(

@@ -86,12 +86,15 @@ class Remedy:
 
     @property
     def only_in_words(self) -> str:
-        """The conditions in words, grouped by `Condition.before`; empty if there are none."""
-        words: dict[str, list[str]] = {before: [] for before in sorted({condition.before for condition in self.only})}
-        for condition in self.only:
-            words[condition.before].append(condition.words)
+        """The conditions in words, each once, grouped by `Condition.before`; empty if there are none."""
+        always = {condition.words for condition in self.only if not condition.before}
+        words: dict[str, list[str]] = {}
+        for condition in sorted(self.only, key=lambda condition: condition.before):
+            its = words.setdefault(condition.before, [])
+            if condition.words not in its and not (condition.before and condition.words in always):
+                its.append(condition.words)
         return "; ".join(
-            f"{f'before {before} ' if before else ''}if {', and '.join(its)}" for before, its in words.items()
+            f"{f'before {before} ' if before else ''}if {', and '.join(its)}" for before, its in words.items() if its
         )
 
     def holds_in(self, version: Version) -> bool:

@@ -220,8 +220,10 @@ ENTRIES = (
         upstream="not found",
         clause=3,
         trigger="a module without an attribute weight, such as nn.Sequential, in the place of linear1 or linear2, in"
-        " eval mode with batch_first=True and an even number of heads, with or without autograd",
-        instead="AttributeError: the layer reads the weights of its parts to choose its path",
+        " eval mode with batch_first=True, an even number of heads and ReLU or GELU, for a batch, with or without"
+        " autograd",
+        instead="AttributeError: the layer reads the weights of its parts to choose its path. So it does of norm1 and"
+        " norm2: nn.RMSNorm has no bias, nn.Identity no eps (the claim rms-norm-in-a-layer)",
         applies=lambda call: misses_weights(call, Transformer),
         change=_without_a_weight,
         pinned=replace(_LAYER, mode="wrapped"),

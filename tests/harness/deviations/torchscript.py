@@ -61,7 +61,7 @@ ENTRIES = (
         affects=">=2.1",
         upstream="pytorch/pytorch#149391",
         clause=3,
-        trigger="torch.jit.script, and bias=False",
+        trigger="torch.jit.script, and bias=False (1.13 and 2.0 do it too, but are not tested in scripts)",
         instead="RuntimeError: the compiler says that None has no dtype, and in the next attempt that it already knows"
         " the class",
         applies=lambda call: call.case.mode == "scripted" and not call.case.bias,
@@ -88,7 +88,8 @@ ENTRIES = (
         affects=">=2.1",
         upstream="not found",
         clause=3,
-        trigger="torch.jit.script and need_weights=False, on the fast path of nn.MultiheadAttention",
+        trigger="torch.jit.script and need_weights=False, on the fast path of nn.MultiheadAttention (1.13 and 2.0 do it"
+        " too, but are not tested in scripts)",
         instead="RuntimeError: strides() called on an undefined Tensor",
         applies=lambda call: gives_no_weights_natively(call, "scripted"),
         change=lambda computation, call: raising(

@@ -273,7 +273,8 @@ _ENTRIES = (
         affects=">=2.3,<2.14",
         upstream="pytorch/pytorch#187801",
         instead=ACCEPTS,
-        effect="both apply: a query attends to the keys that both masks allow",
+        effect="both apply: a query attends to the keys that both masks allow; where the math backend serves, as for"
+        " inputs of three dimensions, the call raises",
         applies=lambda call, release: call.fault.name == "mask_with_hint" and is_fused(call, release),
         change=causal_as_well,
         remedies=(

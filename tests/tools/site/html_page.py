@@ -8,6 +8,7 @@ import jinja2
 from .. import runs, ways
 from ..code_in_text import as_html
 from ..edge_cases import Catalogue
+from ..paths_in_words import MEANINGS
 from ..remedied import specifier_in_words
 from .example import IMPORTS
 from .facets import EVAL, GRAD, MASKS, NO_GRAD, TRAIN
@@ -67,6 +68,7 @@ def to_html(catalogue: Catalogue, command: str, works: str = "") -> str:
             filters=filters,
             here="index.html",
             imports=IMPORTS.strip(),
+            meanings=MEANINGS,
             runs=runs,
             ways=ways,
             works=_table(json.loads(works)) if works else None,

@@ -151,7 +151,7 @@ WORDS = {
         "autocast cpu eval MultiheadAttention; mat1 and mat2 must have the same dtype; amp cpu inference; expected scalar type",
     ),
     "autocast-native-layer-dtype": (
-        "Under autocast on CPU an encoder layer returns bfloat16 in eval mode, but float32 in training.",
+        "Under autocast on CPU an encoder layer returns bfloat16 or float16 in eval mode, but float32 in training.",
         "autocast output dtype; bfloat16 output eval; dtype differs eval; amp dtype; output dtype bfloat16",
     ),
     "autocast-native-attention-empty": (
@@ -228,7 +228,7 @@ WORDS = {
         "torch.export; export padding; UnsupportedOperatorException; export src_key_padding_mask; aten._nested_tensor_from_mask_left_aligned.default; onnx export encoder",
     ),
     "exported-masks-out-of-order": (
-        "torch.export with dynamic shapes raises KeyError if both masks are given by name (2.5.1 to 2.7.1).",
+        "torch.export with dynamic shapes raises KeyError if both masks are given by name (2.5 to 2.7).",
         "torch.export; export KeyError; dynamic_shapes; export both masks; KeyError 0; export key_padding_mask attn_mask; onnx dynamo export",
     ),
     "scripted-without-bias": (
