@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import MultiHead
+from ..cases.case import MultiHead, Transformer
 from ..cases.masks import Mask
 from ..contents.arrays import is_trained, parameters
 from ..expectation.changes import raising, with_parameters
 from ..expectation.specification import Computation
-from ..modes.distributed import FSDP, FULLY_SHARD
+from ..modes.distributed import FSDP, FULLY_SHARD, TENSOR_PARALLEL
 from ..releases import since
 from .call import Call
 from .entry import Deviation
@@ -34,6 +34,12 @@ def sums_gradients(call: Call) -> bool:
 def gathers_in_inference_mode(call: Call) -> bool:
     """True if FullyShardedDataParallel gathers the parameters in inference mode, before it calls the module."""
     return call.case.mode == FSDP and call.case.autograd == "inference_mode"
+
+
+def multiplies_in_inference_mode(call: Call) -> bool:
+    """True if a sharded linear layer has no bias in inference mode, where one matrix product is not taken apart."""
+    case = call.case
+    return case.mode == TENSOR_PARALLEL and case.autograd == "inference_mode" and case.has_layers and not case.bias
 
 
 def raises_before_the_call(call: Call) -> bool:
@@ -94,6 +100,39 @@ ENTRIES = (
             computation, "RuntimeError", "Inplace update to inference tensor outside InferenceMode is not allowed"
         ),
         pinned=MultiHead(autograd="inference_mode", mode=FSDP, N=2, training=True),
+        stage="call",
+        remedies=(
+            Remedy(
+                "Call the module under torch.no_grad().",
+                changed(autograd="no_grad"),
+                only=(EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
+            ),
+            upgrade("2.6"),
+        ),
+    ),
+    Deviation(
+        id="tensor-parallel-no-bias-raises",
+        title="Layers without biases raise in inference mode if tensor parallelism splits their feed-forward network",
+        affects=">=2.2,<2.6",
+        upstream="pytorch/pytorch#142190",
+        clause=3,
+        trigger="linear1 and linear2 of a layer without biases are sharded by parallelize_module, and the layer is"
+        " called under torch.inference_mode",
+        instead="NotImplementedError: aten.matmul has no sharding strategy",
+        applies=multiplies_in_inference_mode,
+        change=lambda computation, call: raising(
+            computation,
+            "NotImplementedError",
+            "Operator aten.matmul.default does not have a sharding strategy registered",
+        ),
+        pinned=Transformer(
+            module="TransformerEncoderLayer",
+            autograd="inference_mode",
+            mode=TENSOR_PARALLEL,
+            dim_feedforward=2,
+            training=True,
+            bias=False,
+        ),
         stage="call",
         remedies=(
             Remedy(

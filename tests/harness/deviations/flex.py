@@ -213,7 +213,9 @@ def _overflowing(computation: Computation, call: Call) -> Computation:
 
 
 def _has_no_keys(call):
-    return call.case.is_flex and call.case.S == 0
+    """True if there are no keys; before 2.9, also a score_mod that divides the score."""
+    case = call.case
+    return case.is_flex and case.S == 0 and (bool(case.softcap) or since(call.release, "2.9"))
 
 
 def _has_no_log_sum_exp(call):
@@ -240,7 +242,11 @@ def _differentiates_nothing(call):
 
 
 _NO_KEYS = "Expected reduction dim 3 to have non-zero size|index 0 out of range for tensor of size"
-_ONE_KEY = Remedy("Give one key, and hide it by mask_mod or score_mod.", lambda case: _with_hidden_key(case))
+_ONE_KEY = Remedy(
+    "Give one key, and hide it by mask_mod or score_mod.",
+    lambda case: _with_hidden_key(case),
+    ">=2.6",  # create_block_mask of 2.5 asks mask_mod for positions behind the sequences
+)
 
 
 def _with_hidden_key(case):
@@ -344,14 +350,15 @@ ENTRIES = (
     Deviation(
         id="flex-no-keys",
         title="flex_attention raises if there are no keys",
-        affects=">=2.9",
+        affects=">=2.5",
         upstream="not found",
         clause=4,
-        trigger="the key has length 0",
-        instead="IndexError; before 2.9, and in scaled_dot_product_attention, the output is 0",
+        trigger="the key has length 0; before 2.9, if score_mod adds to the score, or multiplies or divides it, as a"
+        " soft cap does",
+        instead="IndexError; of other calls before 2.9, and of scaled_dot_product_attention, the output is 0",
         applies=_has_no_keys,
         change=lambda computation, call: raising(computation, "IndexError", _NO_KEYS),
-        pinned=FlexAttention(S=0),
+        pinned=FlexAttention(S=0, D=2, Dv=2, softcap=2.0),
         remedies=(_ONE_KEY,),
         stage="call",
     ),

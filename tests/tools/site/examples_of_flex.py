@@ -77,12 +77,21 @@ EXAMPLES = {
     "flex-no-keys": Example(
         """
         from torch.nn.attention.flex_attention import flex_attention
+
+        def doubled(score, sample, head, query, key):
+            return 2 * score
+
         query, key = torch.randn(1, 1, 4, 8), torch.randn(1, 1, 0, 8)
-        print("zeros:", bool((flex_attention(query, key, key) == 0).all()))
+        print("zeros:", bool((flex_attention(query, key, key, doubled) == 0).all()))
         """,
-        "IndexError: Expected reduction dim 3 to have non-zero size",
+        "IndexError: select(): index 0 out of range for tensor of size",
         "zeros: True",
-        (("(flex_attention(query, key, key)", "(F.scaled_dot_product_attention(query, key, key)"),),
+        (
+            (
+                "flex_attention(query, key, key, doubled)",
+                "F.scaled_dot_product_attention(query, key, key, scale=2 * 8**-0.5)",
+            ),
+        ),
         needs=_SINCE,
     ),
     "flex-empty-backward": Example(

@@ -54,4 +54,26 @@ EXAMPLES = {
         (("torch.inference_mode()", "torch.no_grad()"),),
         needs=">=2.2",
     ),
+    "tensor-parallel-no-bias-raises": Example(
+        """
+        import os
+        from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+        def infer(rank):
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29519", "RANK": str(rank), "WORLD_SIZE": "2"}
+            torch.distributed.init_process_group("gloo")
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0, bias=False)
+            plan = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
+            layer = parallelize_module(layer, torch.distributed.device_mesh.init_device_mesh("cpu", (2,)), plan)
+            with torch.inference_mode():
+                layer(torch.randn(1, 4, 8))
+
+        torch.multiprocessing.start_processes(infer, nprocs=2, start_method="fork")
+        print("no error")
+        """,
+        "ProcessRaisedException: Operator aten.matmul.default does not have a sharding strategy registered",
+        "no error",
+        (("torch.inference_mode()", "torch.no_grad()"),),
+        needs=">=2.2",
+    ),
 }

@@ -571,6 +571,10 @@ WORDS = {
         "A module in FullyShardedDataParallel raises under torch.inference_mode on CPUs (before 2.6).",
         "FSDP; FullyShardedDataParallel; inference_mode; Inplace update to inference tensor outside InferenceMode is not allowed; all_gather inference mode; gloo; CPU; distributed; distributed evaluation; validation FSDP",
     ),
+    "tensor-parallel-no-bias-raises": (
+        "A layer without biases, split by tensor parallelism, raises under torch.inference_mode (before 2.6).",
+        "tensor parallel; tensor parallelism; parallelize_module; ColwiseParallel; RowwiseParallel; DTensor; inference_mode; bias=False; aten.matmul.default; Operator aten.matmul.default does not have a sharding strategy registered; NotImplementedError DTensor; distributed inference",
+    ),
     "quantized-encoder-raises": (
         "A dynamically quantized encoder layer raises AttributeError in eval mode.",
         "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",
