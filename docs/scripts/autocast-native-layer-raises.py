@@ -3,9 +3,8 @@
 #     input is a batch, and no query has every key masked by a number such as -1e9, and masks are bool or of the inputs'
 #     dtype; before 2.2 if there is no mask; before 2.5 if no query is fully masked; cost: speed).
 # To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (if no query
-#     has every key masked by a number such as -1e9, and masks are bool or of the inputs' dtype, and no query has every
-#     key masked by a number such as -1e9; before 2.2 if there is no mask; before 2.5 if no query is fully masked; cost:
-#     speed and memory: the call is recorded).
+#     has every key masked by a number such as -1e9, and masks are bool or of the inputs' dtype; before 2.2 if there is
+#     no mask; before 2.5 if no query is fully masked; cost: speed and memory: the call is recorded).
 # To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if no query has every key masked by
 #     a number such as -1e9, and masks are bool or of the inputs' dtype; before 2.2 if there is no mask; before 2.5 if
 #     no query is fully masked; cost: global: every module of the process leaves its fast path, which is slower).

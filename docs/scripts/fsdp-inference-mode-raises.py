@@ -3,6 +3,7 @@
 #     dtype).
 # To avoid it: Use PyTorch 2.6, or a later release.
 
+import atexit
 import copy
 import os
 import sys
@@ -34,6 +35,7 @@ def gradients(wrapped):
 
 if not torch.distributed.is_initialized():
     torch.distributed.init_process_group("gloo")
+    atexit.register(torch.distributed.destroy_process_group)  # whose threads may abort a process that ends
 rank = torch.distributed.get_rank()
 batch_first = next(part.batch_first for part in module.modules() if hasattr(part, "batch_first"))
 

@@ -2,6 +2,7 @@
 # To avoid it: Wrap the module by DistributedDataParallel (cost: memory: each process holds all parameters).
 # To avoid it: Use PyTorch 2.9, or a later release.
 
+import atexit
 import copy
 import os
 import sys
@@ -41,6 +42,7 @@ def gradients(wrapped):
 
 if not torch.distributed.is_initialized():
     torch.distributed.init_process_group("gloo")
+    atexit.register(torch.distributed.destroy_process_group)  # whose threads may abort a process that ends
 rank = torch.distributed.get_rank()
 batch_first = next(part.batch_first for part in module.modules() if hasattr(part, "batch_first"))
 

@@ -1,8 +1,8 @@
 # The TorchScript exporter to ONNX refuses the operators of the fast paths (pytorch/pytorch#94434).
 # To avoid it: Export with dynamo=True (if the module is an nn.MultiheadAttention, and no query is fully masked).
 # To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if no query is fully masked, and
-#     masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: global: every module of the
-#     process leaves its fast path, which is slower).
+#     masks are bool or of the inputs' dtype; cost: global: every module of the process leaves its fast path, which is
+#     slower).
 
 import importlib.util
 import io

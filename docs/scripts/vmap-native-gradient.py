@@ -1,10 +1,10 @@
 # Inputs get no gradient through torch.func.vmap while the parameters are frozen (pytorch/pytorch#158610).
 # To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (not in
 #     2.1, not in 2.2; if the input is a batch, and no query is fully masked, and masks are bool or of the inputs'
-#     dtype; before 2.5 if no query is fully masked; cost: speed).
+#     dtype; cost: speed).
 # To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if no query is fully masked, and
-#     masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost: global: every module of the
-#     process leaves its fast path, which is slower).
+#     masks are bool or of the inputs' dtype; cost: global: every module of the process leaves its fast path, which is
+#     slower).
 # To avoid it: Make the call without torch.func.vmap (if no query is fully masked, and masks are bool or of the inputs'
 #     dtype; cost: speed).
 
