@@ -1,11 +1,18 @@
 """The harness's model of a float mask whose dtype differs from that of the inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from packaging.version import Version
 
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, merged_dtype, mixes_types
+from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer, merged_dtype, mixes_types
 from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import coarsest, largest_score, merged_bias
+from tests.harness.deviations.call import Call
+from tests.harness.deviations.empty_inputs import views_nothing
+from tests.harness.deviations.refusals import refusal
+from tests.harness.execution.release import installed
 from tests.harness.judgement.comparison import terms
 
 NAMES = ("attn_mask", "key_padding_mask")
@@ -82,3 +89,21 @@ def test_gradients_are_no_finer_than_the_coarsest_that_is_asked_for():
     assert coarsest(ScaledDotProduct(S=2, autograd="grad", attn_mask=mask)) == "float32"
     assert coarsest(ScaledDotProduct(S=2, autograd="inputs", attn_mask=mask)) == "float64"
     assert coarsest(ScaledDotProduct(S=2, autograd="grad", dtype="float32", attn_mask=floating("float64"))) == "float32"
+
+
+def test_a_mask_is_refused_in_the_first_layer_before_a_later_layer_raises():
+    """The mask is learned, so that the second layer leaves the fast path, and reshapes padding of no positions."""
+    decoder = Transformer(
+        module="TransformerDecoder",
+        dtype="float32",
+        autograd="mask",
+        T=0,
+        num_heads=2,
+        head_dim=2,
+        num_layers=2,
+        memory_mask=floating("float64"),
+        tgt_key_padding_mask=Mask(),
+    )
+    release = replace(installed(), version=Version("2.4.1"))
+    assert views_nothing(Call(decoder, release)) == ("tgt",)
+    assert refusal(Call(decoder, release)).id == "mask-of-another-dtype"

@@ -55,14 +55,17 @@ class AttendingToNothing:
         return context, np.zeros((*query.shape[:-1], key.shape[-2]))
 
 
-def views_nothing(call: Call) -> tuple[str, ...]:
-    """The blocks that reshape a mask per head, or a padding mask, though there is no sample or no key."""
+def views_nothing(call: Call, at_first: bool = False) -> tuple[str, ...]:
+    """The blocks that reshape a mask per head, or a padding mask, though there is no sample or no key.
+
+    at_first: those of the first layer alone.
+    """
     case = call.case
     if not case.attentions:
         return ()
     native, viewing = call.blocks(NATIVE_MHA) + call.blocks(NATIVE_LAYER), call.blocks(BY_SDPA)
     native += tuple(block for block in call.blocks(EXPLICIT) if prepares_masks(case, call.release, block))
-    viewing += left_by_later_layers(call, native)
+    viewing += () if at_first else left_by_later_layers(call, native)
     viewing = tuple(block for block in viewing if not drops_the_mask(case, call.release, block))
     return (
         *(block for block in native if _views_nothing(case, block, False)),

@@ -212,8 +212,13 @@ def _meets_another_dtype(call):
         return False
     if moves_an_expanded_tensor(call) or _looks_before(call, refusing[0]):
         return False
-    raising = {*views_nothing(call), *blocks_without_a_bias(call), block_without_tangent(call, refusing)}
-    raising |= {*_unbatched(call), *({block_with_a_hidden_gradient(call)} - {*refusing})}
+    is_native = refusing[0] in call.blocks(NATIVE_MHA) + call.blocks(NATIVE_LAYER)  # then later layers refuse
+    raising = {*views_nothing(call, at_first=not is_native), *blocks_without_a_bias(call)}
+    raising |= {
+        block_without_tangent(call, refusing),
+        *_unbatched(call),
+        *({block_with_a_hidden_gradient(call)} - {*refusing}),
+    }
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
         raising |= set(call.blocks(NATIVE_LAYER))
     if memory_is_too_short(call):
