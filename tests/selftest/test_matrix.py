@@ -58,8 +58,12 @@ def test_a_matrix_continues_with_its_seed(asked):
 @pytest.mark.parametrize("more", (["--anew"], ["--seed", "8"], ["--profile", "quick"], ["--", "-k", "sdpa"]))
 def test_another_setting_measures_anew(asked, more):
     matrix.main(["--torch", "2.1", "--seed", "7"])
+    script = matrix.FOLDER / "2.1.2" / "change" / "script.py"  # as a change for the worse leaves one
+    script.parent.mkdir(parents=True)
+    script.touch()
     matrix.main(["--torch", "2.1", *more])
     assert asked == {"2.1": 2}
+    assert not script.exists()
 
 
 def test_what_is_new_is_told_and_fails(asked, tmp_path, capsys):

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -123,9 +124,8 @@ def _earlier():
 def _begin(setting, anew):
     """Remove the records of another setting, or all; keep the setting."""
     plain = json.loads(json.dumps(asdict(setting)))
-    if anew or _earlier() != plain:
-        for path in FOLDER.glob("*"):
-            path.unlink()
+    if FOLDER.exists() and (anew or _earlier() != plain):
+        shutil.rmtree(FOLDER)
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "setting.json").write_text(json.dumps(plain, indent=1) + "\n")
 
