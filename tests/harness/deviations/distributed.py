@@ -55,6 +55,12 @@ def _twice_the_derivative(array):
     return array.real + 2j * array.imag if np.iscomplexobj(array) else array
 
 
+_NO_GRAD = Remedy(
+    "Call the module under torch.no_grad().",
+    changed(autograd="no_grad"),
+    only=(EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
+)
+
 ENTRIES = (
     Deviation(
         id="fully-shard-gradients-summed",
@@ -102,11 +108,7 @@ ENTRIES = (
         pinned=MultiHead(autograd="inference_mode", mode=FSDP, N=2, training=True),
         stage="call",
         remedies=(
-            Remedy(
-                "Call the module under torch.no_grad().",
-                changed(autograd="no_grad"),
-                only=(EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
-            ),
+            _NO_GRAD,
             upgrade("2.6"),
         ),
     ),
@@ -135,11 +137,7 @@ ENTRIES = (
         ),
         stage="call",
         remedies=(
-            Remedy(
-                "Call the module under torch.no_grad().",
-                changed(autograd="no_grad"),
-                only=(EVERY_QUERY_SEES_A_KEY, OWN_DTYPE),
-            ),
+            _NO_GRAD,
             upgrade("2.6"),
         ),
     ),
