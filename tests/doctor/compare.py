@@ -119,9 +119,7 @@ def _compared(made):
     size = _difference(case, observation)
     outcome = replace(outcome, verdict=UNKNOWN, mismatches=plain.mismatches, size=size)
     ids = _explanation(case, observation, release, samples)
-    if (
-        not ids and made.compiled is not None
-    ):  # beyond its limit of recompilations, TorchDynamo leaves a call uncompiled
+    if not ids and made.compiled is not None:  # TorchDynamo gives up recompiling at a limit, and calls it uncompiled
         ids = _explanation(replace(case, mode="eager"), observation, release, samples)
     if ids:
         return replace(outcome, verdict=KNOWN, entries=ids, remedies=tuple(_remedies(ids, case, release)))
