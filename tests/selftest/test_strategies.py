@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.harness.cases import masks
 from tests.harness.cases.case import AUTOGRAD, UNRECORDED, ScaledDotProduct, is_padding, masks_of
-from tests.harness.contents.arrays import inputs, parameters
+from tests.harness.contents.arrays import hidden, inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
 from tests.harness.modes.mode import SDPA
 from tests.harness.modes.modes import BY_ID
+from tests.harness.strategies import written
 from tests.harness.strategies.basics import EDGES, evenly, mixed
 from tests.harness.strategies.by_mode import cases_in
 from tests.harness.strategies.modules import any_cases, cases_of
@@ -96,6 +97,15 @@ def test_a_key_that_is_permuted_at_once_for_a_product_often_has_several_samples_
     assert share(drawn, lambda case: case.batch[0] == 1 and case.batch[1] == case.S and case.attn_mask is None) > 0.1
     assert share(drawn, lambda case: case.attn_mask is not None) > 0.1
     assert len(several) > len(without_gradients)
+
+
+@pytest.mark.skipif(not BY_ID["written_key_permuted"].is_in(), reason="before 2.1 nothing is compiled")
+@pytest.mark.parametrize("mask_batch", [(), (0,), (1,), (3, 0), (1, 0), (3, 1)])
+def test_a_mask_fits_a_call_that_gets_as_many_heads_as_keys(mask_batch, monkeypatch):
+    case = ScaledDotProduct(batch=(3, 0), mask_batch=mask_batch, S=2, attn_mask=masks.Mask("float", "one"))
+    monkeypatch.setattr(written, "scaled_dot_product_cases", lambda release: st.just(case))
+    for drawn in sample(cases_in(RELEASE, BY_ID["written_key_permuted"]), 20):
+        assert hidden(drawn)[0].shape == (*drawn.batch, drawn.L, drawn.S)
 
 
 def test_cases_are_drawn_independently(drawn):

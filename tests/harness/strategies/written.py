@@ -42,7 +42,8 @@ def _with_heads_for_keys(case):
     """The call with one sample and as many heads as keys, so that an exchange of both keeps the shape of the key."""
     case = _with_four_dimensions(case)
     heads = max(case.batch[-1], 2)
-    mask_batch = tuple(min(size, most) for size, most in zip(case.mask_batch[::-1], (heads, 1), strict=False))[::-1]
+    sizes = (1, heads)[2 - len(case.mask_batch) :]
+    mask_batch = tuple(1 if former == 1 else size for former, size in zip(case.mask_batch, sizes, strict=True))
     return replace(case, batch=(1, heads), mask_batch=mask_batch, S=heads, kv_heads=None)
 
 
