@@ -140,11 +140,12 @@ _ENTRIES = (
     ),
     WrongMaskDeviation(
         id="hint-hides-mask",
-        title="With is_causal=True a wrong mask is never checked",
+        title="Off the fast paths, is_causal=True replaces a wrong mask that is never checked",
         affects=">=2.0",
         upstream="pytorch/pytorch#131254",
         instead=ACCEPTS,
-        effect="a causal mask, aligned at the first query and the first key, replaces the given mask",
+        effect="a causal mask, aligned at the first query and the first key, replaces the given mask, unless a fast"
+        " path serves the call or weights are computed",
         applies=drops_the_mask,
         change=causal_instead,
         devices=ON_BOTH,

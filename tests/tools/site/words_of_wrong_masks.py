@@ -15,7 +15,7 @@ WORDS = {
         "CausalBias; causal_lower_right MultiheadAttention; causal_upper_left; torch.nn.attention.bias module; random output; nondeterministic",
     ),
     "hint-hides-mask": (
-        "With is_causal=True another mask than a causal one is silently replaced.",
+        "Off the fast paths, is_causal=True silently replaces another mask than a causal one.",
         "is_causal; is_causal=True with mask; is_causal ignores mask; mask ignored; wrong mask accepted; src_mask is_causal; false hint; window mask is_causal; sliding window is_causal",
     ),
     "sdpa-mask-with-hint": (
