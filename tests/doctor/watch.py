@@ -147,7 +147,8 @@ class Watcher:
             model = args[0] if args else kwargs.pop("model", None)
             if model is None:  # a decorator, which calls torch.compile with the function
                 return original(*args, **kwargs)
-            flex = self._original_flex(model)
+            bound = model if isinstance(model, functools.partial) else functools.partial(model)
+            flex = self._original_flex(bound.func)
             compiled = original(flex or model, **kwargs)
             if compiled is (flex or model):  # compilation is disabled
                 return model
@@ -155,7 +156,8 @@ class Watcher:
             if self._is_blind or (flex is None and has_no_attention(model)):
                 return compiled
             if flex is not None:
-                return self._judging(compiled, given_options(original, kwargs))
+                judged = self._judging(compiled, given_options(original, kwargs))
+                return functools.partial(judged, *bound.args, **bound.keywords) if bound is model else judged
             return self._counting_calls(compiled)
 
         return compile

@@ -353,6 +353,27 @@ def test_a_compiled_flex_attention_is_judged(as_decorator):
     assert list(finding.settings) == ["compiled, float32"]
 
 
+def test_arguments_that_are_bound_before_the_compilation_are_judged():
+    def program():
+        from torch.nn.attention.flex_attention import flex_attention
+
+        torch._dynamo.reset()
+        compiled = torch.compile(
+            functools.partial(flex_attention, score_mod=below_the_diagonal, scale=0.5), backend="eager"
+        )
+        compiled(Q, K, V)
+        compiled(Q, K, value=V, scale=0.25)
+
+    diagnosis = diagnosed(program)
+    told = [(its.verdict, its.calls, list(its.settings)) for its in diagnosis.findings.values()]
+    assert told == [(AS_SPECIFIED, 1, ["compiled, float32"])] * 2
+    assert not diagnosis.passed
+
+
+def below_the_diagonal(score, batch, head, query, key):
+    return torch.where(key <= query, score, -torch.inf)
+
+
 def doubling(graph, _):
     """A backend of torch.compile whose results are twice the right ones."""
     return lambda *inputs: tuple(2 * result for result in graph(*inputs))
