@@ -17,7 +17,7 @@ RELEASE = session.current.release
 HERE = [mode for mode in MODES if mode is not EAGER and mode.is_in(RELEASE.device_type)]
 WRITTEN = [mode for mode in HERE if mode.id in FORMS]
 COMPILED = [mode for mode in HERE if mode.compiles and not mode.builds and mode not in WRITTEN]
-SHARDED = [mode for mode in HERE if mode.is_for_training]
+SHARDED = [mode for mode in HERE if mode.is_sharded]
 BUILT = [mode for mode in HERE if mode.builds]
 IS_QUICK = settings.default.max_examples < 200  # few compiled calls, and no built ones
 IS_LONG = settings.default.max_examples >= 600
@@ -27,7 +27,7 @@ def _is_aimed(mode):
     """True if every kind of mask is asked on every path: compilation for all sizes, or of parts, takes too long."""
     if mode.serves == "sizes" or mode.decomposes:
         return IS_LONG
-    return not (IS_QUICK and (mode.compiles or mode.is_for_training))
+    return not (IS_QUICK and (mode.compiles or mode.is_sharded))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_every_kind_of_mask_on_every_path(mode, path, seeded):
 
 @pytest.mark.parametrize(
     "mode",
-    [mode for mode in HERE if not (mode.compiles or mode.is_rare or mode.is_for_training)],
+    [mode for mode in HERE if not (mode.compiles or mode.is_rare or mode.is_sharded)],
     ids=lambda mode: mode.id,
 )
 @share(1 / 5, least=25)
@@ -72,7 +72,7 @@ def test_is_as_specified_in_few_calls(mode, data):
 
 
 @pytest.mark.parametrize("mode", SHARDED, ids=lambda mode: mode.id)
-@share(1 / 100)  # a draw takes a tenth of a second, the first one more
+@share(1 / 50)  # a draw takes a tenth of a second, the first one more
 @given(data=st.data())
 def test_is_as_specified_when_sharded(mode, data):
     check(data.draw(cases_in(RELEASE, mode)))

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases.case import MultiHead, Transformer
+from ..cases.case import MultiHead, Transformer, source_of
 from ..cases.masks import Mask
 from ..contents.arrays import is_trained, parameters
 from ..expectation.changes import raising, with_parameters
 from ..expectation.specification import Computation
 from ..modes.distributed import FSDP, FULLY_SHARD, TENSOR_PARALLEL
+from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call
 from .entry import Deviation
-from .remedies import EVERY_QUERY_SEES_A_KEY, OWN_DTYPE, Remedy, changed, upgrade
+from .nested_tensors import is_nested
+from .paths import nested_lengths
+from .remedies import EVERY_QUERY_SEES_A_KEY, NOT_NESTED, OWN_DTYPE, Remedy, changed, off_the_fast_path, upgrade
 
 
 def has_nothing_to_average(call: Call) -> bool:
@@ -53,6 +56,25 @@ def _summed(computation: Computation, call: Call) -> Computation:
 
 def _twice_the_derivative(array):
     return array.real + 2j * array.imag if np.iscomplexobj(array) else array
+
+
+def _reads_sharded_layers(call):
+    """True if the fast path of an encoder layer reads parameters that are sharded, since it sees no hooks."""
+    return call.case.mode == TENSOR_PARALLEL and bool(call.blocks(NATIVE_LAYER) or is_nested(call))
+
+
+def _packs_for_sharded_layers(call):
+    """True if an encoder packs; attention raises before the sharded layers are called if nothing is left."""
+    return call.case.mode == TENSOR_PARALLEL and is_nested(call) and bool(nested_lengths(call.case)[0].any())
+
+
+def blocks_of_raising_layers(call: Call, refusing: str) -> set[str]:
+    """The blocks whose layers raise under tensor parallelism, but not the one that refuses a mask before."""
+    if _reads_sharded_layers(call) and not since(call.release, "2.5"):
+        return set(call.blocks(NATIVE_LAYER))
+    raises = _packs_for_sharded_layers(call) and since(call.release, "2.5")
+    raises |= multiplies_in_inference_mode(call) and not since(call.release, "2.6")
+    return {block for block in call.case.blocks if source_of(block) == "src" and block != refusing and raises}
 
 
 _NO_GRAD = Remedy(
@@ -140,5 +162,45 @@ ENTRIES = (
             _NO_GRAD,
             upgrade("2.6"),
         ),
+    ),
+    Deviation(
+        id="tensor-parallel-native-raises",
+        title="nn.TransformerEncoderLayer raises in eval mode under tensor parallelism",
+        affects=">=2.2,<2.5",
+        upstream="not found",
+        clause=3,
+        trigger="linear1 and linear2 of the layer are sharded by parallelize_module, on the fast path of"
+        " nn.TransformerEncoderLayer",
+        instead="RuntimeError: its operator takes no DTensor beside a tensor",
+        applies=_reads_sharded_layers,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "_transformer_encoder_layer_fwd.* got mixed torch.Tensor and DTensor"
+        ),
+        pinned=Transformer(module="TransformerEncoderLayer", mode=TENSOR_PARALLEL, num_heads=2, dim_feedforward=2),
+        stage="call",
+        remedies=(*off_the_fast_path(), upgrade("2.5")),
+    ),
+    Deviation(
+        id="tensor-parallel-nested-raises",
+        title="nn.TransformerEncoder with padding raises in eval mode under tensor parallelism",
+        affects=">=2.5",
+        upstream="not found",
+        clause=3,
+        trigger="linear1 and linear2 of the layers are sharded by parallelize_module, in eval mode, and the batch is"
+        " packed into a nested tensor",
+        instead="RuntimeError: the layers leave their fast path, since parallelize_module hooks their parts, and the"
+        " hooks take no nested tensor",
+        applies=_packs_for_sharded_layers,
+        change=lambda computation, call: raising(computation, "RuntimeError", "NestedTensorImpl doesn't support sizes"),
+        pinned=Transformer(
+            module="TransformerEncoder",
+            mode=TENSOR_PARALLEL,
+            S=2,
+            num_heads=2,
+            dim_feedforward=2,
+            src_key_padding_mask=Mask("bool", "right"),
+        ),
+        stage="call",
+        remedies=(NOT_NESTED, *off_the_fast_path()),
     ),
 )

@@ -22,6 +22,7 @@ from ..cases.case import (
 from ..contents.arrays import mask_arrays, the_parameter
 from ..contents.packing import packs, without_padding
 from ..execution.release import Release
+from ..modes.distributed import FSDP, FULLY_SHARD, TENSOR_PARALLEL
 from ..modes.modes import BY_ID, is_closed_by_export
 from ..path_names import (
     BY_SDPA,
@@ -135,9 +136,12 @@ def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool
     return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
 
 
+_HOOKED = ("pruned_refreshed", FULLY_SHARD, TENSOR_PARALLEL)  # besides the modes that hook or prune
+
+
 def has_hooks(case: Case, release: Release) -> bool:
     """True if an encoder layer finds hooks on its submodules, which keep it off its fast path since 2.5."""
-    hooks = BY_ID[case.mode].family in ("hooked", "pruned") or case.mode == "pruned_refreshed"
+    hooks = BY_ID[case.mode].family in ("hooked", "pruned") or case.mode in _HOOKED
     return hooks and since(release, "2.5")
 
 
@@ -240,6 +244,7 @@ def takes_nested_path(case: Case, release: Release) -> bool:
         and (case.bias or (not since(release, "2.3") and case.autograd in ("no_grad", "inference_mode")))
         and case.module != "TransformerEncoderLayer"
         and case.enable_nested_tensor
+        and case.mode != FSDP  # whose wrappers are no encoder layers
         and not case.norm_first
         and case.src_mask is None
         and case.src_key_padding_mask is not None
@@ -265,6 +270,7 @@ def asks_for_alignment(case: Case, release: Release) -> bool:
         and _infers(case, release)
         and not is_compiled_whole(case, release)
         and case.enable_nested_tensor
+        and case.mode != FSDP
         and case.mask_check
         and not case.norm_first
         and (case.num_heads % 2 == 0 or not since(release, "2.1"))

@@ -19,7 +19,7 @@ from . import proposed
 from .autocast import raises_on_the_native_layer, raises_when_packed
 from .call import Call
 from .compiled import asks_in_a_graph, packs_fake_tensors
-from .distributed import has_nothing_to_average, raises_before_the_call
+from .distributed import blocks_of_raising_layers, has_nothing_to_average, raises_before_the_call
 from .empty_inputs import left_by_later_layers, views_nothing
 from .facts import (
     drops_the_mask,
@@ -219,6 +219,7 @@ def _meets_another_dtype(call):
         *_unbatched(call),
         *({block_with_a_hidden_gradient(call)} - {*refusing}),
     }
+    raising |= blocks_of_raising_layers(call, refusing[0])
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
         raising |= set(call.blocks(NATIVE_LAYER))
     if memory_is_too_short(call):

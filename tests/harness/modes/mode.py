@@ -60,7 +60,7 @@ class Mode:
     is_for_small: bool = False  # only small calls are tested, and no empty ones
     is_watched: bool = True  # the paths of the call are observable (execution/watching.py)
     is_shared: bool = False  # two processes make the call together (pairs.py)
-    is_for_training: bool = False  # only modules in training mode are tested
+    is_sharded: bool = False  # each of the processes holds a part of the parameters
     calls_before: bool = False  # the call is made in other ways before, which may take paths that crash
     # tensors that are copied: "sequences" (query, key, value) or "all" (also masks), which become contiguous; or
     # "masks", whose copies are interleaved

@@ -80,7 +80,7 @@ def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bo
         return {}  # these modes hide keys in their own way, or have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
-        if path == DETECTION and (mode.builds or mode.is_for_training or mode.id == "compiled_fullgraph"):
+        if path == DETECTION and (mode.builds or mode.is_sharded or mode.id == "compiled_fullgraph"):
             # a build compiles as "compiled" does, but takes 4 s; full graphs are refused; modes that share a call all
             # detect as "distributed" does
             continue

@@ -21,10 +21,11 @@ _ALL_TRAINED = {"one_parameter": "parameters", "last_layer": "parameters"}
 def shared(case: Kind, mode: Mode) -> Kind:
     """The case with two samples, or unbatched, and mostly with parameters that require a gradient, as DDP wants."""
     changes: dict[str, Any] = {"N": 2 if case.batched else 1}  # functions without samples have no such field
-    if mode.is_for_training:
-        changes |= {"training": True, "dropout": 0.0}
+    if mode.is_sharded:
+        changes["dropout"] = 0.0
     if mode.id == TENSOR_PARALLEL and case.has_layers:
         changes["dim_feedforward"] = 4  # as many features for each process
+        changes |= {name: max(getattr(case, name), 1) for name in case.length_fields}  # some divide by a length
     autograd = _TRAINED.get(case.autograd, case.autograd)
     if mode.id == FSDP:  # gathers the gradients of a shard in which no parameter is trained from one process alone
         autograd = _ALL_TRAINED.get(autograd, autograd)

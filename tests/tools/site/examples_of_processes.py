@@ -76,4 +76,50 @@ EXAMPLES = {
         (("torch.inference_mode()", "torch.no_grad()"),),
         needs=">=2.2",
     ),
+    "tensor-parallel-native-raises": Example(
+        """
+        import os
+        from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+        def infer(rank):
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29520", "RANK": str(rank), "WORLD_SIZE": "2"}
+            torch.distributed.init_process_group("gloo")
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+            plan = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
+            layer = parallelize_module(layer, torch.distributed.device_mesh.init_device_mesh("cpu", (2,)), plan)
+            with torch.no_grad():
+                layer(torch.randn(1, 4, 8))
+
+        torch.multiprocessing.start_processes(infer, nprocs=2, start_method="fork")
+        print("no error")
+        """,
+        "ProcessRaisedException: _transformer_encoder_layer_fwd.default: got mixed torch.Tensor and DTensor",
+        "no error",
+        (("with torch.no_grad()", "torch.backends.mha.set_fastpath_enabled(False)\n    with torch.no_grad()"),),
+        needs=">=2.3",
+    ),
+    "tensor-parallel-nested-raises": Example(
+        """
+        import os
+        from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+        def infer(rank):
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29521", "RANK": str(rank), "WORLD_SIZE": "2"}
+            torch.distributed.init_process_group("gloo")
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            encoder = nn.TransformerEncoder(layer, 2).eval()
+            plan = {"layers.*.linear1": ColwiseParallel(), "layers.*.linear2": RowwiseParallel()}
+            encoder = parallelize_module(encoder, torch.distributed.device_mesh.init_device_mesh("cpu", (2,)), plan)
+            padding = torch.tensor([[False, False, False, True]])
+            with torch.no_grad():
+                encoder(torch.randn(1, 4, 8), src_key_padding_mask=padding)
+
+        torch.multiprocessing.start_processes(infer, nprocs=2, start_method="fork")
+        print("no error")
+        """,
+        "ProcessRaisedException: NestedTensorImpl doesn't support sizes",
+        "no error",
+        (("(layer, 2)", "(layer, 2, enable_nested_tensor=False)"),),
+        needs=">=2.2",
+    ),
 }

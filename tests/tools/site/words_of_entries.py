@@ -575,6 +575,14 @@ WORDS = {
         "A layer without biases, split by tensor parallelism, raises under torch.inference_mode (before 2.6).",
         "tensor parallel; tensor parallelism; parallelize_module; ColwiseParallel; RowwiseParallel; DTensor; inference_mode; bias=False; aten.matmul.default; Operator aten.matmul.default does not have a sharding strategy registered; NotImplementedError DTensor; distributed inference",
     ),
+    "tensor-parallel-native-raises": (
+        "An encoder layer split by tensor parallelism raises in eval mode (before 2.5).",
+        "tensor parallel eval; tensor parallelism inference; parallelize_module eval; DTensor; got mixed torch.Tensor and DTensor; need to convert all torch.Tensor to DTensor; aten._transformer_encoder_layer_fwd.default; fast path DTensor; distributed inference",
+    ),
+    "tensor-parallel-nested-raises": (
+        "An encoder with padding, split by tensor parallelism, raises in eval mode.",
+        "tensor parallel padding; tensor parallelism src_key_padding_mask; parallelize_module TransformerEncoder; DTensor nested tensor; NestedTensorImpl doesn't support sizes; Internal error NestedTensorImpl; distributed inference padding",
+    ),
     "quantized-encoder-raises": (
         "A dynamically quantized encoder layer raises AttributeError in eval mode.",
         "quantize_dynamic; dynamic quantization; quantization; quantized; int8; qint8; quantized TransformerEncoder; 'function' object has no attribute 'device'; 'function' object has no attribute 'is_cuda'; 'function' object has no attribute 'requires_grad'; AttributeError quantized; torch.ao.quantization",
