@@ -39,23 +39,28 @@ def _holds_nonfinite(case, block):
 
 
 def _hides_spoilt_keys(call):
-    """True if NaN in a mask of a layer makes keys NaN that a later attention hides from one of its queries."""
+    """True if NaN in the mask of a layer makes keys NaN that a later attention hides from one of its queries."""
     case = call.case
     if not case.has_layers:
         return False
-    spoilt: dict[str, np.ndarray] = {}  # {sequence: (N, length), True where an attention so far gave NaN}
-    hides = False
+    lengths = {"src": case.S, "tgt": case.T}
+    spoilt = {name: np.zeros((1, length), bool) for name, length in lengths.items()}  # (1 or N, length)
     for block in case.order:
-        source = source_of(block)
-        keys, queries = ("src", "tgt") if source == "memory" else (source, source)
+        keys, queries = _sequences_of(block)
         bias = bias_of(case, block)
         if bias is None:
-            bias = np.zeros((1, 1, case.number_of_queries(block), case.number_of_keys(block)))
-        its_keys = spoilt.get(keys, np.zeros((1, case.number_of_keys(block)), bool))[:, None, None]
-        hides |= bool((meaning.hidden(bias) & its_keys).any())
-        is_nan = np.isnan(bias) | (its_keys & ~meaning.hidden(bias))
-        spoilt[queries] = spoilt.get(queries, False) | is_nan.any(axis=(1, -1))
-    return hides
+            bias = np.zeros((1, 1, lengths[queries], lengths[keys]))
+        hidden, is_spoilt = meaning.hidden(bias), spoilt[keys][:, None, None]
+        if (hidden & is_spoilt).any():
+            return True
+        spoilt[queries] = spoilt[queries] | (np.isnan(bias) | (is_spoilt & ~hidden)).any(axis=(1, -1))
+    return False
+
+
+def _sequences_of(block):
+    """The sequence that a block attends to, and the one that attends."""
+    source = source_of(block)
+    return ("src", "tgt") if source == "memory" else (source, source)
 
 
 def compute_plainly(computation: Computation, call: Call) -> Computation:

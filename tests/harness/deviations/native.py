@@ -10,7 +10,7 @@ from ..releases import since
 from .call import Call
 from .effects import HidingNonzero
 from .entry import Deviation
-from .facts import bias_of, gives_float, does_more_than_hide, is_empty, needs_mask_gradient
+from .facts import bias_of, does_more_than_hide, gives_float, is_empty, needs_mask_gradient
 from .paths import looks_for_missing_biases, path_of_each_block
 from .remedies import EAGER, Remedy, changed, off_the_fast_path, recorded, sequences_first, upgrade
 
@@ -76,7 +76,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="pytorch/pytorch#118628",
         clause=2,
-        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of nn.TransformerEncoderLayer",
+        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of"
+        " nn.TransformerEncoderLayer",
         instead="every key whose mask is not 0 is hidden",
         applies=reads_float_as_bool,
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_LAYER)),
@@ -90,8 +91,8 @@ ENTRIES = (
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#107084",
         clause=2,
-        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of self-attention (in 1.13 a padding"
-        " mask, with no attn_mask)",
+        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of self-attention (in"
+        " 1.13 a padding mask, with no attn_mask)",
         instead="every key whose mask is not 0 is hidden",
         applies=lambda call: any(does_more_than_hide(call.case, block) for block in call.blocks(NATIVE_MHA)),
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_MHA)),

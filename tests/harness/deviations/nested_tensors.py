@@ -245,8 +245,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=2,
-        trigger="a float src_key_padding_mask with a value other than 0 and -inf (NaN, too), if the batch is packed into a nested"
-        " tensor",
+        trigger="a float src_key_padding_mask with a value other than 0 and -inf (NaN, too), if the batch is packed"
+        " into a nested tensor",
         instead="every position whose mask is not 0 is dropped, as a key and as a query, and the mask gets no gradient",
         applies=lambda call: is_nested(call) and does_more_than_hide(call.case, "src") and not is_unaligned(call),
         change=lambda computation, call: packed(computation, call.case),

@@ -14,7 +14,7 @@ from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
 from ..releases import contains
-from .facts import has_empty_row, does_more_than_hide
+from .facts import does_more_than_hide, has_empty_row
 
 if TYPE_CHECKING:
     from .entry import Entry

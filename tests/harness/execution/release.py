@@ -100,7 +100,7 @@ class Release:
 
     @property
     def mask_values(self) -> tuple[str, ...]:
-        """The values of float masks. NaN is measured on CPU only, and from 2.0 on: before, padding may be filled over it."""
+        """The values of float masks; NaN on CPU only, and since 2.0: before, padding may be filled over it."""
         takes_nan = bool(self.mask_dtypes) and since(self, "2.0")
         return tuple(values for values in VALUES if values != "nan" or takes_nan)
 

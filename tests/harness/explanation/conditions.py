@@ -12,7 +12,7 @@ from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import FULL, LOW
 from ..cases.masks import Mask
 from ..deviations.call import Call
-from ..deviations.facts import has_empty_row, does_more_than_hide
+from ..deviations.facts import does_more_than_hide, has_empty_row
 from ..wrong_masks.table import WrongCall
 from .edits import Edits
 from .neighbours import neighbours
