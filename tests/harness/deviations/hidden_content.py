@@ -160,6 +160,7 @@ ENTRIES = (
         change=compute_plainly,
         pinned=Transformer(
             module="TransformerDecoder",
+            autograd="grad",
             seed=2,
             T=2,
             head_dim=4,
