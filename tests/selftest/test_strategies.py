@@ -117,7 +117,7 @@ def test_every_pattern_is_drawn(drawn, pattern):
     assert share(drawn, lambda case: any(mask.pattern == pattern for mask in masks_of(case).values())) > 0.01
 
 
-@pytest.mark.parametrize("values", masks.VALUES)
+@pytest.mark.parametrize("values", RELEASE.mask_values)
 def test_every_kind_of_float_is_drawn(drawn, values):
     def has(case):
         return any(mask.is_float and mask.values == values for mask in masks_of(case).values())

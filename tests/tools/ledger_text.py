@@ -18,7 +18,7 @@ _IMPORTS = {
         ("..cases.masks", ("Mask", "Merged", "OverKeys", "SeeingFirst")),
         (".", ("behaviours", "views")),
         (".entry", ("Deviation",)),
-        (".facts", ("has_empty_row", "has_nonzero_finite")),
+        (".facts", ("has_empty_row", "does_more_than_hide")),
         (".reach", ("Reach",)),
     ),
     OF_ROWS: (

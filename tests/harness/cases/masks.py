@@ -40,7 +40,7 @@ NUMBERS = {
     "bfloat16_min": PRECISIONS["bfloat16"].min,
 }
 # The values of a float mask; see `Mask`.
-VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
+VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS, "nan")
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
@@ -56,6 +56,7 @@ class Mask(Spelled):
         bias      -inf in hidden positions, a finite number of either sign elsewhere
         min       finfo.min in hidden positions, 0 elsewhere
         slight    -inf in hidden positions, a small finite number of either sign elsewhere
+        nan       NaN in hidden positions, 0 elsewhere: spoils the queries, as (1 - keep) * -inf does, and hides no key
         -1e9, ... the number of this name in NUMBERS in hidden positions, 0 elsewhere; inf if it overflows the dtype
     """
 
@@ -98,6 +99,7 @@ class Mask(Spelled):
             "bias": (-np.inf, numbers),
             "min": (PRECISIONS[dtype].min, 0.0),
             "slight": (-np.inf, numbers / 1000),
+            "nan": (np.nan, 0.0),
             **{name: (number, 0.0) for name, number in NUMBERS.items()},
         }[self.values]
         return rounded(np.where(hidden, at_hidden, elsewhere), dtype)

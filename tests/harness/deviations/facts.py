@@ -98,10 +98,10 @@ def has_empty_row(case: Case, block: str) -> bool:
     return bias is not None and bool(meaning.hidden(bias).all(axis=-1).any())
 
 
-def has_nonzero_finite(case: Case, block: str) -> bool:
-    """True if the merged mask of the block holds a finite number other than 0."""
+def does_more_than_hide(case: Case, block: str) -> bool:
+    """True if the merged mask of the block holds anything but 0 and -inf, so that no bool mask can express it."""
     bias = bias_of(case, block)
-    return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
+    return bias is not None and bool((~meaning.hidden(bias) & (bias != 0)).any())
 
 
 def absorbs_everything(case: Case, block: str, least: float) -> bool:

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..cases.case import MultiHead, ScaledDotProduct
+import numpy as np
+
+from reference import masks as meaning
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer, source_of
 from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
@@ -14,8 +18,8 @@ from ..path_names import BY_SDPA, EXPLICIT, NATIVE_LAYER, NATIVE_MHA
 from ..releases import since
 from .call import Call
 from .entry import Deviation
-from .facts import causal_flash_blocks
-from .remedies import Remedy, changed, on_native_paths
+from .facts import bias_of, causal_flash_blocks
+from .remedies import OTHER_NUMBERS, Remedy, changed, on_native_paths, with_masks
 
 
 def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
@@ -32,6 +36,38 @@ def _holds_nonfinite(case, block):
         return bool(nonfinite_positions(case))
     sources = {attention.attn_mask: attention.keys for attention in case.attentions}
     return sources[case.mask_names(block)[0]] in nonfinite_positions(case)
+
+
+def _hides_spoilt_keys(call):
+    """True if NaN in the mask of a layer makes keys NaN that a later attention hides from one of its queries."""
+    case = call.case
+    if not case.has_layers:
+        return False
+    lengths = {"src": case.S, "tgt": case.T}
+    spoilt = {name: np.zeros((1, length), bool) for name, length in lengths.items()}  # (1 or N, length)
+    for block in case.order:
+        keys, queries = _sequences_of(block)
+        bias = bias_of(case, block)
+        if bias is None:
+            bias = np.zeros((1, 1, lengths[queries], lengths[keys]))
+        hidden, is_spoilt = meaning.hidden(bias), spoilt[keys][:, None, None]
+        if (hidden & is_spoilt).any():
+            return True
+        spoilt[queries] = spoilt[queries] | (np.isnan(bias) | (is_spoilt & ~hidden)).any(axis=(1, -1))
+    return False
+
+
+def _sequences_of(block):
+    """The sequence that a block attends to, and the one that attends."""
+    source = source_of(block)
+    return ("src", "tgt") if source == "memory" else (source, source)
+
+
+def compute_plainly(computation: Computation, call: Call) -> Computation:
+    """Each attention spreads NaN as the arithmetic of its path does."""
+    for change in (add_to_nonfinite, fill_nonfinite, multiply_nonfinite):
+        computation = change(computation, call)
+    return computation
 
 
 def add_to_nonfinite(computation: Computation, call: Call) -> Computation:
@@ -59,6 +95,11 @@ def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
     return replace(computation, may_be_nan=True) if is_tangent_open else computation
 
 
+HIDING_FOR_NAN = Remedy(
+    "Mask with -inf in place of NaN.",
+    with_masks(lambda mask: replace(mask, values="inf") if mask.values == "nan" else mask),
+    cost=OTHER_NUMBERS,
+)
 FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))
 
 ENTRIES = (
@@ -105,5 +146,28 @@ ENTRIES = (
         change=multiply_nonfinite,
         pinned=ScaledDotProduct(S=2, nonfinite="nan", attn_mask=Mask("bool", "column")),
         remedies=(FILLED,),
+    ),
+    Deviation(
+        id="nan-mask-spreads",
+        title="NaN in a mask of one layer spreads to queries from which the next layer hides it",
+        affects=">=1.13",
+        upstream="not found",
+        clause=5,
+        trigger="a float mask that holds NaN makes positions NaN that a later attention of the stack, or of"
+        " nn.Transformer, hides",
+        instead="a score of NaN stays NaN if -inf is added, and 0 * NaN is NaN: the outputs are NaN",
+        applies=_hides_spoilt_keys,
+        change=compute_plainly,
+        pinned=Transformer(
+            module="TransformerDecoder",
+            autograd="grad",
+            seed=2,
+            T=2,
+            head_dim=4,
+            num_layers=2,
+            tgt_mask=Mask("float", "one", "nan"),
+            tgt_key_padding_mask=Mask("bool", "one"),
+        ),
+        remedies=(HIDING_FOR_NAN,),
     ),
 )

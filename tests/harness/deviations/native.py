@@ -10,14 +10,14 @@ from ..releases import since
 from .call import Call
 from .effects import HidingNonzero
 from .entry import Deviation
-from .facts import bias_of, gives_float, has_nonzero_finite, is_empty, needs_mask_gradient
+from .facts import bias_of, does_more_than_hide, gives_float, is_empty, needs_mask_gradient
 from .paths import looks_for_missing_biases, path_of_each_block
 from .remedies import EAGER, Remedy, changed, off_the_fast_path, recorded, sequences_first, upgrade
 
 
 def reads_float_as_bool(call: Call) -> bool:
     """True if the encoder layer's fast path gets a float mask that no bool mask can express."""
-    return any(has_nonzero_finite(call.case, block) for block in call.blocks(NATIVE_LAYER))
+    return any(does_more_than_hide(call.case, block) for block in call.blocks(NATIVE_LAYER))
 
 
 def gives_no_weights_natively(call: Call, mode: str) -> bool:
@@ -76,7 +76,8 @@ ENTRIES = (
         affects=">=1.13",
         upstream="pytorch/pytorch#118628",
         clause=2,
-        trigger="a float mask with a finite value other than 0, on the fast path of nn.TransformerEncoderLayer",
+        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of"
+        " nn.TransformerEncoderLayer",
         instead="every key whose mask is not 0 is hidden",
         applies=reads_float_as_bool,
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_LAYER)),
@@ -90,10 +91,10 @@ ENTRIES = (
         affects=">=1.13,<2.1",
         upstream="pytorch/pytorch#107084",
         clause=2,
-        trigger="a float mask with a finite value other than 0, on the fast path of self-attention (in 1.13 a padding"
-        " mask, with no attn_mask)",
+        trigger="a float mask with a value other than 0 and -inf (NaN, too), on the fast path of self-attention (in"
+        " 1.13 a padding mask, with no attn_mask)",
         instead="every key whose mask is not 0 is hidden",
-        applies=lambda call: any(has_nonzero_finite(call.case, block) for block in call.blocks(NATIVE_MHA)),
+        applies=lambda call: any(does_more_than_hide(call.case, block) for block in call.blocks(NATIVE_MHA)),
         change=lambda computation, call: with_kernel(computation, lambda _: HidingNonzero(), call.blocks(NATIVE_MHA)),
         pinned=MultiHead(L=2, S=2, num_heads=2, attention="self", key_padding_mask=Mask("float", "one", "finite")),
         remedies=(sequences_first(), recorded(), upgrade("2.1")),

@@ -19,7 +19,7 @@ from ..releases import since
 from .call import Call
 from .effects import _NO_ELEMENTS
 from .entry import Deviation
-from .facts import has_nonzero_finite, is_cast
+from .facts import does_more_than_hide, is_cast
 from .given_nested import norms_a_nested_tensor
 from .paths import (
     asks_for_alignment,
@@ -163,7 +163,7 @@ def is_unaligned(call: Call) -> bool:
 
 def packs_what_is_hidden(call: Call) -> bool:
     """True if the encoder packs, and leaves out exactly the hidden positions."""
-    return is_nested(call) and not is_unaligned(call) and not has_nonzero_finite(call.case, "src")
+    return is_nested(call) and not is_unaligned(call) and not does_more_than_hide(call.case, "src")
 
 
 def truncates(call: Call) -> bool:
@@ -245,10 +245,10 @@ ENTRIES = (
         affects=">=1.13",
         upstream="not found",
         clause=2,
-        trigger="a float src_key_padding_mask with a finite value other than 0, if the batch is packed into a nested"
-        " tensor",
+        trigger="a float src_key_padding_mask with a value other than 0 and -inf (NaN, too), if the batch is packed"
+        " into a nested tensor",
         instead="every position whose mask is not 0 is dropped, as a key and as a query, and the mask gets no gradient",
-        applies=lambda call: is_nested(call) and has_nonzero_finite(call.case, "src") and not is_unaligned(call),
+        applies=lambda call: is_nested(call) and does_more_than_hide(call.case, "src") and not is_unaligned(call),
         change=lambda computation, call: packed(computation, call.case),
         pinned=Transformer(
             module="TransformerEncoder",

@@ -14,7 +14,7 @@ from ..cases.masks import Mask, OverKeys, SeeingFirst
 from ..contents.arrays import mask_arrays
 from ..releases import RELEASES as MINORS
 from ..releases import contains
-from .facts import has_empty_row, has_nonzero_finite
+from .facts import does_more_than_hide, has_empty_row
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -135,7 +135,7 @@ NO_LARGE_ROW = Condition(
 
 MASKS_ONLY_HIDE = Condition(
     "float masks hold only 0 and -inf",
-    lambda case: not any(has_nonzero_finite(case, block) for block in case.blocks),
+    lambda case: not any(does_more_than_hide(case, block) for block in case.blocks),
 )
 BOOL_MASKS = Condition("masks are bool", lambda case: not any(mask.is_float for mask in masks_of(case).values()))
 

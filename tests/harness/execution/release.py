@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from ..cases.case import Case, FlexAttention, Kind, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
+from ..cases.masks import VALUES
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
 from . import flex
@@ -96,6 +97,12 @@ class Release:
     def mask_dtypes(self) -> tuple[str, ...]:
         """The dtypes, other than that of the inputs, in which float masks are tested. Measured on CPU only."""
         return (*FULL, *LOW) if self.device_type == "cpu" and self.adopted is None else ()
+
+    @property
+    def mask_values(self) -> tuple[str, ...]:
+        """The values of float masks; NaN on CPU only, and since 2.0: before, padding may be filled over it."""
+        takes_nan = bool(self.mask_dtypes) and since(self, "2.0")
+        return tuple(values for values in VALUES if values != "nan" or takes_nan)
 
     def _can(self, function, dtype):
         try:

@@ -12,14 +12,14 @@ from ..cases.case import Case, is_padding, masks_of
 from ..cases.dtypes import FULL, LOW
 from ..cases.masks import Mask
 from ..deviations.call import Call
-from ..deviations.facts import has_empty_row, has_nonzero_finite
+from ..deviations.facts import does_more_than_hide, has_empty_row
 from ..wrong_masks.table import WrongCall
 from .edits import Edits
 from .neighbours import neighbours
 from .sight import Model, Sight, sighted
 
 # The names, besides `call`, that a condition may use.
-NAMES = {"has_empty_row": has_empty_row, "has_nonzero_finite": has_nonzero_finite, "masks_of": masks_of}
+NAMES = {"has_empty_row": has_empty_row, "does_more_than_hide": does_more_than_hide, "masks_of": masks_of}
 _NAMES = {**NAMES, "is_padding": is_padding}
 
 _LONGEST = 6  # values that a feature lists
@@ -144,7 +144,7 @@ def _features(calls: Sequence[Call]) -> Iterator[str]:
         yield from (f"({mask} is not None and {its})" for its in (f"{mask}.is_float", f"not {mask}.is_float"))
         yield f"({mask} is not None and {mask}.per_head)"
     yield from ("masks_of(call.case)", "not masks_of(call.case)", "len(masks_of(call.case)) == 1")
-    for fact in ("has_empty_row", "has_nonzero_finite"):
+    for fact in ("has_empty_row", "does_more_than_hide"):
         yield from (f"{no}any({fact}(call.case, block) for block in call.case.blocks)" for no in ("", "not "))
     for name in dict.fromkeys(field.name for call in calls for field in fields(call.case)):
         values = {getattr(call.case, name, None) for call in calls}

@@ -45,6 +45,8 @@ def attention_mask(draw: st.DrawFn, release: Release, nones: int = 2, is_padding
     recipe = draw(_optional(is_padding, nones))
     if recipe is None:
         return None
+    if recipe.values not in release.mask_values:
+        recipe = replace(recipe, values="inf")
     layout, dtype = draw(_LAYOUTS_AND_DTYPES)
     if recipe.is_float and dtype in release.mask_dtypes:
         recipe = replace(recipe, dtype=dtype)

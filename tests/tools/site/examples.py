@@ -75,6 +75,20 @@ OF_MODULES = {
         "NaN at the tokens: False",
         (("with torch.no_grad():", "src = src.masked_fill(padding[..., None], 0)\nwith torch.no_grad():"),),
     ),
+    "nan-mask-spreads": Example(
+        """
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        encoder = nn.TransformerEncoder(layer, 2)
+        padding = torch.tensor([[False, False, False, True]])
+        near = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+        bias = near / near.sum(1, keepdim=True)  # 0 / 0 in the row of the padded query
+        output = encoder(torch.randn(1, 4, 8), bias, torch.zeros(1, 4).masked_fill(padding, -torch.inf))
+        print("NaN at the tokens:", output[~padding].isnan().any().item())
+        """,
+        "NaN at the tokens: True",
+        "NaN at the tokens: False",
+        (("output =", "bias = bias.nan_to_num()\noutput ="),),
+    ),
     # ---- train and eval differ
     "native-layer-float-mask": Example(
         """

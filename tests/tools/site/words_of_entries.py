@@ -30,6 +30,10 @@ WORDS = {
         "In eval mode NaN in a padded position makes the whole sample NaN, although the mask hides it.",
         "nan in padding eval; nan inside padding; masked nan leaks in inference; padding contains nan; fast path nan padding; src_key_padding_mask nan input",
     ),
+    "nan-mask-spreads": (
+        "NaN in the mask of a padded query makes all tokens NaN from the second layer on, although padding hides it.",
+        "nan in mask; nan in attn_mask; mask contains nan; nan in attention bias; src_mask nan; normalised bias nan; log of zero mask; 0 / 0 in bias; nan spreads between layers; all outputs nan second layer",
+    ),
     # ---- train and eval differ
     "native-layer-float-mask": (
         "An encoder with a float mask, such as ALiBi, computes something else in eval mode than in training, or gives NaN.",
