@@ -19,7 +19,7 @@ from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .facts import bias_of, causal_flash_blocks
-from .remedies import OTHER_NUMBERS, Remedy, changed, on_native_paths, with_masks
+from .remedies import EVERY_QUERY_SEES_A_KEY, OTHER_NUMBERS, Remedy, changed, on_native_paths, with_masks
 
 
 def hides_nonfinite_on(*paths: str) -> Callable[[Call], bool]:
@@ -95,9 +95,10 @@ def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
     return replace(computation, may_be_nan=True) if is_tangent_open else computation
 
 
-HIDING_FOR_NAN = Remedy(
-    "Mask with -inf in place of NaN.",
-    with_masks(lambda mask: replace(mask, values="inf") if mask.values == "nan" else mask),
+ZERO_FOR_NAN = Remedy(
+    "Mask with torch.nan_to_num(mask), which puts 0 in the place of NaN.",
+    with_masks(lambda mask: replace(mask, pattern="none") if mask.values == "nan" else mask),
+    only=(EVERY_QUERY_SEES_A_KEY,),
     cost=OTHER_NUMBERS,
 )
 FILLED = Remedy("Fill hidden positions with numbers, such as 0, before the call.", changed(nonfinite=""))
@@ -168,6 +169,6 @@ ENTRIES = (
             tgt_mask=Mask("float", "one", "nan"),
             tgt_key_padding_mask=Mask("bool", "one"),
         ),
-        remedies=(HIDING_FOR_NAN,),
+        remedies=(ZERO_FOR_NAN,),
     ),
 )

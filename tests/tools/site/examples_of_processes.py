@@ -120,6 +120,6 @@ EXAMPLES = {
         "ProcessRaisedException: NestedTensorImpl doesn't support sizes",
         "no error",
         (("(layer, 2)", "(layer, 2, enable_nested_tensor=False)"),),
-        needs=">=2.2",
+        needs=">=2.5",
     ),
 }
