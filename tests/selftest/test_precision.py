@@ -91,8 +91,9 @@ def masked(case, mask, dtype):
 
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.module)
-# 1e4 is left out: it hides all other keys and leaves no digits for scores, so that nearly any result is right.
-@pytest.mark.parametrize("values", (None, *(values for values in VALUES if values != "1e4")))
+# 1e4 is left out: it hides all other keys and leaves no digits for scores, so that nearly any result is right. So is
+# NaN, with which all queries of a second layer are NaN.
+@pytest.mark.parametrize("values", (None, *(values for values in VALUES if values not in ("1e4", "nan"))))
 def test_a_right_result_conforms_and_one_of_another_mask_fails(case, values, dtype):
     mask = Mask("float", "window", values) if values else Mask("bool", "window")
     case = masked(case, mask, dtype)
