@@ -45,12 +45,20 @@ ONNX = _ONNX.replace(
     "program = torch.export.export(call, tuple(tensors), strict=False)\n"
     f"        torch.onnx.export(program, {_TAKES}, dynamo=True, verbose=False)",
 )
+ONNX_DYNAMIC = _ONNX.replace(
+    "EXPORT",
+    "sizes = [[axis for axis in range(its.ndim) if (its.ndim, axis) != (4, 1)] for its in tensors]  # but heads\n"
+    "        sizes = tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in sizes)\n"
+    "        copies = tuple(tensor.clone() for tensor in tensors)  # the exporter fails on views, of any function\n"
+    "        program = torch.export.export(call, copies, dynamic_shapes={'its': sizes}, strict=False)\n"
+    f"        torch.onnx.export(program, {_TAKES}, dynamo=True, verbose=False)",
+)
 ONNX_SCRIPT = _ONNX.replace(
     "EXPORT", f"torch.onnx.export(call, {_TAKES}, dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)"
 )
 
 SCRIPT = "onnx_script"  # the older exporter, which traces the module with TorchScript
-IDS = ("onnx", SCRIPT)
+IDS = ("onnx", "onnx_dynamic", SCRIPT)
 SINCE = "2.9"  # before, torch and the onnxscript of today do not fit
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -73,4 +81,11 @@ def modes(exported: Mode) -> tuple[Mode, ...]:
         only_on="cpu",
         since=SINCE,
     )
-    return stored, replace(stored, id=SCRIPT, kin=None, made=ONNX_SCRIPT, decomposes=False)
+    dynamic = replace(
+        stored,
+        id="onnx_dynamic",
+        made=ONNX_DYNAMIC,
+        serves="sizes",
+        since="2.10",  # before, the exporter fails in the guards of programs with open sizes
+    )
+    return stored, dynamic, replace(stored, id=SCRIPT, kin=None, made=ONNX_SCRIPT, decomposes=False)
