@@ -16,9 +16,10 @@ from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.summary import header
 from tests.harness.modes.modes import BY_ID
 from tests.harness.modes.onnx import IDS, PACKAGES
+from tests.harness.releases import since
 
 stored = pytest.mark.skipif(not BY_ID["onnx"].is_in(), reason="no onnx, onnxscript and onnxruntime, or before 2.9")
-each_exporter = pytest.mark.parametrize("exporter", IDS)
+each_exporter = pytest.mark.parametrize("exporter", [id for id in IDS if since(installed(), BY_ID[id].since)])
 
 CAUSAL = Mask("bool", "causal")
 SDPA = ScaledDotProduct(dtype="float32", batch=(2, 2), L=3, S=3, D=4, Dv=4, attn_mask=CAUSAL)
