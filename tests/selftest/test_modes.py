@@ -122,7 +122,7 @@ def asked(mode, case):
         case = replace(case, dtype="float32")
     if mode.lowers and not since(installed(), "2.2"):  # before 2.2, masks raise (see the ledger)
         case = replace(case, **dict.fromkeys(masks_of(case)))
-    if not mode.differentiates:
+    if not mode.is_differentiated(case):
         case = replace(case, autograd="no_grad", **{"training": True} if case.has_training_mode else {})
     if mode.is_shared:
         case = shared(case, mode)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.harness.cases import masks
 from tests.harness.cases.case import AUTOGRAD, UNRECORDED, ScaledDotProduct, is_padding, masks_of
-from tests.harness.contents.arrays import hidden, inputs, parameters
+from tests.harness.contents.arrays import directions, hidden, inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
 from tests.harness.modes.mode import SDPA
@@ -74,6 +74,13 @@ def test_compiled_calls_mask_something_and_are_mostly_of_single_layers():
     drawn = sample(cases_in(RELEASE, BY_ID["compiled"]), 200)
     assert all(masks_of(case) or case.is_causal for case in drawn)
     assert share(drawn, lambda case: case.module in ("TransformerEncoder", "TransformerDecoder", "Transformer")) < 0.35
+
+
+@pytest.mark.skipif(not BY_ID["compiled_inductor"].is_in(), reason="inductor builds nothing here")
+def test_only_functions_are_built_with_gradients_also_of_several_heads_in_float64():
+    drawn = [case for case in sample(cases_in(RELEASE, BY_ID["compiled_inductor"]), 400) if directions(case)]
+    assert {case.module for case in drawn} == {SDPA}
+    assert any(case.dtype == "float64" and case.heads > 1 < case.L for case in drawn)
 
 
 @pytest.mark.skipif(not BY_ID["written_key_permuted"].is_in(), reason="before 2.1 nothing is compiled")

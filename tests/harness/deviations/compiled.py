@@ -1,11 +1,14 @@
 """Compiled, exported and fake calls: graphs and fake tensors that differ from the real call."""
 
-from ..cases.case import MultiHead, Transformer
+from dataclasses import replace
+
+from ..cases.case import MultiHead, ScaledDotProduct, Transformer
 from ..cases.masks import Mask
+from ..contents.arrays import directions
 from ..execution.call import arguments
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
-from ..modes.modes import BY_ID
+from ..modes.modes import BY_ID, computed_in
 from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call
@@ -20,8 +23,10 @@ from .paths import (
 )
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
+    FLOAT32,
     HAS_BIASES,
     NATIVE,
+    NO_LARGE_ROW,
     NOT_NESTED,
     Remedy,
     changed,
@@ -77,6 +82,18 @@ def has_other_strides_than_fake(call: Call) -> bool:
     return is_first and is_dense and is_compiled_whole(case, call.release)
 
 
+def copies_double_sums(call: Call) -> bool:
+    """True if inductor copies the log-sum-exps of the fused kernel in float64 for its backward pass.
+
+    On fake tensors they are float32. They are copied where the kernel's memory order, queries before heads, is not that
+    of their dimensions.
+    """
+    case = call.case
+    if not BY_ID[case.mode].builds or computed_in(case) != "float64" or not directions(case):
+        return False
+    return case.heads > 1 and any(case.number_of_queries(block) > 1 for block in call.flash_blocks())
+
+
 def confuses_dynamic_shapes(call: Call) -> bool:
     """True if an export looks up a dimension of attn_mask in key_padding_mask, which lacks the dimension."""
     case = call.case
@@ -87,6 +104,8 @@ def confuses_dynamic_shapes(call: Call) -> bool:
     further = (case.S,) if case.batched or not case.attn_mask.per_head else (case.L, case.S)
     return max(further) > 1
 
+
+_SMALL = (NO_LARGE_ROW,)  # else flash-gradient-finfo-min remains
 
 ENTRIES = (
     Deviation(
@@ -223,5 +242,27 @@ ENTRIES = (
         pinned=Transformer(mode="compiled_inductor", layout="transposed", N=2, S=3, num_heads=2, head_dim=2),
         stage="call",
         remedies=(Remedy("Give src.contiguous().", changed(layout="contiguous"), only=NATIVE),),
+    ),
+    Deviation(
+        id="built-float64-gradient",
+        title="The backward pass of attention in float64 raises if inductor has compiled it",
+        affects=">=2.6,<2.13",
+        upstream="pytorch/pytorch#185539",
+        clause=3,
+        trigger="torch.compile with its backend inductor, float64, and gradients through the CPU's fused kernel, with"
+        " several heads and several queries (2.4 and 2.5 do it too, but are not tested)",
+        instead="RuntimeError: on fake tensors the kernel's log-sum-exps are float32, in the real call float64, and the"
+        " compiled code copies them as float32",
+        applies=copies_double_sums,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError", "expected scalar type Double but found Float"
+        ),
+        pinned=ScaledDotProduct(mode="compiled_inductor", autograd="inputs", batch=(1, 2), L=2, S=2, is_causal=True),
+        stage="backward",
+        remedies=(
+            Remedy('Use torch.compile(..., backend="aot_eager").', changed(mode="compiled"), only=_SMALL, cost="speed"),
+            replace(FLOAT32, only=_SMALL),
+            upgrade("2.13"),
+        ),
     ),
 )

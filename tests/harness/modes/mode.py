@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.checkpoint
@@ -24,6 +24,9 @@ from torch.nn.utils import parametrize, prune
 from ..releases import MEASURED
 from . import inductor, pairs
 from .vectors import VARIABLE, is_lesser
+
+if TYPE_CHECKING:
+    from ..cases.case import Case
 
 NOT_ASKED: set[str] = set()  # ids of modes that are left out; experiments that modify torch's source add them
 MODULES, FUNCTIONAL, SDPA = "modules", "multi_head_attention_forward", "scaled_dot_product_attention"
@@ -48,7 +51,7 @@ class Mode:
     renames: str = ""  # a regular expression of the names of the parameters that get new names
     calls: tuple[str, ...] = (MODULES,)  # the kinds of calls that are tested, repeated by weight
     warns: str | None = None  # a regular expression of warnings that the call may give
-    differentiates: bool = True  # gradients are tested
+    differentiates: bool = True  # gradients are tested (is_differentiated)
     is_forward: bool = False  # derivatives are forward-mode: tensors have an attribute `tangent`
     is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
     lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
@@ -109,6 +112,10 @@ class Mode:
     def has_packages(self) -> bool:
         """True if the packages are installed that the mode needs."""
         return all(map(importlib.util.find_spec, self.packages))
+
+    def is_differentiated(self, case: "Case") -> bool:
+        """True if gradients of the call are tested. A module that is built takes 15 s with its backward pass."""
+        return self.differentiates and not (self.builds and case.has_parameters)
 
     def takes(self, dtype: str) -> bool:
         """True if the mode is tested with inputs of this dtype: autocast casts no float64, say."""

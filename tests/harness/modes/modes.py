@@ -364,7 +364,6 @@ MODES = (
         since="2.6",  # before, it fails on a decoder layer if the target is transposed and N == T
         builds=True,
         drops=False,  # inductor has its own random numbers
-        differentiates=False,  # a call takes 4 s, with its backward pass 15 s
     ),
     replace(
         _COMPILED,

@@ -54,7 +54,7 @@ def _finite_cases_in(release, mode):
 
 def adapted(case: Case, mode: Mode) -> Case:
     """The case in this mode, without settings that the mode does not support."""
-    is_allowed = mode.differentiates or case.autograd in WITHOUT_GRADIENT
+    is_allowed = mode.is_differentiated(case) or case.autograd in WITHOUT_GRADIENT
     autograd = case.autograd if is_allowed else "no_grad"
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
     if drops(changed) and not mode.drops:

@@ -420,4 +420,17 @@ EXAMPLES = {
         (("/ divisor + mask", "* (1 / divisor) + mask"),),
         needs=">=2.6",
     ),
+    "built-float64-gradient": Example(
+        """
+        x = torch.randn(1, 2, 4, 8, dtype=torch.float64, requires_grad=True)
+        mask = torch.ones(4, 4, dtype=torch.bool).tril()
+        attend = torch.compile(F.scaled_dot_product_attention)
+        attend(x, x, x, attn_mask=mask).sum().backward()
+        print("x has a gradient:", x.grad is not None)
+        """,
+        "RuntimeError: expected scalar type Double but found Float",
+        "x has a gradient: True",
+        (("scaled_dot_product_attention)", 'scaled_dot_product_attention, backend="aot_eager")'),),
+        needs=">=2.6",
+    ),
 }

@@ -207,6 +207,10 @@ WORDS = {
         "A compiled encoder raises in eval mode for a transposed src (since 2.13).",
         "torch.compile; inductor; expected size stride; assert_size_stride; AssertionError expected size; transpose compile; compiled encoder transposed; batch_first transpose",
     ),
+    "built-float64-gradient": (
+        "Training in float64 raises in the backward pass if attention is compiled (2.4 to 2.12).",
+        "torch.compile; inductor; expected scalar type Double but found Float; float64; double; backward; loss.backward; compiled training; double precision; _scaled_dot_product_flash_attention_for_cpu_backward; logsumexp dtype",
+    ),
     "written-scale-lost": (
         "Attention that is written by hand computes other numbers when compiled, silently: it loses its scale (2.4 to 2.11).",
         "torch.compile; inductor; wrong result compiled; compiled differs from eager; torch.compile wrong output; fuse_attention; sfdp; sdpa pattern; pattern matcher; custom attention compile; manual attention; handwritten attention; own scale; temperature; scaled dot product written out; softmax(q @ k / s + mask); inv_scale; GPT-2 attention; BERT attention",
