@@ -41,6 +41,7 @@ NUMBERS = {
 }
 # The values of a float mask; see `Mask`.
 VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS)
+NAN = "nan"  # the values of masks in calls of their own, since each row that holds NaN is NaN
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
@@ -57,15 +58,17 @@ class Mask(Spelled):
         min       finfo.min in hidden positions, 0 elsewhere
         slight    -inf in hidden positions, a small finite number of either sign elsewhere
         -1e9, ... the number of this name in NUMBERS in hidden positions, 0 elsewhere; inf if it overflows the dtype
+        nan       NaN in hidden positions, 0 elsewhere, as of -inf * 0: hides no key, and spoils the row
     """
 
     form: str = "bool"  # "bool" or "float"
     pattern: str = "none"  # the hidden positions: one of ATTENTION_PATTERNS or PADDING_PATTERNS
-    values: str = "inf"  # the numbers of a float mask: one of VALUES
+    values: str = "inf"  # the numbers of a float mask: one of VALUES, or NAN
     per_head: bool = False  # an attention mask is 3-D, with one (L, S) slice for each sample and head
     layout: str = "contiguous"  # memory layout of the tensor: one of LAYOUTS
     repeated: bool = False  # all slices are equal
     over_heads: bool = False  # all heads of a sample have equal slices
+    over_samples: bool = False  # a mask (N, H, L, S) has equal slices in all samples, which heads do not share
     dtype: str | None = None  # the dtype of a float mask in torch; None: that of the inputs
 
     @property
@@ -87,6 +90,9 @@ class Mask(Spelled):
         if self.over_heads:
             once = replace(self, over_heads=False).array((*shape[:-3], 1, *shape[-2:]), dtype, seed)
             return np.broadcast_to(once, shape)
+        if self.over_samples and len(shape) > 3:
+            once = replace(self, over_samples=False).array((1, *shape[1:]), dtype, seed)
+            return np.broadcast_to(once, shape)
         rng = np.random.default_rng(seed)
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
@@ -98,6 +104,7 @@ class Mask(Spelled):
             "bias": (-np.inf, numbers),
             "min": (PRECISIONS[dtype].min, 0.0),
             "slight": (-np.inf, numbers / 1000),
+            NAN: (np.nan, 0.0),
             **{name: (number, 0.0) for name, number in NUMBERS.items()},
         }[self.values]
         return rounded(np.where(hidden, at_hidden, elsewhere), dtype)

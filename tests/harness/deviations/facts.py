@@ -99,9 +99,9 @@ def has_empty_row(case: Case, block: str) -> bool:
 
 
 def has_nonzero_finite(case: Case, block: str) -> bool:
-    """True if the merged mask of the block holds a finite number other than 0."""
+    """True if the merged mask of the block holds a finite number other than 0, or NaN: no bool mask expresses it."""
     bias = bias_of(case, block)
-    return bias is not None and bool((np.isfinite(bias) & (bias != 0)).any())
+    return bias is not None and bool((~np.isinf(bias) & (bias != 0)).any())
 
 
 def absorbs_everything(case: Case, block: str, least: float) -> bool:

@@ -20,7 +20,17 @@ from ..cases.case import (
     is_padding,
 )
 from ..cases.dtypes import PRECISIONS
-from ..cases.masks import ATTENTION_PATTERNS, LAYOUTS, PADDING_PATTERNS, VALUES, Mask, Merged, OverKeys, SeeingFirst
+from ..cases.masks import (
+    ATTENTION_PATTERNS,
+    LAYOUTS,
+    NAN,
+    PADDING_PATTERNS,
+    VALUES,
+    Mask,
+    Merged,
+    OverKeys,
+    SeeingFirst,
+)
 from ..cases.square_mask import DEVICES
 from ..command_line import BadInput
 from .modes import BY_ID
@@ -49,7 +59,7 @@ _CHOICES = {
     ),
     "activation": ("relu", "gelu", "gelu_tanh", "gelu_tanh_function", "silu"),
     "form": ("bool", "float"),
-    "values": VALUES,
+    "values": (*VALUES, NAN),
     "pattern": tuple(dict.fromkeys((*ATTENTION_PATTERNS, "lower_right", *PADDING_PATTERNS))),
 }
 _OF_PADDING, _OF_ATTENTION = set(PADDING_PATTERNS), {*ATTENTION_PATTERNS, "lower_right", "right"}

@@ -140,7 +140,7 @@ def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | 
             if case.activation == "silu":  # nested tensors have no silu before 2.1
                 case = replace(case, activation="gelu")
         return replace(case, mode=mode.id, **masks, **none if without else {})
-    case = draw(scaled_dot_product_cases(release).filter(lambda case: len(case.batch) < 3))
+    case = draw(scaled_dot_product_cases(release).filter(lambda case: 0 < len(case.batch) < 3))
     padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()

@@ -5,8 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import UNRECORDED, drops
+from ..cases.case import UNRECORDED, drops, masks_of
 from ..cases.laws import Law
+from ..cases.masks import NAN
 from ..contents.arrays import nonfinite_positions
 from ..execution.release import Release
 from ..modes.modes import MODES
@@ -102,3 +103,30 @@ def nan_query_cases(release: Release, module: str) -> st.SearchStrategy:
         return replace(case, autograd=case.autograd if case.autograd in UNRECORDED else "no_grad", **changes)
 
     return cases_of(release, module, inference=True).map(with_nan)
+
+
+# They attend once, so that a row of NaN is no query or key of another attention.
+_ATTENDING_ONCE = ("MultiheadAttention", "multi_head_attention_forward", "TransformerEncoderLayer")
+
+
+def nan_mask_cases(release: Release) -> st.SearchStrategy:
+    """Calls with NaN in a float mask, as in `(1 - keep) * -inf`; mostly a single one, or one in each row of a sample.
+
+    Without gradients, whose sums NaN spoils.
+    """
+    modules = [cases_of(release, module, inference) for module in _ATTENDING_ONCE for inference in (False, True)]
+    if release.has_scaled_dot_product_attention:
+        modules += [scaled_dot_product_cases(release, inference=True)] * 2
+    drawn = st.tuples(mixed(*modules).filter(masks_of), evenly(WITHOUT_GRADIENT), evenly(("one", "one", "")))
+    return drawn.map(_with_nan_in_a_mask)
+
+
+def _with_nan_in_a_mask(drawn):
+    case, autograd, pattern = drawn
+    name = list(masks_of(case))[case.seed % len(masks_of(case))]
+    mask = getattr(case, name)
+    spoiled = replace(mask, form="float", values=NAN, pattern=pattern or mask.pattern)
+    alone: dict[str, Any] = {}  # 1.13 hides a padded key whatever another mask holds there
+    for other in masks_of(case):
+        alone |= {other: None, **case.without_hint(other)}
+    return replace(case, **alone | {name: spoiled}, autograd=autograd, garbage=False, dropout=0.0)
