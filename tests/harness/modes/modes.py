@@ -131,6 +131,15 @@ _BATCHED = replace(
     only_on="cpu",  # measured on CPU only
 )
 
+_PER_SAMPLE = replace(
+    _JACREV,
+    id="per_sample_gradients",
+    kin=None,
+    made=code.PER_SAMPLE,
+    only_on="cpu",  # measured on CPU only
+    since="2.3",  # before, vmap cannot call the fused kernel
+)
+
 _JVP = Mode(
     "func_jvp",
     code.JVP,
@@ -224,6 +233,7 @@ MODES = (
     _VJP,
     _JACREV,
     _BATCHED,
+    _PER_SAMPLE,
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),

@@ -59,8 +59,10 @@ def adapted(case: Case, mode: Mode) -> Case:
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
     if drops(changed) and not mode.drops:
         changed = replace(changed, dropout=0.0)
-    if mode.is_forward or mode.is_second_order:
+    if mode.is_forward or mode.is_second_order or mode.id == "per_sample_gradients":
         changed = _differentiating(changed)
+    if mode.id == "per_sample_gradients" and changed.has_training_mode:  # in eval, encoders look at a mapped padding
+        changed = replace(changed, training=True, dropout=0.0)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     # NaN in the encoder raises before a decoder refuses such a mask
     is_ordered = not (mode.quantizes and changed.module == "Transformer")
