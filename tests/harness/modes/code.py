@@ -474,11 +474,8 @@ PER_SAMPLE = _differentiated(
     "of_samples = {name: value for name, value in context.moved.items() if name not in tensors}  # not masks\n"
     "            pairs = {name: torch.stack([value / 2, value]) for name, value in of_samples.items()}\n"
     "            batches = tuple(torch.stack([by / 2, by]) for by in cotangents)\n"
-    "\n"
-    "            def gradients(its, by):\n"
-    "                return torch.func.vjp(call, {**context.moved, **its})[1](by)[0]\n"
-    "\n"
-    "            found = torch.func.vmap(gradients)(pairs, batches)\n"
+    "            pull = lambda its, by: torch.func.vjp(call, {**context.moved, **its})[1](by)[0]\n"
+    "            found = torch.func.vmap(pull)(pairs, batches)\n"
     "            return tuple(found[name][1] for name in moving)",
 )
 BATCHED_GRADIENTS = _differentiated(

@@ -17,7 +17,7 @@ from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
-from .shared_masks import SHARED_MASKS
+from .shared_masks import ONE_TENSOR, SHARED_MASKS
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -346,6 +346,7 @@ MODES = (
         "    layer.train(not layer.training)",
     ),
     SHARED_MASKS,
+    ONE_TENSOR,
     *DISTRIBUTED,
     _MAPPED,
     _MAPPED_SEQUENCES,

@@ -1,6 +1,9 @@
-"""A mode that gives one tensor as several masks, as where the padding of the source is that of the memory, too."""
+"""Modes that give one tensor as several arguments.
 
-from .mode import Mode
+As several masks, as where the padding of the source is that of the memory, too; and as query, key and value.
+"""
+
+from .mode import SDPA, Mode
 
 _SHARED = """\
 def shared(*given, **options):
@@ -16,3 +19,17 @@ def shared(*given, **options):
 
 # In this mode, masks of one recipe and one shape have equal contents (contents/arrays.py).
 SHARED_MASKS = Mode("shared_masks", _SHARED, "shared", drops=True)
+
+# In this mode, query, key and value have equal contents (contents/arrays.py).
+ONE_TENSOR = Mode(
+    "one_tensor",
+    "def of_one(query, key, value, **options):\n    return module(query, query, query, **options)",
+    "of_one",
+    calls=(SDPA,),
+    needs="nn.functional.scaled_dot_product_attention",
+    differentiates=False,  # the gradient of one tensor is the sum of three
+    everywhere=False,
+    only_on="cpu",  # measured on CPU only
+    drops=True,
+    since="2.0",
+)

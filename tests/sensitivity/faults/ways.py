@@ -193,6 +193,12 @@ def _lose_last_key(call):
 
 FAULTS = (
     _in_sdpa(
+        "sdpa-lost-of-one-tensor",
+        "SDPA ignores the mask if query and key are one tensor",
+        lambda call: call.query is call.key,
+        replace(inferring(_SDPA), mode="one_tensor", S=3),
+    ),
+    _in_sdpa(
         "sdpa-lost-in-gradients-of-samples",
         "SDPA ignores the mask if torch.func differentiates for each sample, under vmap",
         _is_mapped_gradient,
