@@ -94,6 +94,8 @@ def suits(case: Case, mode: Mode) -> bool:
     """
     if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
         return False
+    if mode.packages and not case.has_parameters and not _has_samples(case):  # not measured there
+        return False
     if not (mode.compiles or mode.is_for_small):
         return True
     return _has_something(case) and bool(not mode.compiles or masks_of(case) or case.is_causal or mode.id in FORMS)
