@@ -189,7 +189,7 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in case.input_shapes.items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
-    if case.mode == ONE_TENSOR.id:
+    if case.mode == ONE_TENSOR.id and len(set(case.input_shapes.values())) == 1:
         arrays |= dict.fromkeys(("key", "value"), arrays["query"])
     if case.attention == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}

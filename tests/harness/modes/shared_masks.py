@@ -20,10 +20,16 @@ def shared(*given, **options):
 # In this mode, masks of one recipe and one shape have equal contents (contents/arrays.py).
 SHARED_MASKS = Mode("shared_masks", _SHARED, "shared", drops=True)
 
-# In this mode, query, key and value have equal contents (contents/arrays.py).
+_ONE_TENSOR = """\
+def of_one(*given, **options):
+    shapes = {tensor.shape for tensor in given}
+    return module(*(given[:1] * len(given) if len(shapes) == 1 else given), **options)
+"""
+
+# In this mode, query, key and value of one shape have equal contents (contents/arrays.py).
 ONE_TENSOR = Mode(
     "one_tensor",
-    "def of_one(query, key, value, **options):\n    return module(query, query, query, **options)",
+    _ONE_TENSOR,
     "of_one",
     calls=(SDPA,),
     needs="nn.functional.scaled_dot_product_attention",
