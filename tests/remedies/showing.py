@@ -94,7 +94,7 @@ def _is_sound_alone(case):
         return False
     if mask is None and (case.mask_batch or case.broadcast):
         return False
-    return not (mask and mask.over_heads and len(case.mask_batch) < 2)
+    return not (mask and (mask.over_heads or mask.over_samples) and len(case.mask_batch) < 2)
 
 
 def _is_sound_flex(case):

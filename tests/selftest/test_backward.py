@@ -4,15 +4,18 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from reference.derivative import derivative
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import directions
 from tests.harness.deviations.pruned import _outdated
+from tests.harness.execution.runner import observe
 from tests.harness.expectation import backward
 from tests.harness.expectation.backward import Traced
 from tests.harness.judgement.prediction import predict
+from tests.harness.judgement.verdict import CONFORMS, judge
 
 FLOAT = Mask("float", "random", "bias")
 CASES = [
@@ -80,3 +83,12 @@ def test_outdated_parameters_are_those_of_the_forward_pass_alone():
     assert outdated.value.tolist() == [2.0, -4.0]
     found = backward.gradients({"output": outdated}, {"output": np.array([1.0, 3.0])}, {"leaf": leaf})
     assert found["leaf"].tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(("layout", "strides"), [("contiguous", (2, 1)), ("expanded", (0, 0))])
+def test_gradients_of_results_have_the_layout_of_the_inputs(layout, strides, monkeypatch):
+    given, original = [], torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *of, **how: given.extend(of[2]) or original(*of, **how))
+    case = ScaledDotProduct(autograd="grad", L=3, D=2, Dv=2, layout=layout)
+    assert judge(case, observe(case)).status == CONFORMS
+    assert [cotangent.stride()[-2:] for cotangent in given] == [strides]

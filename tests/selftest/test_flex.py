@@ -17,6 +17,7 @@ from tests.harness.contents.arrays import hidden
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.flex import ENTRIES
+from tests.harness.execution.flex import definitions, imported
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.specification import specification
@@ -27,7 +28,7 @@ from tests.harness.strategies.flex import flex_attention_cases
 from tests.tools.case_script import EVERYTHING, script
 
 from .running import mismatches, run_script
-from .sampling import FEW
+from .sampling import FEW, sample
 
 RELEASE = installed()
 pytestmark = pytest.mark.skipif(not RELEASE.has_flex_attention, reason="since 2.5")
@@ -167,3 +168,13 @@ def test_a_script_says_what_the_specification_says(case):
     about = EVERYTHING - {"warnings"}  # documented ones are given once for each process
     code, output, errors = run_script(script(case, about=about))
     assert code == bool(mismatches(case)), output + errors
+
+
+def test_functions_are_joined_by_and_masks_and_or_masks():
+    case = FlexAttention(kept_mask=Mask("bool", "causal"), L=2, S=2)
+    for joined in ("and", "or"):
+        text = "\n".join((imported(replace(case, joined=joined)), *definitions(replace(case, joined=joined))))
+        assert f"import {joined}_masks, " in text
+        assert f"mask_mod = {joined}_masks(of_even, of_odd)" in text
+    cases = sample(flex_attention_cases(RELEASE, inference=True), 200)
+    assert 0.05 < sum(bool(case.joined) for case in cases) / len(cases) < 0.4

@@ -42,6 +42,15 @@ def test_each_change_of_an_argument_is_seen(change):
     assert changed_by(change) == ("attn_mask",)
 
 
+def test_a_change_of_a_tensor_made_for_inference_is_seen():
+    with torch.inference_mode():
+        argument = torch.ones(2, 2)
+        memory = remember({"attn_mask": argument}, {})
+        assert memory.changed() == ()
+        argument.mul_(2)
+    assert memory.changed() == ("attn_mask",)
+
+
 def test_a_write_around_an_argument_is_seen():
     assert changed_by(lambda tensor: tensor._base.data[0, 0].zero_(), "sliced") == ("attn_mask",)
 

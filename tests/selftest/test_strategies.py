@@ -302,10 +302,29 @@ def shared_masks(case):
         lambda case: max(case.L, case.S) > 129,
         lambda case: len(case.batch) == 2 and 1 < case.batch[0] == case.L and len(case.mask_batch) == 0,
         lambda case: len(case.batch) == 3 and case.batch[0] == case.batch[1],
+        lambda case: case.batch == (),
+        pytest.param(lambda case: case.kv_heads and len(case.batch) != 2, marks=needs("has_enable_gqa")),
+        lambda case: case.mask_batch[1:] == (1,) and case.broadcast == "L",  # (N, 1, 1, S)
     ],
 )
 def test_every_rare_option_of_scaled_dot_product_attention_is_drawn(drawn_for_sdpa, condition):
     assert share(drawn_for_sdpa, condition) > 0.01
+
+
+def test_masks_expanded_over_samples_and_heads_as_wide_as_those_of_models_are_drawn(drawn_for_sdpa):
+    def is_bias_of_heads(case):
+        return case.attn_mask and case.attn_mask.over_samples and case.attn_mask.layout == "expanded"
+
+    assert share(drawn_for_sdpa, is_bias_of_heads) > 0.005
+    assert share(drawn_for_sdpa, lambda case: case.D == 128) > 0.002
+    drawn = sample(cases_of(RELEASE, "MultiheadAttention"), DRAWS // 3)
+    assert share(drawn, lambda case: case.head_dim in (32, 64)) > 0.01
+
+
+def test_half_of_the_calls_under_inference_mode_get_tensors_that_were_made_under_it(drawn):
+    cases = [case for case in drawn if case.autograd == "inference_mode"]
+    made_so = [all(tensor.is_inference() for tensor in arguments(case).values()) for case in cases]
+    assert 0.4 < sum(made_so) / len(cases) < 0.6
 
 
 def test_static_keys_are_drawn():
@@ -359,7 +378,7 @@ def test_no_content_is_zero(drawn):
 
 
 def test_no_heads_are_drawn(drawn_for_sdpa):
-    assert share(drawn_for_sdpa, lambda case: case.batch[-1] == 0 < case.L * case.S) > 0.02
+    assert share(drawn_for_sdpa, lambda case: case.batch[-1:] == (0,) and case.L * case.S > 0) > 0.02
 
 
 def test_what_is_empty_has_the_strides_that_users_give_it():

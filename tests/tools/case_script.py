@@ -12,6 +12,7 @@ from tests.harness.cases.dtypes import LOW, PRECISIONS, rounded
 from tests.harness.cases.square_mask import statements
 from tests.harness.contents.arrays import coarsest, directions, ignored, inputs, mask_arrays
 from tests.harness.contents.results import as_given, cotangents, garbage_rows, present
+from tests.harness.execution.call import gives_inference_tensors
 from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
 from tests.harness.execution.setting import CPU, Setting
@@ -106,8 +107,8 @@ class _CaseScript:
             self.switches(),
             self.typed.parameters(with_values=self.looks_at_numbers),
             *self.call_before(),
-            tuple(self.typed.inputs()),
-            tuple(self.typed.masks()),
+            self.made(self.typed.inputs()),
+            self.made(self.typed.masks()),
             tuple(self.typed.definitions()),
             (*self.typed.requirements(), *self.preparation()),
             self.call(),
@@ -162,13 +163,21 @@ class _CaseScript:
 
     # ---- the call
 
+    def made(self, statements):
+        """The statements that make inputs or masks, under the context in which they are made."""
+        statements = tuple(statements)
+        if statements and gives_inference_tensors(self.case):
+            return (Suite("with torch.inference_mode():", statements),)
+        return statements
+
     def preparation(self):
         """Statements that copy the arguments, set the tangents of the leaves, and make cotangents of the results."""
         if ARGUMENTS in self.about:
             names = [*inputs(self.case), *mask_arrays(self.case)]
             yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
             yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
-            yield "writes = {name: argument._version for name, argument in arguments.items()}"
+            if not gives_inference_tensors(self.case):  # they count no writes
+                yield "writes = {name: argument._version for name, argument in arguments.items()}"
         if self.differentiates or self.is_forward:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
         if self.is_forward or self.is_second_order:
@@ -178,7 +187,7 @@ class _CaseScript:
             yield Suite("for name, leaf in leaves.items():", (moved,))
         elif self.differentiates:
             for name, array in self.cotangents.items():
-                yield self.typed.literal(f"cotangent_of_{name} = ", array, dtype=self.dtype_of(name))
+                yield from self.typed.tensor(f"cotangent_of_{name}", array, self.case.layout, self.dtype_of(name))
 
     def switches(self):
         return tuple(dict.fromkeys((*(self.before.switches() if self.before else ()), *self.typed.switches())))
@@ -401,8 +410,8 @@ class _CaseScript:
             numbers = ".nan_to_num()" if self.case.holds_nan else ""
             same = f"torch.equal(arguments[name]{numbers}, before[name]{numbers})"
             lines += [f"equal = {{name: {same} for name in before}}"]
-            is_written = "arguments[name]._version != writes[name]"
-            lines += [f"changed = [name for name in before if {is_written} or not equal[name]]"]
+            is_written = "" if gives_inference_tensors(self.case) else "arguments[name]._version != writes[name] or "
+            lines += [f"changed = [name for name in before if {is_written}not equal[name]]"]
             lines += ['print("expected no changed arguments, got", changed)']
             lines += ["lent = [name for name in before if 0 != arguments[name].data_ptr() == output.data_ptr()]"]
             lines += ['print("expected an output in no argument\'s memory, got that of", lent)']

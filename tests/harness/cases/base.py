@@ -6,6 +6,7 @@ The kinds of case are in case.py, from which all names are imported.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .masks import NAN
 from .spelling import Spelled
 
 WRITTEN = "written"  # prefix of the ids of modes with attention written by hand (modes/written.py)
@@ -42,13 +43,14 @@ class Case(Spelled):
         last_layer      the parameters of the last layer of each stack, and of norms after it
         one_parameter   one parameter of those, chosen by the seed
         frozen          none
-        no_grad, inference_mode   parameters; the call runs under torch.no_grad() or torch.inference_mode()
+        no_grad, inference_mode   parameters; the call runs under torch.no_grad() or torch.inference_mode(), where the
+                        seed decides if inputs and masks are made under it, too
     """
 
     dtype: str = "float64"  # of inputs, parameters and, unless Mask.dtype differs, float masks
     seed: int = 0  # of all contents
     autograd: str = "no_grad"  # which tensors require a gradient; one of AUTOGRAD, or "one_input"
-    layout: str = "contiguous"  # memory layout of the inputs (masks.LAYOUTS)
+    layout: str = "contiguous"  # memory layout of the inputs, and of the gradients of results (masks.LAYOUTS)
     garbage: bool = False  # positions hidden from every query hold large numbers
     mode: str = "eager"  # id of a mode (modes/modes.py): how the module is created and called
     nan_query: bool = False  # one row of `query` is NaN; queries and keys are separate tensors
@@ -184,7 +186,8 @@ class Case(Spelled):
     @property
     def holds_nan(self) -> bool:
         """True if the specification allows NaN in a result."""
-        return self.nan_query or self.nonfinite != "" or self.mode.startswith(WRITTEN)
+        is_in_mask = any(getattr(value, "values", "") == NAN for value in vars(self).values())
+        return self.nan_query or self.nonfinite != "" or is_in_mask or self.mode.startswith(WRITTEN)
 
 
 def source_of(block: str) -> str:

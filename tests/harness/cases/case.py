@@ -14,6 +14,7 @@ __all__ = [
     "ATTENTIONS",
     "AUTOGRAD",
     "BLOCKS_BY",
+    "JOINED",
     "LSE",
     "OF_ONE_LENGTH",
     "UNRECORDED",
@@ -42,6 +43,7 @@ OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queri
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
 BLOCKS_BY = ("create_block_mask", "adjustment", "lists")  # see FlexAttention
+JOINED = ("", "and", "or")
 LSE = ("", "return_lse", "return_aux")
 
 
@@ -128,6 +130,7 @@ class FlexAttention(DotProduct):
     mask_batch: tuple[int, ...] = (1, 1)  # dimensions of the masks before (L, S); 1 or those of the batch
     block_size: tuple[int, ...] = (128, 128)  # positions in a block of queries, and in a block of keys
     blocks_by: str = "create_block_mask"
+    joined: str = ""  # "and" or "or": mask_mod is made of two functions by and_masks or or_masks; one of JOINED
     softcap: float | None = None
     scale: float | None = None
     kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True

@@ -70,7 +70,10 @@ def _bool_or_float(case):
 def _repeated_for_each_head(case):
     case = replace(
         _masked(case),
-        **{name: replace(mask, per_head=False, over_heads=False) for name, mask in masks_of(_masked(case)).items()},
+        **{
+            name: replace(mask, per_head=False, over_heads=False, over_samples=False)
+            for name, mask in masks_of(_masked(case)).items()
+        },
     )
     if isinstance(case, ScaledDotProduct):
         if case.attn_mask is None or case.broadcast == "0-D":

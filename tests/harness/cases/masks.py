@@ -40,7 +40,8 @@ NUMBERS = {
     "bfloat16_min": PRECISIONS["bfloat16"].min,
 }
 # The values of a float mask; see `Mask`.
-VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS, "nan")
+NAN = "nan"
+VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS, NAN)
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
 
@@ -67,6 +68,7 @@ class Mask(Spelled):
     layout: str = "contiguous"  # memory layout of the tensor: one of LAYOUTS
     repeated: bool = False  # all slices are equal
     over_heads: bool = False  # all heads of a sample have equal slices
+    over_samples: bool = False  # a mask (N, H, L, S) has equal slices in all samples, which heads do not share
     dtype: str | None = None  # the dtype of a float mask in torch; None: that of the inputs
 
     @property
@@ -88,6 +90,9 @@ class Mask(Spelled):
         if self.over_heads:
             once = replace(self, over_heads=False).array((*shape[:-3], 1, *shape[-2:]), dtype, seed)
             return np.broadcast_to(once, shape)
+        if self.over_samples and len(shape) > 3:
+            once = replace(self, over_samples=False).array((1, *shape[1:]), dtype, seed)
+            return np.broadcast_to(once, shape)
         rng = np.random.default_rng(seed)
         hidden = self._hidden(shape, rng, is_padding)
         if not self.is_float:
@@ -99,7 +104,7 @@ class Mask(Spelled):
             "bias": (-np.inf, numbers),
             "min": (PRECISIONS[dtype].min, 0.0),
             "slight": (-np.inf, numbers / 1000),
-            "nan": (np.nan, 0.0),
+            NAN: (np.nan, 0.0),
             **{name: (number, 0.0) for name, number in NUMBERS.items()},
         }[self.values]
         return rounded(np.where(hidden, at_hidden, elsewhere), dtype)

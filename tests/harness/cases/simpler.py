@@ -200,7 +200,7 @@ def _with_masks(case: Case) -> Iterator[Case]:
 
 def _simpler_mask(mask: Mask, is_padding: bool, is_hinted: bool) -> Iterator[Mask]:
     defaults: dict[str, Any] = {"dtype": None, "layout": "contiguous"}
-    defaults |= {"repeated": False, "over_heads": False, "per_head": False}
+    defaults |= {"repeated": False, "over_heads": False, "over_samples": False, "per_head": False}
     for name, default in defaults.items():
         if getattr(mask, name) != default:
             yield _changed(mask, **{name: default})

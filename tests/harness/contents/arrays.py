@@ -17,7 +17,7 @@ from ..cases.case import Case, DotProduct, FlexAttention, MultiHead, is_padding,
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
-from ..modes.shared_masks import SHARED_MASKS
+from ..modes.shared_masks import ONE_TENSOR, SHARED_MASKS
 from ..modes.written import fills_with_a_number
 from .blocks import block_mask
 from .given import GivenContents
@@ -189,6 +189,8 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in case.input_shapes.items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
+    if case.mode == ONE_TENSOR.id and len(set(case.input_shapes.values())) == 1:
+        arrays |= dict.fromkeys(("key", "value"), arrays["query"])
     if case.attention == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
     if case.nan_query and len(rows := np.argwhere(_sees_something(case, arrays["query"].shape[:-1]))):

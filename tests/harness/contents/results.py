@@ -60,12 +60,15 @@ def garbage_rows(case: Case, results: Mapping[str, np.ndarray]) -> Mapping[str, 
 def cotangents(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """{name: array}: the weight of each element in the differentiated sum of the results; 0 in rows of garbage.
 
+    All are 1, as of a plain sum, if the layout of the inputs is "expanded": such weights can be expanded in memory.
     shapes: {name: shape} of the results.
     """
     rng = np.random.default_rng([case.seed, 3])
     arrays = {
         name: rounded(np.round(rng.normal(0, 1, shape), 3), computed_in(case)) for name, shape in sorted(shapes.items())
     }
+    if case.layout == "expanded":
+        arrays = {name: np.ones(shape) for name, shape in shapes.items()}
     for name, rows in garbage_rows(case, arrays).items():
         if rows is not None:
             arrays[name] = np.where(rows, 0, arrays[name])

@@ -279,7 +279,7 @@ def is_short_of_dimensions(call: Call) -> bool:
         return False
     if drops(case):
         return False  # the fused kernel has no dropout
-    if case.kv_heads not in (None, case.batch[-1]) and not since(call.release, "2.9"):
+    if case.kv_heads not in (None, case.heads) and not since(call.release, "2.9"):
         return False  # the fused kernel takes no groups of heads
     is_seen = needs_mask_gradient(case, "sdpa") and not (mode.is_forward or mode.maps("masks"))
     return len(case.batch) == 2 and not is_seen

@@ -8,7 +8,7 @@ import numpy as np
 from reference import masks as meaning
 
 from ..cases.case import MultiHead, ScaledDotProduct, Transformer, source_of
-from ..cases.masks import Mask
+from ..cases.masks import NAN, Mask
 from ..contents.arrays import nonfinite_positions
 from ..expectation.arithmetic import Arithmetic
 from ..expectation.changes import with_arithmetic
@@ -97,7 +97,7 @@ def multiply_nonfinite(computation: Computation, call: Call) -> Computation:
 
 ZERO_FOR_NAN = Remedy(
     "Mask with torch.nan_to_num(mask), which puts 0 in the place of NaN.",
-    with_masks(lambda mask: replace(mask, pattern="none") if mask.values == "nan" else mask),
+    with_masks(lambda mask: replace(mask, pattern="none") if mask.values == NAN else mask),
     only=(EVERY_QUERY_SEES_A_KEY,),
     cost=OTHER_NUMBERS,
 )
@@ -166,7 +166,7 @@ ENTRIES = (
             T=2,
             head_dim=4,
             num_layers=2,
-            tgt_mask=Mask("float", "one", "nan"),
+            tgt_mask=Mask("float", "one", NAN),
             tgt_key_padding_mask=Mask("bool", "one"),
         ),
         remedies=(ZERO_FOR_NAN,),

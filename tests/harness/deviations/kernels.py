@@ -56,7 +56,7 @@ def _sdpa_fits(case, release, _):
         len(case.batch) in dimensions
         and case.Dv == case.D
         and 0 not in (case.L, case.S)
-        and (case.kv_heads in (None, case.batch[-1]) or since(release, "2.9"))
+        and (case.kv_heads in (None, case.heads) or since(release, "2.9"))
         and all(_last_stride(case, array) == 1 for array in inputs(case).values())
     )
 

@@ -132,7 +132,7 @@ def sums_in_bfloat16(call: Call) -> bool:
 def reads_past_a_row(call: Call) -> bool:
     """True if a tile of bfloat16 may include the memory behind a row, and this memory may hold NaN."""
     case = call.case
-    samples = prod(case.batch) if case.batch else case.N
+    samples = case.N if case.has_parameters else prod(case.batch)
     if computed_in(case) != "bfloat16" or samples * max(1, *case.lengths) <= 16:
         return False
     if case.garbage or case.nan_query or case.nonfinite or (case.layout == "sliced" and not is_cast(case)):

@@ -278,7 +278,7 @@ def _groups_nested_heads(call):
     case = call.case
     if not is_nested_sdpa(call, "nested_strided", *JAGGED) or has_no_backend(call):
         return False
-    return case.kv_heads not in (None, case.batch[-1])
+    return case.kv_heads not in (None, case.heads)
 
 
 def _breaks_the_graph(call):

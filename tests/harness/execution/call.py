@@ -10,10 +10,22 @@ import torch
 from ..cases.case import Case, DotProduct, MultiHead, masks_of
 from ..contents.arrays import directions, inputs, mask_arrays
 from ..contents.results import as_given
+from ..modes.modes import BY_ID
+
+
+def gives_inference_tensors(case: Case) -> bool:
+    """True if inputs and masks are made under torch.inference_mode(): for half of the calls under it, by the seed."""
+    is_half = isinstance(case.seed, int) and case.seed % 2 == 1  # a seed may also hold contents that are given
+    return is_half and case.autograd == "inference_mode" and not BY_ID[case.mode].compiles
 
 
 def arguments(case: Case, device: str = "cpu") -> dict[str, torch.Tensor]:
     """{argument name: tensor} of inputs and masks, in the shapes that the call takes."""
+    with torch.inference_mode(gives_inference_tensors(case)):
+        return _arguments(case, device)
+
+
+def _arguments(case, device):
     moving = directions(case)
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():

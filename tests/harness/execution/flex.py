@@ -22,6 +22,7 @@ def imported(case: FlexAttention) -> str:
     """The statement that imports the functions of the call."""
     maker = "BlockMask" if case.blocks_by == "lists" else "create_block_mask"
     names = [maker] * (case.kept_mask is not None) + ["flex_attention"]
+    names = [f"{case.joined}_masks"] * _joins(case) + names
     return f"from {_MODULE} import {', '.join(names)}"
 
 
@@ -29,11 +30,26 @@ def definitions(case: FlexAttention) -> Iterator[str]:
     """The statements, of one line or more, that define `block_mask` and `score_mod` by `kept_mask` and `added_mask`."""
     if case.has_mask_mod:
         kept = "q_idx >= kv_idx" if case.compares_positions else _read("kept_mask", case)
-        yield f"def mask_mod(b, h, q_idx, kv_idx):\n    return {kept}"
+        if _joins(case):
+            yield from _joined(case, kept)
+        else:
+            yield f"def mask_mod(b, h, q_idx, kv_idx):\n    return {kept}"
     if case.kept_mask is not None:
         yield _by_lists(case) if case.blocks_by == "lists" else _by_creation(case)
     if case.softcap is not None or case.added_mask is not None:
         yield "def score_mod(score, b, h, q_idx, kv_idx):\n" + "\n".join(f"    {line}" for line in _score_mod(case))
+
+
+def _joins(case):
+    return bool(case.joined) and case.has_mask_mod
+
+
+def _joined(case, kept):
+    """The definitions of two functions that decide about every other key each, and of mask_mod, which joins them."""
+    for name, parity in (("of_even", 0), ("of_odd", 1)):
+        joint = f"& (kv_idx % 2 == {parity})" if case.joined == "or" else f"| (kv_idx % 2 != {parity})"
+        yield f"def {name}(b, h, q_idx, kv_idx):\n    return ({kept}) {joint}"
+    yield f"mask_mod = {case.joined}_masks(of_even, of_odd)"
 
 
 def _read(name, case):

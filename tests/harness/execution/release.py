@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from ..cases.case import Case, FlexAttention, Kind, ScaledDotProduct
 from ..cases.dtypes import FULL, LOW
-from ..cases.masks import VALUES
+from ..cases.masks import NAN, VALUES
 from ..modes.modes import BY_ID
 from ..releases import contains, is_measured, since
 from . import flex
@@ -102,7 +102,7 @@ class Release:
     def mask_values(self) -> tuple[str, ...]:
         """The values of float masks; NaN on CPU only, and since 2.0: before, padding may be filled over it."""
         takes_nan = bool(self.mask_dtypes) and since(self, "2.0")
-        return tuple(values for values in VALUES if values != "nan" or takes_nan)
+        return tuple(values for values in VALUES if values != NAN or takes_nan)
 
     def _can(self, function, dtype):
         try:

@@ -450,7 +450,7 @@ def _gradients(case, outputs, tensors):
     if not results:
         return dict.fromkeys(moving)
     weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
-    weights = [_without_nan(torch.tensor(weights[name]).to(tensor), tensor) for name, tensor in results.items()]
+    weights = [_cotangent(case, weights[name], tensor) for name, tensor in results.items()]
     gradients = torch.autograd.grad(
         list(results.values()),
         list(moving.values()),
@@ -480,6 +480,11 @@ def _held(case, gradients):
     }
 
 
-def _without_nan(weights, results):
-    """The weights of the loss, with 0 for elements that are NaN: such elements are checked to be NaN and no more."""
-    return torch.where(results.detach().isnan(), torch.zeros_like(weights), weights)
+def _cotangent(case, weights, result):
+    """The weights of the loss as a tensor with the memory layout of the inputs, such as a sum or an indexed loss makes.
+
+    0 for elements that are NaN: such elements are checked to be NaN and no more.
+    """
+    is_nan = result.detach().isnan().cpu().numpy()
+    weights = np.where(is_nan, 0, weights) if is_nan.any() else weights
+    return lay_out(weights, case.layout, str(result.dtype).removeprefix("torch.")).to(result.device)

@@ -65,7 +65,8 @@ def _joined(parameters):
 
 
 def _state(tensor):
-    return tensor._version, tensor.requires_grad
+    writes = 0 if tensor.is_inference() else tensor._version  # an inference tensor counts none
+    return writes, tensor.requires_grad
 
 
 def _whole(tensor):

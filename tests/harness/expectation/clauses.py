@@ -82,7 +82,8 @@ def _has_another_form(case):
 def _is_another_form(mask):
     """True of a mask that has a twin: the same for each head, in float, of another layout, or the sum of two."""
     is_float_twin = mask.is_float and mask.values == "inf"
-    return is_float_twin or mask.repeated or mask.over_heads or mask.layout != "contiguous" or isinstance(mask, Merged)
+    is_alike = mask.repeated or mask.over_heads or mask.over_samples
+    return is_float_twin or is_alike or mask.layout != "contiguous" or isinstance(mask, Merged)
 
 
 def _has_a_query_without_keys(case):

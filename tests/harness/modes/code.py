@@ -468,6 +468,16 @@ JACREV = _differentiated(
     "\n"
     "            return tuple(map(pulled, moving))",
 )
+# As gradients of each sample are taken. The other sample of the pair has half the contents, and hides the same.
+PER_SAMPLE = _differentiated(
+    "context.moved, results = moved, torch.func.vjp(call, moved)[0]",
+    "of_samples = {name: value for name, value in context.moved.items() if name not in tensors}  # not masks\n"
+    "            pairs = {name: torch.stack([value / 2, value]) for name, value in of_samples.items()}\n"
+    "            batches = tuple(torch.stack([by / 2, by]) for by in cotangents)\n"
+    "            pull = lambda its, by: torch.func.vjp(call, {**context.moved, **its})[1](by)[0]\n"
+    "            found = torch.func.vmap(pull)(pairs, batches)\n"
+    "            return tuple(found[name][1] for name in moving)",
+)
 BATCHED_GRADIENTS = _differentiated(
     "context.leaves = [value.detach().requires_grad_() for value in values]\n"
     "            with torch.enable_grad():\n"

@@ -17,7 +17,7 @@ from .flex import FLEX_DEBUGGED
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
-from .shared_masks import SHARED_MASKS
+from .shared_masks import ONE_TENSOR, SHARED_MASKS
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -131,6 +131,15 @@ _BATCHED = replace(
     only_on="cpu",  # measured on CPU only
 )
 
+_PER_SAMPLE = replace(
+    _JACREV,
+    id="per_sample_gradients",
+    kin=None,
+    made=code.PER_SAMPLE,
+    only_on="cpu",  # measured on CPU only
+    since="2.3",  # before, vmap cannot call the fused kernel
+)
+
 _JVP = Mode(
     "func_jvp",
     code.JVP,
@@ -224,6 +233,7 @@ MODES = (
     _VJP,
     _JACREV,
     _BATCHED,
+    _PER_SAMPLE,
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
     replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
@@ -336,6 +346,7 @@ MODES = (
         "    layer.train(not layer.training)",
     ),
     SHARED_MASKS,
+    ONE_TENSOR,
     *DISTRIBUTED,
     _MAPPED,
     _MAPPED_SEQUENCES,

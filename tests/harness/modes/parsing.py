@@ -9,6 +9,7 @@ from ..cases.case import (
     ATTENTIONS,
     AUTOGRAD,
     BLOCKS_BY,
+    JOINED,
     LSE,
     Case,
     DotProduct,
@@ -41,6 +42,7 @@ _CHOICES = {
     "mode": tuple(BY_ID),
     "broadcast": ("", "L", "S", "1-D", "0-D"),
     "blocks_by": BLOCKS_BY,
+    "joined": JOINED,
     "lse": LSE,
     "attention": ATTENTIONS,
     "module": (

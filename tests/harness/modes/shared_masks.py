@@ -1,6 +1,9 @@
-"""A mode that gives one tensor as several masks, as where the padding of the source is that of the memory, too."""
+"""Modes that give one tensor as several arguments.
 
-from .mode import Mode
+As several masks, as where the padding of the source is that of the memory, too; and as query, key and value.
+"""
+
+from .mode import SDPA, Mode
 
 _SHARED = """\
 def shared(*given, **options):
@@ -16,3 +19,23 @@ def shared(*given, **options):
 
 # In this mode, masks of one recipe and one shape have equal contents (contents/arrays.py).
 SHARED_MASKS = Mode("shared_masks", _SHARED, "shared", drops=True)
+
+_ONE_TENSOR = """\
+def of_one(*given, **options):
+    shapes = {tensor.shape for tensor in given}
+    return module(*(given[:1] * len(given) if len(shapes) == 1 else given), **options)
+"""
+
+# In this mode, query, key and value of one shape have equal contents (contents/arrays.py).
+ONE_TENSOR = Mode(
+    "one_tensor",
+    _ONE_TENSOR,
+    "of_one",
+    calls=(SDPA,),
+    needs="nn.functional.scaled_dot_product_attention",
+    differentiates=False,  # the gradient of one tensor is the sum of three
+    everywhere=False,
+    only_on="cpu",  # measured on CPU only
+    drops=True,
+    since="2.0",
+)

@@ -102,8 +102,9 @@ def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
     even: only even numbers of heads, which the fast path requires.
     """
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
-    shapes += [(2, 17), (2, 33), (6, 1), (8, 2), (12, 1), (18, 1)] + ([] if even else [(5, 2), (7, 1), (1, 65)])
-    shapes += [(2, 65)] if smallest == 1 else []  # a stack of so many features is slow
+    shapes += [(2, 17), (2, 32), (2, 33), (6, 1), (8, 2), (12, 1), (18, 1)]
+    shapes += [] if even else [(5, 2), (7, 1), (1, 65)]
+    shapes += [(2, 64), (2, 65)] if smallest == 1 else []  # a stack of so many features is slow
     num_heads, head_dim = draw(evenly(tuple(shapes)))
     return {"num_heads": num_heads, "head_dim": head_dim}
 

@@ -12,7 +12,7 @@ from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FLEX, FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
-from ..modes.shared_masks import SHARED_MASKS
+from ..modes.shared_masks import ONE_TENSOR, SHARED_MASKS
 from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .flex import flex_attention_cases
@@ -59,8 +59,10 @@ def adapted(case: Case, mode: Mode) -> Case:
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
     if drops(changed) and not mode.drops:
         changed = replace(changed, dropout=0.0)
-    if mode.is_forward or mode.is_second_order:
+    if mode.is_forward or mode.is_second_order or mode.id == "per_sample_gradients":
         changed = _differentiating(changed)
+    if mode.id == "per_sample_gradients" and changed.has_training_mode:  # in eval, encoders look at a mapped padding
+        changed = replace(changed, training=True, dropout=0.0)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     # NaN in the encoder raises before a decoder refuses such a mask
     is_ordered = not (mode.quantizes and changed.module == "Transformer")
@@ -68,6 +70,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
     if mode.id == "traced_causal":  # it sees what a mask hides, whose gradients overflow in float32
         changed = replace(changed, garbage=False)
+    if mode is ONE_TENSOR:  # garbage of a key would be that of a query
+        changed = replace(changed, S=changed.L, Dv=changed.D, kv_heads=None, garbage=False)
     if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
         changed = replace(changed, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and changed.has_layers:
@@ -89,6 +93,8 @@ def suits(case: Case, mode: Mode) -> bool:
     Attention written by hand needs none, as rewriting may spoil its key.
     """
     if (mode.is_for_small and not _is_small(case)) or (mode.id == "vmap_of_masks" and not masks_of(case)):
+        return False
+    if mode.packages and not case.has_parameters and not _has_samples(case):  # not measured there
         return False
     if not (mode.compiles or mode.is_for_small):
         return True
@@ -140,12 +146,17 @@ def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | 
             if case.activation == "silu":  # nested tensors have no silu before 2.1
                 case = replace(case, activation="gelu")
         return replace(case, mode=mode.id, **masks, **none if without else {})
-    case = draw(scaled_dot_product_cases(release).filter(lambda case: len(case.batch) < 3))
+    case = draw(scaled_dot_product_cases(release).filter(_has_samples))
     padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
     mask = padding if without or case.is_causal else Mask("bool", "causal")
     mask_batch = (case.batch[0], *[1] * (len(case.batch) - 1)) if padding else ()
     changes: dict[str, Any] = {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": "L" if padding else ""}
     return replace(case, mode=mode.id, dropout=0.0, **changes)
+
+
+def _has_samples(case):
+    """True if the inputs of scaled_dot_product_attention are samples, or samples of heads."""
+    return len(case.batch) == 2 or (len(case.batch) == 1 and case.kv_heads is None)
 
 
 _STACKS = ("TransformerEncoder", "TransformerDecoder", "Transformer")
@@ -238,7 +249,8 @@ def _perhaps_nonfinite(drawn):
     if case.is_flex:  # its own strategy draws them
         return case
     spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
-    is_taken = not packs(case) and not is_written(case)  # the formula lets hidden NaN through
+    # the formula lets hidden NaN through
+    is_taken = not (packs(case) or is_written(case) or case.mode == ONE_TENSOR.id)
     return spoiled if nonfinite and is_taken and nonfinite_positions(spoiled) else case
 
 

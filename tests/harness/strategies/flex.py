@@ -27,6 +27,7 @@ def flex_attention_cases(draw: st.DrawFn, release: Release, inference: bool = Fa
     masks = _masks(draw)
     if 0 in (batch[0], L, S):  # functions cannot read a mask without elements
         masks = {"kept_mask": Mask("bool", "causal") if masks.get("kept_mask") else None}
+    may_join = masks.get("kept_mask") is not None and batch[0] > 0  # joined functions look at the first sample
     case = FlexAttention(
         **fields,
         batch=batch,
@@ -37,6 +38,7 @@ def flex_attention_cases(draw: st.DrawFn, release: Release, inference: bool = Fa
         Dv=Dv,
         scale=one_of(draw, None, None, 0.5, 2.0, -1.0, 0.0),
         softcap=one_of(draw, *[None] * 4, 2.0),
+        joined=one_of(draw, *[""] * 6, "and", "or") if may_join else "",
         lse=one_of(draw, "", "return_lse", *["return_aux"] * release.has_aux_request),
         mask_batch=one_of(draw, (1, 1), (1, batch[1]), (batch[0], 1), batch),
         **masks,

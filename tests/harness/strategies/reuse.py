@@ -6,7 +6,7 @@ from itertools import product
 from hypothesis import strategies as st
 
 from ..cases.case import Case, hint_about, is_padding, masks_of
-from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES
+from ..cases.masks import ATTENTION_PATTERNS, NAN, PADDING_PATTERNS, VALUES
 from ..modes.mode import Mode
 from .basics import evenly, one_of
 from .by_mode import suits
@@ -22,7 +22,7 @@ def call_sequences(draw: st.DrawFn, cases: st.SearchStrategy, mode: Mode) -> tup
 
 
 _SIZES = (2, 3, 4, 5, 7, 9, 17)
-_VALUES = tuple(values for values in VALUES if values != "nan")  # some releases do not take it (release.py)
+_VALUES = tuple(values for values in VALUES if values != NAN)  # some releases do not take it (release.py)
 _CONTENTS = {
     (form, of_keys): evenly(tuple(product(patterns, values)))
     for form, values in (("bool", ("inf",)), ("float", (*("inf", "min", "bias") * 2, *_VALUES)))

@@ -14,14 +14,14 @@ from .masks import attention_mask
 
 @st.composite
 def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool = False) -> ScaledDotProduct:
-    """Calls of F.scaled_dot_product_attention: 3-D to 5-D, with masks of every broadcastable shape.
+    """Calls of F.scaled_dot_product_attention: 2-D to 5-D, with masks of every broadcastable shape.
 
     inference: only the autograd settings UNRECORDED.
     """
     batch, kv_heads = draw(_batches(release.has_enable_gqa))
     is_long = batch == (1, 1) and one_of(draw, False, True)
     L, S = draw(evenly(LONG)) if is_long else lengths(draw, QUERIES)
-    L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2)
+    L, S = one_of(draw, *[(L, S)] * 8, (batch[0], S), (batch[-1],) * 2) if batch else (L, S)
     D, Dv = draw(evenly(_FEATURES * 2 + _RARE_FEATURES if release.device_type == "cpu" else _FEATURES + _ALIGNED))
     D = D if release.has_scale else max(D, 1)  # there is no default scale without features
     case = ScaledDotProduct(
@@ -39,31 +39,45 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
     attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
     if attn_mask is None:
         return release.adapt(case)
-    mask_batch: tuple[int, ...] = batch if attn_mask.per_head else one_of(draw, *_broadcastable(batch))
+    return release.adapt(replace(case, **_mask_of_a_shape(draw, attn_mask, batch)))
+
+
+def _mask_of_a_shape(draw, mask, batch):
+    """The fields of a mask of some broadcastable shape, often that of padding, or with equal heads or samples."""
+    if len(batch) == 2 and one_of(draw, *[False] * 9, True):  # (N, 1, 1, S)
+        padding = replace(mask, pattern=one_of(draw, "right", mask.pattern), per_head=False)
+        return {"attn_mask": padding, "mask_batch": (batch[0], 1), "broadcast": "L"}
+    mask_batch: tuple[int, ...] = batch if mask.per_head else one_of(draw, *_broadcastable(batch))
     broadcast = one_of(draw, *[""] * 6, "L", "L", "S", "S", "1-D", "0-D")
     mask_batch = () if broadcast.endswith("-D") else mask_batch
     has_heads = len(mask_batch) > 1 and mask_batch[-1] > 1
-    attn_mask = replace(attn_mask, per_head=False, over_heads=has_heads and one_of(draw, False, True, True))
-    return release.adapt(replace(case, attn_mask=attn_mask, mask_batch=mask_batch, broadcast=broadcast))
+    alike = one_of(draw, "", "over_heads", "over_heads", "over_samples") if has_heads else ""
+    if alike == "over_samples":  # as biases of each head, which are mostly expanded over the samples
+        mask = replace(mask, layout=one_of(draw, "expanded", mask.layout))
+    mask = replace(mask, per_head=False, **{alike: True} if alike else {})
+    return {"attn_mask": mask, "mask_batch": mask_batch, "broadcast": broadcast}
 
 
 _WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
-_RARE_FEATURES = ((0, 1), (0, 3), (3, 0), (3, 0), (64, 64), (257, 129))
+_RARE_FEATURES = ((0, 1), (0, 3), (3, 0), (3, 0), (64, 64), (128, 128), (257, 129))
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # sizes of a GPU's fused kernels
 
 
 _MORE_HEADS = ((5, 1), (1, 8), (2, 17), (17, 4))
 _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
+_WITHOUT_BATCH = ((),) * 2
 
 
 @cache
 def _batches(has_enable_gqa):
     """A strategy for (batch dimensions, kv_heads or None)."""
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
-    plain += [(batch, None) for batch in ((3,), (2, 3, 2), (2, 2, 3), (0, 2), *_MORE_HEADS, *_WITHOUT_HEADS)]
+    others = ((3,), (2, 3, 2), (2, 2, 3), (0, 2), *_MORE_HEADS, *_WITHOUT_HEADS, *_WITHOUT_BATCH)
+    plain += [(batch, None) for batch in others]
     grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
-    return evenly((*plain, *grouped[::2]))
+    of_other_dimensions = [((4,), 2), ((2, 1, 4), 2)] if has_enable_gqa else []
+    return evenly((*plain, *grouped[::2], *of_other_dimensions))
 
 
 def _broadcastable(batch):

@@ -16,7 +16,7 @@ from .sdpa import scaled_dot_product_cases
 def written_cases(release: Release, mode: Mode) -> st.SearchStrategy:
     """Calls of scaled_dot_product_attention that can be written by hand in the mode; a third in a low precision."""
     dtypes = evenly((*[None] * 6, *release.low_dtypes))
-    cases = scaled_dot_product_cases(release).filter(lambda case: case.attn_mask is not None or case.is_causal)
+    cases = scaled_dot_product_cases(release).filter(lambda case: case.batch and (case.attn_mask or case.is_causal))
     cases = mixed(*[cases.map(_mostly_rewritten)] * 3, cases)
     cases = st.tuples(cases, dtypes).map(lambda drawn: replace(drawn[0], dtype=drawn[1] or drawn[0].dtype))
     if not FORMS[mode.id].turns_key_at_once:
@@ -67,7 +67,7 @@ def _without_mask(case):
 def _with_four_dimensions(case):
     if len(case.batch) == 2:
         return case
-    mask = case.attn_mask and replace(case.attn_mask, over_heads=False)
+    mask = case.attn_mask and replace(case.attn_mask, over_heads=False, over_samples=False)
     return replace(case, batch=(2, 2), mask_batch=(), attn_mask=mask, kv_heads=None)
 
 

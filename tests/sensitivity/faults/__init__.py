@@ -19,6 +19,7 @@ from tests.sensitivity.faults import (
     polarity,
     rare,
     remaining,
+    tensors,
     values,
     ways,
     weights,
@@ -48,6 +49,7 @@ CLASSES = {
         meeting,
         remaining,
         distributed,
+        tensors,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}

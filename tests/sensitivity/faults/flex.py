@@ -5,7 +5,7 @@ from importlib import import_module
 
 from tests.harness.cases.case import FlexAttention
 from tests.harness.cases.masks import Mask
-from tests.sensitivity.injection import Fault, edit
+from tests.sensitivity.injection import Fault, Patch, edit
 
 calling = import_module("torch.nn.attention.flex_attention")
 computing = import_module("torch._higher_order_ops.flex_attention")  # its package has an operator of this name
@@ -13,7 +13,21 @@ computing = import_module("torch._higher_order_ops.flex_attention")  # its packa
 _FLEX = FlexAttention(batch=(2, 2), L=3, S=4, D=4, Dv=4)
 _MASKED = replace(_FLEX, kept_mask=Mask("bool", "random"), mask_batch=(2, 2))
 
+
+def _of_the_last(*mask_mods):
+    return mask_mods[-1]
+
+
 FAULTS = (
+    *(
+        Fault(
+            f"flex-{joined}-of-the-last-mask",
+            f"{joined}_masks returns the last function that it is given",
+            Patch(calling, f"{joined}_masks", lambda original: _of_the_last),
+            replace(_FLEX, kept_mask=Mask("bool", "random"), mask_batch=(2, 2), joined=joined),
+        )
+        for joined in ("and", "or")
+    ),
     Fault(
         "flex-scale-ignored",
         "flex_attention ignores the scale",

@@ -40,6 +40,12 @@ _WRITTEN = replace(inferring(SDPA), mode="written", attn_mask=replace(HIDING, fo
 _X = torch.arange(6.0).reshape(1, 3, 2)
 
 
+def _is_mapped_gradient(call):
+    """True if torch.func differentiates under vmap."""
+    of_torch = torch._C._functorch
+    return of_torch.is_gradtrackingtensor(call.query) and of_torch.is_batchedtensor(of_torch.get_unwrapped(call.query))
+
+
 def _in_sdpa(id, title, when, shows, before=drop_mask):
     return Fault(id, title, sdpa(before=before, when=lambda call: masked(call) and when(call)), shows)
 
@@ -186,6 +192,18 @@ def _lose_last_key(call):
 
 
 FAULTS = (
+    _in_sdpa(
+        "sdpa-lost-of-one-tensor",
+        "SDPA ignores the mask if query and key are one tensor",
+        lambda call: call.query is call.key,
+        replace(inferring(_SDPA), mode="one_tensor", S=3),
+    ),
+    _in_sdpa(
+        "sdpa-lost-in-gradients-of-samples",
+        "SDPA ignores the mask if torch.func differentiates for each sample, under vmap",
+        _is_mapped_gradient,
+        replace(_SDPA, mode="per_sample_gradients"),
+    ),
     _in_sdpa(
         "sdpa-lost-in-bfloat16",
         "SDPA ignores the mask in bfloat16",
