@@ -78,8 +78,9 @@ def test_compiled_calls_mask_something_and_are_mostly_of_single_layers():
 
 @pytest.mark.skipif(not BY_ID["compiled_inductor"].is_in(), reason="inductor builds nothing here")
 def test_only_functions_are_built_with_gradients_also_of_several_heads_in_float64():
-    drawn = [case for case in sample(cases_in(RELEASE, BY_ID["compiled_inductor"]), 400) if directions(case)]
+    drawn = [case for case in sample(cases_in(RELEASE, BY_ID["compiled_inductor"]), 200) if directions(case)]
     assert {case.module for case in drawn} == {SDPA}
+    assert 5 < len(drawn) < 50  # of 200
     assert any(case.dtype == "float64" and case.heads > 1 < case.L for case in drawn)
 
 

@@ -43,6 +43,8 @@ def _finite_cases_in(release, mode):
     kinds = {ANY_MODULE: _modules_in(release, mode), FUNCTIONAL: multi_head_cases(release, functional=True)}
     if release.has_scaled_dot_product_attention:
         kinds[SDPA] = written_cases(release, mode) if mode.id in FORMS else scaled_dot_product_cases(release)
+    if mode.builds and mode.differentiates and SDPA in kinds:  # these calls alone have gradients (is_differentiated)
+        kinds[SDPA] = mixed(kinds[SDPA], kinds[SDPA].map(lambda case: replace(case, autograd="inputs")))
     if release.has_flex_attention:
         kinds[FLEX] = flex_attention_cases(release, inference=True)
 
