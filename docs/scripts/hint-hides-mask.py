@@ -1,4 +1,4 @@
-# With is_causal=True a wrong mask is never checked (pytorch/pytorch#131254).
+# Off the fast paths, is_causal=True replaces a wrong mask that is never checked (pytorch/pytorch#131254).
 # To avoid it: Compare the mask's shape with the lengths before the call.
 # To avoid it: Leave out the hint: the error then names the mask.
 

@@ -32,11 +32,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 def wrapped(module):
+    trained = {name for name, its in module.named_parameters() if its.requires_grad}
     module = copy.deepcopy(module)
     styles = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
     names = [(name, name.rpartition(".")[2]) for name, _ in module.named_modules()]
     plan = {name: styles[leaf] for name, leaf in names if leaf in styles}
-    return parallelize_module(module, init_device_mesh("cpu", (2,)), plan)
+    module = parallelize_module(module, init_device_mesh("cpu", (2,)), plan)
+    for name, its in module.named_parameters():
+        its.requires_grad_(name in trained)  # before 2.11 all are trained then
+    return module
 
 def gradients(wrapped):
     named = [(name, its.grad) for name, its in wrapped.named_parameters()]
