@@ -84,6 +84,13 @@ def test_a_row_that_is_masked_in_part_has_small_scores():
     assert largest_score(ScaledDotProduct(S=2, attn_mask=mask)) == 0.0
 
 
+def test_a_mask_counts_alone_beside_a_float_padding_that_1_13_ignores():
+    alone = MultiHead(S=2, attn_mask=Mask("float", "all", "-1e9"))
+    assert largest_score(alone) == 1e9
+    assert largest_score(replace(alone, key_padding_mask=Mask("float", "all", "min"))) == 1e9
+    assert largest_score(replace(alone, key_padding_mask=Mask("bool", "all"))) == 0.0
+
+
 def test_gradients_are_no_finer_than_the_coarsest_that_is_asked_for():
     mask = floating("float32")
     assert coarsest(ScaledDotProduct(S=2, autograd="grad", attn_mask=mask)) == "float32"

@@ -99,10 +99,17 @@ def largest_score(case: Case) -> float:
     """
     limit = 0.1 / PRECISIONS[computed_in(case)].eps
     tops = [0.0]
-    for bias in biases(case):
+    for bias in (*biases(case), *_alone(case)):
         top = np.abs(bias.max(axis=-1, initial=-np.inf).astype("float64"))
         tops.append(np.max(top, where=top < limit, initial=0.0))
     return float(max(tops))
+
+
+def _alone(case):
+    """The masks of attentions that get two float masks, of which releases before 2.0 may read one alone."""
+    pairs = (attention.masks for attention in case.attentions)
+    both = [names for names in pairs if all(getattr(case, name) and getattr(case, name).is_float for name in names)]
+    return [mask_arrays(case)[name] for names in both for name in names]
 
 
 def biases(case: Case) -> list[np.ndarray]:
