@@ -161,11 +161,11 @@ ENTRIES = (
         change=compute_plainly,
         pinned=Transformer(
             module="TransformerDecoder",
-            autograd="grad",
             seed=2,
             T=2,
             head_dim=4,
             num_layers=2,
+            training=True,
             tgt_mask=Mask("float", "one", NAN),
             tgt_key_padding_mask=Mask("bool", "one"),
         ),
