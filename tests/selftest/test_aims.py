@@ -91,15 +91,19 @@ def test_calls_are_served_by_the_path_that_they_are_drawn_for(path):
         assert observation.error or any(served.startswith(SEEN_AS[path]) for served in observation.served)
 
 
+PADDINGS = ("bool key_padding_mask", "float key_padding_mask")
+BROKEN = {("native_mha", "is_causal"), *(("detection", padding) for padding in PADDINGS)}
+
+
 @pytest.mark.parametrize("mode", DIFFERENT, ids=str)
 def test_nothing_that_is_drawn_is_left_out(mode):
-    """The exception are hints in compiled calls whose graph breaks for another reason."""
+    """The exception are hints and paddings in compiled calls whose graph breaks for another reason."""
     served = (case for case in sample(cases_in(RELEASE, mode), 400) if refusal(Call(case, RELEASE)) is None)
     drawn = set().union(*(combinations_of(case, RELEASE) for case in served))
     asked = {(path, kind) for path, kinds in aims(RELEASE, mode).items() for kind in kinds}
     if mode.id == "compiled_fullgraph":  # a stack that reads its mask nearly always raises in this mode
         drawn = {(path, kind) for path, kind in drawn if path != "detection"}
-    assert drawn - asked <= ({("native_mha", "is_causal")} if mode.compiles else set())
+    assert drawn - asked <= (BROKEN if mode.compiles else set())
 
 
 @pytest.mark.parametrize("path", ["native_layer", "nested", "explicit"])

@@ -6,7 +6,7 @@ The kinds of case are in case.py, from which all names are imported.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .masks import NAN
+from .masks import Mask
 from .spelling import Spelled
 
 WRITTEN = "written"  # prefix of the ids of modes with attention written by hand (modes/written.py)
@@ -186,7 +186,7 @@ class Case(Spelled):
     @property
     def holds_nan(self) -> bool:
         """True if the specification allows NaN in a result."""
-        is_in_mask = any(getattr(value, "values", "") == NAN for value in vars(self).values())
+        is_in_mask = any(isinstance(value, Mask) and value.holds_nan for value in vars(self).values())
         return self.nan_query or self.nonfinite != "" or is_in_mask or self.mode.startswith(WRITTEN)
 
 

@@ -76,6 +76,11 @@ class Mask(Spelled):
         """True if the mask is a float mask."""
         return self.form == "float"
 
+    @property
+    def holds_nan(self) -> bool:
+        """True if the mask may hold NaN."""
+        return self.values == NAN
+
     def dtype_beside(self, inputs: str) -> str:
         """The dtype of the mask in torch, in a call whose inputs have the dtype `inputs`."""
         return "bool" if not self.is_float else self.dtype or inputs
@@ -151,6 +156,11 @@ class Given(Mask):
     shape: tuple[int, ...] = ()  # of this array
     was_float: bool = False  # the array is float64, not bool
     shown_first: bool = False  # the first key is visible to every query
+
+    @property
+    def holds_nan(self) -> bool:
+        """True if an element is NaN."""
+        return self.was_float and bool(np.isnan(np.frombuffer(self.content)).any())
 
     def array(self, shape: tuple[int, ...], dtype: str, seed: list[int], is_padding: bool = False) -> np.ndarray:
         """The elements, broadcast to the shape. See Mask.array."""

@@ -60,7 +60,8 @@ def garbage_rows(case: Case, results: Mapping[str, np.ndarray]) -> Mapping[str, 
 def cotangents(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """{name: array}: the weight of each element in the differentiated sum of the results; 0 in rows of garbage.
 
-    All are 1, as of a plain sum, if the layout of the inputs is "expanded": such weights can be expanded in memory.
+    They can be expanded in memory if the layout of the inputs is "expanded": all are 1, as of a plain sum, or equal in
+    all positions, where a sum over features would have no gradient behind a norm.
     shapes: {name: shape} of the results.
     """
     rng = np.random.default_rng([case.seed, 3])
@@ -68,11 +69,17 @@ def cotangents(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.n
         name: rounded(np.round(rng.normal(0, 1, shape), 3), computed_in(case)) for name, shape in sorted(shapes.items())
     }
     if case.layout == "expanded":
-        arrays = {name: np.ones(shape) for name, shape in shapes.items()}
+        arrays = {name: _repeated(array) if case.has_layers else np.ones_like(array) for name, array in arrays.items()}
     for name, rows in garbage_rows(case, arrays).items():
         if rows is not None:
             arrays[name] = np.where(rows, 0, arrays[name])
     return arrays
+
+
+def _repeated(array):
+    """The array with its first row in the place of all rows."""
+    rows = array.reshape(-1, array.shape[-1])[:1]
+    return np.broadcast_to(rows.reshape(-1), array.shape).copy() if array.size else array
 
 
 def as_given(case: Case, name: str, array: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from ..cases.masks import ATTENTION_PATTERNS, PADDING_PATTERNS, VALUES, Mask
+from ..cases.masks import ATTENTION_PATTERNS, NAN, PADDING_PATTERNS, VALUES, Mask
 from ..execution.release import Release
 from .basics import MEMORY_LAYOUTS, evenly, one_of
 
@@ -47,6 +47,10 @@ def attention_mask(draw: st.DrawFn, release: Release, nones: int = 2, is_padding
         return None
     if recipe.values not in release.mask_values:
         recipe = replace(recipe, values="inf")
+    if recipe.values == NAN:  # mostly in one place, since a call tells nothing if all queries are spoilt
+        recipe = replace(
+            recipe, pattern=one_of(draw, "one", "one", "one" if recipe.pattern == "all" else recipe.pattern)
+        )
     layout, dtype = draw(_LAYOUTS_AND_DTYPES)
     if recipe.is_float and dtype in release.mask_dtypes:
         recipe = replace(recipe, dtype=dtype)

@@ -110,9 +110,8 @@ EXAMPLES = {
             encoder = nn.TransformerEncoder(layer, 2).eval()
             plan = {"layers.*.linear1": ColwiseParallel(), "layers.*.linear2": RowwiseParallel()}
             encoder = parallelize_module(encoder, torch.distributed.device_mesh.init_device_mesh("cpu", (2,)), plan)
-            padding = torch.tensor([[False, False, False, True]])
             with torch.no_grad():
-                encoder(torch.randn(1, 4, 8), src_key_padding_mask=padding)
+                encoder(torch.randn(1, 4, 8), src_key_padding_mask=torch.arange(4)[None] > 2)
 
         torch.multiprocessing.start_processes(infer, nprocs=2, start_method="fork")
         print("no error")
