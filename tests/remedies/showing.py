@@ -8,6 +8,7 @@ from time import process_time
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.harness.cases.case import OF_ONE_LENGTH, MultiHead, ScaledDotProduct, masks_of
+from tests.harness.contents.packing import packs
 from tests.harness.deviations import ledger, refusals
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.facts import backward_pass
@@ -94,6 +95,8 @@ def _is_sound_alone(case):
         return False
     if mask is None and (case.mask_batch or case.broadcast):
         return False
+    if packs(case) and case.mask_batch and (set(case.mask_batch[1:]) - {1} or case.broadcast != "L"):
+        return False  # a mask of samples is their padding
     return not (mask and (mask.over_heads or mask.over_samples) and len(case.mask_batch) < 2)
 
 

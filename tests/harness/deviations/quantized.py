@@ -102,7 +102,8 @@ def _decoder_raises(call):
     return call.case.module == "Transformer" and "src" not in map(source_of, blocks)
 
 
-_FIRST_KEY = replace(FIRST_KEY, only=(EXACT_ACTIVATION,))  # a copy of a decoder computes ReLU in place of the others
+_EXACT = (EXACT_ACTIVATION,)  # a copy of a decoder computes ReLU in place of the others
+_FIRST_KEY = replace(FIRST_KEY, only=_EXACT)
 
 ENTRIES = (
     Deviation(
@@ -127,7 +128,7 @@ ENTRIES = (
             tgt_key_padding_mask=Mask("bool", "all"),
         ),
         stage="call",
-        remedies=(*in_releases(">=2.5", sequences_first(), fast_path_off()), on_native_paths(_FIRST_KEY)),
+        remedies=(*in_releases(">=2.5", sequences_first(_EXACT), fast_path_off(_EXACT)), on_native_paths(_FIRST_KEY)),
     ),
     Deviation(
         id="quantized-encoder-raises",
