@@ -1,10 +1,10 @@
 # NaN in one row makes dynamically quantized layers raise, or compute other numbers for all rows.
 # To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (from 2.5;
-#     if the input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
-#     speed).
-# To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.5; if masks are bool or of the inputs'
-#     dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its fast path,
-#     which is slower).
+#     if the input is a batch, and the activation is not nn.GELU(approximate='tanh'), and masks are bool or of the
+#     inputs' dtype; before 2.5 if no query is fully masked; cost: speed).
+# To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.5; if the activation is not
+#     nn.GELU(approximate='tanh'), and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked;
+#     cost: global: every module of the process leaves its fast path, which is slower).
 # To avoid it: Let every query see the first key: mask[..., 0] = False (in scaled_dot_product_attention True), or 0 if
 #     the mask is float (not in 2.0; if the activation is not nn.GELU(approximate='tanh'); before 2.1 if masks are bool;
 #     before 2.3 if layers have biases; cost: other numbers, since the masks change).
