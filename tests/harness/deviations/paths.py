@@ -243,13 +243,17 @@ def takes_nested_path(case: Case, release: Release) -> bool:
         and _may_be_native(case, release, case.blocks[0])
         and (case.bias or (not since(release, "2.3") and case.autograd in ("no_grad", "inference_mode")))
         and case.module != "TransformerEncoderLayer"
-        and case.enable_nested_tensor
-        and case.mode != FSDP  # whose wrappers are no encoder layers
-        and not case.norm_first
+        and _may_pack(case)
         and case.src_mask is None
         and case.src_key_padding_mask is not None
         and (not case.mask_check or _is_seen_to_be_aligned(case, release))
     )
+
+
+def _may_pack(case):
+    """True if nothing in how nn.TransformerEncoder is made, or wrapped, keeps it from packing padding."""
+    is_sharded_by_layers = case.mode == FSDP  # whose wrappers are no encoder layers
+    return case.enable_nested_tensor and not case.norm_first and not is_sharded_by_layers
 
 
 def takes_nested_path_on_fake_tensors(case: Case, release: Release) -> bool:
@@ -269,10 +273,8 @@ def asks_for_alignment(case: Case, release: Release) -> bool:
         case.module in ("TransformerEncoder", "Transformer")
         and _infers(case, release)
         and not is_compiled_whole(case, release)
-        and case.enable_nested_tensor
-        and case.mode != FSDP
+        and _may_pack(case)
         and case.mask_check
-        and not case.norm_first
         and (case.num_heads % 2 == 0 or not since(release, "2.1"))
         and (case.bias or not since(release, "2.3"))
         and has_native_activation(case)

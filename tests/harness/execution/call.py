@@ -9,13 +9,14 @@ import torch
 
 from ..cases.case import Case, DotProduct, MultiHead, masks_of
 from ..contents.arrays import directions, inputs, mask_arrays
+from ..contents.given import GivenContents
 from ..contents.results import as_given
 from ..modes.modes import BY_ID
 
 
 def gives_inference_tensors(case: Case) -> bool:
     """True if inputs and masks are made under torch.inference_mode(): for half of the calls under it, by the seed."""
-    is_half = isinstance(case.seed, int) and case.seed % 2 == 1  # a seed may also hold contents that are given
+    is_half = case.seed % 2 == 1 and not isinstance(case.seed, GivenContents)
     return is_half and case.autograd == "inference_mode" and not BY_ID[case.mode].compiles
 
 
