@@ -115,3 +115,18 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
         is_asked = run.release.offers(entry.pinned) and not entry.is_asked_late and not is_refused
         expected = session.ABSENT if is_asked else session.NOT_APPLICABLE
         assert session.probe(entry, run.release, (entry,)).status == expected
+
+
+def test_an_entry_still_predicts_if_its_pinned_case_shows_something_else_as_well(monkeypatch):
+    from tests.harness.deviations import ledger
+    from tests.harness.measurement import session
+    from tests.sensitivity.faults import FAULTS
+    from tests.sensitivity.injection import injected
+
+    (entry,) = (its for its in ledger.ENTRIES if its.id == "empty-row-nan-explicit")
+    monkeypatch.setattr(ledger, "ENTRIES", (entry,))
+    monkeypatch.setattr(session, "current", session.current)  # is restored
+    with injected(FAULTS["random-number-drawn"]):
+        begun = session.start()
+    assert begun.findings[entry.id].status == session.CHANGED
+    assert begun.entries == (entry,)

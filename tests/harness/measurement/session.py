@@ -177,8 +177,10 @@ def start(
 ) -> Session:
     """Begin a session with the installed torch and try the pinned case of each entry. Sets `current`.
 
-    An entry predicts outcomes in this session only if its pinned case shows the deviation, or is tried later
-    (Deviation.is_asked_late). Without a model, entries of other releases are tried, too, to test their ranges.
+    An entry predicts outcomes in this session if its pinned case shows the deviation, or is tried later
+    (Deviation.is_asked_late). So does one that has been measured here and whose pinned case neither shows it nor
+    conforms: a new warning of each call removes no deviation. Without a model, entries of other releases are tried,
+    too, to test their ranges.
 
     device: a device string of torch. use_ledger: False judges by the specification alone. model: a version; the
     installed torch is judged by the entries that concern this release. adopted: the implementation to measure in place
@@ -201,7 +203,8 @@ def start(
         known = concerned
     if findings is None:
         findings = {entry.id: probe(entry, installed, concerned) for entry in known}
-    entries = tuple(entry for entry in concerned if findings[entry.id].status == PRESENT or entry.is_asked_late)
+    predicting = (PRESENT, CHANGED) if installed.is_measured else (PRESENT,)
+    entries = tuple(entry for entry in concerned if findings[entry.id].status in predicting or entry.is_asked_late)
     wrong_masks = tuple(entry for entry in known_wrong_masks if entry.concerns(installed))
     current = Session(installed, dict(findings), entries, wrong_masks, model, imported)
     return current
