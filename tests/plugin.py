@@ -349,7 +349,8 @@ class Measurement:
     def _news(self):
         """The failures with minimal cases and explanations, and the entries that are gone."""
         try:
-            judge = judge_of(self.run, self.record["ledger"])
+            failures = [failure for group in self.groups.all() for failure in group.calls]
+            judge = judge_of(self.run, self.record["ledger"], failures)
             explain = partial(parts_of, judge=judge) if self.run.entries else None
             seconds, shows = self.config.getoption("budget"), partial(is_shown_by, judge=judge)
             recognize = partial(parts_with_cause, judge=judge) if self.run.adopted else None

@@ -28,7 +28,7 @@ from tests.harness.explanation.neighbours import neighbours
 from tests.harness.explanation.rows import ModelOfRows, explained_rows
 from tests.harness.explanation.search import Search
 from tests.harness.explanation.sight import Model, Sight, sighted
-from tests.harness.judgement.comparison import Mismatch
+from tests.harness.judgement.comparison import SETTING, Mismatch
 from tests.harness.judgement.outcomes import UNHELPFUL
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.report import Failure, failure_of
@@ -252,6 +252,26 @@ def test_a_behaviour_is_the_same_in_another_process(case):
         assert results[0].keys() == results[1].keys()
         for name in results[0]:
             np.testing.assert_array_equal(results[0][name], results[1][name])
+
+
+# ---- side effects that are changes of their own --------------------------------------------------------------------
+
+DRAWS = FAULTS["random-number-drawn"]
+DRAWN = frozenset({(SETTING, "torch.get_rng_state()")})
+
+
+def test_a_side_effect_of_every_call_hides_no_other_change():
+    with injected(DRAWS):
+        told = explain([FULLY_MASKED], replace(model(without=["empty-row-nan-explicit"]), side_effects=DRAWN))
+        assert told.entries == ("empty-row-nan-explicit",)
+        assert explain([FULLY_MASKED], model(without=["empty-row-nan-explicit"])).kind == NEW
+
+
+def test_calls_that_are_right_but_for_a_side_effect_still_fail():
+    with injected(DRAWS):
+        told = explain([CROSS], replace(model(), side_effects=DRAWN))
+    assert told.kind == NEW
+    assert not told.note
 
 
 PADDED = Mask("bool", "right")

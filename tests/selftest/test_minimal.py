@@ -16,7 +16,7 @@ from tests.harness.cases.simpler import is_valid, simpler
 from tests.harness.deviations.views import REMOVED
 from tests.harness.explanation.edits import Edits
 from tests.harness.explanation.explanation import BEHAVIOUR, GONE, NEW, Changed, Explanation
-from tests.harness.judgement.comparison import WARNING
+from tests.harness.judgement.comparison import SETTING, WARNING
 from tests.harness.judgement.groups import Group, key_of, message_of, size
 from tests.harness.judgement.report import Failure, crash
 from tests.harness.judgement.wording import Difference
@@ -251,6 +251,17 @@ def test_calls_that_nothing_explains_are_one_change_if_they_have_one_message():
     assert sorted(its.seen for its in untried) == [1, 1, 1, 2]
     with_other_masks = group(replace(PADDED, attn_mask=Mask(pattern="one")))
     assert [its.seen for its in with_minimal_cases([ONE, with_other_masks], 1e-9)] == [2]
+
+
+def test_calls_that_change_one_setting_are_one_change():
+    def changing(setting, module):
+        differs = Difference(f"changes {setting}", SETTING, (setting,), "changes the setting", "", "", "", "changes")
+        failure = Failure(differs.says, module, PADDED, mismatches=(differs,))
+        return Group(key_of(failure), (failure,))
+
+    here, elsewhere = (changing("torch.get_rng_state()", module) for module in ("MultiheadAttention", "Transformer"))
+    other = changing("torch.is_grad_enabled()", "MultiheadAttention")
+    assert sorted(its.seen for its in with_minimal_cases([here, elsewhere, other], 1e-9)) == [1, 2]
 
 
 def test_one_group_of_each_message_is_searched_before_others_with_it():

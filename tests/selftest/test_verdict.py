@@ -75,6 +75,15 @@ def test_a_wrong_gradient_fails_and_is_named(name):
     assert f"gradient of {name}," in verdict.mismatches[0].what
 
 
+@pytest.mark.parametrize("changes", [{"warnings": ("slow",)}, {"settings": ("torch.is_grad_enabled()",)}])
+def test_a_side_effect_hides_no_wrong_gradient(changes):
+    observation = observe(CASE)
+    gradients = {**observation.gradients, "query": 2 * observation.gradients["query"]}
+    found = judge(CASE, replace(observation, gradients=gradients, **changes)).mismatches
+    assert len(found) == 2
+    assert "gradient of query," in found[1].what
+
+
 def test_a_wrong_gradient_does_not_widen_its_own_bound():
     case = replace(CASE, dtype="bfloat16", autograd="inputs")
     observation = observe(case)

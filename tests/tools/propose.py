@@ -52,7 +52,8 @@ def judge_of(plain: Mapping[str, Any], until: Version | None = None) -> Judge:
     if "subject" in environment or environment["device"] != "cpu":
         raise BadInput("a record of another device or implementation: its known deviations are its --baseline")
     run = session.start(environment["device"], model=environment.get("model"))
-    return replace(news.judge_of(run, plain["ledger"]), until=until)
+    failures = [failure for its in news.news_of(plain) for failure in its.group.calls]
+    return replace(news.judge_of(run, plain["ledger"], failures), until=until)
 
 
 def changes_of(plain: Mapping[str, Any], judge: Judge) -> Sequence[Explained]:

@@ -61,7 +61,7 @@ def shows(case: Case, explanation: Explanation, model: Model, options: Options |
     """
     options = options or Options()
     views = {its.id: view_of(its, model) for its in explanation.changed}
-    (sight,) = sighted([case], model, options.device, options.adopted, options.firsts)
+    (sight,) = (its.apart() for its in sighted([case], model, options.device, options.adopted, options.firsts))
     without = [Edits({id: view for id, view in views.items() if id != left}) for left in views]
     return sight.is_predicted(Edits(views)) and not any(map(sight.is_predicted, without))
 
@@ -70,10 +70,12 @@ _NOT_AGAIN = Explanation(NEW, note="calls that do not fail again, or are too man
 
 
 def _failing(cases, model, options):
-    """The smallest cases that fail when they run again."""
+    """The smallest cases that fail when they run again. If there is more to explain, side effects are set apart."""
     chosen = sorted(dict.fromkeys(cases), key=lambda case: len(repr(case)))[:_MOST_CALLS]
     sights = sighted(chosen, model, options.device, options.adopted, options.firsts)
-    return [sight for sight in sights if not sight.is_predicted(Edits())]
+    failing = [sight for sight in sights if not sight.is_predicted(Edits())]
+    apart = [sight.apart() for sight in failing] if model.side_effects else []
+    return [sight for sight in apart if not sight.is_predicted(Edits())] or failing
 
 
 def _search(sights, model, options):
@@ -82,7 +84,8 @@ def _search(sights, model, options):
         near = list(neighbours(part[0].case, model.release))[:_MOST_NEIGHBOURS]
         if not is_costly(part[-1].case):
             near += list(neighbours(part[-1].case, model.release))[:3]
-        return sighted(list(dict.fromkeys(near)), model, options.device, options.adopted)
+        drawn = sighted(list(dict.fromkeys(near)), model, options.device, options.adopted)
+        return [sight.apart() for sight in drawn] if part[0].is_apart else drawn
 
     edits = partial(stages, model=model, until=options.until)
     changes = partial(changed, model=model, shown=options.shown)

@@ -19,6 +19,7 @@ from ..execution.implementation import Adopted
 from ..execution.release import Release
 from ..execution.runner import Observation, made_once, observe
 from ..expectation.specification import specification
+from ..judgement.comparison import side_effect
 from ..judgement.prediction import predict
 from ..judgement.verdict import FAILS, Verdict, judge
 from .edits import Edits
@@ -34,6 +35,8 @@ class Model:
     release: Release
     entries: tuple[Deviation, ...]  # those that predict outcomes in the run (Session.entries)
     known: tuple[Deviation, ...] = ledger.ENTRIES  # entries that may explain a call, whatever their range
+    # Warnings and changed settings of calls that are right in all else (comparison.side_effect): changes of their own.
+    side_effects: frozenset[tuple[str, str]] = frozenset()
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -56,6 +59,7 @@ class Sight:
     observation: Observation
     model: Model
     is_lenient: bool = False  # another implementation is judged (measurement/checking.py)
+    is_apart: bool = False  # side effects that are changes of their own (Model.side_effects) are not compared
     _cached: dict = field(default_factory=dict)  # {(id, view): Applied, Refusal or None}
     _calls: dict = field(default_factory=dict)  # {view: Call}
 
@@ -131,9 +135,18 @@ class Sight:
         if refused and not edits.behaviours:
             return not list(refused.mismatches(self.observation))
         try:
-            return any(self._verdict(its, edits).status != FAILS for its in self._alternatives(edits))
+            return any(self._is_right(self._verdict(its, edits)) for its in self._alternatives(edits))
         except UNFIT:  # a change may not fit a call that its entry was not written for
             return False
+
+    def _is_right(self, verdict):
+        if verdict.status != FAILS or not self.is_apart:
+            return verdict.status != FAILS
+        return {side_effect(its.kind, its.of, its.got) for its in verdict.mismatches} <= self.model.side_effects
+
+    def apart(self) -> "Sight":
+        """The sight without side effects that are changes of their own."""
+        return replace(self, is_apart=True, _cached={}, _calls={})
 
     def _alternatives(self, edits):
         """The changes; of another implementation also without torch's errors, and without what torch does at all."""

@@ -20,7 +20,7 @@ condition, since the largest of the few errors of a row is less reliable. There 
 few digits, too, which shows between which keys a rounding decides.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -85,6 +85,16 @@ class Mismatch:
     bound: float | None = None  # largest allowed error at `where`
     kind: str = VALUE  # one of the kinds above
     of: tuple[str, ...] = ()  # names of the wrong results or arguments
+
+
+def side_effect(kind: str, of: Sequence[str], got: object) -> tuple[str, str] | None:
+    """(kind, text) of a mismatch that is a warning or a changed setting; None for another, or a missing warning.
+
+    kind, of, got: see Mismatch. The text is the message, or the name of the setting.
+    """
+    if kind == WARNING:
+        return (kind, str(got)) if got else None
+    return (kind, of[0]) if kind == SETTING else None
 
 
 def bound(

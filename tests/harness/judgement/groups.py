@@ -156,14 +156,26 @@ def _difference(failure: Failure) -> str:
 
 
 def message_of(failure: Failure) -> str:
-    """The kind and the text of an error or a warning that is there, or is missing; empty for another failure.
+    """The kind and the text of an error or a warning that is there, or is missing, or the setting that a call changes.
 
-    Of an error that is missing with the module, as several causes may avoid it.
+    Of an error that is missing with the module, as several causes may avoid it. Empty for another failure.
     """
-    if failure.row or not failure.mismatches or failure.mismatches[0].kind not in _WITH_MESSAGE:
+    if failure.row or not failure.mismatches:
+        return ""
+    if failure.mismatches[0].kind == comparison.SETTING:
+        return f"{_difference(failure)} {failure.mismatches[0].of[0]}"
+    if failure.mismatches[0].kind not in _WITH_MESSAGE:
         return ""
     is_missing = failure.mismatches[0].symptom == RETURNS
     return f"{failure.module}: {_difference(failure)}" if is_missing else _difference(failure)
+
+
+def side_effect_of(failure: Failure) -> tuple[str, str] | None:
+    """The warning or the changed setting of a call that is right in all else, as comparison.side_effect tells it."""
+    if failure.row or len(failure.mismatches) != 1:
+        return None
+    (its,) = failure.mismatches
+    return comparison.side_effect(its.kind, its.of, its.got)
 
 
 _WITH_MESSAGE = (comparison.ERROR, comparison.WARNING)

@@ -11,7 +11,7 @@ from ..explanation.explanation import BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Cha
 from ..explanation.groups import Explained, Judge, explained, recognized
 from ..explanation.rows import ModelOfRows
 from ..explanation.sight import Model
-from ..judgement.groups import RANGE, Group, Key, accepted_argument, joined, key_of, message_of, size
+from ..judgement.groups import RANGE, Group, Key, accepted_argument, joined, key_of, message_of, side_effect_of, size
 from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from . import record, session
@@ -109,15 +109,17 @@ def merged(news: Iterable[News]) -> list[News]:
 # ---- explanations --------------------------------------------------------------------------------------------------
 
 
-def judge_of(run: session.Session, findings: Mapping[str, Mapping[str, Any]]) -> Judge:
-    """The model of the run, for explanations. findings: of the record ("ledger")."""
+def judge_of(
+    run: session.Session, findings: Mapping[str, Mapping[str, Any]], failures: Iterable[Failure] = ()
+) -> Judge:
+    """The model of the run, for explanations. findings: of the record ("ledger"). failures: those that are kept."""
     absent = {
         id
         for id, finding in findings.items()
         if finding["status"] == session.ABSENT and finding["expected"] and not record.depends_on_cpu(id)
     }
     return Judge(
-        Model(run.release, run.entries),
+        Model(run.release, run.entries, side_effects=frozenset(filter(None, map(side_effect_of, failures)))),
         ModelOfRows(run.release, run.wrong_masks),
         shown=frozenset(id for id, finding in findings.items() if finding["cases"]),
         absent=frozenset(absent),
