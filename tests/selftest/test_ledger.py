@@ -117,16 +117,24 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
         assert session.probe(entry, run.release, (entry,)).status == expected
 
 
-def test_an_entry_still_predicts_if_its_pinned_case_shows_something_else_as_well(monkeypatch):
+def test_an_entry_predicts_unless_its_pinned_case_conforms(monkeypatch):
+    from dataclasses import replace
+
     from tests.harness.deviations import ledger
     from tests.harness.measurement import session
     from tests.sensitivity.faults import FAULTS
     from tests.sensitivity.injection import injected
 
-    (entry,) = (its for its in ledger.ENTRIES if its.id == "empty-row-nan-explicit")
-    monkeypatch.setattr(ledger, "ENTRIES", (entry,))
+    by_id = {its.id: its for its in ledger.ENTRIES}
+    shown, refused = by_id["empty-row-nan-explicit"], by_id["flex-gradient-large-mask"]
+    refused = replace(refused, pinned=replace(refused.pinned, autograd="inputs"))  # since 2.11
+    absent = replace(shown, id="absent", pinned=replace(shown.pinned, attn_mask=None), applies=lambda call: False)
+    monkeypatch.setattr(ledger, "ENTRIES", (shown, refused, absent))
     monkeypatch.setattr(session, "current", session.current)  # is restored
+    assert shown in session.start().entries
+    assert absent not in session.current.entries
+    assert (refused in session.current.entries) == refused.concerns(session.current.release)
     with injected(FAULTS["random-number-drawn"]):
-        begun = session.start()
-    assert begun.findings[entry.id].status == session.CHANGED
-    assert begun.entries == (entry,)
+        session.start()
+    assert session.current.findings[shown.id].status == session.CHANGED
+    assert shown in session.current.entries

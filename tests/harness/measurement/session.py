@@ -178,9 +178,9 @@ def start(
     """Begin a session with the installed torch and try the pinned case of each entry. Sets `current`.
 
     An entry predicts outcomes in this session if its pinned case shows the deviation, or is tried later
-    (Deviation.is_asked_late). So does one that has been measured here and whose pinned case neither shows it nor
-    conforms: a new warning of each call removes no deviation. Without a model, entries of other releases are tried,
-    too, to test their ranges.
+    (Deviation.is_asked_late). One that has been measured here does so unless its pinned case conforms: a new warning of
+    each call removes no deviation, nor does a release that refuses the pinned case. Without a model, entries of other
+    releases are tried, too, to test their ranges.
 
     device: a device string of torch. use_ledger: False judges by the specification alone. model: a version; the
     installed torch is judged by the entries that concern this release. adopted: the implementation to measure in place
@@ -203,7 +203,7 @@ def start(
         known = concerned
     if findings is None:
         findings = {entry.id: probe(entry, installed, concerned) for entry in known}
-    predicting = (PRESENT, CHANGED) if installed.is_measured else (PRESENT,)
+    predicting = (PRESENT, CHANGED, NOT_APPLICABLE) if installed.is_measured else (PRESENT,)
     entries = tuple(entry for entry in concerned if findings[entry.id].status in predicting or entry.is_asked_late)
     wrong_masks = tuple(entry for entry in known_wrong_masks if entry.concerns(installed))
     current = Session(installed, dict(findings), entries, wrong_masks, model, imported)
