@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reference.derivative import derivative
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.case import FlexAttention, MultiHead, ScaledDotProduct, Transformer
 from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import directions
 from tests.harness.deviations.pruned import _outdated
@@ -21,6 +21,21 @@ FLOAT = Mask("float", "random", "bias")
 CASES = [
     ScaledDotProduct(autograd="grad", batch=(2, 3), L=3, S=4, D=2, Dv=3, attn_mask=FLOAT, mask_batch=(2, 1)),
     ScaledDotProduct(autograd="grad", batch=(2, 4), L=3, S=4, kv_heads=2, D=2, Dv=2, scale=-0.5),
+    FlexAttention(
+        autograd="grad",
+        batch=(2, 4),
+        L=3,
+        S=4,
+        kv_heads=2,
+        D=2,
+        Dv=3,
+        kept_mask=Mask("bool", "random"),
+        added_mask=FLOAT,
+        mask_batch=(2, 1),
+        block_size=(1, 1),
+        softcap=2.0,
+        lse="return_lse",
+    ),
     MultiHead(autograd="grad", N=2, L=3, S=4, num_heads=2, head_dim=2, attn_mask=FLOAT, add_bias_kv=True),
     MultiHead(
         autograd="grad", N=2, L=3, S=4, num_heads=2, head_dim=2, attention="distinct", kdim=3, vdim=5, bias=False

@@ -16,10 +16,11 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from reference.attention import MultiHeadAttention, linear
 from reference.derivative import derivative, displaced
+from reference.flex import BlockMask, ScoreMod, attend_by_scores
 from reference.masks import causal, hidden, over_heads, over_queries
 from reference.transformer import gelu, gelu_tanh, relu, silu
 
-from ..cases.case import Case
+from ..cases.case import Case, FlexAttention
 from ..cases.dtypes import LOW
 from ..contents.arrays import mask_arrays
 from ..modes.modes import BY_ID, computed_in
@@ -108,6 +109,7 @@ _PULLS = {
     np.multiply: lambda z, a, b: (lambda g: g * b, lambda g: g * a),
     np.divide: lambda z, a, b: (lambda g: g / b, lambda g: -g * z / b),
     np.sqrt: lambda z, a: (lambda g: g / (2 * z),),
+    np.tanh: lambda z, a: (lambda g: g * (1 - z * z),),
     np.matmul: lambda z, a, b: (lambda g: g @ _turned(b), lambda g: _turned(a) @ g),
 }
 
@@ -229,6 +231,8 @@ def traced(
     """
     # scaled_dot_product_attention calls itself on unpacked nested tensors: the last call computes
     paths = iter(served if case.has_parameters else served[-1:])
+    if isinstance(case, FlexAttention):
+        return _traced_by_scores(computation)
     if backward_pass.calls_nothing:
         return with_kernel(computation, lambda kernel: lambda *given: kernel(*map(plain, given)), ("sdpa",))
     for block in case.sources:
@@ -434,6 +438,49 @@ def _turned_times(weights, queries, parts):
     for rows, columns in parts:
         products[..., columns, :] += _turned(weights[..., rows, :][..., columns]) @ queries[..., rows, :]
     return products
+
+
+def _traced_by_scores(computation):
+    """FlexAttention for Traced arrays. Its backward pass multiplies by every weight, also by a weight of 0.
+
+    A position that mask_mod hides passes no gradient on to query and key, but to a mask that score_mod reads.
+    """
+    given = computation.arguments
+    kernel, block_mask = given.get("kernel", attend_by_scores), given["block_mask"]
+
+    def attending(scores, value, hidden):
+        output, logarithm = kernel(plain(scores), plain(value), hidden)
+        is_empty = np.isneginf(logarithm)[..., None]
+        powers = np.exp(np.where(hidden, -np.inf, plain(scores)) - logarithm[..., None])
+        weights, turned = np.where(is_empty, 0, powers), _turned(plain(value))
+
+        def of_scores(gradient):
+            return weights * (gradient @ turned - (gradient * output).sum(axis=-1, keepdims=True))
+
+        pulls = [(value, lambda gradient: _turned(weights) @ gradient), (scores, of_scores)]
+        of_logarithm = [(scores, lambda gradient: weights * gradient[..., None])]
+        return _with_parents(output, pulls), _with_parents(logarithm, of_logarithm)
+
+    score_mod = _Gating(given["score_mod"] or ScoreMod(), block_mask)
+    return replace(computation, arguments={**given, "kernel": attending, "score_mod": score_mod})
+
+
+@dataclass(frozen=True)
+class _Gating:
+    """A score_mod whose scores get no gradient where the BlockMask hides."""
+
+    score_mod: ScoreMod
+    block_mask: BlockMask | None
+
+    def __call__(self, scores):
+        if self.block_mask is not None and isinstance(scores, Traced):
+            is_kept = self.block_mask.visible(*scores.shape[-2:])
+            scores = _with_parents(plain(scores), [(scores, lambda gradient: np.where(is_kept, gradient, 0))])
+        return self.score_mod(scores)
+
+    @property
+    def hidden(self):
+        return self.score_mod.hidden
 
 
 def _unfilled(scores, filled):

@@ -191,23 +191,7 @@ class Prediction:
     @cached_property
     def gradients(self) -> Arrays:
         """{name: array}: the gradients of the loss by a backward pass, which may be NaN (backward.py)."""
-        if self.case.is_flex:  # backward.py knows no score_mod
-            return {name: self._by_elements(name, array) for name, array in directions(self.case).items()}
         return self._backward(lambda array, direction: array, lambda computation: computation)
-
-    def _by_elements(self, name, array):
-        """The gradient of the loss for an array, whose elements are displaced one after the other."""
-        gradient = np.zeros(array.shape)
-        for index in np.ndindex(array.shape):
-            unit = np.zeros(array.shape)
-            unit[index] = 1
-
-            def move(_, array, direction, unit=unit):
-                return displaced(array, unit.astype(array.dtype))
-
-            results = self._present(predict(self.case, self.deviations, displace=(name,), move=move))
-            gradient[index] = comparison.weighted(self.cotangents, results, derivative).sum()
-        return gradient
 
     def _backward(self, move, change, dtype="float64"):
         """The gradients of the loss at moved arguments. move: (array, direction) -> array. dtype: of the arithmetic."""
