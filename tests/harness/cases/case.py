@@ -42,7 +42,9 @@ ATTENTIONS = ("self", "copies", "cross", "query_is_key", "distinct")  # see `Mul
 OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queries
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
-BLOCKS_BY = ("create_block_mask", "adjustment", "lists")  # see FlexAttention
+_SLICES_OF_SAMPLES = ("slice_of_samples", "slice_without_mask_mod")
+SLICES = ("slice_of_queries", *_SLICES_OF_SAMPLES)
+BLOCKS_BY = ("create_block_mask", "adjustment", "lists", *SLICES)  # see FlexAttention
 JOINED = ("", "and", "or")
 LSE = ("", "return_lse", "return_aux")
 
@@ -123,6 +125,12 @@ class FlexAttention(DotProduct):
         create_block_mask   of mask_mod
         adjustment          of mask_mod for one more block of queries and of keys, and adjusted
         lists               of random lists of partial and full blocks, with mask_mod unless its pattern is "none"
+        slice_of_queries    of mask_mod for one more block of queries; the first block is cut off by a slice, which gets
+                            a mask_mod that is shifted by as many positions
+        slice_of_samples    of mask_mod for one more sample; the first sample is cut off by a slice, which gets a
+                            mask_mod that is shifted by a sample
+        slice_without_mask_mod
+                            as slice_of_samples, but the slice gets no mask_mod
     """
 
     kept_mask: Mask | None = None  # if None, the call has no BlockMask
@@ -144,10 +152,12 @@ class FlexAttention(DotProduct):
     attn_mask = None
 
     def mask_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a mask (B, H, L, S), where B and H may be 1; before an adjustment, it has more positions."""
-        is_adjusted = name == "kept_mask" and self.blocks_by == "adjustment"
-        sizes = self.block_size if is_adjusted else (0, 0)
-        return (*self.mask_batch, self.L + sizes[0], self.S + sizes[1])
+        """The shape of a mask (B, H, L, S), where B and H may be 1; before an adjustment or a slice, it is larger."""
+        (samples, heads), (rows, columns) = self.mask_batch, self.block_size
+        by = self.blocks_by if name == "kept_mask" else ""
+        samples += by in _SLICES_OF_SAMPLES
+        rows = self.L + rows * (by in ("adjustment", "slice_of_queries"))
+        return samples, heads, rows, self.S + columns * (by == "adjustment")
 
     def mask_names(self, block: str) -> tuple[str, ...]:
         """Both masks."""
@@ -167,6 +177,11 @@ class FlexAttention(DotProduct):
     def shares_mask(self) -> tuple[bool, ...]:
         """True for samples, and for heads, if several of them share the masks."""
         return tuple(size < whole for size, whole in zip(self.mask_batch, self.batch, strict=True))
+
+    @property
+    def slices_samples(self) -> bool:
+        """True if the BlockMask is made for one more sample, which a slice cuts off."""
+        return self.kept_mask is not None and self.blocks_by in _SLICES_OF_SAMPLES
 
     @property
     def compares_positions(self) -> bool:

@@ -153,10 +153,15 @@ def _with_defaults(case: Case) -> Iterator[Case]:
     is_free = not (case.kdim or case.vdim or case.nan_query or case.static)
     if case.attention not in ("", "self") and is_free:
         yield _changed(case, attention="self", S=case.L)
-    if case.is_flex and case.mask_batch != (1, 1):
-        yield _changed(case, mask_batch=(1, 1))
+    if case.is_flex and case.mask_batch != _shared_masks(case, case.batch):
+        yield _changed(case, mask_batch=_shared_masks(case, case.batch))
     elif not case.is_flex and (case.broadcast or case.mask_batch):
         yield _changed(case, broadcast="", mask_batch=())
+
+
+def _shared_masks(case: Case, batch: tuple[int, ...]) -> tuple[int, int]:
+    """The `mask_batch` of masks that samples and heads of the batch share, as far as the BlockMask lets them."""
+    return (batch[0] if case.slices_samples else 1), 1
 
 
 def _with_sizes(case: Case) -> Iterator[Case]:
@@ -167,7 +172,7 @@ def _with_sizes(case: Case) -> Iterator[Case]:
             yield _changed(case, batch=batch, kv_heads=None, mask_batch=mask_batch)
     if case.is_flex and (case.batch != (1, 1) or case.kv_heads):
         for batch in ((1, 1), (1, 2), (2, 1)):
-            yield _changed(case, batch=batch, kv_heads=None, mask_batch=(1, 1))
+            yield _changed(case, batch=batch, kv_heads=None, mask_batch=_shared_masks(case, batch))
     if case.attention in OF_ONE_LENGTH:
         lengths: tuple[tuple[str, ...], ...] = (("L", "S"),)
     else:
@@ -223,6 +228,8 @@ def _place(pattern: str, patterns: tuple[str, ...]) -> int:
 def is_valid(case: Case) -> bool:
     """True unless a change of one field contradicts another field."""
     if not case.batched and case.N != 1:
+        return False
+    if case.is_flex and case.slices_samples and case.mask_batch[0] != case.batch[0]:
         return False
     if case.attention in OF_ONE_LENGTH and case.L != case.S:
         return False

@@ -19,6 +19,10 @@ def block_mask(case: FlexAttention, kept: np.ndarray) -> BlockMask:
         given = case.seed.blocks if isinstance(case.seed, GivenContents) else None
         lists = given or _random_lists(case, block_size)
         return replace(lists, mask_mod=kept if case.has_mask_mod else None)
+    if case.slices_samples:
+        kept = kept[1:]
+    if case.blocks_by == "slice_of_queries":
+        kept = kept[..., case.block_size[0] :, :]
     created = create_block_mask(kept, block_size)
     return created.adjusted(case.L, case.S) if case.blocks_by == "adjustment" else created
 

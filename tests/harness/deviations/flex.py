@@ -45,7 +45,8 @@ def _reads_past_the_end(call):
     case = call.case
     if not _is_created(case) or case.compares_positions or since(call.release, "2.6"):
         return False
-    return bool(case.S % case.block_size[1] or (case.L >= 128 and case.L % case.block_size[0]))
+    _, _, L, S = case.mask_shape("kept_mask")
+    return bool(S % case.block_size[1] or (L >= 128 and L % case.block_size[0]))
 
 
 def _is_created(case):
@@ -81,7 +82,22 @@ def _is_adjusted_to_parts_of_blocks(call):
     return any(length % size for length, size in zip((case.L, case.S), case.block_size, strict=True))
 
 
+def _is_slice_of_queries(call):
+    return _is_created(call.case) and call.case.blocks_by == "slice_of_queries"
+
+
 # ---- masks ---------------------------------------------------------------------------------------------------------
+
+
+def lacks_mask_mod(call: Call) -> bool:
+    """True if the BlockMask is a slice that got no mask_mod: its own hides nothing, and is an error since 2.10."""
+    return call.case.is_flex and call.case.blocks_by == "slice_without_mask_mod" and call.case.slices_samples
+
+
+def _without_mask_mod(computation: Computation, call: Call) -> Computation:
+    sliced = replace(computation.arguments["block_mask"], mask_mod=None)
+    reads_blocks = is_compiled(call) and since(call.release, _COMPILED_BLOCKS)
+    return replace(computation, arguments={**computation.arguments, "block_mask": sliced if reads_blocks else None})
 
 
 _COMPILED_BLOCKS = "2.8"  # from this release on, the compiled kernel of the CPU reads the lists of blocks
@@ -132,19 +148,21 @@ _LN_2 = float(np.log(2))
 def _scores_are_large(call):
     """True if a derivative is taken, and every visible score of some query is so large that its digits are lost."""
     case = call.case
-    return case.is_flex and bool(directions(case)) and not is_compiled(call) and bool(_large_rows(case).any())
+    return case.is_flex and bool(directions(case)) and not is_compiled(call) and bool(_large_rows(call).any())
 
 
-def _large_rows(case):
+def _large_rows(call):
     """bool (B, H, L, 1): True for queries whose largest mask value has no digits for a score beside it."""
-    top = _tops(case)
-    return np.isfinite(top) & (np.abs(top) > 0.1 / np.finfo(_working(case)).eps)
+    top = _tops(call)
+    return np.isfinite(top) & (np.abs(top) > 0.1 / np.finfo(_working(call.case)).eps)
 
 
-def _tops(case):
+def _tops(call):
     """float64 (B, H, L, 1): the largest number that score_mod adds to a visible score of a query."""
+    case = call.case
     zero = np.zeros((1, 1, case.L, case.S))
     seen = replace(case, blocks_by="create_block_mask") if case.blocks_by == "lists" else case  # lists are ignored
+    seen = replace(seen, kept_mask=None) if lacks_mask_mod(call) else seen
     return sum(map(np.float64, biases(seen)), zero).max(axis=-1, keepdims=True, initial=-np.inf)
 
 
@@ -189,7 +207,7 @@ def _log_sum_exp_overflows(call):
     case = call.case
     if not case.is_flex or not case.lse or is_compiled(call):
         return False
-    return bool((_large_rows(case) & (np.abs(_tops(case)) > _largest(case))).any())
+    return bool((_large_rows(call) & (np.abs(_tops(call)) > _largest(case))).any())
 
 
 def _largest(case):
@@ -272,6 +290,27 @@ ENTRIES = (
             Remedy(
                 "Give create_block_mask a mask_mod that hides the blocks.",
                 changed(blocks_by="create_block_mask", kept_mask=Mask("bool", "random")),
+            ),
+        ),
+    ),
+    Deviation(
+        id="flex-slice-forgets-mask-mod",
+        title="A slice of a BlockMask hides nothing in flex_attention",
+        affects=">=2.5,<2.10",
+        upstream="pytorch/pytorch#163314",
+        clause=2,
+        trigger="a slice of a BlockMask, such as block_mask[1:], that is not given a mask_mod; since 2.10 it raises an"
+        " error that says how to give one",
+        instead="nothing is hidden, silently; on CPU since 2.8, with torch.compile, the blocks alone hide",
+        applies=lambda call: lacks_mask_mod(call) and not since(call.release, "2.10"),
+        change=_without_mask_mod,
+        pinned=FlexAttention(
+            D=2, Dv=2, kept_mask=Mask("bool", "all"), block_size=(1, 1), blocks_by="slice_without_mask_mod"
+        ),
+        remedies=(
+            Remedy(
+                "Give the slice a mask_mod that shifts the indices of the whole one.",
+                changed(blocks_by="slice_of_samples"),
             ),
         ),
     ),
@@ -376,6 +415,25 @@ ENTRIES = (
         remedies=(
             Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),
             upgrade("2.13"),
+        ),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-slice-keeps-length",
+        title="A BlockMask that is sliced by blocks of queries does not fit",
+        affects=">=2.6,<2.14",
+        upstream="pytorch/pytorch#143260",
+        clause=3,
+        trigger="a BlockMask is sliced by blocks of queries, such as block_mask[:, :, 1:]",
+        instead="ValueError: the slice has the number of queries of the whole BlockMask",
+        applies=_is_slice_of_queries,
+        change=lambda computation, call: raising(computation, "ValueError", "block_mask was created for"),
+        pinned=FlexAttention(
+            D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(1, 1), blocks_by="slice_of_queries"
+        ),
+        remedies=(
+            Remedy("Create a BlockMask of these queries.", changed(blocks_by="create_block_mask")),
+            upgrade("2.14"),
         ),
         stage="call",
     ),

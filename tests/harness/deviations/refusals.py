@@ -27,7 +27,7 @@ from .facts import (
     is_served_by_no_kernel,
     mask_dtype,
 )
-from .flex import is_compiled, learns_captured, learns_inputs, makes_no_block_mask
+from .flex import is_compiled, lacks_mask_mod, learns_captured, learns_inputs, makes_no_block_mask
 from .functorch import (
     block_without_tangent,
     meets_no_second_derivative,
@@ -452,6 +452,12 @@ _REFUSALS = (
         source='flex_attention since 2.11: "FlexAttention does not support backward on CPU"',
         applies=_differentiates_flex,
         error=("NotImplementedError", "FlexAttention does not support backward on CPU"),
+    ),
+    Refusal(
+        id="flex-sliced-mask-mod",
+        source='flex_attention since 2.10: "Cannot use mask_mod from a sliced BlockMask."',
+        applies=lambda call: lacks_mask_mod(call) and since(call.release, "2.10"),
+        error=("RuntimeError", "Cannot use mask_mod from a sliced BlockMask"),
     ),
 )
 

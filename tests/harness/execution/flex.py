@@ -36,6 +36,8 @@ def definitions(case: FlexAttention) -> Iterator[str]:
             yield f"def mask_mod(b, h, q_idx, kv_idx):\n    return {kept}"
     if case.kept_mask is not None:
         yield _by_lists(case) if case.blocks_by == "lists" else _by_creation(case)
+        if case.blocks_by in _SHIFTED:
+            yield _shifted(case)
     if case.softcap is not None or case.added_mask is not None:
         yield "def score_mod(score, b, h, q_idx, kv_idx):\n" + "\n".join(f"    {line}" for line in _score_mod(case))
 
@@ -74,12 +76,22 @@ def _score_mod(case):
 
 
 def _by_creation(case):
-    _, _, *lengths = case.mask_shape("kept_mask")
-    batch = [size if size > 1 else None for size in case.mask_batch]
+    *batch, L, S = case.mask_shape("kept_mask")
+    sizes = [*(size if size > 1 else None for size in batch), L, S]
     blocks = f", BLOCK_SIZE={case.block_size}" if case.block_size != FlexAttention.block_size else ""
-    adjusted = f"._adjust({case.L}, {case.S})" if case.blocks_by == "adjustment" else ""
-    arguments = ", ".join(map(str, ("mask_mod", *batch, *lengths)))
-    return f"block_mask = create_block_mask({arguments}, device=query.device{blocks}){adjusted}"
+    part = {"adjustment": f"._adjust({case.L}, {case.S})", "slice_of_queries": "[:, :, 1:]"}.get(case.blocks_by, "")
+    part = "[1:]" if case.slices_samples else part
+    arguments = ", ".join(map(str, ("mask_mod", *sizes)))
+    return f"block_mask = create_block_mask({arguments}, device=query.device{blocks}){part}"
+
+
+_SHIFTED = ("slice_of_queries", "slice_of_samples")
+
+
+def _shifted(case):
+    """The definition of the mask_mod of a slice, and its assignment."""
+    at = "b + 1, h, q_idx, kv_idx" if case.slices_samples else f"b, h, q_idx + {case.block_size[0]}, kv_idx"
+    return f"def shifted(b, h, q_idx, kv_idx):\n    return mask_mod({at})\nblock_mask.mask_mod = shifted"
 
 
 def _by_lists(case):

@@ -102,6 +102,8 @@ def _check_pairs(case):
             raise BadInput(f"{name}={getattr(case, name)!r}: flex_attention takes two numbers")
     if any(size not in (1, whole) for size, whole in zip(case.mask_batch, case.batch, strict=True)):
         raise BadInput(f"mask_batch={case.mask_batch!r}: each number must be 1, or that of batch={case.batch!r}")
+    if case.slices_samples and case.mask_batch[0] != case.batch[0]:
+        raise BadInput(f"blocks_by={case.blocks_by!r}: mask_batch={case.mask_batch!r} must have a mask for each sample")
     if case.kept_mask is not None and case.kept_mask.is_float:
         raise BadInput("kept_mask: must be a bool mask, which mask_mod reads")
 

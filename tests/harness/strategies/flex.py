@@ -5,7 +5,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from ..cases.case import UNRECORDED, FlexAttention
+from ..cases.case import SLICES, UNRECORDED, FlexAttention
 from ..cases.masks import ATTENTION_PATTERNS, VALUES, Mask
 from ..contents.arrays import nonfinite_positions
 from ..execution.release import Release
@@ -43,6 +43,8 @@ def flex_attention_cases(draw: st.DrawFn, release: Release, inference: bool = Fa
         mask_batch=one_of(draw, (1, 1), (1, batch[1]), (batch[0], 1), batch),
         **masks,
     )
+    if case.slices_samples:
+        case = replace(case, mask_batch=(batch[0], case.mask_batch[1]))
     case = case if release.offers(case) else replace(case, blocks_by="create_block_mask")
     spoiled = replace(case, nonfinite=one_of(draw, *[""] * 15, "nan", "nan", "inf"), garbage=False, autograd="no_grad")
     return spoiled if spoiled.nonfinite and nonfinite_positions(spoiled) else case
@@ -59,7 +61,7 @@ _KEPT = evenly((*(Mask("bool", pattern) for pattern in ATTENTION_PATTERNS), *[Ma
 _FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in ("bias", "inf", "slight", "finite", *VALUES)))
 _ADDED = evenly(tuple(Mask(form, pattern, values) for pattern in ATTENTION_PATTERNS for form, values in _FORMS))
 _SIZES_OF_BLOCKS = ((128, 128), (1, 1), (2, 2), (2, 3), (16, 4), (1, 8), (32, 64))
-_BLOCKS = evenly(tuple(product(("create_block_mask",) * 2 + ("adjustment", "lists", "lists"), _SIZES_OF_BLOCKS)))
+_BLOCKS = evenly(tuple(product((*("create_block_mask", "lists") * 4, *["adjustment"] * 2, *SLICES), _SIZES_OF_BLOCKS)))
 
 
 def _masks(draw):

@@ -80,4 +80,16 @@ FAULTS = (
         edit(calling.BlockMask, "_adjust", "seq_lengths=(new_q_len, new_kv_len)", "seq_lengths=None"),
         replace(_FLEX, kept_mask=Mask("bool", "causal"), block_size=(2, 3), blocks_by="adjustment"),
     ),
+    Fault(
+        "flex-slice-hides-nothing",
+        "a slice of a BlockMask that is given no mask_mod hides nothing",
+        edit(calling.BlockMask, "__getitem__", "mask_mod=_sliced_mask_mod_error", "mask_mod=None"),
+        replace(_FLEX, kept_mask=Mask("bool", "causal"), mask_batch=_FLEX.batch, blocks_by="slice_without_mask_mod"),
+    ),
+    Fault(
+        "flex-slice-counts-whole-blocks",
+        "a BlockMask that is sliced by blocks of queries counts its last block as a whole one",
+        edit(calling.BlockMask, "_query_length_for_sliced_blocks", "if not isinstance(q_index, slice):", "if True:"),
+        replace(_FLEX, kept_mask=Mask("bool", "causal"), block_size=(2, 3), blocks_by="slice_of_queries"),
+    ),
 )

@@ -238,6 +238,11 @@ def _masks_in_words(case):
 
 
 _MAKERS = {"create_block_mask": "by create_block_mask", "lists": "of lists of blocks", "adjustment": "by _adjust"}
+_MAKERS |= {
+    "slice_of_queries": "sliced by blocks of queries",
+    "slice_of_samples": "sliced by samples",
+    "slice_without_mask_mod": "sliced by samples, without a mask_mod of its own",
+}
 
 
 def _functions(case):

@@ -19,6 +19,42 @@ EXAMPLES = {
         (("BLOCK_SIZE=2)", "BLOCK_SIZE=2, mask_mod=lambda b, h, q_idx, kv_idx: kv_idx < 2)"),),
         needs=_SINCE,
     ),
+    "flex-slice-forgets-mask-mod": Example(
+        """
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+        def causal(b, h, q_idx, kv_idx):
+            return q_idx >= kv_idx
+        block_mask = create_block_mask(causal, 2, None, 4, 4, device="cpu")[1:]  # of the second sample
+        x = torch.eye(4)[None, None]
+        output = flex_attention(x, x, x, block_mask=block_mask)
+        print("the future is hidden:", bool((output.triu(1) == 0).all()))
+        """,
+        "the future is hidden: False",
+        "RuntimeError: Cannot use mask_mod from a sliced BlockMask",
+        (("[1:]  # of the second sample", "[1:]\nblock_mask.mask_mod = causal"),),
+        needs=_SINCE,
+        with_remedy="the future is hidden: True",
+    ),
+    "flex-slice-keeps-length": Example(
+        """
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+        def causal(b, h, q_idx, kv_idx):
+            return q_idx >= kv_idx
+        def causal_of_the_last(b, h, q_idx, kv_idx):
+            return q_idx + 128 >= kv_idx
+        block_mask = create_block_mask(causal, None, None, 256, 256, device="cpu")[:, :, 1:]
+        block_mask.mask_mod = causal_of_the_last
+        query, x = torch.randn(1, 1, 128, 8), torch.randn(1, 1, 256, 8)
+        print(tuple(flex_attention(query, x, x, block_mask=block_mask).shape))
+        """,
+        "ValueError: block_mask was created for",
+        "(1, 1, 128, 8)",
+        (
+            ("(causal, None, None, 256, 256", "(causal_of_the_last, None, None, 128, 256"),
+            ("[:, :, 1:]\nblock_mask.mask_mod = causal_of_the_last", ""),
+        ),
+        needs=_SINCE,
+    ),
     "flex-hidden-nan": Example(
         """
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention

@@ -138,6 +138,8 @@ QUERIES = {
     "model works in training but nan in validation": ("empty-row-nan-native",),
     "flex_attention block_mask ignored": ("flex-blocks-ignored",),
     "block_mask ignored": ("flex-blocks-ignored",),
+    "slicing a BlockMask": ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length"),
+    "block_mask[:, :, 1] mask_mod": ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length"),
     "detr memory_key_padding_mask": ("memory-padding",),
     # rules of the specification
     "clause 6": ("clause-6",),

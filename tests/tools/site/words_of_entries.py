@@ -563,6 +563,14 @@ WORDS = {
         "A BlockMask that was adjusted to another length is refused by flex_attention (before 2.13).",
         "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
     ),
+    "flex-slice-forgets-mask-mod": (
+        "A slice of a BlockMask, such as block_mask[1:], hides nothing, unless it is given a mask_mod (before 2.10).",
+        "slice block mask; BlockMask getitem; block_mask[0]; block_mask[:, :, index]; indexing a BlockMask; noop_mask; mask_mod lost; mask_mod forgotten; Cannot use mask_mod from a sliced BlockMask; decoding with flex attention; kv cache",
+    ),
+    "flex-slice-keeps-length": (
+        "A BlockMask that is sliced by blocks of queries is refused by flex_attention (2.6 to 2.13).",
+        "slice block mask; BlockMask getitem; block_mask[:, :, index]; block_mask was created for; q_len; seq_lengths; decoding with flex attention; kv cache; chunked prefill",
+    ),
     "flex-empty-block-mask": (
         "create_block_mask raises for a sequence of length 0 (before 2.10).",
         "create_block_mask empty; zero length; resulted in a negative output size; integer modulo by zero; empty sequence block mask",
