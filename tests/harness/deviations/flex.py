@@ -56,7 +56,7 @@ def _is_created(case):
 def _has_no_positions(call):
     """True if create_block_mask is given a length of 0, and fills up the other one; in 2.5 if there are no queries."""
     case = call.case
-    lengths = case.mask_shape("kept_mask")[2:] if _is_created(case) else ()
+    lengths = case.mask_shape("kept_mask")[2:] if _is_created(case) and not _joins_no_keys(call) else ()
     if not since(call.release, "2.6"):
         return 0 in lengths[:1]
     return 0 in lengths and any(length % size for length, size in zip(lengths, case.block_size, strict=True))
@@ -68,9 +68,14 @@ def _empty_error(computation, call):
     return raising(computation, "ZeroDivisionError", "modulo by zero")
 
 
+def _joins_no_keys(call):
+    """True if create_block_mask asks a function of and_masks or or_masks about no keys."""
+    return _is_created(call.case) and call.case.S == 0 and bool(call.case.joined)
+
+
 def makes_no_block_mask(call: Call) -> bool:
     """True if create_block_mask raises in this release."""
-    if _reads_past_the_end(call):
+    if _reads_past_the_end(call) or _joins_no_keys(call):
         return True
     return _has_no_positions(call) and not since(call.release, "2.10")
 
@@ -231,9 +236,9 @@ def _overflowing(computation: Computation, call: Call) -> Computation:
 
 
 def _has_no_keys(call):
-    """True if there are no keys; before 2.9, also a score_mod that divides the score."""
+    """True if there are no keys; before 2.9, also a score_mod that divides the score, or joined functions."""
     case = call.case
-    return case.is_flex and case.S == 0 and (bool(case.softcap) or since(call.release, "2.9"))
+    return case.is_flex and case.S == 0 and (bool(case.softcap) or _joins_no_keys(call) or since(call.release, "2.9"))
 
 
 def _has_no_log_sum_exp(call):
@@ -393,7 +398,7 @@ ENTRIES = (
         upstream="not found",
         clause=4,
         trigger="the key has length 0; before 2.9, if score_mod adds to the score, or multiplies or divides it, as a"
-        " soft cap does",
+        " soft cap does, or if and_masks or or_masks has made mask_mod",
         instead="IndexError; of other calls before 2.9, and of scaled_dot_product_attention, the output is 0",
         applies=_has_no_keys,
         change=lambda computation, call: raising(computation, "IndexError", _NO_KEYS),
