@@ -13,6 +13,7 @@ from tests.harness.deviations.ledger import Applied
 from tests.harness.execution.runner import Observation, observe
 from tests.harness.expectation.changes import undefined
 from tests.harness.judgement import left_out
+from tests.harness.judgement.prediction import Prediction
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement import checking, session
 from tests.harness.measurement.checking import check_same_without_garbage, check_twins, judged
@@ -43,6 +44,17 @@ def test_one_wrong_element_fails(name, value):
         array[-1, -1, -1] += value
 
     assert judge(CASE, tampered(name, change)).status == FAILS
+
+
+@pytest.mark.parametrize("value, limit", [(float("nan"), 1.0), (float("inf"), 1.0), (1e-6, 1e-9)])
+def test_the_full_bound_is_not_computed_for_an_error_that_it_cannot_allow(value, limit, monkeypatch):
+    def change(array):
+        array[-1, -1, -1] += value
+
+    monkeypatch.setattr(Prediction, "rough", property(lambda self: pytest.fail("computed")))
+    assert judge(CASE, tampered("output", change), limits={"output": limit}).status == FAILS
+    with pytest.raises(pytest.fail.Exception, match="computed"):
+        judge(CASE, tampered("output", lambda array: np.add(array, 1e-6, out=array)))
 
 
 def test_a_hidden_weight_must_be_exactly_zero():

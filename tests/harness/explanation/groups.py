@@ -85,10 +85,13 @@ def explained(groups: Iterable[Grouped], judge: Judge, suspects: Suspects | None
         for calls, explanation in _parts(group.calls, judge, suspects):
             change = Explained(explanation, tuple(calls), _seen(group, calls))
             if explanation.kind == NEW:
-                again.append(change)
+                again.append((change, len(suspects.cases) + len(suspects.rows)))
             else:
                 _join(found, change)
-    for change in again:  # by now more is known that their neighbours may show
+    for change, known in again:  # by now more may be known that their neighbours show
+        if known == len(suspects.cases) + len(suspects.rows):
+            _join(found, change)
+            continue
         for calls, explanation in _parts(change.calls, judge, suspects):
             _join(found, Explained(explanation, tuple(calls), _seen(change, calls)))
     told = {id for its in found for id in its.explanation.entries}

@@ -18,11 +18,14 @@ from ..deviations.views import AS_IS, View
 from ..execution.implementation import Adopted
 from ..execution.release import Release
 from ..execution.runner import Observation, made_once, observe
+from ..expectation.dropout import UnlikeDropout
 from ..expectation.specification import specification
 from ..judgement.comparison import side_effect
-from ..judgement.prediction import predict
+from ..judgement.prediction import Prediction, predict
 from ..judgement.verdict import FAILS, Verdict, judge
 from .edits import Edits
+
+_FAR = 1000
 
 # Errors of a condition or a change that meets a call for which it was not written.
 UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -162,7 +165,19 @@ class Sight:
         release = self.model.release
         warns = announces(Call(self.case, release)) and not edits.is_silent
         with np.errstate(all="ignore"):  # a wrong prediction may be off by any number
-            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release))
+            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release), self._limits)
+
+    @cached_property
+    def _limits(self):
+        """{result name: an error far above the full bound of the unedited model}: no edit widens its bound so much."""
+        seen = self.observation
+        prediction = Prediction(self.case, self.changes(Edits()), seen.kept, seen.served)
+        try:
+            if prediction.computation.error:
+                return {}
+            return {name: _FAR * float(np.max(list(prediction.bounds(name))[-1])) for name in prediction.exact}
+        except (*UNFIT, UnlikeDropout):
+            return {}
 
     def alters(self, edits: Edits) -> bool:
         """True if the edits change the prediction for the call."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,16 +67,18 @@ def judge(
     deviations: "Sequence[Applied]" = (),
     announces: bool = False,
     backward_pass: BackwardPass = PLAIN,
+    limits: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Compare the observation with the specification, changed by the deviations in turn.
 
     announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
-    backward_pass: see facts.backward_pass.
+    backward_pass: see facts.backward_pass. limits: {result name: the error above which the full bound, which takes most
+    of the time, is not tried}.
     """
     ids = tuple(deviation.id for deviation in deviations)
     prediction = Prediction(case, deviations, observation.kept, observation.served, backward_pass)
     counts: Counter[tuple[str, str]] = Counter()
-    mismatches, margins = _against(case, observation, prediction, counts)
+    mismatches, margins = _against(case, observation, prediction, counts, limits or {})
     if announces and mixes_types(case) and not observation.error:
         mismatches = (*_missing(observation, _MIXED_TYPES), *mismatches)
     if mismatches:
@@ -86,7 +89,7 @@ def judge(
 
 
 def _differs(case, observation, prediction):
-    return bool(_against(case, observation, prediction, Counter())[0])
+    return bool(_against(case, observation, prediction, Counter(), {})[0])
 
 
 def showing(case: Case, deviations: "Sequence[Applied]", served: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ def _slopes_differ(case, model, plain):
     return all(_slope_compared(case, slope, spread(), plain, has_nan=False)[0] for spread in spreads)
 
 
-def _against(case, observation, prediction, counts):
+def _against(case, observation, prediction, counts, limits):
     """(mismatches, margins). Adds the numbers of compared and left out elements, gradients and results to `counts`."""
     model = prediction.computation
     found = [*_side_effects(case, observation, model), *_errors(case, observation, model)]
@@ -145,7 +148,7 @@ def _against(case, observation, prediction, counts):
         counts[left_out.RAISED, "results"] += 1
         return tuple(found), ()
     try:
-        more, margins = _results(observation, prediction, counts)
+        more, margins = _results(observation, prediction, counts, limits)
     except UnlikeDropout as unlike:
         return (*found, Mismatch(unlike.what, unlike.expected, unlike.got, kind=DROPOUT)), ()
     found += more
@@ -192,7 +195,7 @@ def _errors(case, observation, model):
         yield Mismatch("error", expected and ": ".join(expected), got and ": ".join(got), kind=ERROR)
 
 
-def _results(observation, prediction, counts):
+def _results(observation, prediction, counts, limits):
     found, margins = [], []
     expected, model = prediction.exact, prediction.computation
     if set(expected) != set(observation.outputs):
@@ -210,7 +213,7 @@ def _results(observation, prediction, counts):
         if got.shape == expected[name].shape:
             is_left = _left_out(name, got, prediction, counts)
             got = np.where(is_left, expected[name].real, got) if is_left.any() else got
-        more, its_margins = _compared(name, got, prediction)
+        more, its_margins = _compared(name, got, prediction, limit=limits.get(name, np.inf))
         found, margins = found + more, margins + its_margins
         if not more and prediction.garbage[name] is not None:
             more, its_margins = _rows_of_garbage(name, got, prediction, is_left, counts)
@@ -250,7 +253,8 @@ def _rows_of_garbage(name, got, prediction, is_left, counts):
     return found, margins
 
 
-def _compared(name, got, prediction, part=np.real):
+def _compared(name, got, prediction, part=np.real, limit=np.inf):
+    """(mismatches, margins) of a result. A bound is not tried if NaN or inf is wrong, or an error exceeds the limit."""
     for kind, allowed in zip(BOUNDS, prediction.bounds(name, part), strict=True):
         expected, ignore = part(prediction.exact[name]), prediction.garbage[name]
         is_zero = kind == BOUNDS[0] or prediction.is_zero(name, part)
@@ -258,6 +262,8 @@ def _compared(name, got, prediction, part=np.real):
         mismatch, ratio = comparison.compare_arrays(name, expected, got, allowed, ignore, is_zero)
         if mismatch is None:
             return [], [(kind, ratio)]
+        if mismatch.error is None or not mismatch.error <= limit or not isfinite(mismatch.expected - mismatch.got):
+            break
     return [mismatch], []
 
 
