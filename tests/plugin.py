@@ -353,8 +353,9 @@ class Measurement:
             judge = judge_of(self.run, self.record["ledger"], failures)
             explain = partial(parts_of, judge=judge) if self.run.entries else None
             seconds, shows = self.config.getoption("budget"), partial(is_shown_by, judge=judge)
-            recognize = partial(parts_with_cause, judge=judge) if self.run.adopted else None
-            found = news_about(self.groups.all(), seconds, self._workers, explain, shows, recognize)
+            recognize = partial(parts_with_cause, judge=judge) if self.run.entries or self.run.adopted else None
+            is_whole = self.run.adopted is not None
+            found = news_about(self.groups.all(), seconds, self._workers, explain, shows, recognize, is_whole)
             return sorted((*found, *of_absent(found, judge)), key=sort_key)
         except Exception as error:  # the record is written, with the failures as found
             self.filed.append(f"HARNESS ERROR: the failures cannot be explained: {type(error).__name__}: {error}")

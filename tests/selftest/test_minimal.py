@@ -25,7 +25,7 @@ from tests.harness.measurement.checking import check, check_law, check_same_with
 from tests.harness.measurement.forked import can_fork
 from tests.harness.measurement.minimal import End, Found, _in_order, _Searched, news_about
 from tests.harness.measurement.news import News
-from tests.harness.measurement.rerun import collecting, failures_again, simpler_failures
+from tests.harness.measurement.rerun import collecting, failures_again, plainer, simpler_failures
 from tests.harness.strategies.modules import any_cases
 from tests.sensitivity.faults import FAULTS
 from tests.sensitivity.injection import injected
@@ -271,6 +271,39 @@ def test_one_group_of_each_message_is_searched_before_others_with_it():
     order = _in_order([Group(key_of(dies), (dies,)), *groups])
     assert [message_of(its.least) for its in order[:2]] == [message_of(its.least) for its in order[2:4]]
     assert order[-1].least == dies
+
+
+# ---- groups that are not searched ----------------------------------------------------------------------------------
+
+
+def test_a_plainer_call_is_made_eagerly_and_of_the_module_itself():
+    with with_faults("padding-lost-with-weights"):
+        for case in (replace(PADDED, mode="deepcopy"), replace(PADDED, functional=True)):
+            (group,) = collected(check, case)
+            assert plainer(group.least).case == PADDED
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_groups_that_are_not_searched_join_by_a_plainer_call(fork, monkeypatch):
+    if not fork:
+        monkeypatch.setattr(minimal, "can_fork", lambda: False)
+    monkeypatch.setattr(minimal, "_SHARE_OF_THE_REST", 1)  # none is searched
+    groups = collected_padded(*(replace(PADDED, mode=mode) for mode in ("deepcopy", "eager", "saved")))
+    with with_faults("padding-lost-with-weights"):
+        (told,) = news_about(groups, 60)
+    assert (told.group.seen, told.group.is_minimal) == (3, False)
+    assert told.least.case == PADDED
+
+
+def test_a_message_joins_a_group_that_is_not_searched_to_a_behaviour():
+    searched = _Searched()
+    here, elsewhere = warning("slow", PADDED), warning("slow", replace(PADDED, functional=True))
+    searched.add(News(here), End(Found(here.least, (here.key,)), (News(here, WARNS),)))
+    searched.add_untried(News(elsewhere))
+    assert [(its.explanation, its.group.seen) for its in searched.news] == [(WARNS, 2)]
+
+
+WARNS = Explanation(BEHAVIOUR, behaviour="warns", effect="behaviours.warns('slow')", checked=1)
 
 
 # ---- other kinds of failures ---------------------------------------------------------------------------------------

@@ -18,11 +18,12 @@ from ..judgement.report import Failure
 from ..ledgers import BY_ID
 from .forked import Forked, Here, can_fork, in_turn
 from .news import News, added, changes_of, merged, sort_key
-from .rerun import simpler_failures, still_failing
+from .rerun import plainer, simpler_failures, still_failing
 
 _CALLS_OF_A_GROUP = 3  # calls of a group that are made again and made smaller
 _SHARE_OF_A_GROUP = 1 / 6  # of the time, at most, for the search of a minimal case, and for an explanation
 _SHARE_OF_EXPLANATIONS = 0.6  # of the time, at most, for explanations of calls as found
+_SHARE_OF_THE_REST = 1 / 6  # of the time, for groups that are not searched
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,28 @@ class _Searched:
             self.place |= {news.group.key: place, found.keys[-1]: place}
 
     def add_untried(self, news: News) -> None:
-        """Add a group that was not searched; join it to one with the same message, if nothing explains that either.
+        """Add a group that was not searched; join it to one that has the same change, or shows the same message.
 
-        Groups without a message join if they are not searched, and have the module, the kind of mode and the
-        difference in common.
+        It also joins one that nothing explains, if its plainest call has led there. Others that were not searched join
+        if they have the module, the kind of mode and the difference in common.
         """
-        key = changes_of(news) or (news.least.module, news.group.key.way, news.group.key.differs)
-        if key in self.place:
-            self._join(self.place[key], news)
-        else:
-            self.place[key] = len(self.news)
+        change, message = changes_of(news), message_of(news.least)
+        key = change or (news.least.module, news.group.key.way, news.group.key.differs)
+        place = self.place.get(key)
+        if place is None and news.explanation.kind == NEW:
+            if self.known.get(news.group.key):
+                place = self.place[news.group.key]
+            elif message:
+                alike = (
+                    i for i, its in enumerate(self.news) if _has_behaviour(its) and message_of(its.least) == message
+                )
+                place = next(alike, None)
+        if place is None:
+            place = len(self.news)
             self.news.append(news)
+        else:
+            self._join(place, news)
+        self.place.setdefault(key, place)
 
     def _join(self, place: int, news: News) -> None:
         self.news[place] = added(self.news[place], news)
@@ -182,38 +194,73 @@ def news_about(
     explain: Explain | None = None,
     shows: Shows = lambda failure, explanation: True,
     recognize: Recognize | None = None,
+    is_whole: bool = False,
 ) -> tuple[News, ...]:
     """The groups with minimal cases and explanations, as far as they are found in time; joined where these are alike.
 
     The calls as found are explained first: most groups then join a few changes, and the minimal case of each change is
-    searched in the rest of the time. seconds: the time for all groups, the cheapest first. workers: the number of
-    processes that search at a time. recognize: also joins calls to a behaviour that explains more calls than any other
-    explanation of them; for another implementation, whose mistakes show in calls of every kind.
+    searched in the rest of the time. Groups for which there is none join others by a plainer call.
+
+    seconds: the time for all groups, the cheapest first. workers: the number of processes that search at a time.
+    recognize: joins calls to a behaviour that explains others. is_whole: it also joins calls that have another
+    explanation, if the behaviour explains more; for another implementation, whose mistakes show in calls of every kind.
     """
     ends, most = time.monotonic() + seconds, seconds * _SHARE_OF_A_GROUP
     searched, suspects, begin = _Searched(), Suspects(), Forked if can_fork() else Here
     told = [News(group) for group in _in_order(groups)]
     if explain:
         told = _as_found(told, explain, suspects, workers, seconds)
-    if recognize:
+    if recognize and is_whole:
         told = _with_causes(told, recognize, workers, ends)
+    until = ends - seconds * _SHARE_OF_THE_REST
 
     def search_of(news: News) -> Here | Forked:
-        group, searches = news.group, min(ends, time.monotonic() + most)
+        group, searches = news.group, min(until, time.monotonic() + most)
         steps: Iterator[End] = iter(())
         if begin is Forked or group.key.way != CRASH:  # in this process, a crash is not made again
             steps = _steps(news, searched.known, explain, shows, suspects, searches)
-        return begin(news, End(Found(group.least, (group.key,))), steps, min(ends, searches + most))
+        return begin(news, End(Found(group.least, (group.key,))), steps, min(until, searches + most))
 
     waiting = _with_new_ones_first(told)
-    for its in in_turn(waiting, search_of, workers, ends):
+    for its in in_turn(waiting, search_of, workers, until):
         suspects.add(its.end.suspects)
         is_crash = its.task.group.key.way == CRASH and not its.end.found.is_flaky
         parts = explain(its.task.group, suspects) if explain and is_crash else its.end.parts
         searched.add(its.task, replace(its.end, parts=parts))
-    for news in waiting:
+    for news in _plainer(waiting, searched.news, recognize, workers, ends):
         searched.add_untried(news)
     return tuple(sorted(searched.news, key=sort_key))
+
+
+def _plainer(
+    waiting: list[News], known: Sequence[News], recognize: Recognize | None, workers: int, ends: float
+) -> list[News]:
+    """The news that wait, with plainer calls as far as there is time, and with the behaviours of known news."""
+    begin, looked = Forked if can_fork() else Here, [its for its in waiting if not _may_be_plainer(its)]
+    left = [its for its in waiting if _may_be_plainer(its)]
+    causes = [its for its in known if _has_behaviour(its)]
+
+    def look_at(news: News) -> Here | Forked:
+        return begin(news, End(Found(news.least, (news.group.key,))), _as_plainer(news, causes, recognize), ends)
+
+    for its in in_turn(left, look_at, workers, ends):
+        looked += its.end.parts or (its.task,)
+    return [*looked, *left]
+
+
+def _may_be_plainer(news: News) -> bool:
+    return news.group.key.way not in (CRASH, WRONG_MASK, RANGE) and not _is_explained(news)
+
+
+def _as_plainer(news: News, causes: Sequence[News], recognize: Recognize | None) -> Iterator[End]:
+    """Generates the end of the look at one group."""
+    group, least = news.group, plainer(news.least)
+    if not _has_behaviour(news):
+        alike = [its for its in causes if its.least.module == least.module]
+        parts = recognize(replace(group, calls=(least,)), alike) if recognize and alike else ()
+        news = next(filter(_has_behaviour, parts), news)
+    calls = tuple(dict.fromkeys((least, *group.calls)))
+    yield End(Found(least, (group.key,)), (replace(news, group=replace(group, key=key_of(least), calls=calls)),))
 
 
 def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, workers: int, seconds: float) -> list[News]:

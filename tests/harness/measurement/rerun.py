@@ -73,6 +73,27 @@ def simpler_failures(failure: Failure) -> Iterator[Failure]:
             yield replace(failure, case=case, **others)
 
 
+def plainer(failure: Failure) -> Failure:
+    """The failure of a plainer call: made eagerly, or of a module inside, as far as it fails in the same way."""
+    tries, is_plainer = _PLAINER_CALLS, True
+    while is_plainer:
+        is_plainer = False
+        for asked in simpler_failures(failure):
+            if _place(asked) != _place(failure) and tries:
+                tries -= 1
+                if found := still_failing(asked):
+                    failure, is_plainer = found, True
+                    break
+    return failure
+
+
+_PLAINER_CALLS = 10  # that are tried for one failure
+
+
+def _place(failure):
+    return (failure.case.mode, failure.case.module) if failure.case else None
+
+
 def _alike(simple: Case, case: Case, other: Case | None) -> Case | None:
     """The other case with the changes from a case to a simple one; None if they cannot be made to it."""
     if other is None or type(simple) is not type(other):
