@@ -17,6 +17,9 @@ CREATED = "flex_attention(q, k, v, block_mask=create_block_mask(mask_mod, None, 
 LISTS = "flex_attention(q, k, v, block_mask=BlockMask.from_kv_blocks(numbers, indices, BLOCK_SIZE=2))"
 
 
+MASK = "m = create_block_mask(lambda b, h, q, k: q >= k, 2, 1, 9, 9)\n"
+
+
 def case(text, **situation):
     """The case of a text."""
     return case_of(read(text), Situation(**situation))
@@ -38,8 +41,12 @@ def shown(capsys, text, *options):
         ("flex_attention(q, k, v, block_mask=bm)", False, "create_block_mask", (128, 128)),
         ("m = create_block_mask(lambda b, h, q, k: q >= k, 1, 1, 9, 9, BLOCK_SIZE=(2, 3))\n"
          "flex_attention(q, k, v, block_mask=m)", True, "create_block_mask", (2, 3)),
-        ("m = create_block_mask(lambda b, h, q, k: q >= k, 1, 1, 9, 9)\n"
-         "flex_attention(q, k, v, block_mask=m._adjust(5, 5))", True, "adjustment", (128, 128)),
+        (f"{MASK}flex_attention(q, k, v, block_mask=m._adjust(5, 5))", True, "adjustment", (128, 128)),
+        (f"{MASK}flex_attention(q, k, v, block_mask=m[1:])", True, "slice_without_mask_mod", (128, 128)),
+        (f"{MASK}m = m[0, :]\nm.mask_mod = lambda b, h, q, k: q >= k\nflex_attention(q, k, v, block_mask=m)",
+         True, "slice_of_samples", (128, 128)),
+        (f"{MASK}m = m[:, :, 1:]\nm.mask_mod = f\nflex_attention(q, k, v, block_mask=m)",
+         False, "slice_of_queries", (128, 128)),
         (LISTS, False, "lists", (2, 2)),
         (CAUSAL + LISTS.replace("indices,", "indices, mask_mod=mask_mod,"), True, "lists", (2, 2)),
     ],

@@ -241,7 +241,7 @@ _MAKERS = {"create_block_mask": "by create_block_mask", "lists": "of lists of bl
 _MAKERS |= {
     "slice_of_queries": "sliced by blocks of queries",
     "slice_of_samples": "sliced by samples",
-    "slice_without_mask_mod": "sliced by samples, without a mask_mod of its own",
+    "slice_without_mask_mod": "sliced without a mask_mod of its own",
 }
 
 
@@ -249,7 +249,8 @@ def _functions(case):
     """The BlockMask and the score_mod of a call of flex_attention."""
     if case.kept_mask is not None:
         reads = "compares positions" if case.compares_positions else "reads a tensor"
-        yield f"block_mask {_MAKERS[case.blocks_by]}" + (f", whose mask_mod {reads}" if case.has_mask_mod else "")
+        has_mask_mod = case.has_mask_mod and case.blocks_by != "slice_without_mask_mod"
+        yield f"block_mask {_MAKERS[case.blocks_by]}" + (f", whose mask_mod {reads}" if has_mask_mod else "")
     if case.added_mask is not None:
         is_told = case.added_mask.values != "bias" or case.added_mask.pattern != "none"
         yield "score_mod" + (f" that adds {_of_mask(case.added_mask)}" if is_told else "")

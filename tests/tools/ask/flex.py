@@ -4,12 +4,13 @@ The contents of mask_mod and score_mod are not read. The entries of the ledger d
 whether mask_mod reads a tensor, and on the numbers that score_mod adds, which --mask tells.
 """
 
+import ast
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from tests.harness.cases.case import FlexAttention
+from tests.harness.cases.case import SLICES, FlexAttention
 from tests.harness.cases.masks import Mask
 from tests.harness.command_line import BadInput
 
@@ -33,6 +34,19 @@ def made_blocks(maker: str, owner: Any, given: list[Any], named: dict[str, Any])
     sizes = size if isinstance(size, (tuple, list)) else (size, size)
     is_told = len(sizes) == 2 and all(type(one) is int and one > 0 for one in sizes)
     return Blocks(MAKERS[maker], found.get("mask_mod"), (sizes[0], sizes[1]) if is_told else (128, 128))
+
+
+def sliced(blocks: Blocks, index: ast.expr) -> Blocks:
+    """The slice of a BlockMask: by blocks of queries if the third index takes a part of them, otherwise by samples."""
+    parts = index.elts if isinstance(index, ast.Tuple) else [index]
+    is_of_queries = len(parts) > 2 and ast.unparse(parts[2]) not in (":", "::", "slice(None)")
+    return replace(blocks, by="slice_of_queries" if is_of_queries else "slice_without_mask_mod")
+
+
+def given_mask_mod(blocks: Blocks, mask_mod: Any) -> Blocks:
+    """The BlockMask after an assignment to its attribute mask_mod."""
+    by = "slice_of_samples" if blocks.by == "slice_without_mask_mod" else blocks.by
+    return replace(blocks, mask_mod=mask_mod, by=by)
 
 
 def kept(value: Any) -> tuple[Mask, dict[str, Any]]:
@@ -63,7 +77,7 @@ def case_of_flex(call: Any) -> FlexAttention:
     case = FlexAttention(
         **call.common(False) | _autograd(call),
         **fields,
-        mask_batch=(1, query[1] if of_heads else 1),
+        mask_batch=(query[0] if fields.get("blocks_by") in SLICES[1:] else 1, query[1] if of_heads else 1),
         batch=tuple(query[:2]),
         L=query[2],
         S=key[2],

@@ -15,10 +15,11 @@ from tests.harness.command_line import BadInput
 from tests.harness.modes.modes import BY_ID
 
 from .classes import ClassReader, modules_of
-from .flex import MAKERS, made_blocks
+from .flex import MAKERS, given_mask_mod, made_blocks, sliced
 from .parts import changed, mode_of_hooked, mode_of_replaced, subclass
 from .signatures import CONSTRUCTORS, FUNCTIONS, bound
 from .values import (
+    Blocks,
     Function,
     Instance,
     Made,
@@ -182,6 +183,10 @@ class _Reader(ClassReader, ast.NodeVisitor):
             known = not is_unknown((index, value))
             self.names[ast.unparse(target.value)] = computed(filled, tensor, index, value) if known else text_of(target)
         else:
+            if isinstance(target, ast.Attribute) and target.attr == "mask_mod":
+                blocks = self.value(target.value)
+                if isinstance(blocks, Blocks):
+                    self.names[ast.unparse(target.value)] = given_mask_mod(blocks, value)
             if isinstance(target, ast.Attribute) and (made := self.owner(target.value)):
                 given = self.classes.get(value.of) if isinstance(value, Instance) else None
                 changed(made, mode_of_replaced(made, target.attr, value, given))
@@ -263,6 +268,8 @@ class _Reader(ClassReader, ast.NodeVisitor):
 
     def visit_Subscript(self, node):
         values, index = self.value(node.value), self.value(node.slice)
+        if isinstance(values, Blocks):
+            return sliced(values, node.slice)
         is_of_one = isinstance(values, list) and len(values) == 1  # of a comprehension, perhaps
         return values[0] if is_of_one else _operated(node, operator.getitem, values, index)
 
