@@ -65,6 +65,9 @@ RARE = [
         tgt_is_causal=True,
     ),
     ScaledDotProduct(
+        seed=4, autograd="no_grad", nonfinite="nan", S=2, D=0, attn_mask=Mask(pattern="column"), scale=0.0
+    ),
+    ScaledDotProduct(
         autograd="one_input",
         layout="sliced",
         mode="func_jvp",

@@ -223,7 +223,8 @@ def nonfinite_positions(case: Case) -> dict[str, np.ndarray]:
     positions = {source: hidden for source, hidden in ignored(case).items() if case.nonfinite}
     if "key" in positions:
         spoiled = (("key", "value"), ("key",), ("value",))[0 if case.has_parameters else case.seed % 3]
-        positions |= dict.fromkeys(spoiled, positions.pop("key"))
+        widths = {} if case.has_parameters else {"key": case.D, "value": case.Dv}
+        positions |= dict.fromkeys((name for name in spoiled if widths.get(name, 1)), positions.pop("key"))
     if case.attention == "query_is_key" and "query" in positions:
         positions |= {"value": positions["query"]}
     return positions
