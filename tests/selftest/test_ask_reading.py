@@ -65,7 +65,17 @@ RARE = [
         tgt_is_causal=True,
     ),
     ScaledDotProduct(
-        seed=4, autograd="no_grad", nonfinite="nan", S=2, D=0, attn_mask=Mask(pattern="column"), scale=0.0
+        dtype="float32",
+        seed=52351,
+        autograd="inference_mode",
+        nonfinite="nan",
+        batch=(2, 1),
+        L=2,
+        S=2,
+        D=0,
+        attn_mask=Mask(pattern="nearly_causal"),
+        broadcast="1-D",
+        scale=0.0,
     ),
     ScaledDotProduct(
         autograd="one_input",
