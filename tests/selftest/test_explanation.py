@@ -218,7 +218,11 @@ BEHAVIOURS = {
         replace(inferring(ENCODER_LAYER), src_key_padding_mask=Mask("bool", "scattered")),
         "src_key_padding_mask is ignored",
     ),
-    "target-mask-not-in-the-last-layer": None,
+    "target-mask-not-in-the-last-layer": (None, "tgt.last"),
+    "encoder-padding-in-the-first-layer-only": (
+        replace(ENCODER, autograd="no_grad", src_key_padding_mask=Mask("bool", "right"), num_layers=3, norm_first=True),
+        "no mask is applied in src.later",
+    ),
     "masks-warned-of": None,
     "bool-mask-refused": None,
     "last-head-unmasked": None,
@@ -231,7 +235,8 @@ BEHAVIOURS = {
 @pytest.mark.parametrize("id", sorted(set(BEHAVIOURS) & set(FAULTS)))
 def test_a_simple_fault_is_explained_by_its_behaviour(id):
     fault = FAULTS[id]
-    case, words = BEHAVIOURS[id] or (fault.shows, "")
+    case, words = BEHAVIOURS[id] or (None, "")
+    case = case or fault.shows
     cases = [case, *(replace(case, seed=seed) for seed in (11, 12))]
     with injected(fault):
         told = explain(cases, model())

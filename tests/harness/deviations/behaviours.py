@@ -218,11 +218,11 @@ def with_nan(behaviours: list[Behaviour], case: Case) -> list[Behaviour]:
 
 
 def of_rows(case: Case) -> list[Behaviour]:
-    """The behaviours of whole blocks: all at once, one after the other, and the last or the earlier layers alone."""
+    """The behaviours of whole blocks: all at once, one after the other, and only some layers of a stack."""
     groups = [tuple(dict.fromkeys(block.partition(".")[0] for block in case.blocks))]
     groups += [(block,) for block in groups[0]] if len(groups[0]) > 1 else []
     if case.num_layers > 1:
-        groups += [(f"{block}{part}",) for block in groups[0] for part in (".last", ".early")]
+        groups += [(f"{block}{part}",) for block in groups[0] for part in (".later", ".last", ".early")]
     found = [
         Behaviour(f"{words} in {', '.join(blocks)}", f"behaviours.in_blocks({how!r}, *{blocks!r})", change)
         for how, (words, _) in KERNELS.items()

@@ -50,17 +50,20 @@ def with_kernel(
 def with_attention(
     computation: Computation, change: Callable[[MultiHeadAttention], MultiHeadAttention], blocks: Collection[str]
 ) -> Computation:
-    """The computation of a module with change(attention) in the attention blocks of these names."""
+    """The computation of a module with change(attention) in the attention blocks of these names.
+
+    "src.last" is the block of the last layer of a stack, "src.early" those of the others, "src.later" those of all
+    layers but the first.
+    """
     return replace(computation, function=_with_attention(computation.function, change, blocks))
 
 
-def _with_attention(node, change, blocks, block="self", part=""):
+def _with_attention(node, change, blocks, block="self", parts=()):
     if isinstance(node, MultiHeadAttention):
-        return change(node) if {block, block + part} & set(blocks) else node
+        return change(node) if {block, *(block + part for part in parts)} & set(blocks) else node
     if isinstance(node, tuple):
-        *early, last = node
-        early = [_with_attention(layer, change, blocks, part=".early") for layer in early]
-        return (*early, _with_attention(last, change, blocks, part=".last"))
+        pairs = zip(node, _parts_of_a_stack(len(node)), strict=True)
+        return tuple(_with_attention(layer, change, blocks, parts=its) for layer, its in pairs)
     children = {
         "encoder": "src",
         "decoder": "tgt",
@@ -69,11 +72,17 @@ def _with_attention(node, change, blocks, block="self", part=""):
         "self_attn": "src" if type(node).__name__ == "EncoderLayer" else "tgt",
     }
     changed = {
-        name: _with_attention(getattr(node, name), change, blocks, child, part)
+        name: _with_attention(getattr(node, name), change, blocks, child, parts)
         for name, child in children.items()
         if hasattr(node, name)
     }
     return replace(node, **changed)
+
+
+def _parts_of_a_stack(number):
+    """Generates the names of the parts to which each layer of a stack belongs."""
+    for i in range(number):
+        yield (".last" if i == number - 1 else ".early", *[".later"] * (i > 0))
 
 
 def multiplied(computation: Computation) -> Computation:

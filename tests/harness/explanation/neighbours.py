@@ -44,6 +44,8 @@ def _of_other_sizes(case):
         if case.batched and case.only is None:
             yield replace(case, N=case.N + 1)
         yield replace(case, num_heads=case.num_heads + 2)
+        if case.num_layers > 1:
+            yield replace(case, num_layers=case.num_layers + 1)
 
 
 def _of_other_lengths(case):
