@@ -155,23 +155,25 @@ class _Searched:
         It also joins one that nothing explains, if its plainest call has led there. Others that were not searched join
         if they have the module, the kind of mode and the difference in common.
         """
-        change, message = changes_of(news), message_of(news.least)
-        key = change or (news.least.module, news.group.key.way, news.group.key.differs)
+        key = changes_of(news) or (news.least.module, news.group.key.way, news.group.key.differs)
         place = self.place.get(key)
         if place is None and news.explanation.kind == NEW:
-            if self.known.get(news.group.key):
-                place = self.place[news.group.key]
-            elif message:
-                alike = (
-                    i for i, its in enumerate(self.news) if _has_behaviour(its) and message_of(its.least) == message
-                )
-                place = next(alike, None)
+            place = self._place_of(news)
         if place is None:
             place = len(self.news)
             self.news.append(news)
         else:
             self._join(place, news)
         self.place.setdefault(key, place)
+
+    def _place_of(self, news: News) -> int | None:
+        """The place of a group that has led to the call of the news, or of a behaviour that shows its message."""
+        if self.known.get(news.group.key):
+            return self.place[news.group.key]
+        if not (message := message_of(news.least)):
+            return None
+        behaviours = ((i, its) for i, its in enumerate(self.news) if _has_behaviour(its))
+        return next((i for i, its in behaviours if message_of(its.least) == message), None)
 
     def _join(self, place: int, news: News) -> None:
         self.news[place] = added(self.news[place], news)
