@@ -11,6 +11,7 @@ from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
 from tests.harness.execution.release import Release
 from tests.harness.ledgers import ENTRIES
+from tests.harness.measurement.session import NOT_APPLICABLE, PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks.table import CALLS
 from tests.tools import runs, ways
@@ -18,6 +19,7 @@ from tests.tools.catalogue import HTML, MARKDOWN, ROOT, main
 from tests.tools.code_in_text import as_html, as_markdown, split_code
 from tests.tools.kinds import KINDS, kind_of
 from tests.tools.ranges import in_words
+from tests.tools.records import as_record
 
 DOCS = ROOT / "docs"
 UNASKED = "native-layer-float-mask"  # an entry whose range includes 2.14
@@ -26,6 +28,16 @@ UNASKED = "native-layer-float-mask"  # an entry whose range includes 2.14
 def test_both_pages_are_fresh(capsys):
     """If this fails, run python -m tests.tools catalogue."""
     assert main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_an_entry_is_present_if_calls_show_it_though_its_pinned_case_is_refused():
+    plain = json.loads((ROOT / "docs" / "results" / "2.15.0-cpu.json").read_text())
+    finding = plain["ledger"]["empty-row-nan-explicit"]
+    finding["status"] = NOT_APPLICABLE
+    assert finding["cases"]
+    assert as_record(plain, "it").state("empty-row-nan-explicit") == PRESENT
+    finding["cases"] = 0
+    assert as_record(plain, "it").state("empty-row-nan-explicit") == NOT_APPLICABLE
 
 
 # ---- releases in words ---------------------------------------------------------------------------------------------
