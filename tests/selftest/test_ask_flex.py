@@ -114,6 +114,11 @@ def test_the_answer_is_that_of_the_ledger(capsys, text, options, expected):
         ("flex_attention(q, k, v)", ("--mode", "exported"), "was not measured in the mode exported; it was in eager"),
         ("flex_attention(q, k, v, block_mask=m)", ("--mask", "attn_mask=causal"), "it takes score_mod, block_mask"),
         ("flex_attention(q, k, v, block_mask=m)", ("--mask", "block_mask=float:all"), "block_mask is a float mask"),
+        (
+            f"{MASK}flex_attention(q, k, v, block_mask=m[:, :, 1:])",
+            (),
+            "a slice of blocks of queries without a mask_mod",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line(capsys, text, options, says):

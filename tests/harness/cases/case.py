@@ -42,8 +42,8 @@ ATTENTIONS = ("self", "copies", "cross", "query_is_key", "distinct")  # see `Mul
 OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queries
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs
 
-_SLICES_OF_SAMPLES = ("slice_of_samples", "slice_without_mask_mod")
-SLICES = ("slice_of_queries", *_SLICES_OF_SAMPLES)
+SLICES_OF_SAMPLES = ("slice_of_samples", "slice_without_mask_mod")
+SLICES = ("slice_of_queries", *SLICES_OF_SAMPLES)
 BLOCKS_BY = ("create_block_mask", "adjustment", "lists", *SLICES)  # see FlexAttention
 JOINED = ("", "and", "or")
 LSE = ("", "return_lse", "return_aux")
@@ -155,7 +155,7 @@ class FlexAttention(DotProduct):
         """The shape of a mask (B, H, L, S), where B and H may be 1; before an adjustment or a slice, it is larger."""
         (samples, heads), (rows, columns) = self.mask_batch, self.block_size
         by = self.blocks_by if name == "kept_mask" else ""
-        samples += by in _SLICES_OF_SAMPLES
+        samples += by in SLICES_OF_SAMPLES
         rows = self.L + rows * (by in ("adjustment", "slice_of_queries"))
         return samples, heads, rows, self.S + columns * (by == "adjustment")
 
@@ -181,7 +181,7 @@ class FlexAttention(DotProduct):
     @property
     def slices_samples(self) -> bool:
         """True if the BlockMask is made for one more sample, which a slice cuts off."""
-        return self.kept_mask is not None and self.blocks_by in _SLICES_OF_SAMPLES
+        return self.kept_mask is not None and self.blocks_by in SLICES_OF_SAMPLES
 
     @property
     def compares_positions(self) -> bool:

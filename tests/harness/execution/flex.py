@@ -6,7 +6,7 @@ from types import ModuleType
 
 import torch
 
-from ..cases.case import FlexAttention
+from ..cases.case import SLICES_OF_SAMPLES, FlexAttention
 from ..contents.arrays import mask_arrays
 from ..contents.blocks import block_mask
 
@@ -79,8 +79,8 @@ def _by_creation(case):
     *batch, L, S = case.mask_shape("kept_mask")
     sizes = [*(size if size > 1 else None for size in batch), L, S]
     blocks = f", BLOCK_SIZE={case.block_size}" if case.block_size != FlexAttention.block_size else ""
-    part = {"adjustment": f"._adjust({case.L}, {case.S})", "slice_of_queries": "[:, :, 1:]"}.get(case.blocks_by, "")
-    part = "[1:]" if case.slices_samples else part
+    parts = {"adjustment": f"._adjust({case.L}, {case.S})", "slice_of_queries": "[:, :, 1:]"}
+    part = (parts | dict.fromkeys(SLICES_OF_SAMPLES, "[1:]")).get(case.blocks_by, "")
     arguments = ", ".join(map(str, ("mask_mod", *sizes)))
     return f"block_mask = create_block_mask({arguments}, device=query.device{blocks}){part}"
 

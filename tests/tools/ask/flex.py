@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tests.harness.cases.case import SLICES, FlexAttention
+from tests.harness.cases.case import SLICES_OF_SAMPLES, FlexAttention
 from tests.harness.cases.masks import Mask
 from tests.harness.command_line import BadInput
 
@@ -40,7 +40,9 @@ def sliced(blocks: Blocks, index: ast.expr) -> Blocks:
     """The slice of a BlockMask: by blocks of queries if the third index takes a part of them, otherwise by samples."""
     parts = index.elts if isinstance(index, ast.Tuple) else [index]
     is_of_queries = len(parts) > 2 and ast.unparse(parts[2]) not in (":", "::", "slice(None)")
-    return replace(blocks, by="slice_of_queries" if is_of_queries else "slice_without_mask_mod")
+    if is_of_queries:
+        return replace(blocks, by="slice_of_queries", mask_mod=None)
+    return replace(blocks, by="slice_without_mask_mod")
 
 
 def given_mask_mod(blocks: Blocks, mask_mod: Any) -> Blocks:
@@ -50,8 +52,13 @@ def given_mask_mod(blocks: Blocks, mask_mod: Any) -> Blocks:
 
 
 def kept(value: Any) -> tuple[Mask, dict[str, Any]]:
-    """The mask that stands for a BlockMask, and fields of the case. value: Blocks, or what the text does not tell."""
+    """The mask that stands for a BlockMask, and fields of the case. value: Blocks, or what the text does not tell.
+
+    Raises BadInput for a slice of blocks of queries that is given no mask_mod.
+    """
     blocks = value if isinstance(value, Blocks) else Blocks("create_block_mask", value)
+    if blocks.by == "slice_of_queries" and blocks.mask_mod is None:
+        raise BadInput("block_mask is a slice of blocks of queries without a mask_mod: assign one, for shifted queries")
     reads = blocks.mask_mod.reads if isinstance(blocks.mask_mod, Function) else isinstance(blocks.mask_mod, Unknown)
     pattern = "random" if reads else "none" if blocks.by == "lists" and blocks.mask_mod is None else "causal"
     return Mask("bool", pattern), {"blocks_by": blocks.by, "block_size": blocks.block_size}
@@ -77,7 +84,7 @@ def case_of_flex(call: Any) -> FlexAttention:
     case = FlexAttention(
         **call.common(False) | _autograd(call),
         **fields,
-        mask_batch=(query[0] if fields.get("blocks_by") in SLICES[1:] else 1, query[1] if of_heads else 1),
+        mask_batch=(query[0] if fields.get("blocks_by") in SLICES_OF_SAMPLES else 1, query[1] if of_heads else 1),
         batch=tuple(query[:2]),
         L=query[2],
         S=key[2],
