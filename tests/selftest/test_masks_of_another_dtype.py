@@ -12,7 +12,7 @@ from tests.harness.contents.arrays import coarsest, largest_score, merged_bias
 from tests.harness.deviations.call import Call
 from tests.harness.deviations.empty_inputs import views_nothing
 from tests.harness.deviations.refusals import refusal
-from tests.harness.execution.release import installed
+from tests.harness.execution.release import Release, installed
 from tests.harness.judgement.comparison import terms
 
 NAMES = ("attn_mask", "key_padding_mask")
@@ -114,3 +114,24 @@ def test_a_mask_is_refused_in_the_first_layer_before_a_later_layer_raises():
     release = replace(installed(), version=Version("2.4.1"))
     assert views_nothing(Call(decoder, release)) == ("tgt",)
     assert refusal(Call(decoder, release)).id == "mask-of-another-dtype"
+
+
+def test_a_mask_is_refused_in_an_earlier_layer_before_a_later_layer_views_nothing():
+    """The self-attention of the last layer, which learns, raises behind the cross-attention of the first one."""
+    case = Transformer(
+        dtype="float32",
+        autograd="last_layer",
+        module="TransformerDecoder",
+        N=3,
+        S=3,
+        T=0,
+        num_heads=2,
+        head_dim=8,
+        tgt_key_padding_mask=Mask(),
+        memory_mask=floating("float64", pattern="row"),
+        num_layers=2,
+    )
+    release = Release(Version("2.9.1"), "cpu")
+    assert views_nothing(Call(case, release)) == ("tgt.last",)
+    assert refusal(Call(case, release)).id == "mask-of-another-dtype"
+    assert refusal(Call(replace(case, autograd="grad"), release)) is None

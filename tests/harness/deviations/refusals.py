@@ -199,7 +199,8 @@ def _meets_another_dtype(call):
     Merged with a bool mask or another float mask, a mask has the dtype of their sum. The ledger has the earlier errors.
     """
     case = call.case
-    refusing = [block for block in case.blocks if _refuses_the_dtype(call, block)]
+    blocks = tuple(dict.fromkeys(case.order))
+    refusing = [block for block in blocks if _refuses_the_dtype(call, block)]
     if not refusing or misses_the_layers_biases(call) or packs_no_sample(call) or looks_at_no_position(call):
         return False
     if (packs_nothing(call) and since(call.release, "2.2")) or unpacks_too_late(call) or packs_under_a_transform(call):
@@ -223,8 +224,8 @@ def _meets_another_dtype(call):
     if raises_on_the_native_layer(call) and since(call.release, "2.2") and not since(call.release, "2.6"):
         raising |= set(call.blocks(NATIVE_LAYER))
     if memory_is_too_short(call):
-        raising |= {block for block in case.blocks if source_of(block) == "memory"}
-    before = takewhile(lambda block: block not in refusing, case.blocks)
+        raising |= {block for block in blocks if source_of(block) == "memory"}
+    before = takewhile(lambda block: block not in refusing, blocks)
     return refusing[0] not in raising and raising.isdisjoint(before)
 
 
@@ -456,7 +457,7 @@ _REFUSALS = (
     Refusal(
         id="flex-sliced-mask-mod",
         source='flex_attention since 2.10: "Cannot use mask_mod from a sliced BlockMask."',
-        applies=lambda call: lacks_mask_mod(call) and since(call.release, "2.10"),
+        applies=lambda call: lacks_mask_mod(call) and since(call.release, "2.10") and not makes_no_block_mask(call),
         error=("RuntimeError", "Cannot use mask_mod from a sliced BlockMask"),
     ),
 )
