@@ -46,6 +46,14 @@ def test_a_call_that_drops_conforms(case):
     assert judge(case, observe(case)).status == CONFORMS
 
 
+def test_what_nan_in_a_mask_hides_from_dropout_is_not_asked():
+    """torch drops NaN, which stays NaN, where the reference has numbers: a fully masked query whose scores are NaN."""
+    sizes = {"N": 3, "S": 2, "T": 2, "num_heads": 2, "head_dim": 8}
+    masks = {"tgt_mask": Mask("float", "last_column", "nan"), "memory_mask": Mask("bool", "all")}
+    case = Transformer(seed=1, module="TransformerDecoderLayer", training=True, dropout=0.5, **sizes, **masks)
+    assert judge(case, observe(case)).status == CONFORMS
+
+
 @pytest.mark.parametrize("case, times", list(zip(CASES, TIMES, strict=True)), ids=IDS)
 def test_every_dropout_is_seen(case, times):
     kept = observe(case).kept

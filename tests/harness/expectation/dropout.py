@@ -55,7 +55,9 @@ class _Dropping:
             if kept.size != x.size:
                 raise UnlikeDropout("dropout", f"of {x.shape}", f"of {kept.shape}")
             kept = kept.reshape(x.shape)
-            counts = _counts(x)
+            counts = _counts(x) & (
+                not self.case.holds_nan
+            )  # NaN, which may be here in torch alone, is not seen to drop
             _require_plausible(kept, counts, self.case.dropout)
             _require_independent(kept, counts, earlier, self.case.dropout)
             earlier.append((kept, counts))
