@@ -21,6 +21,7 @@ from tests.harness.execution.flex import definitions, imported
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
 from tests.harness.expectation.specification import specification
+from tests.harness.judgement.prediction import Prediction
 from tests.harness.judgement.report import failure_of, report
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
 from tests.harness.modes.parsing import parse
@@ -181,3 +182,13 @@ def test_functions_are_joined_by_and_masks_and_or_masks():
         assert f"mask_mod = {joined}_masks(of_even, of_odd)" in text
     cases = sample(flex_attention_cases(RELEASE, inference=True), 200)
     assert 0.05 < sum(bool(case.joined) for case in cases) / len(cases) < 0.4
+
+
+def test_garbage_that_a_deviation_makes_visible_widens_the_bound():
+    """torch ignores blocks that hide garbage; the sums in its gradients then have no digits."""
+    case = FlexAttention(
+        dtype="float32", seed=339, garbage=True, batch=(3, 2), L=4, S=4, D=4, Dv=16, kept_mask=Mask(), blocks_by="lists"
+    )
+    applied = ledger.applying(Call(case, RELEASE), ledger.ENTRIES)
+    assert Prediction(case, applied, None).shows_garbage
+    assert not Prediction(case, (), None).shows_garbage

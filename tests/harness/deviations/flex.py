@@ -70,7 +70,7 @@ def _empty_error(computation, call):
 
 def _joins_no_keys(call):
     """True if create_block_mask asks a function of and_masks or or_masks about no keys."""
-    return _is_created(call.case) and call.case.S == 0 and bool(call.case.joined)
+    return _is_created(call.case) and bool(call.case.joined) and call.case.mask_shape("kept_mask")[-1] == 0
 
 
 def makes_no_block_mask(call: Call) -> bool:
@@ -87,15 +87,21 @@ def _is_adjusted_to_parts_of_blocks(call):
     return any(length % size for length, size in zip((case.L, case.S), case.block_size, strict=True))
 
 
+def _does_not_fit(computation, call):
+    if since(call.release, "2.7"):
+        return raising(computation, "ValueError", "block_mask was created for")
+    return raising(computation, "ValueError|IndexError", "block_mask was created for|is out of bounds for dimension 3")
+
+
 def _is_slice_of_queries(call):
-    return _is_created(call.case) and call.case.blocks_by == "slice_of_queries"
+    return _is_created(call.case) and call.case.blocks_by == "slice_of_queries" and not _joins_no_keys(call)
 
 
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
 
 def lacks_mask_mod(call: Call) -> bool:
-    """True if the BlockMask is a slice that got no mask_mod: its own hides nothing, and is an error since 2.10."""
+    """True if the BlockMask is a slice that is given no mask_mod: it then hides nothing, and raises since 2.10."""
     return call.case.is_flex and call.case.blocks_by == "slice_without_mask_mod" and call.case.slices_samples
 
 
@@ -238,7 +244,10 @@ def _overflowing(computation: Computation, call: Call) -> Computation:
 def _has_no_keys(call):
     """True if there are no keys; before 2.9, also a score_mod that divides the score, or joined functions."""
     case = call.case
-    return case.is_flex and case.S == 0 and (bool(case.softcap) or _joins_no_keys(call) or since(call.release, "2.9"))
+    if not case.is_flex or case.S > 0:
+        return False
+    joins = bool(case.joined) and case.has_mask_mod
+    return bool(case.softcap) or joins or since(call.release, "2.9")
 
 
 def _has_no_log_sum_exp(call):
@@ -300,13 +309,13 @@ ENTRIES = (
     ),
     Deviation(
         id="flex-slice-forgets-mask-mod",
-        title="A slice of a BlockMask hides nothing in flex_attention",
+        title="A slice of a BlockMask that is given no mask_mod hides nothing in flex_attention",
         affects=">=2.5,<2.10",
         upstream="pytorch/pytorch#163314",
         clause=2,
         trigger="a slice of a BlockMask, such as block_mask[1:], that is not given a mask_mod; since 2.10 it raises an"
         " error that says how to give one",
-        instead="nothing is hidden, silently; on CPU since 2.8, with torch.compile, the blocks alone hide",
+        instead="nothing is hidden, silently; on CPU since 2.8, with torch.compile, only whole blocks are hidden",
         applies=lambda call: lacks_mask_mod(call) and not since(call.release, "2.10"),
         change=_without_mask_mod,
         pinned=FlexAttention(
@@ -413,9 +422,10 @@ ENTRIES = (
         upstream="pytorch/pytorch#175533",
         clause=3,
         trigger="BlockMask._adjust, as the error of flex_attention advises, to a length that no block divides",
-        instead="ValueError: the adjusted BlockMask has the lengths of whole blocks, in 2.6 of one block less",
+        instead="ValueError: the adjusted BlockMask has the lengths of whole blocks, in 2.6 of one block less; 2.6 may"
+        " also raise IndexError while it adjusts",
         applies=_is_adjusted_to_parts_of_blocks,
-        change=lambda computation, call: raising(computation, "ValueError", "block_mask was created for"),
+        change=_does_not_fit,
         pinned=FlexAttention(D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(2, 2), blocks_by="adjustment"),
         remedies=(
             Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),

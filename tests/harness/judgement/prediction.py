@@ -12,7 +12,7 @@ from reference.derivative import complex_of, derivative, displaced
 
 from ..cases.case import Case, drops
 from ..cases.dtypes import LOW
-from ..contents.arrays import directions, inputs
+from ..contents.arrays import GARBAGE, directions, inputs
 from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..expectation import backward
@@ -234,6 +234,19 @@ class Prediction:
         """{result name: True in rows whose query is garbage, or None}: see garbage_rows."""
         ignores = self.computation.ignores_garbage
         return dict.fromkeys(self.exact) if ignores else garbage_rows(self.case, self.exact)
+
+    @cached_property
+    def shows_garbage(self) -> bool:
+        """True if deviations make hidden garbage visible: rows that are not garbage themselves are as large."""
+        if not (self.case.garbage and self.deviations):
+            return False
+        limit = GARBAGE[computed_in(self.case)] / 64
+        for name, array in self.exact.items():
+            is_garbage: Any = False if self.garbage[name] is None else self.garbage[name]
+            counts = np.isfinite(array.real) & ~np.broadcast_to(is_garbage, array.shape)
+            if np.max(np.abs(array.real), where=counts, initial=0.0) > limit:
+                return True
+        return False
 
     @property
     def cannot_conform(self) -> bool:
