@@ -221,7 +221,7 @@ BEHAVIOURS = {
     "target-mask-not-in-the-last-layer": (None, "tgt.last"),
     "encoder-padding-in-the-first-layer-only": (
         replace(ENCODER, autograd="no_grad", src_key_padding_mask=Mask("bool", "right"), num_layers=3, norm_first=True),
-        "no mask is applied in src.later",
+        "no mask is applied in src, but for its first layer",
     ),
     "masks-warned-of": None,
     "bool-mask-refused": None,

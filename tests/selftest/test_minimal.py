@@ -261,6 +261,7 @@ def test_calls_that_change_one_setting_are_one_change():
 
     here, elsewhere = (changing("torch.get_rng_state()", module) for module in ("MultiheadAttention", "Transformer"))
     other = changing("torch.is_grad_enabled()", "MultiheadAttention")
+    assert len({here.key, elsewhere.key, other.key}) == 3
     assert sorted(its.seen for its in with_minimal_cases([here, elsewhere, other], 1e-9)) == [1, 2]
 
 

@@ -52,7 +52,7 @@ def test_the_full_bound_is_not_computed_for_an_error_that_it_cannot_allow(value,
         array[-1, -1, -1] += value
 
     monkeypatch.setattr(Prediction, "rough", property(lambda self: pytest.fail("computed")))
-    assert judge(CASE, tampered("output", change), limits={"output": limit}).status == FAILS
+    assert judge(CASE, tampered("output", change), limit=lambda name: limit).status == FAILS
     with pytest.raises(pytest.fail.Exception, match="computed"):
         judge(CASE, tampered("output", lambda array: np.add(array, 1e-6, out=array)))
 

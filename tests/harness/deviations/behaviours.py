@@ -224,12 +224,18 @@ def of_rows(case: Case) -> list[Behaviour]:
     if case.num_layers > 1:
         groups += [(f"{block}{part}",) for block in groups[0] for part in (".later", ".last", ".early")]
     found = [
-        Behaviour(f"{words} in {', '.join(blocks)}", f"behaviours.in_blocks({how!r}, *{blocks!r})", change)
+        Behaviour(f"{words} in {_blocks_in_words(blocks)}", f"behaviours.in_blocks({how!r}, *{blocks!r})", change)
         for how, (words, _) in KERNELS.items()
         for blocks in groups
         for change in [in_blocks(how, *blocks)]
     ]
     return found + [Behaviour(words, f"behaviours.{name}", change) for name, (words, change) in _OUTPUTS.items()]
+
+
+def _blocks_in_words(blocks):
+    return ", ".join(
+        f"{block[:-6]}, but for its first layer" if block.endswith(".later") else block for block in blocks
+    )
 
 
 _OUTPUTS: dict[str, tuple[str, Change]] = {

@@ -50,6 +50,11 @@ class Suspects:
     cases: list[Edits] = field(default_factory=list)
     rows: list[Edits] = field(default_factory=list)  # of the table of wrong masks
 
+    @property
+    def number(self) -> int:
+        """The number of edits."""
+        return len(self.cases) + len(self.rows)
+
     def add(self, others: "Suspects") -> None:
         """Add those of the others that are not known."""
         for mine, its in ((self.cases, others.cases), (self.rows, others.rows)):

@@ -61,7 +61,7 @@ def shows(case: Case, explanation: Explanation, model: Model, options: Options |
     """
     options = options or Options()
     views = {its.id: view_of(its, model) for its in explanation.changed}
-    (sight,) = (its.apart() for its in sighted([case], model, options.device, options.adopted, options.firsts))
+    (sight,) = set_apart(sighted([case], model, options.device, options.adopted, options.firsts))
     without = [Edits({id: view for id, view in views.items() if id != left}) for left in views]
     return sight.is_predicted(Edits(views)) and not any(map(sight.is_predicted, without))
 
@@ -70,12 +70,17 @@ _NOT_AGAIN = Explanation(NEW, note="calls that do not fail again, or are too man
 
 
 def _failing(cases, model, options):
-    """The smallest cases that fail when they run again. If there is more to explain, side effects are set apart."""
+    """The smallest cases that fail when they run again."""
     chosen = sorted(dict.fromkeys(cases), key=lambda case: len(repr(case)))[:_MOST_CALLS]
     sights = sighted(chosen, model, options.device, options.adopted, options.firsts)
-    failing = [sight for sight in sights if not sight.is_predicted(Edits())]
-    apart = [sight.apart() for sight in failing] if model.side_effects else []
-    return [sight for sight in apart if not sight.is_predicted(Edits())] or failing
+    return set_apart([sight for sight in sights if not sight.is_predicted(Edits())])
+
+
+def set_apart(sights: Sequence[Sight]) -> list[Sight]:
+    """The sights, without the side effects that are changes of their own where the call fails without them, too."""
+    apart = [sight.apart() if sight.model.side_effects else sight for sight in sights]
+    pairs = zip(sights, apart, strict=True)
+    return [sight if its.is_predicted(Edits()) else its for sight, its in pairs]
 
 
 def _search(sights, model, options):

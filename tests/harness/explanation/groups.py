@@ -12,7 +12,7 @@ from ..execution.setting import CPU, Setting
 from ..judgement.groups import message_of, unnamed_error
 from ..judgement.report import Failure
 from .edits import Edits, Suspects
-from .explain import Options, explain, explained_parts, shows
+from .explain import Options, explain, explained_parts, set_apart, shows
 from .explanation import BACK, BEHAVIOUR, GONE, KINDS, NARROWER, NEW, Changed, Explanation
 from .rows import ModelOfRows, explained_rows
 from .sight import Model, sighted
@@ -85,11 +85,11 @@ def explained(groups: Iterable[Grouped], judge: Judge, suspects: Suspects | None
         for calls, explanation in _parts(group.calls, judge, suspects):
             change = Explained(explanation, tuple(calls), _seen(group, calls))
             if explanation.kind == NEW:
-                again.append((change, len(suspects.cases) + len(suspects.rows)))
+                again.append((change, suspects.number))
             else:
                 _join(found, change)
     for change, known in again:  # by now more may be known that their neighbours show
-        if known == len(suspects.cases) + len(suspects.rows):
+        if known == suspects.number:
             _join(found, change)
             continue
         for calls, explanation in _parts(change.calls, judge, suspects):
@@ -170,7 +170,8 @@ def recognized(group: Grouped, judge: Judge, suspects: Suspects) -> tuple[Explai
 def _known(calls, judge, suspects):
     """Generates (failures, explanation) for calls that a behaviour predicts which other calls have shown.
 
-    Of another implementation alone: what is wrong in it shows in calls of every kind, and beside what torch does.
+    For groups that are not searched; of another implementation for all, as what is wrong in it shows in calls of every
+    kind, and beside what torch does.
     """
     left = [(failure, _failing_by_itself(failure, judge)) for failure in calls if failure.case and failure.mismatches]
     for edits in suspects.cases if left else ():
@@ -185,7 +186,7 @@ def _failing_by_itself(failure, judge):
     """The calls of a failure that are wrong by themselves, without dropout, whose choice may not be known."""
     cases = [replace(case, dropout=0.0) for case in (failure.case, failure.twin) if case]
     options = _options([failure], judge, Suspects())
-    sights = sighted(cases, judge.cases, options.device, options.adopted, options.firsts)
+    sights = set_apart(sighted(cases, judge.cases, options.device, options.adopted, options.firsts))
     return [sight for sight in sights if not sight.is_predicted(Edits())]
 
 

@@ -25,7 +25,7 @@ from ..judgement.prediction import Prediction, predict
 from ..judgement.verdict import FAILS, Verdict, judge
 from .edits import Edits
 
-_FAR = 1000
+_FAR = 1000  # times the full bound of the unedited model: no edit is expected to widen its own so much
 
 # Errors of a condition or a change that meets a call for which it was not written.
 UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -149,7 +149,7 @@ class Sight:
 
     def apart(self) -> "Sight":
         """The sight without side effects that are changes of their own."""
-        return replace(self, is_apart=True, _cached={}, _calls={})
+        return replace(self, is_apart=True, _cached={})
 
     def _alternatives(self, edits):
         """The changes; of another implementation also without torch's errors, and without what torch does at all."""
@@ -165,17 +165,25 @@ class Sight:
         release = self.model.release
         warns = announces(Call(self.case, release)) and not edits.is_silent
         with np.errstate(all="ignore"):  # a wrong prediction may be off by any number
-            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release), self._limits)
+            return judge(self.case, self.observation, changes, warns, backward_pass(self.case, release), self._limit)
+
+    def _limit(self, name):
+        """An error of the result of this name that is far above the full bound of the unedited model.
+
+        Infinite where that bound tells nothing about those of edited models: beside garbage, which an edit may make
+        visible, and of results that are 0 or no numbers.
+        """
+        return self._limits.get(name, np.inf)
 
     @cached_property
     def _limits(self):
-        """{result name: an error far above the full bound of the unedited model}: no edit widens its bound so much."""
         seen = self.observation
         prediction = Prediction(self.case, self.changes(Edits()), seen.kept, seen.served)
         try:
-            if prediction.computation.error:
+            if self.case.garbage or prediction.computation.error:
                 return {}
-            return {name: _FAR * float(np.max(list(prediction.bounds(name))[-1])) for name in prediction.exact}
+            names = [name for name, array in prediction.exact.items() if np.isfinite(array).all() and array.any()]
+            return {name: _FAR * float(np.max(list(prediction.bounds(name))[-1])) for name in names}
         except (*UNFIT, UnlikeDropout):
             return {}
 

@@ -14,7 +14,7 @@ from ..modes.modes import BY_ID, EAGER
 from . import comparison
 from .outcomes import ACCEPTS, UNHELPFUL, outcome_in_words
 from .report import Failure, Nonconformance
-from .wording import RETURNS
+from .wording import RETURNS, SILENT
 
 KEPT, KEPT_ROWS = 6, 24  # calls that a group keeps, the least ones; rows of the table of wrong masks cost little
 MOST = 400  # groups that a collection keeps; further groups are only counted
@@ -150,7 +150,7 @@ def _difference(failure: Failure) -> str:
     if not failure.mismatches:
         return failure.title.rpartition(": ")[2]
     first = failure.mismatches[0]
-    name = first.of[0] if first.kind == comparison.VALUE and first.of else ""
+    name = first.of[0] if first.kind in _WITH_NAME and first.of else ""
     message = f"{first.expected} {first.got}" if first.kind in _WITH_MESSAGE else ""
     return " ".join(filter(None, (first.kind, name, first.symptom, first.role, _without_numbers(message))))
 
@@ -160,11 +160,7 @@ def message_of(failure: Failure) -> str:
 
     Of an error that is missing with the module, as several causes may avoid it. Empty for another failure.
     """
-    if failure.row or not failure.mismatches:
-        return ""
-    if failure.mismatches[0].kind == comparison.SETTING:
-        return f"{_difference(failure)} {failure.mismatches[0].of[0]}"
-    if failure.mismatches[0].kind not in _WITH_MESSAGE:
+    if failure.row or not failure.mismatches or failure.mismatches[0].kind not in (*_WITH_MESSAGE, comparison.SETTING):
         return ""
     is_missing = failure.mismatches[0].symptom == RETURNS
     return f"{failure.module}: {_difference(failure)}" if is_missing else _difference(failure)
@@ -175,9 +171,10 @@ def side_effect_of(failure: Failure) -> tuple[str, str] | None:
     if failure.row or len(failure.mismatches) != 1:
         return None
     (its,) = failure.mismatches
-    return comparison.side_effect(its.kind, its.of, its.got)
+    return comparison.side_effect(its.kind, its.of, its.got) if its.symptom != SILENT else None
 
 
+_WITH_NAME = (comparison.VALUE, comparison.SETTING)
 _WITH_MESSAGE = (comparison.ERROR, comparison.WARNING)
 _WRONG_NUMBERS = ("is off", "is not 0", "is a number")
 
@@ -191,7 +188,7 @@ def _sort(failure: Failure) -> tuple[str, ...]:
     if failure.row or not failure.mismatches:
         return (key_of(failure).differs,)
     first = failure.mismatches[0]
-    if first.kind in _WITH_MESSAGE:
+    if first.kind in (*_WITH_MESSAGE, comparison.SETTING):
         return (_difference(failure),)
     return (first.kind, "is off" if first.symptom in _WRONG_NUMBERS else first.symptom)
 

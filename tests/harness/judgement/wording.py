@@ -71,6 +71,7 @@ RULES = {
     ),
 }
 
+SILENT = "gives no warning"  # the symptom of a warning that is missing
 RETURNS = "returns a result"  # the symptom of an error that is missing
 
 _LONGEST = 160  # characters of a quoted message; the rest is cut off
@@ -235,7 +236,7 @@ def _attached(case, mismatch):
 
 def _warning(case, mismatch):
     if mismatch.got is None:
-        return _Parts("", "gives no warning", f"one: {_quoted(mismatch.expected)}", rule="changes")
+        return _Parts("", SILENT, f"one: {_quoted(mismatch.expected)}", rule="changes")
     return _Parts("", "warns", "no warning", f'"{_quoted(mismatch.got)}"', rule="changes")
 
 

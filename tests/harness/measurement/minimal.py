@@ -150,21 +150,21 @@ class _Searched:
             self.place |= {news.group.key: place, found.keys[-1]: place}
 
     def add_untried(self, news: News) -> None:
-        """Add a group that was not searched; join it to one that has the same change, or shows the same message.
-
-        It also joins one that nothing explains, if its plainest call has led there. Others that were not searched join
-        if they have the module, the kind of mode and the difference in common.
+        """Join a group that was not searched to one with the same change or message, or to one that nothing explains
+        whose search met the same kind of call; else to one that was not searched either, if the module, the kind of
+        mode and the difference are the same.
         """
-        key = changes_of(news) or (news.least.module, news.group.key.way, news.group.key.differs)
-        place = self.place.get(key)
+        change, like = changes_of(news), (news.least.module, news.group.key.way, news.group.key.differs)
+        place = self.place.get(change) if change else None
         if place is None and news.explanation.kind == NEW:
             place = self._place_of(news)
         if place is None:
-            place = len(self.news)
+            place = self.place.get(change or like, len(self.news))
+            self.place[change or like] = place
+        if place == len(self.news):
             self.news.append(news)
         else:
             self._join(place, news)
-        self.place.setdefault(key, place)
 
     def _place_of(self, news: News) -> int | None:
         """The place of a group that has led to the call of the news, or of a behaviour that shows its message."""
@@ -201,7 +201,7 @@ def news_about(
     """The groups with minimal cases and explanations, as far as they are found in time; joined where these are alike.
 
     The calls as found are explained first: most groups then join a few changes, and the minimal case of each change is
-    searched in the rest of the time. Groups for which there is none join others by a plainer call.
+    searched in the rest of the time. Groups for which no time is left join others by a plainer call.
 
     seconds: the time for all groups, the cheapest first. workers: the number of processes that search at a time.
     recognize: joins calls to a behaviour that explains others. is_whole: it also joins calls that have another
@@ -212,9 +212,9 @@ def news_about(
     told = [News(group) for group in _in_order(groups)]
     if explain:
         told = _as_found(told, explain, suspects, workers, seconds)
-    if recognize and is_whole:
-        told = _with_causes(told, recognize, workers, ends)
     until = ends - seconds * _SHARE_OF_THE_REST
+    if recognize and is_whole:
+        told = _with_causes(told, recognize, workers, until)
 
     def search_of(news: News) -> Here | Forked:
         group, searches = news.group, min(until, time.monotonic() + most)
@@ -261,8 +261,8 @@ def _as_plainer(news: News, causes: Sequence[News], recognize: Recognize | None)
         alike = [its for its in causes if its.least.module == least.module]
         parts = recognize(replace(group, calls=(least,)), alike) if recognize and alike else ()
         news = next(filter(_has_behaviour, parts), news)
-    calls = tuple(dict.fromkeys((least, *group.calls)))
-    yield End(Found(least, (group.key,)), (replace(news, group=replace(group, key=key_of(least), calls=calls)),))
+    found = Found(least, (group.key,))
+    yield End(found, (replace(news, group=replace(_with_least(group, found), key=key_of(least))),))
 
 
 def _as_found(told: Sequence[News], explain: Explain, suspects: Suspects, workers: int, seconds: float) -> list[News]:

@@ -178,9 +178,9 @@ def start(
     """Begin a session with the installed torch and try the pinned case of each entry. Sets `current`.
 
     An entry predicts outcomes in this session if its pinned case shows the deviation, or is tried later
-    (Deviation.is_asked_late). One that has been measured here does so unless its pinned case conforms: a new warning of
-    each call removes no deviation, nor does a release that refuses the pinned case. Without a model, entries of other
-    releases are tried, too, to test their ranges.
+    (Deviation.is_asked_late). On a measured release, an entry in range predicts unless its pinned case conforms: a new
+    warning beside the deviation, or a refusal of the pinned case, says nothing against it. Without a model, entries of
+    other releases are tried, too, to test their ranges.
 
     device: a device string of torch. use_ledger: False judges by the specification alone. model: a version; the
     installed torch is judged by the entries that concern this release. adopted: the implementation to measure in place

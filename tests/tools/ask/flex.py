@@ -37,7 +37,12 @@ def made_blocks(maker: str, owner: Any, given: list[Any], named: dict[str, Any])
 
 
 def sliced(blocks: Blocks, index: ast.expr) -> Blocks:
-    """The slice of a BlockMask: by blocks of queries if the third index takes a part of them, otherwise by samples."""
+    """The slice of a BlockMask: by blocks of queries if the third index takes a part of them, otherwise by samples.
+
+    Raises BadInput for a slice of a BlockMask that create_block_mask has not made.
+    """
+    if blocks.by not in ("create_block_mask", *SLICES_OF_SAMPLES):
+        raise BadInput("block_mask is a slice of one that create_block_mask has not made: such slices are not measured")
     parts = index.elts if isinstance(index, ast.Tuple) else [index]
     is_of_queries = len(parts) > 2 and ast.unparse(parts[2]) not in (":", "::", "slice(None)")
     if is_of_queries:
