@@ -39,6 +39,7 @@ def test_inference_is_as_specified(case):
 
 
 COMPILED = FlexAttention(mode="compiled_inductor", dtype="float32", batch=(2, 2), L=4, S=6, D=8, Dv=8, seed=5)
+SLICED = replace(COMPILED, kept_mask=Mask("bool", "causal"), block_size=(2, 2))
 COMPILED_CALLS = {
     "both_masks": replace(
         COMPILED, kept_mask=Mask("bool", "row"), added_mask=Mask("float", "random", "bias"), mask_batch=(2, 2), S=7
@@ -46,6 +47,8 @@ COMPILED_CALLS = {
     "lists_and_mask_mod": replace(COMPILED, kept_mask=Mask("bool", "random"), blocks_by="lists", block_size=(2, 2)),
     "lists": replace(COMPILED, kept_mask=Mask(), blocks_by="lists", block_size=(1, 2), kv_heads=1, L=5),
     "causal_and_bent": replace(COMPILED, softcap=2.0, scale=0.5, kept_mask=Mask("bool", "causal"), Dv=4),
+    "slice_of_queries": replace(SLICED, blocks_by="slice_of_queries"),
+    "slice_without_mask_mod": replace(SLICED, blocks_by="slice_without_mask_mod", mask_batch=(2, 1)),
     "log_sum_exp": replace(COMPILED, lse="return_lse"),
     "float64": replace(COMPILED, dtype="float64"),
 }
