@@ -14,6 +14,7 @@ from tests.harness.execution.release import Release
 from tests.harness.expectation.clauses import CLAUSES
 from tests.harness.ledgers import BY_ID
 from tests.tools.claims import claims_of, modules
+from tests.tools.remedied import shown_remedies
 from tests.tools.site import words
 from tests.tools.site.example import Example
 from tests.tools.site.examples import EXAMPLES
@@ -60,6 +61,12 @@ def test_a_remedy_of_an_example_must_change_its_code():
     example = Example("a = 1\nprint(a)", "1", "2", (("a = 1", "a = 2"),))
     assert example.remedied == "a = 2\nprint(a)"
     assert example.diff == "- a = 1\n+ a = 2"
+
+
+def test_each_line_of_a_diff_is_taken_away_or_added():
+    for entry in BY_ID.values():
+        lines = [line for remedy in shown_remedies(entry) for line in remedy.diff.splitlines()]
+        assert all(line.startswith(("+ ", "- ")) or line == "..." for line in lines), entry.id
 
 
 def test_each_entry_has_natural_code():

@@ -84,6 +84,7 @@ def _diff(entry, remedy, example):
     texts = _natural(entry, remedy) or _changed(entry, remedy, example)
     if texts is None:
         return ""
+    texts = [[line for text in side for line in text.splitlines()] for side in texts]  # a text may be a definition
     lines = list(unified_diff(*texts, n=0, lineterm=""))[2:]
     lines = [line for line in lines if not line.startswith("@@") and line[1:].strip()]
     lines = [f"{line[0]} {line[1:]}" for line in lines]
