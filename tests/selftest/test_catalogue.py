@@ -117,7 +117,9 @@ def _record(version, device="cpu", statuses=None):
             },
         },
         "ledger": {
-            entry.id: finding | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
+            entry.id: finding
+            | {"status": (statuses or {}).get(entry.id, "present"), "modules": modules[entry.id]}
+            | ({"cases": 0} if (statuses or {}).get(entry.id) == NOT_APPLICABLE else {})
             for entry in ENTRIES
         },
     }

@@ -42,7 +42,8 @@ def nothing(record):
 
 
 def status(id, status):
-    return lambda record: record["ledger"][id].update(status=status)
+    is_shown = status in ("present", "changed")
+    return lambda record: record["ledger"][id].update({"status": status} | ({} if is_shown else {"cases": 0}))
 
 
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
