@@ -8,6 +8,7 @@ from time import process_time
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.harness.cases.case import OF_ONE_LENGTH, MultiHead, ScaledDotProduct, masks_of
+from tests.harness.cases.simpler import is_valid
 from tests.harness.contents.packing import packs
 from tests.harness.deviations import ledger, refusals
 from tests.harness.deviations.call import Call
@@ -70,7 +71,7 @@ def grafts(entry, release, of=0):
 def is_sound(case, release):
     """True if the case can be called on this release, and no field contradicts another."""
     mode = BY_ID[case.mode]
-    if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case):
+    if adapted(case, mode) != case or not suits(case, mode) or not release.offers(case) or not is_valid(case):
         return False
     if not case.attends:
         return True

@@ -291,6 +291,6 @@ ENTRIES = (
             src_key_padding_mask=Mask("bool", "none"),
         ),
         stage="layer",
-        remedies=off_the_fast_path(">=2.2"),
+        remedies=off_the_fast_path(">=2.2", only=(NO_LARGE_ROW,)),
     ),
 )

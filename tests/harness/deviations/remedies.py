@@ -154,6 +154,7 @@ EXACT_ACTIVATION = Condition(
     "the activation is not nn.GELU(approximate='tanh')",
     lambda case: case.activation != "gelu_tanh",
 )
+NO_MASK_LEARNS = Condition("no mask is learned beside frozen parameters", lambda case: case.autograd != "mask")
 NATIVE = (EVERY_QUERY_SEES_A_KEY, MASKS_ONLY_HIDE, EXACT_ACTIVATION)  # the encoder layer's fast path conforms
 
 
@@ -227,7 +228,7 @@ def recorded(only: tuple[Condition, ...] = (), **more: Any) -> Remedy:
     return Remedy(
         "Let parameters and inputs require a gradient, and make the call outside of torch.no_grad().",
         changed(autograd="grad", **more),
-        only=(*only, *_OFF_NATIVE, NO_LARGE_ROW),
+        only=tuple(dict.fromkeys((*only, *_OFF_NATIVE, NO_LARGE_ROW))),
         cost=_RECORDED,
     )
 
@@ -261,7 +262,7 @@ NOT_NESTED = on_native_paths(
     Remedy(
         "Make the encoder with enable_nested_tensor=False.",
         changed(enable_nested_tensor=False),
-        only=(ENCODER, *NATIVE),
+        only=(ENCODER, *NATIVE, NO_MASK_LEARNS),
         cost=SLOWER,
     )
 )
