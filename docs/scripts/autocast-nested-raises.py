@@ -1,13 +1,13 @@
 # nn.TransformerEncoder with padding raises in eval mode under autocast on CPU (pytorch/pytorch#107663).
 # To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (from 2.2;
-#     if the input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
-#     speed).
+#     if the input is a batch, and no query has every key masked by a number such as -1e9, and masks are bool or of the
+#     inputs' dtype; before 2.5 if no query is fully masked; cost: speed).
 # To avoid it: Let parameters and inputs require a gradient, and make the call outside of torch.no_grad() (from 2.2; if
-#     masks are bool or of the inputs' dtype, and no query has every key masked by a number such as -1e9; before 2.5 if
+#     no query has every key masked by a number such as -1e9, and masks are bool or of the inputs' dtype; before 2.5 if
 #     no query is fully masked; cost: speed and memory: the call is recorded).
-# To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if masks are bool or of the inputs'
-#     dtype; before 2.5 if no query is fully masked; cost: global: every module of the process leaves its fast path,
-#     which is slower).
+# To avoid it: Call torch.backends.mha.set_fastpath_enabled(False) first (from 2.3; if no query has every key masked by
+#     a number such as -1e9, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
+#     global: every module of the process leaves its fast path, which is slower).
 
 import sys
 

@@ -2,7 +2,8 @@
 # To avoid it: Give src.contiguous().
 # To avoid it: Make the encoder with enable_nested_tensor=False (not in 2.0; if the encoder is not part of
 #     nn.Transformer, and no query is fully masked, and float masks hold only 0 and -inf, and the activation is not
-#     nn.GELU(approximate='tanh'); before 2.1 if masks are bool; before 2.3 if layers have biases; cost: speed).
+#     nn.GELU(approximate='tanh'), and no mask is learned beside frozen parameters; before 2.1 if masks are bool; before
+#     2.3 if layers have biases; cost: speed).
 # To avoid it: Use PyTorch 2.6, or a later release.
 
 import sys

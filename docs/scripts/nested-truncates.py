@@ -1,7 +1,8 @@
 # nn.TransformerEncoder drops trailing positions that are padding in every sample (pytorch/pytorch#97111).
 # To avoid it: Make the encoder with enable_nested_tensor=False (not in 2.0; if the encoder is not part of
 #     nn.Transformer, and no query is fully masked, and float masks hold only 0 and -inf, and the activation is not
-#     nn.GELU(approximate='tanh'); before 2.1 if masks are bool; before 2.3 if layers have biases; cost: speed).
+#     nn.GELU(approximate='tanh'), and no mask is learned beside frozen parameters; before 2.1 if masks are bool; before
+#     2.3 if layers have biases; cost: speed).
 # To avoid it: Make the module with batch_first=False, and give it inputs whose first dimension is the length (if the
 #     input is a batch, and masks are bool or of the inputs' dtype; before 2.5 if no query is fully masked; cost:
 #     speed).
