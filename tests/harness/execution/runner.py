@@ -159,8 +159,17 @@ def _results(case, call, tensors, kept):
         results.kept = kept(results.outputs)
         _differentiate(case, results, tensors)
     except Exception as raised:  # whatever torch raises is an outcome, judged like any other
-        results.error = (type(raised).__name__, str(raised))
+        error = _behind(raised)
+        results.error = (type(error).__name__, str(error))
     return results
+
+
+def _behind(raised):
+    """The error that a warning, given while it was on its way, has turned into a SystemError; else the error itself.
+
+    Wrappers of torch.distributed give such warnings in some runs.
+    """
+    return raised.__cause__ if isinstance(raised, SystemError) and raised.__cause__ else raised
 
 
 def _differentiate(case, results, tensors):
