@@ -42,7 +42,7 @@ from .prediction import BOUNDS, Prediction, predict
 if TYPE_CHECKING:
     from ..deviations.ledger import Applied
 
-_FAR = 1000  # plain bounds: the full bound of no result is known to be as large, but where scores cancel
+_FAR = 1000  # plain bounds: an error below may still be within the full bound, whatever the limit
 
 CONFORMS, DEVIATES, FAILS = "conforms", "deviates as predicted", "fails"
 NOT_APPLICABLE = "not applicable"  # the call was not made: the subject declined it, or it may crash the process
@@ -74,8 +74,8 @@ def judge(
     """Compare the observation with the specification, changed by the deviations in turn.
 
     announces: True if a warning must be given for a bool and a float mask in one attention; False if it may be given.
-    backward_pass: see facts.backward_pass. limit: of the name of a result, the error above which the full bound, which
-    takes most of the time, is not tried.
+    backward_pass: see facts.backward_pass. limit: of the name of a result, an error above which the full bound, which
+    takes most of the time, is not tried, if the error is also far above the plain bound.
     """
     ids = tuple(deviation.id for deviation in deviations)
     prediction = Prediction(case, deviations, observation.kept, observation.served, backward_pass)
@@ -266,7 +266,7 @@ def _compared(name, got, prediction, part=np.real, limit=lambda name: inf):
             return [], [(kind, ratio)]
         if mismatch.error is None or not isfinite(mismatch.expected - mismatch.got):
             break
-        if kind == BOUNDS[0] and mismatch.error > max(limit(name), _FAR * mismatch.bound):
+        if kind == BOUNDS[0] and mismatch.error > _FAR * mismatch.bound and mismatch.error > limit(name):
             break
     return [mismatch], []
 
