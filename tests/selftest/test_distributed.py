@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
+from tests.harness.cases.case import MultiHead, Transformer
 from tests.harness.cases.masks import Mask
 from tests.harness.deviations import ledger
 from tests.harness.deviations.call import Call
@@ -237,14 +237,3 @@ print(pairs.obstacle() or "trains")
 def test_two_processes_train_after_this_one_has_exported_a_program():
     run = subprocess.run([sys.executable, "-c", EXPORTS_AND_TRAINS], capture_output=True, text=True, check=True)
     assert run.stdout == "trains\n"
-
-
-def test_an_error_behind_a_system_error_is_the_outcome(monkeypatch):
-    def refusing(*given, **options):
-        try:
-            raise RuntimeError("refused")
-        except RuntimeError as error:
-            raise SystemError("UserWarning returned a result with an exception set") from error
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refusing)
-    assert observe(ScaledDotProduct()).error == ("RuntimeError", "refused")

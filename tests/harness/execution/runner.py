@@ -159,17 +159,18 @@ def _results(case, call, tensors, kept):
         results.kept = kept(results.outputs)
         _differentiate(case, results, tensors)
     except Exception as raised:  # whatever torch raises is an outcome, judged like any other
-        error = _behind(raised)
-        results.error = (type(error).__name__, str(error))
+        results.error = _told(raised)
     return results
 
 
-def _behind(raised):
-    """The error that a warning, given while it was on its way, has turned into a SystemError; else the error itself.
+def _told(raised):
+    """The type and text of an error. It is not kept: its frames hold what the call had entered, such as a checkpoint.
 
+    A warning that was given while an error was on its way turns it into a SystemError; the error behind it is told.
     Wrappers of torch.distributed give such warnings in some runs.
     """
-    return raised.__cause__ if isinstance(raised, SystemError) and raised.__cause__ else raised
+    error = raised.__cause__ if isinstance(raised, SystemError) and raised.__cause__ else raised
+    return type(error).__name__, str(error)
 
 
 def _differentiate(case, results, tensors):
