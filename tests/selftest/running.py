@@ -24,7 +24,7 @@ def run_script(text, apart=False):
     One that forks runs in another process, and tells no variables; so does one whose functions TorchDynamo looks up in
     the module __main__. apart: it may end its process.
     """
-    if apart or "os.fork()" in text or "block_mask.mask_mod = " in text:
+    if apart or "os.fork()" in text or "def mask_mod(" in text:
         run = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, timeout=120)
         return run.returncode, run.stdout + run.stderr, {}
     names, output = {"__name__": "__main__"}, io.StringIO()
