@@ -237,7 +237,7 @@ def is_valid(case: Case) -> bool:
         return False
     if not case.has_parameters and case.is_causal and case.attn_mask:
         return False
-    if not case.has_parameters and case.D == 0 and case.scale is None:  # the default scale is 1 / sqrt(D)
+    if case.attends and not case.has_parameters and case.D == 0 and case.scale is None:  # it is 1 / sqrt(D)
         return False
     has_kink = case.activation in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
     return not (has_kink and case.dtype in LOW)
