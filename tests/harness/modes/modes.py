@@ -53,7 +53,8 @@ _UNBATCHED = "performance drop because we have not yet implemented the batching 
 
 _TRACED: dict[str, Any] = {
     # some of these warn of the backward pass, or of caches that the environment disables
-    "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented",
+    "warns": "[Dd]ynamo|Graph break|nested tensors is in prototype|Error detected in .*NotImplemented"
+    "|Skipping serialization of",  # of a setting of its own, in 2.6
     "compiles": True,
     "is_watched": False,
     "everywhere": False,
