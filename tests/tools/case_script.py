@@ -228,7 +228,7 @@ class _CaseScript:
         if ERRORS not in self.about:
             return lines
         told = 'print("expected no error, got", type(error).__name__, error)'
-        return (Suite("try:", lines), Suite("except Exception as error:", (told, "sys.exit(1)")))
+        return (Suite("try:", lines), Suite("except Exception as error:", (told, self.exit("1"))))
 
     @property
     def names(self):
@@ -417,8 +417,12 @@ class _CaseScript:
             lines += ['print("expected an output in no argument\'s memory, got that of", lent)']
             wrong += ["changed", "lent"]
         if not wrong:
-            return ('print("expected no error, got none")',)
-        return (*lines, f"sys.exit(bool({' or '.join(wrong)}))")
+            return ('print("expected no error, got none")', *[self.exit("0")] * self.typed.mode.is_shared)
+        return (*lines, self.exit(f"bool({' or '.join(wrong)})"))
+
+    def exit(self, code):
+        """A statement that ends the script with this exit code, an expression."""
+        return f"{'leave' if self.typed.mode.is_shared else 'sys.exit'}({code})"
 
 
 def _norm(array):

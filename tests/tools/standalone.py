@@ -32,7 +32,7 @@ def assembled(
     device = setting.device
     texts = ["\n".join(line for statement in block for line in rendered(statement)) for block in blocks if block]
     used = {"sys", *re.findall(r"\w+", "\n".join([begins, *texts]))}
-    standard = ("atexit", "copy", "functools", "importlib.util", "inspect", "io", "os", "re", "sys", "warnings")
+    standard = ("copy", "functools", "importlib.util", "inspect", "io", "os", "re", "sys", "warnings")
     imports = [f"import {name}" for name in standard if name.partition(".")[0] in used]
     constants = ", ".join(name for name in ("inf", "nan") if name in used)
     others = [f"import {name}" for name in setting.imports]

@@ -17,7 +17,6 @@ WRAPPER
 
 if not torch.distributed.is_initialized():
     torch.distributed.init_process_group("gloo")
-    atexit.register(torch.distributed.destroy_process_group)  # whose threads may abort a process that ends
 rank = torch.distributed.get_rank()
 batch_first = next(part.batch_first for part in module.modules() if hasattr(part, "batch_first"))
 

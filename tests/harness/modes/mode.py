@@ -1,6 +1,5 @@
 """One mode: Python text that creates and calls a module or function, and the calls for which it is tested."""
 
-import atexit
 import copy
 import functools
 import importlib.util
@@ -189,5 +188,5 @@ def _nothing():
     """A placeholder for allow_in_graph; never called."""
 
 
-_NAMES: dict[str, Any] = {its.__name__: its for its in (torch, atexit, copy, functools, inspect, io, warnings)}
+_NAMES: dict[str, Any] = {its.__name__: its for its in (torch, copy, functools, inspect, io, warnings)}
 _NAMES |= {"parametrize": parametrize, "prune": prune, "FakeTensorMode": FakeTensorMode}

@@ -24,10 +24,14 @@ torch.ones((), requires_grad=True).backward()
 
 PATIENCE = 30.0  # seconds for a call of some milliseconds, before which the first one imports modules
 
-# The statement by which a script becomes both processes. It must precede the import of torch.
+# The statements by which a script becomes both processes. They must precede the import of torch.
 BEGINS = """\
 os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(20000 + os.getpid() % 10000), "WORLD_SIZE": "2"}
-os.environ["RANK"] = "0" if os.fork() else "1\""""
+os.environ["RANK"] = "0" if os.fork() else "1"
+
+def leave(code):
+    sys.stdout.flush()
+    os._exit(code)  # threads of gloo may hang or abort a process that ends by itself"""
 
 
 class Hung(Died):
