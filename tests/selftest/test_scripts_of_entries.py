@@ -13,7 +13,7 @@ from tests.harness.deviations import ledger
 from tests.harness.execution.release import Release, installed
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.ledgers import ENTRIES
-from tests.harness.measurement.session import PRESENT
+from tests.harness.measurement.session import CHANGED, PRESENT
 from tests.harness.wrong_masks import ledger as wrong_masks_ledger
 from tests.harness.wrong_masks import outcome, table
 from tests.harness.wrong_masks.judge import judge_row
@@ -61,3 +61,9 @@ def test_each_entry_has_a_release_on_both_sides_of_its_range(entry):
     versions = {json.loads(path.read_text())["environment"]["torch"] for path in RESULTS.glob(f"*-{device}.json")}
     inside = {entry.concerns(Release(Version(version), device)) for version in versions}
     assert inside >= ({True} if device == "cuda" or entry.affects == ">=1.13" else {True, False})
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_pinned_case_has_changed_in_a_record(path):
+    found = json.loads(path.read_text())["ledger"]
+    assert not [id for id, finding in found.items() if finding["status"] == CHANGED]
