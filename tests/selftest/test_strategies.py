@@ -16,7 +16,7 @@ from tests.harness.contents.arrays import directions, hidden, inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
 from tests.harness.modes.mode import SDPA
-from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.modes import BY_ID, COMPILED_READING
 from tests.harness.strategies import written
 from tests.harness.strategies.basics import EDGES, evenly, mixed
 from tests.harness.strategies.by_mode import cases_in
@@ -82,6 +82,15 @@ def test_only_functions_are_built_with_gradients_also_of_several_heads_in_float6
     assert {case.module for case in drawn} == {SDPA}
     assert 5 < len(drawn) < 50  # of 200
     assert any(case.dtype == "float64" and case.heads > 1 < case.L for case in drawn)
+
+
+@pytest.mark.skipif(not BY_ID[COMPILED_READING].is_in(), reason="inductor builds nothing here")
+def test_masks_that_a_function_reads_at_positions_often_have_rows_and_several_keys():
+    drawn = sample(cases_in(RELEASE, BY_ID[COMPILED_READING]), 100)
+    assert all(case.attn_mask and not directions(case) for case in drawn)
+    read = [case for case in drawn if case.broadcast not in ("1-D", "0-D") and case.mask_shape("attn_mask")[-1] > 1]
+    assert 40 < len(read) < 95  # of 100
+    assert {case.attn_mask.form for case in read} == {"bool", "float"}
 
 
 @pytest.mark.skipif(not BY_ID["written_key_permuted"].is_in(), reason="before 2.1 nothing is compiled")

@@ -8,7 +8,7 @@ from ..contents.arrays import directions
 from ..execution.call import arguments
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
-from ..modes.modes import BY_ID, computed_in
+from ..modes.modes import BY_ID, COMPILED_READING, computed_in
 from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call
@@ -35,6 +35,15 @@ from .remedies import (
     sequences_first,
     upgrade,
 )
+
+
+def reads_a_mask_for_another_size(call: Call) -> bool:
+    """True if a function that inductor builds for any size reads a mask of several keys at their positions."""
+    case = call.case
+    if case.mode != COMPILED_READING or case.attn_mask is None:
+        return False
+    has_rows = case.broadcast not in ("1-D", "0-D")
+    return has_rows and case.mask_shape("attn_mask")[-1] > 1
 
 
 def packs_fake_tensors(call: Call) -> bool:
@@ -262,6 +271,27 @@ ENTRIES = (
         remedies=(
             Remedy('Use torch.compile(..., backend="aot_eager").', changed(mode="compiled"), only=_SMALL, cost="speed"),
             replace(FLOAT32, only=_SMALL),
+            upgrade("2.13"),
+        ),
+    ),
+    Deviation(
+        id="built-mask-by-positions",
+        title="A mask that is read at positions in a function for inductor cannot be built for a second size",
+        affects=">=2.6,<2.13",
+        upstream="pytorch/pytorch#178244",
+        clause=3,
+        trigger="a function compiled by torch.compile with its backend inductor that makes its mask from positions,"
+        " such as padding[sample, key], and compares positions; from the second length on, as the number of keys is"
+        " a variable then (2.5 and earlier are not tested)",
+        instead="InductorError, or BackendCompilerFailed: the C++ compiler refuses the code that inductor writes",
+        applies=reads_a_mask_for_another_size,
+        change=lambda computation, call: raising(
+            computation, "InductorError|BackendCompilerFailed", "CppCompileError: C\\+\\+ compile error"
+        ),
+        pinned=ScaledDotProduct(mode=COMPILED_READING, L=2, S=2, attn_mask=Mask("bool", "none")),
+        stage="call",
+        remedies=(
+            Remedy('Use torch.compile(..., backend="aot_eager").', changed(mode="compiled"), only=_SMALL, cost="speed"),
             upgrade("2.13"),
         ),
     ),

@@ -34,6 +34,8 @@ def is_closed_by_export(case: "Case", version: Version) -> bool:
     return version.release >= (2, 4) or case.autograd == "frozen"
 
 
+COMPILED_READING = "compiled_inductor_reading"  # id of a mode
+
 # Kinds of calls, repeated by weight; see `Mode.calls`.
 _ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
 
@@ -387,6 +389,19 @@ MODES = (
         builds=True,
         drops=False,  # inductor has its own random numbers
         differentiates=False,
+    ),
+    replace(
+        _COMPILED,
+        id=COMPILED_READING,
+        kin="compiled",
+        made=code.COMPILED_READING,
+        calls=(SDPA,),
+        serves="",
+        since="2.6",
+        builds=True,
+        drops=False,  # inductor has its own random numbers
+        differentiates=False,
+        converts_masks=False,
     ),
     *written.modes(_TRACED),
     _EXPORTED,

@@ -28,7 +28,7 @@ from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.verdict import showing
-from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.modes import BY_ID, COMPILED_READING
 from tests.harness.modes.written import is_written
 from tests.harness.releases import RELEASES, is_modelled, minor
 
@@ -38,7 +38,11 @@ from .size import is_drawn
 DRAWS, FEW_DRAWS = 8, 3  # contents of a mask whose kind leaves them open; few where gradients cost more
 _MOST_LINES = 12
 WARNS = "an undue warning"
-_STAND_INS = {"compiled_inductor": "compiled", "compiled_inductor_dynamic": "compiled_dynamic"}
+_STAND_INS = {
+    "compiled_inductor": "compiled",
+    "compiled_inductor_dynamic": "compiled_dynamic",
+    COMPILED_READING: "compiled_dynamic",
+}
 _ENTRIES = {entry.id: entry for entry in ledger.ENTRIES}
 
 

@@ -420,6 +420,24 @@ EXAMPLES = {
         (("/ divisor + mask", "* (1 / divisor) + mask"),),
         needs=">=2.6",
     ),
+    "built-mask-by-positions": Example(
+        """
+        def attend(x, padding):
+            keys = torch.arange(x.shape[-2])
+            sample = torch.arange(len(x))[:, None, None, None]
+            mask = (keys <= keys[:, None]) & ~padding[sample, keys]
+            return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+        attend = torch.compile(attend)
+        for length in (4, 6):
+            output = attend(torch.randn(2, 2, length, 8), torch.zeros(2, length, dtype=torch.bool))
+        print(tuple(output.shape))
+        """,
+        "BackendCompilerFailed: CppCompileError: C++ compile error",
+        "(2, 2, 6, 8)",
+        (("torch.compile(attend)", 'torch.compile(attend, backend="aot_eager")'),),
+        needs=">=2.6",
+    ),
     "built-float64-gradient": Example(
         """
         x = torch.randn(1, 2, 4, 8, dtype=torch.float64, requires_grad=True)
