@@ -8,8 +8,8 @@ import torch
 
 print("torch", torch.__version__, torch.version.git_version, "python", sys.version, "on", "cpu")
 
-if torch.__version__ < "2.5":
-    print("not applicable: this release has no such call, only 2.5 and later have")
+if torch.__version__ < "2.6":
+    print("not applicable: this release has no such call, only 2.6 and later have")
     sys.exit(2)
 
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
