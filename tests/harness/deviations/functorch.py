@@ -14,6 +14,7 @@ from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, with_kernel, without_gradient
 from ..expectation.specification import specification
 from ..modes.modes import BY_ID
+from ..modes.vmap import VMAP_OF_PARAMETERS
 from ..path_names import NATIVE_LAYER, NATIVE_MHA, SDPA_CUDNN, SDPA_EFFICIENT, SDPA_FLASH
 from ..releases import since
 from .call import Call
@@ -27,10 +28,13 @@ from .paths import is_given_what_moves
 from .remedies import (
     EVERY_QUERY_SEES_A_KEY,
     FIRST_KEY_AND_SEQUENCES_FIRST,
+    NOT_NESTED,
     OWN_DTYPE,
     Condition,
     Remedy,
+    fast_path_off,
     off_the_fast_path,
+    sequences_first,
     with_masks,
 )
 
@@ -185,6 +189,32 @@ ENTRIES = (
         devices=ON_BOTH,
         stage="stack",
         remedies=(*off_the_fast_path(), FIRST_KEY_AND_SEQUENCES_FIRST),
+    ),
+    Deviation(
+        id="ensemble-nested-raises",
+        title="nn.TransformerEncoder with padding raises in eval mode if torch.func.vmap maps its parameters",
+        affects=">=2.3",
+        upstream="not found",
+        clause=3,
+        trigger="torch.func.vmap over the parameters of several encoders (stack_module_state and functional_call), and"
+        " a src_key_padding_mask with which the batch is packed into a nested tensor (2.2 and earlier are not tested)",
+        instead="NotImplementedError: vmap repeats the nested tensor for each encoder, and cannot stack it",
+        applies=lambda call: call.case.mode == VMAP_OF_PARAMETERS and is_nested(call),
+        change=lambda computation, call: raising(
+            computation, "NotImplementedError", "Could not run 'aten::stack' .* 'NestedTensorCPU' backend"
+        ),
+        pinned=Transformer(
+            mode=VMAP_OF_PARAMETERS,
+            autograd="no_grad",
+            module="TransformerEncoder",
+            N=2,
+            S=2,
+            num_heads=2,
+            head_dim=2,
+            src_key_padding_mask=Mask("bool", "sample"),
+        ),
+        stage="stack",
+        remedies=(NOT_NESTED, sequences_first(), fast_path_off(), FIRST_KEY_AND_SEQUENCES_FIRST),
     ),
     Deviation(
         id="func-jvp-expanded",

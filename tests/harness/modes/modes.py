@@ -354,6 +354,7 @@ MODES = (
     _MAPPED,
     _MAPPED_SEQUENCES,
     _MAPPED_MASKS,
+    vmap.of_parameters(_UNBATCHED),
     _COMPILED,
     replace(
         _COMPILED,

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 
+VMAP_OF_PARAMETERS = "vmap_of_parameters"  # id of a mode
+
 _VMAP = """\
 def twice(*given, **options):
     mapped = {{name: value for name, value in options.items() if {is_mapped}}}
@@ -36,6 +38,35 @@ _SEQUENCES_MAPPED = _VMAP.format(is_mapped=f"{_IS_TENSOR} and 'mask' not in name
 _MASKS_MAPPED = _VMAP.format(
     is_mapped=f"{_IS_TENSOR} and 'mask' in name", sequence="tensor", sequences=None, unmapped="*given, ", axis=-1
 )
+
+# Two modules in one call; the other one has parameters of half the size.
+_ENSEMBLE = """\
+hollow = copy.deepcopy(module).to("meta")
+
+def ensemble(*given, **options):
+    def once(parameters):
+        results = torch.func.functional_call(hollow, parameters, given, options)
+        return tuple(result for result in results if result is not None) if type(results) is tuple else results
+
+    pairs = {name: torch.stack([value / 2, value]).detach() for name, value in module.named_parameters()}
+    results = torch.func.vmap(once)(pairs)
+    return tuple(result[1] for result in results) if type(results) is tuple else results[1]
+"""
+
+
+def of_parameters(warns: str) -> Mode:
+    """The mode that maps the parameters, as for an ensemble of modules. warns: see Mode."""
+    return Mode(
+        VMAP_OF_PARAMETERS,
+        _ENSEMBLE,
+        "ensemble",
+        needs="func",
+        only_on="cpu",  # measured on CPU only
+        since="2.3",  # before, vmap cannot call the fused kernel
+        is_watched=False,
+        differentiates=False,
+        warns=warns,
+    )
 
 
 def modes(calls: tuple[str, ...], warns: str) -> tuple[Mode, Mode, Mode]:

@@ -211,6 +211,28 @@ EXAMPLES = {
         ((".requires_grad_(False)", ""),),
         needs=">=2.0",
     ),
+    "ensemble-nested-raises": Example(
+        f"""
+        from copy import deepcopy
+        from torch.func import functional_call, stack_module_state, vmap
+
+        {_LAYER}
+        encoders = [nn.TransformerEncoder(layer, 2).eval() for _ in range(3)]
+        parameters, buffers = stack_module_state(encoders)
+        hollow = deepcopy(encoders[0]).to("meta")
+        src = torch.randn(2, 4, 8)
+        {_PADDING}
+
+        def encode(parameters):
+            return functional_call(hollow, parameters, (src,), {{"src_key_padding_mask": padding}})
+
+        print(tuple(vmap(encode)(parameters).shape))
+        """,
+        "NotImplementedError: Could not run 'aten::stack'",
+        "(3, 2, 4, 8)",
+        _NOT_NESTED,
+        needs=">=2.3",
+    ),
     "func-jvp-expanded": Example(
         """
         attention = nn.MultiheadAttention(8, 2, batch_first=True)

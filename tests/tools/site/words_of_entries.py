@@ -267,6 +267,10 @@ WORDS = {
         "torch.func.grad or vjp through a padded encoder raises in eval mode.",
         "torch.func; functorch; vjp; jvp; NestedTensorImpl doesn't support strides; torch.func.grad padding; per-sample gradients; jacobian encoder",
     ),
+    "ensemble-nested-raises": (
+        "An ensemble of padded encoders raises in eval mode.",
+        "torch.func; functorch; vmap; stack_module_state; functional_call; model ensembling; ensemble; Could not run 'aten::stack' with arguments from the 'NestedTensorCPU' backend; NestedTensorCPU; vmap over parameters; src_key_padding_mask vmap",
+    ),
     "func-jvp-expanded": (
         "torch.func.jvp raises if the mask was made by expand.",
         "jvp; forward mode; forward AD; more than one element of the written-to tensor refers to a single memory location; expand mask jvp; jacfwd",
