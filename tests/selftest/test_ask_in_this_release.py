@@ -91,6 +91,11 @@ RARE = [
     " T=2, num_heads=2, head_dim=3, tgt_mask=Mask(pattern='all'), memory_mask=Mask(pattern='slice'),"
     " tgt_key_padding_mask=Mask(form='float', pattern='sample', values='-1e30', dtype='bfloat16'),"
     " memory_key_padding_mask=Mask(pattern='left'), activation='gelu', layer_norm_eps=0.01)",
+    # the gradients that the entry makes wrong are NaN in any case, from NaN in another mask
+    "Transformer(seed=21985, autograd='last_layer', module='TransformerDecoderLayer', N=2, S=513, T=2, num_heads=4,"
+    " tgt_mask=Mask(form='float', pattern='row', values='min', per_head=True, dtype='float64'),"
+    " memory_mask=Mask(form='float', pattern='one', values='nan'), tgt_key_padding_mask=Mask(pattern='sample'),"
+    " batch_first=False, dim_feedforward=7)",
 ]
 
 

@@ -65,6 +65,7 @@ def of_parameters(warns: str) -> Mode:
         since="2.3",  # before, vmap cannot call the fused kernel
         is_watched=False,
         differentiates=False,
+        converts_masks=False,  # vmap adds a mask in its own way
         warns=warns,
     )
 
