@@ -25,7 +25,7 @@ from tests.harness.judgement.report import call_text
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
-from tests.harness.modes.modes import BY_ID, EAGER, MODES
+from tests.harness.modes.modes import BY_ID, COMPILED_READING, EAGER, MODES
 from tests.harness.modes.written import FORMS
 from tests.harness.releases import since
 from tests.harness.strategies.shared import shared
@@ -65,7 +65,7 @@ def prepared(id):
     [
         mode
         for mode in OTHERS
-        if not (mode in PACKING or mode.is_shared or mode.id in ("jagged_batch", "quantized", *FORMS))
+        if not (mode in PACKING or mode.is_shared or mode.id in ("jagged_batch", "quantized", COMPILED_READING, *FORMS))
     ],
     ids=lambda mode: mode.id,
 )

@@ -77,6 +77,10 @@ def rare(layout, broadcast):
 PADDING = Mask("float", "one", "inf")
 STACK = {"num_layers": 2, "head_dim": 4, "autograd": "last_layer"}
 DROPPING = MultiHead(training=True, dropout=0.5, need_weights=False, key_padding_mask=PADDING, autograd="grad")
+NAN_BESIDE_PADDING = {
+    "tgt_mask": Mask("float", "one", "nan", per_head=True),
+    "tgt_key_padding_mask": Mask("float", "trailing"),
+}
 RARE = [
     *(rare(layout, broadcast) for layout in LAYOUTS for broadcast in ("0-D", "1-D")),
     ScaledDotProduct(L=2, S=2, is_causal=True, scale=-1.0),
@@ -91,6 +95,7 @@ RARE = [
     Transformer(module="TransformerEncoder", src_key_padding_mask=Mask(), **STACK),
     *(replace(DROPPING, N=N) for N in (0, 2)),
     *(ScaledDotProduct(batch=(2, 0), L=3, S=4, layout=layout, attn_mask=Mask(layout=layout)) for layout in LAYOUTS),
+    Transformer(module="TransformerDecoder", garbage=True, N=2, S=2, T=3, **NAN_BESIDE_PADDING),
 ]
 
 

@@ -391,7 +391,8 @@ class _CaseScript:
         equal_nan = ", equal_nan=True" if self.case.holds_nan else ""
         close = f"torch.allclose({got}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
         if of_rows:
-            close = f"(({got} - {expected}).abs() <= allowed){counts}.all()"
+            both_nan = f" | ({got}.isnan() & {expected}.isnan())" if self.case.holds_nan else ""
+            close = f"((({got} - {expected}).abs() <= allowed){both_nan}){counts}.all()"
         lines += [f"wrong = wrong or not {close}"]
         lines += [f"wrong = wrong or {got}[{expected} == 0].any()"] * bool((kept == 0).any())
         return tuple(lines)

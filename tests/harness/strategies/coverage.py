@@ -23,6 +23,7 @@ from ..deviations.paths import (
 )
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, MODULES, SDPA, Mode
+from ..modes.modes import COMPILED_READING
 from ..modes.written import FAMILY
 from ..path_names import BY_SDPA, DETECTION, EXPLICIT, NATIVE_LAYER, NATIVE_MHA, NESTED
 from .basics import one_of
@@ -74,9 +75,12 @@ def _kinds(case, block):
     return kinds | ({_CAUSAL} if getattr(case, case.hint(block)) else set()) | ({_WEIGHTS} if tells else set())
 
 
+_HIDING = ("jagged_batch", "layers_apart", COMPILED_READING)  # ids of modes that have no masks, or few paths
+
+
 def aims(release: Release, mode: Mode) -> dict[str, dict[str, list[tuple[str, bool]]]]:
     """{path: {kind: places}} that the mode can cover in this release; a place is (module, True for inference)."""
-    if mode.family in (NESTED_STRIDED, FAMILY, "causal_upper_left") or mode.id in ("jagged_batch", "layers_apart"):
+    if mode.family in (NESTED_STRIDED, FAMILY, "causal_upper_left") or mode.id in _HIDING:
         return {}  # these modes hide keys in their own way, or have few paths
     found: dict[str, dict[str, list[tuple[str, bool]]]] = {}
     for path, kind in product(_PLACES, KINDS):
