@@ -26,6 +26,7 @@ from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
 from tests.harness.modes.modes import BY_ID, COMPILED_READING, EAGER, MODES
+from tests.harness.modes.vmap import VMAP_OF_PARAMETERS
 from tests.harness.modes.written import FORMS
 from tests.harness.releases import since
 from tests.harness.strategies.shared import shared
@@ -60,13 +61,13 @@ def prepared(id):
     return called, parameters, module
 
 
+# ids of modes that call functions, or whose parameters get no gradient
+WITHOUT_PARAMETERS = ("jagged_batch", "quantized", COMPILED_READING, VMAP_OF_PARAMETERS, *FORMS)
+
+
 @pytest.mark.parametrize(
     "mode",
-    [
-        mode
-        for mode in OTHERS
-        if not (mode in PACKING or mode.is_shared or mode.id in ("jagged_batch", "quantized", COMPILED_READING, *FORMS))
-    ],
+    [mode for mode in OTHERS if not (mode in PACKING or mode.is_shared or mode.id in WITHOUT_PARAMETERS)],
     ids=lambda mode: mode.id,
 )
 def test_the_parameters_are_those_that_are_used(mode):
