@@ -27,7 +27,7 @@ from . import dangers, flex, rewriting, square_mask
 from .both import of_both
 from .call import Typed, arguments, constructor, lay_out, options
 from .implementation import Adopted
-from .side_effects import noting_settings, remember
+from .side_effects import RANDOM, noting_settings, remember
 from .skeleton import module_of
 from .watching import Seen, watching
 
@@ -109,7 +109,7 @@ def _observe_here(case, device, adopted=None, dares=False):
         kept=results.kept,
         mutated=memory.changed(),
         lent=memory.lent(results.outputs),
-        settings=tuple(settings),
+        settings=_of_the_call(settings, case, results.error),
         attached=() if _is_recorded(case, tensors | weights) else _attached(results.outputs),
         seconds=seconds,
         second_gradients=_held(case, results.second_gradients),
@@ -428,6 +428,12 @@ def _fast_path(case):
         yield
     finally:
         switch(True)
+
+
+def _of_the_call(settings, case, error):
+    """The changed settings, without what TorchDynamo draws as it explains an error for the first time (2.12)."""
+    draws = error is not None and BY_ID[case.mode].compiles
+    return tuple(its for its in settings if not (draws and its == RANDOM))
 
 
 def _may_draw(case):

@@ -98,7 +98,7 @@ def _pair(read, write, owner=torch):
     return {f"{owner.__name__}.{read}()": (getattr(owner, read), getattr(owner, write))}
 
 
-_RANDOM = "torch.get_rng_state()"
+RANDOM = "torch.get_rng_state()"
 _SETTINGS: dict[str, tuple[Callable, Callable]] = {
     **_pair("is_grad_enabled", "set_grad_enabled"),
     **_pair("get_default_dtype", "set_default_dtype"),
@@ -118,7 +118,7 @@ def noting_settings(changed: list[str], module: nn.Module | None, draws: bool) -
 
     Settings of torch are restored. draws: True if the block may draw random numbers.
     """
-    before = {name: read() for name, (read, _) in _SETTINGS.items() if not (draws and name == _RANDOM)}
+    before = {name: read() for name, (read, _) in _SETTINGS.items() if not (draws and name == RANDOM)}
     parts = [(path, part, _attributes(part)) for path, part in (module.named_modules() if module is not None else ())]
     try:
         yield
