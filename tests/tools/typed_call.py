@@ -51,7 +51,7 @@ class TypedCall:
         """Generates statements that end the script if the release lacks the function or an argument."""
         if self.called == SCALED_DOT_PRODUCT:
             yield needs("torch.nn.functional", self.case.module)
-        if self.case.is_flex:
+        if isinstance(self.case, FlexAttention):
             has_lengths = self.case.blocks_by == "adjustment" or flex.gives_lengths(self.case)
             yield needs_release("2.9" if self.case.lse == "return_aux" else "2.6" if has_lengths else "2.5")
         if not self.case.fast_path:
