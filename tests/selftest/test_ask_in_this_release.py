@@ -91,6 +91,8 @@ RARE = [
     " T=2, num_heads=2, head_dim=3, tgt_mask=Mask(pattern='all'), memory_mask=Mask(pattern='slice'),"
     " tgt_key_padding_mask=Mask(form='float', pattern='sample', values='-1e30', dtype='bfloat16'),"
     " memory_key_padding_mask=Mask(pattern='left'), activation='gelu', layer_norm_eps=0.01)",
+    # the fused kernel takes a query of three dimensions since 2.14, and beside it a mask of none
+    "ScaledDotProduct(mode='sdpa_flash', batch=(3,), D=3, Dv=3, attn_mask=Mask(), broadcast='0-D')",
     # the gradients that the entry makes wrong are NaN in any case, from NaN in another mask
     "Transformer(seed=21985, autograd='last_layer', module='TransformerDecoderLayer', N=2, S=513, T=2, num_heads=4,"
     " tgt_mask=Mask(form='float', pattern='row', values='min', per_head=True, dtype='float64'),"
