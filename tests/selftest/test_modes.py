@@ -25,7 +25,8 @@ from tests.harness.judgement.report import call_text
 from tests.harness.judgement.verdict import CONFORMS, DEVIATES, FAILS, judge
 from tests.harness.measurement.checking import judged
 from tests.harness.modes.mode import FUNCTIONAL, MODULES, SDPA
-from tests.harness.modes.modes import BY_ID, COMPILED_READING, EAGER, MODES
+from tests.harness.modes.modes import BY_ID, EAGER, MODES
+from tests.harness.modes.reading import COMPILED_READING
 from tests.harness.modes.vmap import VMAP_OF_PARAMETERS
 from tests.harness.modes.written import FORMS
 from tests.harness.releases import since

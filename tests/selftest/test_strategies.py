@@ -16,7 +16,8 @@ from tests.harness.contents.arrays import directions, hidden, inputs, parameters
 from tests.harness.execution.call import arguments
 from tests.harness.measurement import session
 from tests.harness.modes.mode import SDPA
-from tests.harness.modes.modes import BY_ID, COMPILED_READING
+from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.reading import COMPILED_READING
 from tests.harness.strategies import written
 from tests.harness.strategies.basics import EDGES, evenly, mixed
 from tests.harness.strategies.by_mode import cases_in

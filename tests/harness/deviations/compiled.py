@@ -8,7 +8,8 @@ from ..contents.arrays import directions
 from ..execution.call import arguments
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising
-from ..modes.modes import BY_ID, COMPILED_READING, computed_in
+from ..modes.modes import BY_ID, computed_in
+from ..modes.reading import COMPILED_READING
 from ..path_names import NATIVE_LAYER
 from ..releases import since
 from .call import Call

@@ -109,7 +109,7 @@ def _observe_here(case, device, adopted=None, dares=False):
         kept=results.kept,
         mutated=memory.changed(),
         lent=memory.lent(results.outputs),
-        settings=_of_the_call(settings, case, results.error),
+        settings=_changed_settings(settings, case, results.error),
         attached=() if _is_recorded(case, tensors | weights) else _attached(results.outputs),
         seconds=seconds,
         second_gradients=_held(case, results.second_gradients),
@@ -430,7 +430,7 @@ def _fast_path(case):
         switch(True)
 
 
-def _of_the_call(settings, case, error):
+def _changed_settings(settings, case, error):
     """The changed settings, without what TorchDynamo draws as it explains an error for the first time (2.12)."""
     draws = error is not None and BY_ID[case.mode].compiles
     return tuple(its for its in settings if not (draws and its == RANDOM))

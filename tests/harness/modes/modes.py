@@ -10,7 +10,7 @@ import torch
 import torch.utils.checkpoint
 from packaging.version import Version
 
-from . import code, onnx, vmap, written
+from . import code, onnx, reading, vmap, written
 from .by_position import BY_POSITION
 from .distributed import DISTRIBUTED
 from .flex import FLEX_DEBUGGED
@@ -33,8 +33,6 @@ def is_closed_by_export(case: "Case", version: Version) -> bool:
         return False
     return version.release >= (2, 4) or case.autograd == "frozen"
 
-
-COMPILED_READING = "compiled_inductor_reading"  # id of a mode
 
 # Kinds of calls, repeated by weight; see `Mode.calls`.
 _ALL = (*[MODULES] * 6, FUNCTIONAL, *[SDPA] * 3)
@@ -391,19 +389,7 @@ MODES = (
         drops=False,  # inductor has its own random numbers
         differentiates=False,
     ),
-    replace(
-        _COMPILED,
-        id=COMPILED_READING,
-        kin="compiled",
-        made=code.COMPILED_READING,
-        calls=(SDPA,),
-        serves="",
-        since="2.6",
-        builds=True,
-        drops=False,  # inductor has its own random numbers
-        differentiates=False,
-        converts_masks=False,
-    ),
+    reading.mode(_COMPILED),
     *written.modes(_TRACED),
     _EXPORTED,
     replace(

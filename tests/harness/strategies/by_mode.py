@@ -12,7 +12,7 @@ from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FLEX, FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
-from ..modes.modes import COMPILED_READING
+from ..modes.reading import COMPILED_READING
 from ..modes.shared_masks import ONE_TENSOR, SHARED_MASKS
 from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of

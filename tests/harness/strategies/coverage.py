@@ -23,7 +23,7 @@ from ..deviations.paths import (
 )
 from ..execution.release import Release
 from ..modes.mode import FUNCTIONAL, MODULES, SDPA, Mode
-from ..modes.modes import COMPILED_READING
+from ..modes.reading import COMPILED_READING
 from ..modes.written import FAMILY
 from ..path_names import BY_SDPA, DETECTION, EXPLICIT, NATIVE_LAYER, NATIVE_MHA, NESTED
 from .basics import one_of

@@ -28,7 +28,8 @@ from tests.harness.execution.another_release import AnotherRelease
 from tests.harness.execution.call import constructor
 from tests.harness.judgement.prediction import predict
 from tests.harness.judgement.verdict import showing
-from tests.harness.modes.modes import BY_ID, COMPILED_READING
+from tests.harness.modes.modes import BY_ID
+from tests.harness.modes.reading import COMPILED_READING
 from tests.harness.modes.written import is_written
 from tests.harness.releases import RELEASES, is_modelled, minor
 
