@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from packaging.version import Version
 
 from tests.harness.cases.case import MultiHead, ScaledDotProduct, Transformer
@@ -68,9 +68,11 @@ def test_the_kernel_of_a_masked_call_is_that_of_the_release(version, kernel):
 @FEW
 @given(case=any_cases(SOME[-1]))
 def test_fewer_features_change_no_answer(case):
-    assume(not (case.has_layers and case.activation == "gelu_tanh" and case.dtype == "float32"))  # rounding may hide it
     for release in SOME:
-        assert prediction(smaller(case), release) == prediction(case, release), release.version
+        said = [prediction(its, release) for its in (smaller(case), case)]
+        if case.dtype == "float32" and {"native-layer-gelu-tanh"} == {*said[0].ids} ^ {*said[1].ids}:
+            continue  # the two formulas differ so little that rounding hides it in one of both
+        assert said[0] == said[1], release.version
 
 
 # ---- answers -------------------------------------------------------------------------------------------------------
