@@ -76,7 +76,7 @@ def test_the_parameters_are_those_that_are_used(mode):
     assert list(parameters) == [name for name, _ in module.named_parameters()]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", f".*{mode.warns}")
-        called(torch.ones(1, 2, 4), src_mask=torch.zeros(2, 2)).sum().backward()
+        called(torch.ones(1, 2, 4, requires_grad=True), src_mask=torch.zeros(2, 2)).sum().backward()
     assert all(parameter.grad is not None for parameter in parameters.values())
 
 

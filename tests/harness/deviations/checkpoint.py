@@ -29,6 +29,8 @@ from .remedies import (
 def recomputes(call: Call) -> bool:
     """True if a module is called through a checkpoint, and a backward pass goes through it."""
     case = call.case
+    if case.mode == "checkpoint_reentrant":
+        return bool(directions(case))
     if case.mode != "checkpoint" or _needs_nothing_saved(case):
         return False
     if case.autograd != "mask":

@@ -478,11 +478,37 @@ PER_SAMPLE = _differentiated(
     "            found = torch.func.vmap(pull)(pairs, batches)\n"
     "            return tuple(found[name][1] for name in moving)",
 )
-BATCHED_GRADIENTS = _differentiated(
+_RECORDED = (  # statements of `forward`: the results, and the graph that autograd records
     "context.leaves = [value.detach().requires_grad_() for value in values]\n"
     "            with torch.enable_grad():\n"
     "                context.results = call(dict(zip(moving, context.leaves)))\n"
-    "            results = tuple(result.detach() for result in context.results)",
+    "            results = tuple(result.detach() for result in context.results)"
+)
+# A loss over each result alone, and half the loss a second time over the same graph.
+ACCUMULATED_GRADIENTS = _differentiated(
+    _RECORDED,
+    "for by, result in [*zip(cotangents, context.results)] * 2:\n"
+    "                if result.requires_grad:\n"
+    "                    result.backward(by / 2, retain_graph=True, inputs=context.leaves)\n"
+    "            return tuple(leaf.grad for leaf in context.leaves)",
+)
+# A reentrant checkpoint finds gradients of its arguments. It recomputes with copies, which have no common identity.
+CHECKPOINT_REENTRANT = "from concurrent.futures import ThreadPoolExecutor\n\n" + _differentiated(
+    _RECORDED.replace(
+        "context.results = call(dict(zip(moving, context.leaves)))",
+        "leaves = dict(zip(moving, context.leaves))\n"
+        "                its = {name: leaves.get(name, value) for name, value in {**sequences, **tensors}.items()}\n"
+        "                inner = lambda *values: call({**leaves, **dict(zip(its, values))})\n"
+        "                context.results = torch.utils.checkpoint.checkpoint(inner, *its.values(), use_reentrant=True)",
+    ),
+    "known = [pair for pair in zip(context.results, cotangents) if pair[0].requires_grad]\n"
+    "            if known:  # in a thread of its own, since the checkpoint refuses a loss inside torch.autograd.grad\n"
+    "                with ThreadPoolExecutor(1) as pool:\n"
+    "                    pool.submit(torch.autograd.backward, *zip(*known)).result()\n"
+    "            return tuple(leaf.grad for leaf in context.leaves)",
+)
+BATCHED_GRADIENTS = _differentiated(
+    _RECORDED,
     "known = [result for result in context.results if result.requires_grad]\n"
     "            cotangents = [by for by, result in zip(cotangents, context.results) if result.requires_grad]\n"
     "            batches = [torch.stack([torch.zeros_like(by), by]) for by in cotangents]\n"

@@ -132,6 +132,22 @@ _BATCHED = replace(
     only_on="cpu",  # measured on CPU only
 )
 
+_ACCUMULATED = replace(
+    _BATCHED,
+    id="accumulated_gradients",  # by `backward`, in `grad`: of one result after the other, each twice
+    made=code.ACCUMULATED_GRADIENTS,
+    is_for_small=False,
+    warns="gradient layout contract",  # of expanded or empty masks, up to 2.5
+)
+
+_REENTRANT = replace(
+    _ACCUMULATED,
+    id="checkpoint_reentrant",
+    made=code.CHECKPOINT_REENTRANT,
+    # without autograd the fused kernel serves masks of another dtype, which it misreads
+    converts_masks=False,
+)
+
 _PER_SAMPLE = replace(
     _JACREV,
     id="per_sample_gradients",
@@ -234,6 +250,7 @@ MODES = (
     _VJP,
     _JACREV,
     _BATCHED,
+    _ACCUMULATED,
     _PER_SAMPLE,
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
@@ -245,6 +262,7 @@ MODES = (
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
         drops=True,  # the recomputation in the backward pass drops the same elements
     ),
+    _REENTRANT,
     Mode(
         "parametrized",
         code.PARAMETRIZED,

@@ -66,6 +66,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = _differentiating(changed)
     if mode.id == "per_sample_gradients" and changed.has_training_mode:  # in eval, encoders look at a mapped padding
         changed = replace(changed, training=True, dropout=0.0)
+    if mode.id == "checkpoint_reentrant":
+        changed = _through_arguments(changed)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
     # NaN in the encoder raises before a decoder refuses such a mask
     is_ordered = not (mode.quantizes and changed.module == "Transformer")
@@ -88,6 +90,14 @@ def adapted(case: Case, mode: Mode) -> Case:
     if mode.quantizes or mode.packages:
         return replace(changed, dtype="float32")
     return _lowered(changed, "float32") if mode.lowers else changed
+
+
+def _through_arguments(case):
+    """The call with an argument that requires a gradient and reaches the result, if anything does, as a reentrant
+    checkpoint asks for. It runs without autograd, and then again with it: in eval on another path."""
+    autograd = "inputs" if case.autograd in ("inputs", "one_input") else "grad"
+    changes = {} if case.autograd in WITHOUT_GRADIENT else {"autograd": autograd}
+    return replace(case, **changes, **({"training": True} if case.has_training_mode else {}))
 
 
 def suits(case: Case, mode: Mode) -> bool:

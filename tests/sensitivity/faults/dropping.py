@@ -42,6 +42,13 @@ def _forgetting(function):
     return functools.partial(function, preserve_rng_state=False)
 
 
+def _forgetting_if_reentrant(function):
+    def checkpoint(*given, use_reentrant, **options):
+        return function(*given, use_reentrant=use_reentrant, preserve_rng_state=not use_reentrant, **options)
+
+    return checkpoint
+
+
 FAULTS = (
     _in_sdpa(
         "mask-lost-under-dropout", "SDPA ignores its mask", masked, _under(SDPA, attn_mask=HIDING), before=drop_mask
@@ -122,5 +129,11 @@ FAULTS = (
         "a checkpoint drops other elements when it recomputes in the backward pass",
         Patch(torch.utils.checkpoint, "checkpoint", _forgetting),
         _under(ENCODER_LAYER, mode="checkpoint", src_mask=CAUSAL),
+    ),
+    Fault(
+        "reentrant-checkpoint-drops-anew",
+        "a reentrant checkpoint drops other elements when it recomputes in the backward pass",
+        Patch(torch.utils.checkpoint, "checkpoint", _forgetting_if_reentrant),
+        _under(replace(ENCODER_LAYER, autograd="grad"), mode="checkpoint_reentrant", src_mask=CAUSAL),
     ),
 )

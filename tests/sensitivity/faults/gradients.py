@@ -53,6 +53,17 @@ def _of_sdpa(id, title, name, change, shows, when=masked):
     return Fault(id, title, sdpa(before=_gradient(name, change), when=when), shows)
 
 
+def _spend_the_graph(call):
+    """Make the query take no gradient from the second backward pass over the graph of the call."""
+    losses = []
+
+    def first(gradient):
+        losses.append(True)
+        return gradient if len(losses) == 1 else torch.zeros_like(gradient)
+
+    _gradient("query", first)(call)
+
+
 def _first_of_batch(gradient):
     """The first gradient of a batch, which torch.autograd.grad(is_grads_batched=True) makes with the older vmap."""
     if not re.search(r"\bBatched\b", str(torch._C._dispatch_keys(gradient))):
@@ -188,5 +199,11 @@ FAULTS = (
         "with several cotangents at once, a float mask gets the gradient of the first",
         sdpa(before=_gradient("attn_mask", _first_of_batch), when=float_mask),
         replace(_LEARNED, mode="batched_gradients"),
+    ),
+    Fault(
+        "retained-graph-spent",
+        "a query gets no gradient from the second backward pass over a graph",
+        sdpa(before=_spend_the_graph, when=masked),
+        replace(SDPA, attn_mask=HIDING, autograd="grad", mode="accumulated_gradients"),
     ),
 )
