@@ -24,8 +24,8 @@ IS_LONG = settings.default.max_examples >= 600
 
 
 def _is_aimed(mode):
-    """True if every kind of mask is asked on every path: compilation for all sizes, or of parts, takes too long."""
-    if mode.serves == "sizes" or mode.decomposes:
+    """True if every kind of mask is asked on every path. Compilation for all sizes and variants of export take long."""
+    if mode.serves == "sizes" or mode.kin == "exported":
         return IS_LONG
     return not (IS_QUICK and (mode.compiles or mode.is_sharded))
 
