@@ -16,6 +16,7 @@ from tests.harness.cases.masks import Mask
 from tests.harness.contents.arrays import hidden, ignored, inputs
 from tests.harness.contents.given import GivenContents
 from tests.harness.contents.results import as_held
+from tests.harness.execution.call import to_numpy
 from tests.harness.execution.runner import Observation
 
 from .calls import FUNCTIONAL, MULTI_HEAD, SDPA, Made
@@ -34,10 +35,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 def to_array(tensor: torch.Tensor) -> np.ndarray:
     """The contents as an array in a NumPy dtype that holds them; it may share memory with the tensor."""
     try:
-        tensor = tensor.detach().cpu()
+        return to_numpy(tensor)
     except (RuntimeError, NotImplementedError) as error:
         raise Inexpressible(f"its device, {tensor.device}, cannot be read: {str(error).splitlines()[0]}") from None
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 def described(made: Made) -> tuple[Case, Observation]:

@@ -67,6 +67,12 @@ def lay_out(array: np.ndarray, layout: str, dtype: str) -> torch.Tensor:
     return tensor(around)[window]
 
 
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """The contents of a tensor on any device; bfloat16, which NumPy lacks, as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
 class Typed(str):
     """An argument that is no plain value, as the text of a Python expression."""
 

@@ -14,8 +14,7 @@ from packaging.version import Version
 from torch import nn
 
 from ..cases.case import Case, MultiHead, ScaledDotProduct, drops, masks_of
-from ..contents.arrays import directions, is_trained, parameters
-from ..contents.results import as_given, as_held, cotangents
+from ..contents.arrays import is_trained, parameters
 from ..modes.mode import settle
 from ..modes.modes import BY_ID, EAGER, MATH, is_closed_by_export
 from ..modes.pairs import run_in_both
@@ -25,7 +24,8 @@ from ..modes.written import is_written
 from ..path_names import AS_WRITTEN, SDPA_FLASH, SDPA_MATH
 from . import dangers, flex, rewriting, square_mask
 from .both import of_both
-from .call import Typed, arguments, constructor, lay_out, options
+from .call import Typed, arguments, constructor, lay_out, options, to_numpy
+from .differentiation import Results, differentiate, held, move
 from .implementation import Adopted
 from .side_effects import RANDOM, noting_settings, remember
 from .skeleton import module_of
@@ -87,7 +87,7 @@ def _observe_here(case, device, adopted=None, dares=False):
     tensors = arguments(case, device)
     call, weights = (_prepare_adopted if adopted else _prepare)(case, _parameters(case, device), adopted)
     if mode.is_forward:
-        _move(case, tensors | weights)
+        move(case, tensors | weights)
     memory = remember(tensors, {} if mode.is_shared else weights)  # wrappers write parameters, to make them equal
     kept = partial(_kept_by_another, case) if adopted else lambda _: tuple(seen.kept)
     with warnings.catch_warnings(record=True) as caught, watching(seen, case, dares), _fast_path(case):
@@ -101,7 +101,7 @@ def _observe_here(case, device, adopted=None, dares=False):
     return Observation(
         outputs=_as_arrays(results.outputs) if results.error is None else {},
         dtypes={name: str(tensor.dtype).removeprefix("torch.") for name, tensor in results.outputs.items()},
-        gradients=_held(case, results.gradients),
+        gradients=held(case, results.gradients),
         tangents=_as_arrays(results.tangents),
         error=results.error,
         warnings=tuple(str(warning.message) for warning in caught),
@@ -112,7 +112,7 @@ def _observe_here(case, device, adopted=None, dares=False):
         settings=_changed_settings(settings, case, results.error),
         attached=() if _is_recorded(case, tensors | weights) else _attached(results.outputs),
         seconds=seconds,
-        second_gradients=_held(case, results.second_gradients),
+        second_gradients=held(case, results.second_gradients),
     )
 
 
@@ -135,29 +135,17 @@ def _observe_in_both(case, device, dares):
     return of_both(one, other)
 
 
-@dataclass
-class _Results:
-    """The tensors of a call and of its backward pass, as far as it came. The fields are those of an Observation."""
-
-    outputs: dict[str, torch.Tensor] = field(default_factory=dict)
-    gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
-    second_gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
-    tangents: dict[str, torch.Tensor] = field(default_factory=dict)
-    kept: tuple[np.ndarray, ...] = ()
-    error: tuple[str, str] | None = None
-
-
 def _results(case, call, tensors, kept):
-    """The _Results of a prepared call, and of its derivatives by these tensors.
+    """The results of a prepared call, and of its derivatives by these tensors.
 
     kept: function from the outputs to the elements that each dropout kept.
     """
-    results = _Results()
+    results = Results()
     try:
         results.outputs = call()
         # before the backward pass, which may recompute the forward pass (checkpoint)
         results.kept = kept(results.outputs)
-        _differentiate(case, results, tensors)
+        differentiate(case, results, tensors)
     except Exception as raised:  # whatever torch raises is an outcome, judged like any other
         results.error = _told(raised)
     return results
@@ -173,17 +161,6 @@ def _told(raised):
     return type(error).__name__, str(error)
 
 
-def _differentiate(case, results, tensors):
-    """Add the derivatives of the outputs that the mode asks for: tangents, or gradients of first and second order."""
-    mode = BY_ID[case.mode]
-    if mode.is_forward:
-        results.tangents = {n: tensor.tangent for n, tensor in results.outputs.items() if hasattr(tensor, "tangent")}
-        return
-    results.gradients = _gradients(case, results.outputs, tensors)
-    if mode.is_second_order:
-        results.second_gradients = _second_gradients(case, results.gradients, tensors)
-
-
 def _observe_square_mask(case):
     """Run the text of the call. A mask on the meta device has no contents and is observed as zeros."""
     started, mask, error = time.process_time(), None, None
@@ -197,7 +174,7 @@ def _observe_square_mask(case):
     told["seconds"] = time.process_time() - started
     if mask is None:
         return Observation(**told)
-    array = np.zeros(mask.shape) if mask.is_meta else _to_numpy(mask)
+    array = np.zeros(mask.shape) if mask.is_meta else to_numpy(mask)
     dtype = str(mask.dtype).removeprefix("torch.")
     return Observation({"output": array}, {"output": dtype}, devices={"output": mask.device.type}, **told)
 
@@ -225,13 +202,8 @@ def is_withheld(observation: Observation) -> bool:
     return observation.error is not None and observation.error[0] == dangers.Withheld.__name__
 
 
-def _to_numpy(tensor):
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
-
-
 def _as_arrays(tensors):
-    return {name: _to_numpy(tensor) for name, tensor in tensors.items()}
+    return {name: to_numpy(tensor) for name, tensor in tensors.items()}
 
 
 def _decomposed(path):
@@ -449,58 +421,3 @@ def _is_recorded(case, tensors):
 
 def _attached(outputs):
     return tuple(name for name, tensor in outputs.items() if tensor.requires_grad)
-
-
-# ---- gradients -----------------------------------------------------------------------------------------------------
-
-
-def _move(case, tensors):
-    """Set the attribute `tangent` of each tensor that requires a gradient."""
-    for name, direction in directions(case).items():
-        tensors[name].tangent = torch.tensor(as_given(case, name, direction)).to(tensors[name])
-
-
-def _gradients(case, outputs, tensors):
-    moving = {name: tensors[name] for name in directions(case)}
-    results = {name: tensor for name, tensor in outputs.items() if tensor.requires_grad}
-    if not results:
-        return dict.fromkeys(moving)
-    weights = cotangents(case, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
-    weights = [_cotangent(case, weights[name], tensor) for name, tensor in results.items()]
-    gradients = torch.autograd.grad(
-        list(results.values()),
-        list(moving.values()),
-        weights,
-        create_graph=BY_ID[case.mode].is_second_order,
-        allow_unused=True,
-    )
-    return dict(zip(moving, gradients, strict=True))
-
-
-def _second_gradients(case, gradients, tensors):
-    """The gradients of sum(gradients * directions); None for all if the sum depends on none of the tensors."""
-    moving = {name: tensors[name] for name in gradients}
-    found = {name: gradient for name, gradient in gradients.items() if gradient is not None and gradient.requires_grad}
-    if not found:
-        return dict.fromkeys(moving)
-    along = [torch.tensor(as_given(case, name, directions(case)[name])).to(tensors[name]) for name in found]
-    second = torch.autograd.grad(list(found.values()), list(moving.values()), along, allow_unused=True)
-    return dict(zip(moving, second, strict=True))
-
-
-def _held(case, gradients):
-    """{name: array in the shape of arrays.py, or None} of {name: tensor or None}"""
-    return {
-        name: None if gradient is None else as_held(case, name, _to_numpy(gradient))
-        for name, gradient in gradients.items()
-    }
-
-
-def _cotangent(case, weights, result):
-    """The weights of the loss as a tensor with the memory layout of the inputs, such as a sum or an indexed loss makes.
-
-    0 for elements that are NaN: such elements are checked to be NaN and no more.
-    """
-    is_nan = result.detach().isnan().cpu().numpy()
-    weights = np.where(is_nan, 0, weights) if is_nan.any() else weights
-    return lay_out(weights, case.layout, str(result.dtype).removeprefix("torch.")).to(result.device)
