@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.harness.expectation.dropout import UnlikeDropout
-from tests.harness.judgement.comparison import ATTACHED, SETTING
+from tests.harness.judgement.comparison import ATTACHED, PATH, SETTING
 from tests.harness.judgement.report import Failure
 from tests.harness.judgement.wording import RULES
 from tests.harness.ledgers import BY_ID
@@ -24,7 +24,7 @@ _TIMEOUT = 300  # seconds that a script may run
 _RUN_AT_MOST = 10  # scripts that are run; each imports torch
 _LONGEST_NAME = 60  # characters of the name of a folder
 _OTHERS_AT_MOST = 50  # further failures of a test that its issue lists
-_WITHOUT_SCRIPT = {SETTING, ATTACHED}  # scripts look at results, arguments and warnings
+_WITHOUT_SCRIPT = {SETTING, ATTACHED, PATH}  # scripts look at results, arguments and warnings
 
 
 def folder_of(test: str) -> str:

@@ -68,6 +68,8 @@ LENT = "lent"  # a result shares the memory of an argument or a parameter
 
 SETTING = "setting"  # a setting of torch, or an attribute of the module, changes
 
+PATH = "path"  # the call takes a path that the caller has ruled out
+
 ATTACHED = "attached"  # a result requires a gradient though autograd records nothing
 
 ERROR, WARNING, DROPOUT = "error", "warning", "dropout"

@@ -19,6 +19,7 @@ from ..execution.runner import Observation
 from ..expectation.backward import PLAIN, BackwardPass
 from ..expectation.dropout import UnlikeDropout
 from ..modes.modes import BY_ID, computed_in
+from ..path_names import KERNELS, NATIVE_PATHS
 from . import comparison, left_out
 from .comparison import (
     ATTACHED,
@@ -30,6 +31,7 @@ from .comparison import (
     LEAK,
     LENT,
     MUTATED,
+    PATH,
     RESULTS,
     SETTING,
     WARNING,
@@ -156,7 +158,7 @@ def _against(case, observation, prediction, counts, limit):
     except UnlikeDropout as unlike:
         return (*found, Mismatch(unlike.what, unlike.expected, unlike.got, kind=DROPOUT)), ()
     found += more
-    if directions(case) and all(its.kind in (WARNING, SETTING) for its in found):  # which hide no wrong gradient
+    if directions(case) and all(its.kind in (PATH, SETTING, WARNING) for its in found):  # which hide no wrong gradient
         is_forward = BY_ID[case.mode].is_forward
         compared = _tangents if is_forward else partial(_gradients, counts=counts)
         more, its_margins, reason = compared(case, observation, prediction)
@@ -174,6 +176,7 @@ def _side_effects(case, observation, model):
         yield Mismatch(f"{name} after the call", "unchanged", "changed", kind=SETTING, of=(name,))
     for name in observation.attached:
         yield Mismatch(f"{name}.requires_grad", "False", "True", kind=ATTACHED, of=(name,))
+    yield from () if observation.error else _paths(case, observation)
     allowed = (*model.warnings, *[_MIXED_TYPES] * mixes_types(case))
     allowed += tuple(filter(None, [BY_ID[case.mode].warns, case.may_warn]))
     for message in observation.warnings:
@@ -181,6 +184,16 @@ def _side_effects(case, observation, model):
             yield Mismatch("warning", None, message, kind=WARNING)
     for pattern in model.warnings if model.error is None else ():  # a call may raise before it warns
         yield from _missing(observation, pattern)
+
+
+def _paths(case, observation):
+    """Mismatches of paths that the caller has ruled out: by set_fastpath_enabled(False), or by sdpa_kernel."""
+    kernel = BY_ID[case.mode].kernel
+    for path in dict.fromkeys(observation.served):
+        if not case.fast_path and path in NATIVE_PATHS:
+            yield Mismatch("path", "none of the fast paths, which are switched off", path, kind=PATH)
+        if kernel and path in KERNELS and path != kernel:
+            yield Mismatch("path", f"{kernel}, which the call asks for", path, kind=PATH)
 
 
 def _missing(observation, pattern):

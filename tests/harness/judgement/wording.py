@@ -230,6 +230,10 @@ def _setting(case, mismatch):
     return _Parts("", "changes the setting", "it unchanged", mismatch.of[0], rule="changes")
 
 
+def _path(case, mismatch):
+    return _Parts("", "takes the path", str(mismatch.expected), str(mismatch.got), rule="changes")
+
+
 def _attached(case, mismatch):
     return _Parts(mismatch.of[0], "requires a gradient", "none, as autograd records nothing", rule="changes")
 
@@ -256,6 +260,7 @@ _PARTS = {
     comparison.MUTATED: _mutated,
     comparison.LENT: _lent,
     comparison.SETTING: _setting,
+    comparison.PATH: _path,
     comparison.ATTACHED: _attached,
     comparison.WARNING: _warning,
 }

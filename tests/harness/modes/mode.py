@@ -45,6 +45,7 @@ class Mode:
     made: str = ""  # statements that find `module`, and replace it or define a callable
     called: str = "module"  # an expression: the callable that is called in place of the module
     within: str = ""  # an expression: the context manager of the call; DEVICE stands for the type of the device
+    kernel: str | None = None  # the kernel of SDPA to which the context restricts the call (path_names.KERNELS)
     kin: str | None = None  # id of the mode of which this is a variant
     parameter: str = "{path}{leaf}"  # the new name of a parameter whose name was `path.leaf`
     renames: str = ""  # a regular expression of the names of the parameters that get new names

@@ -10,6 +10,7 @@ import torch
 import torch.utils.checkpoint
 from packaging.version import Version
 
+from ..path_names import SDPA_FLASH, SDPA_MATH
 from . import code, onnx, reading, vmap, written
 from .by_position import BY_POSITION
 from .distributed import DISTRIBUTED
@@ -48,6 +49,8 @@ if not hasattr(torch.nn, "attention"):  # before 2.3: its predecessor
         "backends.cuda.sdp_kernel",
     )
 
+
+_ON_MATH: dict[str, Any] = {"within": MATH, "kernel": SDPA_MATH}
 
 _UNBATCHED = "performance drop because we have not yet implemented the batching rule"
 
@@ -254,9 +257,9 @@ MODES = (
     _PER_SAMPLE,
     _JVP,
     # only the math backend has forward-mode derivatives, since 2.1
-    replace(_JVP, id="func_jvp_math", kin="func_jvp", within=MATH, needs=_CHOOSES, since="2.1"),
+    replace(_JVP, id="func_jvp_math", kin="func_jvp", needs=_CHOOSES, since="2.1", **_ON_MATH),
     _TWICE,
-    replace(_TWICE, id="second_derivatives_math", kin="second_derivatives", within=MATH, needs=_CHOOSES, since="2.0"),
+    replace(_TWICE, id="second_derivatives_math", kin="second_derivatives", needs=_CHOOSES, since="2.0", **_ON_MATH),
     Mode(
         "checkpoint",
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
@@ -461,20 +464,29 @@ MODES = (
     ),
     Mode(
         "sdpa_math",
-        within=MATH,
         calls=(*[MODULES] * 3, FUNCTIONAL, *[SDPA] * 3),
         needs=_CHOOSES,
         since="2.0",
         everywhere=False,
         drops=True,
         times=2,
+        **_ON_MATH,
     ),
     FLEX_DEBUGGED,
-    Mode("sdpa_flash", within=_FLASH, calls=(SDPA,), needs=_CHOOSES, since="2.0", everywhere=False),
+    Mode(
+        "sdpa_flash",
+        within=_FLASH,
+        kernel=SDPA_FLASH if Version(torch.__version__) >= Version("2.1") else None,  # before, CPUs have no such kernel
+        calls=(SDPA,),
+        needs=_CHOOSES,
+        since="2.0",
+        everywhere=False,
+    ),
     *(
         Mode(
             f"sdpa_{name.lower()}",
             within=_BACKEND.format(name),
+            kernel=f"sdpa_{name.lower()}",
             calls=(SDPA,),
             needs=f"nn.attention.SDPBackend.{name}_ATTENTION",
             since="2.5",
@@ -489,7 +501,7 @@ MODES = (
 REMEDIED = (
     Mode("pruned_for_good", code.PRUNED_FOR_GOOD),
     HOOKED_ATTENTION,
-    *(replace(mode, id=f"{mode.id}_math", kin="vmap", within=MATH) for mode in (_MAPPED, _MAPPED_MASKS)),
+    *(replace(mode, id=f"{mode.id}_math", kin="vmap", **_ON_MATH) for mode in (_MAPPED, _MAPPED_MASKS)),
     Mode("pruned_refreshed", code.PRUNED_REFRESHED, "refreshed", parameter="{path}{leaf}_orig"),
     replace(_NORMED_BY_HOOKS, id="weight_normed_refreshed", made=code.WEIGHT_NORMED_REFRESHED, called="refreshed"),
     replace(_EXPORTED_DYNAMIC, id="exported_in_order", made=code.EXPORT_IN_ORDER),

@@ -99,9 +99,10 @@ def _places(number, rarely):
 def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
     """num_heads and head_dim, with a product of at least `smallest`: a norm over few features is ill-conditioned.
 
-    even: only even numbers of heads, which the fast path requires.
+    even: nearly all numbers of heads are even, which the fast path requires.
     """
     shapes = [(h, d) for h in ((2, 4) if even else (1, 2, 3, 4)) for d in (1, 2, 3, 4, 8) if h * d >= smallest]
+    shapes += [(3, 2)] * even
     shapes += [(2, 17), (2, 32), (2, 33), (6, 1), (8, 2), (12, 1), (18, 1)]
     shapes += [] if even else [(5, 2), (7, 1), (1, 65)]
     shapes += [(2, 64), (2, 65)] if smallest == 1 else []  # a stack of so many features is slow

@@ -162,7 +162,8 @@ def _nested_cases(draw: st.DrawFn, release: Release, mode: Mode) -> MultiHead | 
             masks, none = {"src_key_padding_mask": padding}, {"src_mask": None, "src_is_causal": None}
             if case.activation == "silu":  # nested tensors have no silu before 2.1
                 case = replace(case, activation="gelu")
-        return replace(case, mode=mode.id, **masks, **none if without else {})
+        opened: dict[str, Any] = {"training": False, "batched": True, "batch_first": True}  # as packing needs
+        return replace(case, mode=mode.id, **opened, **masks, **none if without else {})
     case = draw(scaled_dot_product_cases(release).filter(_has_samples))
     padding = None if case.is_causal or not without else one_of(draw, *_ENDS_OF_KEYS)
     mask = padding if without or case.is_causal else Mask("bool", "causal")

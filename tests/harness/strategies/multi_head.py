@@ -29,8 +29,8 @@ from .masks import attention_mask, hint, padding_mask
 def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False, functional: bool = False) -> MultiHead:
     """Calls of nn.MultiheadAttention, or, if `functional`, of F.multi_head_attention_forward.
 
-    inference: in the settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
-    autograd setting that may leave the fast path open.
+    inference: in settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
+    autograd setting that may leave the fast path open; few break one of these conditions.
     """
     attention = one_of(draw, *["self"] * 6, "distinct", "query_is_key") if inference else one_of(draw, *ATTENTIONS)
     own = LENGTHS_OF_NATIVE_PATHS if inference and attention == "self" else LENGTHS
@@ -61,8 +61,7 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
         options += [{"kdim": width, "vdim": width} for width in (case.E + 1, max(case.E - 1, 1))]
     if functional:
         options += [{"static": True}] * 2
-    if not inference:
-        options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
+    options += [{"training": True}, {"batched": False}, *[{"batch_first": False}] * (not functional)]
     options += coincidences(case, "S", {"L": case.num_heads, "S": case.num_heads})
     chosen = variations(draw, *options, rarely=inference)
     return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))

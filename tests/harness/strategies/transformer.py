@@ -35,8 +35,8 @@ _ACTIVATIONS = (*["relu"] * 5, *_SMOOTH, "gelu_tanh")
 def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference: bool = False) -> Transformer:
     """Calls of nn.Transformer, or of one of its stacks or layers.
 
-    inference: in the settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
-    autograd setting that may leave the fast path open.
+    inference: in settings that open the fast path: eval, batched, batch_first, an even number of heads, and an
+    autograd setting that may leave the fast path open; few break one of these conditions.
     """
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
     shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
@@ -78,8 +78,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
         options += [{"norm": True}] * 3
     if module == "TransformerEncoder":
         options += [{"enable_nested_tensor": False}, {"mask_check": False}]
-    if not inference:
-        options += [{"training": True}, {"batch_first": False}, {"batched": False}]
+    options += [{"training": True}, {"batch_first": False}, {"batched": False}]
     options += coincidences(case, "S" if has_encoder else "T", {"S": case.num_heads, "T": case.num_heads})
     chosen = variations(draw, *options, rarely=inference)
     return release.adapt(small_if_long(replace(case, **without_contradictions(chosen, release))))
