@@ -230,6 +230,13 @@ TEXTS = [
     ),
     (
         LAYER,
+        other(comparison.PATH, "none of the fast paths, which are switched off", "native_encoder_layer"),
+        "TransformerEncoderLayer, eval: takes the path native_encoder_layer; expected none of the fast paths, which are"
+        " switched off",
+        10,
+    ),
+    (
+        LAYER,
         other(comparison.ATTACHED, "False", "True", "output"),
         "TransformerEncoderLayer, eval: output requires a gradient; expected none, as autograd records nothing",
         10,

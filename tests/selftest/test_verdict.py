@@ -78,6 +78,23 @@ def test_a_side_effect_fails(changes):
     assert judge(CASE, replace(observe(CASE), **changes)).status == FAILS
 
 
+@pytest.mark.parametrize(
+    "changes, served, status",
+    [
+        ({"fast_path": False}, "native_mha", FAILS),
+        ({"fast_path": False}, "explicit", CONFORMS),
+        ({"mode": "sdpa_math"}, "sdpa_flash", FAILS),
+        ({"mode": "sdpa_math"}, "sdpa_math", CONFORMS),
+        ({}, "sdpa_flash", CONFORMS),
+    ],
+)
+def test_a_path_that_the_caller_has_ruled_out_fails(changes, served, status):
+    observation = observe(CASE)
+    assert judge(replace(CASE, **changes), replace(observation, served=(served,))).status == status
+    raised = replace(observation, served=(served,), error=("RuntimeError", "no"))
+    assert not any(its.kind == "path" for its in judge(replace(CASE, **changes), raised).mismatches)
+
+
 @pytest.mark.parametrize("name", ["query", "key", "value", "attn_mask", "in_proj_weight", "out_proj.bias"])
 def test_a_wrong_gradient_fails_and_is_named(name):
     observation = observe(CASE)

@@ -24,6 +24,7 @@ def outcome(shows: Case | Callable[[], torch.Tensor]) -> tuple | list:
         seen = observe(shows)
         return (
             seen.outputs,
+            seen.served,
             seen.gradients,
             seen.second_gradients,
             seen.tangents,

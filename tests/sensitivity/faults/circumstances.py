@@ -1,6 +1,7 @@
 """Faults that depend on earlier calls, trained parameters, flags of torch, or the way a mask is expanded."""
 
 import functools
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -255,5 +256,35 @@ FAULTS = (
         "generate_square_subsequent_mask ignores the default dtype",
         edit_helper("_generate_square_subsequent_mask", "dtype=dtype, dev", "dtype=dtype or torch.float32, dev"),
         _mask_of_the_default_dtype,
+    ),
+    Fault(
+        "attention-switch-ignored",
+        "nn.MultiheadAttention takes its fast path though it is switched off",
+        edit_module("MultiheadAttention", "if not is_fastpath_enabled:", "if False:"),
+        replace(inferring(ATTENTION), attn_mask=HIDING, fast_path=False),
+    ),
+    Fault(
+        "layer-switch-ignored",
+        "nn.TransformerEncoderLayer takes its fast path though it is switched off",
+        edit_module("TransformerEncoderLayer", "if not is_fastpath_enabled:", "if False:"),
+        replace(inferring(ENCODER_LAYER), fast_path=False),
+    ),
+    Fault(
+        "backend-choice-ignored",
+        "sdpa_kernel restricts nothing",
+        Patch(torch.nn.attention, "sdpa_kernel", lambda restrict: lambda *backends, **options: nullcontext()),
+        replace(inferring(SDPA), attn_mask=HIDING, mode="sdpa_math"),
+    ),
+    Fault(
+        "fast-path-in-sequence-first",
+        "the fast path of nn.MultiheadAttention serves batch_first=False, too, and takes lengths for samples",
+        edit_module("MultiheadAttention", "elif not self.batch_first:", "elif False:"),
+        replace(inferring(ATTENTION), batch_first=False),
+    ),
+    Fault(
+        "fast-path-with-zero-attention",
+        "the fast path of nn.MultiheadAttention serves add_zero_attn, too, and appends nothing",
+        edit_module("MultiheadAttention", "elif self.add_zero_attn:", "elif False:"),
+        replace(inferring(ATTENTION), add_zero_attn=True),
     ),
 )
