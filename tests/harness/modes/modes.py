@@ -329,6 +329,14 @@ MODES = (
         since="2.0",
     ),
     Mode(
+        "subclassed",
+        code.SUBCLASSED,
+        "subclassed",
+        calls=_ALL,
+        everywhere=False,
+        only_on="cpu",  # measured on CPU only
+    ),
+    Mode(
         "default_dtype",  # no input has it
         code.DEFAULT_DTYPE,
         "typed",

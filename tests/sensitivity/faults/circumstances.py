@@ -258,6 +258,15 @@ FAULTS = (
         _mask_of_the_default_dtype,
     ),
     Fault(
+        "padding-lost-for-a-subclass",
+        "F.multi_head_attention_forward ignores padding if its tensors are of a subclass",
+        edit_attention(
+            "training=training,\n            key_padding_mask=key_padding_mask,\n            need_weights=need_weights,",
+            "training=training,\n            key_padding_mask=None,\n            need_weights=need_weights,",
+        ),
+        replace(CROSS, key_padding_mask=PADDING, mode="subclassed"),
+    ),
+    Fault(
         "attention-switch-ignored",
         "nn.MultiheadAttention takes its fast path though it is switched off",
         edit_module("MultiheadAttention", "if not is_fastpath_enabled:", "if False:"),
