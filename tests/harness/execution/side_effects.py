@@ -104,6 +104,8 @@ _SETTINGS: dict[str, tuple[Callable, Callable]] = {
     **_pair("get_default_dtype", "set_default_dtype"),
     **_pair("are_deterministic_algorithms_enabled", "use_deterministic_algorithms"),
     **_pair("get_num_threads", "set_num_threads"),
+    **_pair("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    "torch.initial_seed()": (torch.initial_seed, lambda seed: None),  # get_rng_state restores it
     **_pair("get_fastpath_enabled", "set_fastpath_enabled", getattr(torch.backends, "mha", torch)),
     **_pair("flash_sdp_enabled", "enable_flash_sdp", torch.backends.cuda),
     **_pair("math_sdp_enabled", "enable_math_sdp", torch.backends.cuda),

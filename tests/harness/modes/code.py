@@ -479,7 +479,7 @@ PER_SAMPLE = _differentiated(
     "            return tuple(found[name][1] for name in moving)",
 )
 _RECORDED = (  # statements of `forward`: the results, and the graph that autograd records
-    "context.leaves = [value.detach().requires_grad_() for value in values]\n"
+    "context.leaves = [torch.nn.Parameter(value.detach()) for value in values]\n"
     "            with torch.enable_grad():\n"
     "                context.results = call(dict(zip(moving, context.leaves)))\n"
     "            results = tuple(result.detach() for result in context.results)"
@@ -499,10 +499,12 @@ def subclassed(*given, **options):
     return plain if len(plain) > 1 else plain[0]
 """
 
-# A loss over each result alone, and half the loss a second time over the same graph.
+# After a further call: a loss over each result alone, and half the loss a second time over the same graph.
 ACCUMULATED_GRADIENTS = _differentiated(
     _RECORDED,
-    "for by, result in [*zip(cotangents, context.results)] * 2:\n"
+    "with torch.enable_grad():\n"
+    "                call(dict(zip(moving, context.leaves)))\n"
+    "            for by, result in [*zip(cotangents, context.results)] * 2:\n"
     "                if result.requires_grad:\n"
     "                    result.backward(by / 2, retain_graph=True, inputs=context.leaves)\n"
     "            return tuple(leaf.grad for leaf in context.leaves)",

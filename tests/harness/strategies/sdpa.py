@@ -67,6 +67,11 @@ _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) 
 _MORE_HEADS = ((5, 1), (1, 8), (2, 17), (17, 4))
 _WITHOUT_HEADS = ((2, 0), (0,), (2, 0, 2))
 _WITHOUT_BATCH = ((),) * 2
+# ((samples, heads), heads of keys), and of other dimensions
+_GROUPED: tuple[tuple[tuple[int, ...], int], ...] = (
+    *(((1, 3), 1), ((1, 4), 2), ((1, 6), 2), ((1, 8), 2), ((2, 1), 1), ((2, 4), 2), ((2, 6), 3)),
+    *(((4,), 2), ((2, 1, 4), 2)),
+)
 
 
 @cache
@@ -75,9 +80,7 @@ def _batches(has_enable_gqa):
     plain = [((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)]
     others = ((3,), (2, 3, 2), (2, 2, 3), (0, 2), *_MORE_HEADS, *_WITHOUT_HEADS, *_WITHOUT_BATCH)
     plain += [(batch, None) for batch in others]
-    grouped = [((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)] if has_enable_gqa else []
-    of_other_dimensions = [((4,), 2), ((2, 1, 4), 2)] if has_enable_gqa else []
-    return evenly((*plain, *grouped[::2], *of_other_dimensions))
+    return evenly((*plain, *(_GROUPED if has_enable_gqa else ())))
 
 
 def _broadcastable(batch):
