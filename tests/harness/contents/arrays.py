@@ -396,6 +396,13 @@ def coarsest(case: Case) -> str:
     return max((computed_in(case), *moving), key=lambda dtype: PRECISIONS[dtype].eps)
 
 
+def merged_in(case: Case) -> str:
+    """The dtype with the fewest digits in which both masks of an attention are added; else that of the computation."""
+    both = (its.masks for its in case.attentions if all(getattr(case, name) for name in its.masks))
+    dtypes = (merged_dtype(case, *names) or case.dtype for names in both)
+    return max((computed_in(case), *dtypes), key=lambda dtype: PRECISIONS[dtype].eps)
+
+
 def _short(array, case):
     """The numbers rounded to 3 decimals, so that a report can show them exactly; 0 becomes 0.001.
 

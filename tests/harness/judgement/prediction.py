@@ -12,7 +12,7 @@ from reference.derivative import complex_of, derivative, displaced
 
 from ..cases.case import Case, drops
 from ..cases.dtypes import LOW
-from ..contents.arrays import GARBAGE, directions, inputs
+from ..contents.arrays import GARBAGE, directions, inputs, merged_in
 from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..expectation import backward
@@ -264,7 +264,9 @@ class Prediction:
         part: np.real for the result, `derivative` for its tangent. by_row: one bound for each row, garbage or not.
         """
         exact, ignore = part(self.exact[name]), None if by_row else self.garbage[name]
-        dtype, terms = computed_in(self.case), comparison.terms(self.case)
+        # tangents of masks are added in the dtype of the masks, as these are
+        dtype = merged_in(self.case) if part is derivative else computed_in(self.case)
+        terms = comparison.terms(self.case)
         bound = partial(comparison.bound, dtype=dtype, terms=terms, ignore=ignore, by_row=by_row)
         moved: Any = 0.0  # the terms that cancel in a derivative are as large as the result
         if part is derivative:
