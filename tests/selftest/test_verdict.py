@@ -91,7 +91,7 @@ def test_a_side_effect_fails(changes):
 def test_a_path_that_the_caller_has_ruled_out_fails(changes, served, status):
     observation = observe(CASE)
     assert judge(replace(CASE, **changes), replace(observation, served=(served,))).status == status
-    raised = replace(observation, served=(served,), error=("RuntimeError", "no"))
+    raised = replace(observation, served=(served,), outputs={}, error=("RuntimeError", "no"))
     assert not any(its.kind == "path" for its in judge(replace(CASE, **changes), raised).mismatches)
 
 

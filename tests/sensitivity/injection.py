@@ -40,7 +40,7 @@ class Fault:
     lets_pass: bool = False  # True if the only effect is that an error is not raised
 
 
-_TRANSLATED = ("scripted", "exported_strict")
+_TRANSLATED = ("scripted", "exported_strict", "compiled_fullgraph")
 
 
 @contextmanager
@@ -60,10 +60,9 @@ def injected(fault: Fault) -> Iterator[None]:
 
 @contextmanager
 def without_translations() -> Iterator[None]:
-    """Context manager: no case is scripted or exported strictly inside the block.
+    """Context manager: no case is scripted, exported strictly or compiled as one graph inside the block.
 
-    TorchScript and strict export cannot translate a function that replaces one of torch's, right or wrong (see
-    controls.py).
+    These cannot translate a function that replaces one of torch's, right or wrong (see controls.py).
     """
     NOT_ASKED.update(_TRANSLATED)
     try:

@@ -8,7 +8,7 @@ from ..cases.square_mask import DEVICES
 from ..execution.release import Release
 from .basics import EDGES, one_of
 
-SIZES_OF_SQUARES = (0, 1, 2, 3, 5, *EDGES)
+SIZES_OF_SQUARES = (0, 1, 2, 3, 5, *EDGES, 257, 1025)
 
 
 @st.composite
