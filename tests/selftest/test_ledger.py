@@ -102,12 +102,14 @@ def test_an_entry_whose_deviation_is_not_seen_is_absent(entry, run, monkeypatch)
     from tests.harness.execution.runner import Observation
     from tests.harness.expectation.specification import specification
     from tests.harness.measurement import session
+    from tests.harness.modes.modes import BY_ID
 
     def conforming(case, device, adopted):
         computation = specification(case)
         outputs = {name: rounded(array, case.dtype) for name, array in present(case, computation()).items()}
         dtypes, devices = (dict.fromkeys(outputs, its) for its in (computation.dtype, computation.device))
-        return Observation(outputs, dtypes, served=("sdpa_flash",), devices=devices)
+        served = (BY_ID[case.mode].kernel or "sdpa_flash",)
+        return Observation(outputs, dtypes, served=served, devices=devices)
 
     monkeypatch.setattr(session, "observe", conforming)
     if not directions(entry.pinned):
