@@ -384,6 +384,21 @@ LOWER_RIGHT = _BIASED.replace("BIAS", "causal_lower_right").replace(
     "            and (attn_mask == torch.ones_like(attn_mask).tril(S - L)).all())",
 )
 
+# Inputs and masks of a class of their own, as some libraries have, which every function of torch hands on.
+SUBCLASSED = """\
+class Labelled(torch.Tensor):
+    pass
+
+def subclassed(*given, **options):
+    tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
+    labelled = {id(tensor): tensor.as_subclass(Labelled) for tensor in tensors}  # identity marks self-attention
+    others = {name: labelled.get(id(value), value) for name, value in options.items()}
+    results = module(*(labelled[id(tensor)] for tensor in given), **others)
+    results = results if type(results) is tuple else (results,)
+    plain = tuple(result.as_subclass(torch.Tensor) for result in results if result is not None)
+    return plain if len(plain) > 1 else plain[0]
+"""
+
 _DIFFERENTIATED = """\
 def differentiated(*given, **options):
     sequences = {id(tensor): tensor for tensor in given}  # identity marks self-attention
@@ -484,21 +499,6 @@ _RECORDED = (  # statements of `forward`: the results, and the graph that autogr
     "                context.results = call(dict(zip(moving, context.leaves)))\n"
     "            results = tuple(result.detach() for result in context.results)"
 )
-# Inputs and masks of a class of their own, as some libraries have, which every function of torch hands on.
-SUBCLASSED = """\
-class Labelled(torch.Tensor):
-    pass
-
-def subclassed(*given, **options):
-    tensors = [value for value in (*given, *options.values()) if isinstance(value, torch.Tensor)]
-    labelled = {id(tensor): tensor.as_subclass(Labelled) for tensor in tensors}  # identity marks self-attention
-    others = {name: labelled.get(id(value), value) for name, value in options.items()}
-    results = module(*(labelled[id(tensor)] for tensor in given), **others)
-    results = results if type(results) is tuple else (results,)
-    plain = tuple(result.as_subclass(torch.Tensor) for result in results if result is not None)
-    return plain if len(plain) > 1 else plain[0]
-"""
-
 # After a further call: a loss over each result alone, and half the loss a second time over the same graph.
 ACCUMULATED_GRADIENTS = _differentiated(
     _RECORDED,
