@@ -86,18 +86,16 @@ attn_mask = torch.tensor([[100.0, 100.0]], dtype=torch.bfloat16)
 with torch.no_grad():
     output, weights = module(query, key, value, attn_mask=attn_mask)
 
-expected = torch.tensor(
-    [[[1.203125, -0.5, -1.1015625, 0.100097656, -1.0, 1.5, -0.5, -0.30078125]]], dtype=torch.bfloat16
-)
+expected = torch.tensor([[[1.2, -0.5, -1.1, 0.1, -1.0, 1.5, -0.5, -0.3]]])
 print("expected output", expected)
 print("got output", output)
 wrong = output.shape != expected.shape
-wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=0.4)
+wrong = wrong or not torch.allclose(output.float(), expected, rtol=0, atol=0.3)
 
-expected_weights = torch.tensor([[[0.49023438, 0.51171875]]], dtype=torch.bfloat16)
+expected_weights = torch.tensor([[[0.49, 0.51]]])
 print("expected weights", expected_weights)
 print("got weights", weights)
 wrong = wrong or weights is None or weights.shape != expected_weights.shape
-wrong = wrong or not torch.allclose(weights, expected_weights, rtol=0, atol=0.06)
+wrong = wrong or not torch.allclose(weights.float(), expected_weights, rtol=0, atol=0.07)
 
 sys.exit(bool(wrong))

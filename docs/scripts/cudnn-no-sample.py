@@ -266,6 +266,6 @@ for name, gradient in zip(leaves, gradients):
     direction = leaves[name].new_tensor(directions[name])
     slope = None if gradient is None else (gradient.double().flatten() * direction).sum().item()
     print(f"derivative along {name}: expected {slopes[name]}, got {slope}")
-    wrong = wrong or not abs((slope or 0) - slopes[name]) <= 1e-35
+    wrong = wrong or not abs((slope or 0) - slopes[name]) <= 9e-36
 
 sys.exit(bool(wrong))

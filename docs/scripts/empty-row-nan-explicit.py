@@ -35,7 +35,7 @@ expected = torch.tensor([[[-0.001]]], dtype=torch.float64)
 print("expected output", expected)
 print("got output", output)
 wrong = output.shape != expected.shape
-wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=2e-17)
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=7e-17)
 
 expected_weights = torch.tensor([[[0.0]]], dtype=torch.float64)
 print("expected weights", expected_weights)

@@ -88,6 +88,6 @@ expected = torch.tensor(
 print("expected output", expected)
 print("got output", output)
 wrong = output.shape != expected.shape
-wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=4e-14)
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=3e-14)
 
 sys.exit(bool(wrong))

@@ -74,6 +74,6 @@ expected = torch.tensor(
 print("expected output", expected)
 print("got output", output)
 wrong = output.shape != expected.shape
-wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=1e-13)
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=7e-14)
 
 sys.exit(bool(wrong))

@@ -93,6 +93,6 @@ expected = torch.tensor(
 print("expected output", expected)
 print("got output", output)
 wrong = output.shape != expected.shape
-wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=1e-305, equal_nan=True)
+wrong = wrong or not torch.allclose(output, expected, rtol=0, atol=5e-17, equal_nan=True)
 
 sys.exit(bool(wrong))

@@ -1,5 +1,6 @@
 """The script of a case: the call, the expected results of the reference, and the comparison of both."""
 
+import decimal
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -371,28 +372,30 @@ class _CaseScript:
         expected: a name for the array. begun: the beginning of the assignment to `wrong`. rows: see `rows_of_garbage`.
         """
         dtype = self.dtype_of(got)
+        # The expected numbers of a low dtype are given as float32: rounded to `dtype`, they would add to the error.
+        held, read = ("float32", f"{got}.float()") if dtype in LOW else (dtype, got)
         least = max(1e-30, PRECISIONS[dtype].tiny)
-        error = 0.0 if exact_zeros.all() else _upwards(error)
+        error = 0.0 if exact_zeros.all() else _allowed(error)
         kept, allowed, of_rows = np.where((array == 0) & ~exact_zeros, least, array), error, ()
         if rows is not None:
             garbage, errors, is_left = rows
             kept = np.where(is_left, np.nan, kept)
             if (garbage & ~is_left).any():
-                allowed = np.where(garbage, _each_upwards(errors), error)
-                of_rows = (self.typed.literal("allowed = ", allowed, dtype="float32" if dtype in LOW else dtype),)
-        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, allowed, least), dtype), dtype=dtype)]
+                allowed = np.where(garbage, _each_allowed(errors), error)
+                of_rows = (self.typed.literal("allowed = ", allowed, dtype=held),)
+        lines = [self.typed.literal(f"{expected} = ", rounded(_rounded(kept, allowed, least), held), dtype=held)]
         lines += [f'print("expected {got}", {expected})', f'print("got {got}", {got})']
         counts, differs = "", f"{got}.shape != {expected}.shape"
-        differs += f" or {got}.dtype != {expected}.dtype" * bool(self.typed.mode.lowers)
+        differs += f" or {got}.dtype != torch.{dtype}" * bool(self.typed.mode.lowers)
         if np.isnan(kept).any() and not self.case.holds_nan:
             lines += [f"counts = ~{expected}.isnan()  # nan: not compared, as rounding decides"]
             counts, differs = "[counts]", f"{differs} or not {got}.isfinite().all()"
         lines += [*of_rows, f"{begun} {differs}"]
         equal_nan = ", equal_nan=True" if self.case.holds_nan else ""
-        close = f"torch.allclose({got}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
+        close = f"torch.allclose({read}{counts}, {expected}{counts}, rtol=0, atol={error}{equal_nan})"
         if of_rows:
             both_nan = f" | ({got}.isnan() & {expected}.isnan())" if self.case.holds_nan else ""
-            close = f"((({got} - {expected}).abs() <= allowed){both_nan}){counts}.all()"
+            close = f"((({read} - {expected}).abs() <= allowed){both_nan}){counts}.all()"
         lines += [f"wrong = wrong or not {close}"]
         lines += [f"wrong = wrong or {got}[{expected} == 0].any()"] * bool((kept == 0).any())
         return tuple(lines)
@@ -432,16 +435,27 @@ def _norm(array):
 
 def _rounded(array, error, least=1e-30):
     """The array without the digits that do not matter at this error. Elements that would become 0 become `least`."""
-    with np.errstate(divide="ignore"):
-        decimals = np.clip(np.floor(1 - np.log10(error)), 1, 16)
+    decimals = _decimals(error)
     short = np.rint(array * 10.0**decimals) / 10.0**decimals
     return np.where((short == 0) & (array != 0), np.copysign(least, array), short)
 
 
+def _decimals(error):
+    """The number of decimals that matter at this error."""
+    with np.errstate(divide="ignore"):
+        return np.clip(np.floor(1 - np.log10(error)), 1, 16)
+
+
+def _allowed(error):
+    """A short number that is at least as large as the error, with what `_rounded` adds to it."""
+    short = _upwards(error)
+    rounding = 0.5 * 10.0 ** -_decimals(short)
+    return short if short >= error + rounding else _upwards(error + rounding)
+
+
 def _upwards(x):
-    """A number of one or two digits, at least as large as x."""
-    short = float(f"{x:.0e}")
-    return short if short >= x else float(f"{1.5 * x:.0e}")
+    """The least number of one digit that is at least as large as x."""
+    return float(decimal.Context(prec=1, rounding=decimal.ROUND_CEILING).create_decimal(float(x)))
 
 
-_each_upwards = np.vectorize(_upwards, otypes=["float64"])
+_each_allowed = np.vectorize(_allowed, otypes=["float64"])
