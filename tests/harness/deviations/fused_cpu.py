@@ -110,7 +110,7 @@ class ForgettingNaN:
     """
 
     kernel: Callable  # computes the attention without the deviation
-    lanes: int  # numbers in a vector, of the dtype in which products are computed
+    lanes: int  # numbers in a vector, of the dtype in which the kernel keeps its sums
 
     def __call__(self, query, key, value, bias, scale):
         context, weights = self.kernel(query, key, value, bias, scale)
@@ -245,8 +245,8 @@ def _vectors(call, block):
 
 
 def lanes_of(call: Call, dtype: str | None = None) -> int:
-    """How many numbers of this dtype, by default that of products, a vector register holds."""
-    return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[dtype or computed_in(call.case)].size
+    """How many numbers of this dtype, by default that of the kernel's sums, a vector register holds."""
+    return (64 if call.vectors == "AVX512" else 32) // PRECISIONS[dtype or summed_in(call.case)].size
 
 
 def forget_nan(computation: Computation, call: Call) -> Computation:
