@@ -1,6 +1,7 @@
 """Compiled, exported and fake calls: graphs and fake tensors that differ from the real call."""
 
 from dataclasses import replace
+from math import prod
 
 from ..cases.case import MultiHead, ScaledDotProduct, Transformer
 from ..cases.masks import Mask
@@ -45,6 +46,14 @@ def reads_a_mask_for_another_size(call: Call) -> bool:
         return False
     has_rows = case.broadcast not in ("1-D", "0-D")
     return has_rows and case.mask_shape("attn_mask")[-1] > 1
+
+
+def reads_a_mask_for_stepped_keys(call: Call) -> bool:
+    """True if such a function gets a key of one feature that steps over others in memory, for several queries."""
+    case = call.case
+    if not reads_a_mask_for_another_size(call) or case.layout != "stepped":
+        return False
+    return case.D == 1 and case.L * prod(case.batch) > 1
 
 
 def packs_fake_tensors(call: Call) -> bool:
@@ -294,6 +303,27 @@ ENTRIES = (
         remedies=(
             Remedy('Use torch.compile(..., backend="aot_eager").', changed(mode="compiled"), only=_SMALL, cost="speed"),
             upgrade("2.13"),
+        ),
+    ),
+    Deviation(
+        id="built-mask-of-stepped-key",
+        title="A mask read at positions in a function for inductor cannot be built for a key with steps in memory",
+        affects=">=2.13",
+        upstream="not found",
+        clause=3,
+        trigger="a function compiled by torch.compile with its backend inductor that makes its mask from positions,"
+        " such as padding[sample, key], and compares positions; from the second length on, if the key has one feature"
+        " and steps over others in memory, and there are several queries (before, as built-mask-by-positions)",
+        instead="InductorError: the C++ compiler refuses the code that inductor writes",
+        applies=reads_a_mask_for_stepped_keys,
+        change=lambda computation, call: raising(
+            computation, "InductorError", "CppCompileError: C\\+\\+ compile error"
+        ),
+        pinned=ScaledDotProduct(mode=COMPILED_READING, layout="stepped", L=2, S=2, attn_mask=Mask("bool", "none")),
+        stage="call",
+        remedies=(
+            Remedy("Give key.contiguous().", changed(layout="contiguous")),
+            Remedy('Use torch.compile(..., backend="aot_eager").', changed(mode="compiled"), only=_SMALL, cost="speed"),
         ),
     ),
 )

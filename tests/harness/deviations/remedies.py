@@ -335,6 +335,7 @@ _FLEX += ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length")
 FEWER = {
     "built-float64-gradient": (2, "a call takes ten seconds"),
     "built-mask-by-positions": (2, "a call takes six seconds"),
+    "built-mask-of-stepped-key": (2, "a call takes six seconds"),
     "built-native-layer-transposed": (2, "a call takes four seconds"),
     "torchscript-nested-sum": (8, "a call takes a third of a second, as it is traced"),
     "scripted-native-no-weights": (12, "a call takes a tenth of a second, as it is scripted"),

@@ -460,6 +460,24 @@ EXAMPLES = {
         (("torch.compile(attend)", 'torch.compile(attend, backend="aot_eager")'),),
         needs=">=2.6",
     ),
+    "built-mask-of-stepped-key": Example(
+        """
+        def attend(query, key, value, mask):
+            rows, columns = torch.arange(query.shape[-2])[:, None], torch.arange(key.shape[-2])
+            mask = (columns <= rows) & mask[rows, columns]
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+        attend = torch.compile(attend)
+        for length in (6, 4):
+            query, key, value = torch.randn(length, 1), torch.randn(length, 2)[:, ::2], torch.randn(length, 1)
+            output = attend(query, key, value, torch.ones(length, length, dtype=torch.bool))
+        print(tuple(output.shape))
+        """,
+        "InductorError: CppCompileError: C++ compile error",
+        "(4, 1)",
+        (("(query, key, value, torch", "(query, key.contiguous(), value, torch"),),
+        needs=">=2.13",
+    ),
     "built-float64-gradient": Example(
         """
         x = torch.randn(1, 2, 4, 8, dtype=torch.float64, requires_grad=True)

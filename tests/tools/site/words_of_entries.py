@@ -211,6 +211,10 @@ WORDS = {
         "A compiled function that makes its mask from positions raises at the second length (2.6 to 2.12).",
         "torch.compile; inductor; CppCompileError; C++ compile error; was not declared in this scope; InductorError; BackendCompilerFailed; recompile; automatic dynamic shapes; mask inside compiled function; mask_function; create_causal_mask; padding_mask_function; transformers masking_utils; and_masks closure; generate prefill decode",
     ),
+    "built-mask-of-stepped-key": (
+        "A compiled function that makes its mask from positions raises for a key that is a slice with a step (since 2.13).",
+        "torch.compile; inductor; CppCompileError; C++ compile error; was not declared in this scope; InductorError; strided key; slice with step; non-contiguous key; head_dim 1; recompile",
+    ),
     "built-float64-gradient": (
         "Training in float64 raises in the backward pass if attention is compiled (2.4 to 2.12).",
         "torch.compile; inductor; expected scalar type Double but found Float; float64; double; backward; loss.backward; compiled training; double precision; _scaled_dot_product_flash_attention_for_cpu_backward; logsumexp dtype",
