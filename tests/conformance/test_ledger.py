@@ -1,15 +1,25 @@
-"""Runs the pinned case of each entry of the ledger, and compares it with the model of this release."""
+"""Runs the pinned case of each entry of the ledger, and calls near it, and compares them with the model."""
 
 from operator import attrgetter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.harness.deviations import ledger
 from tests.harness.expectation import clauses
+from tests.harness.explanation.neighbours import is_costly
 from tests.harness.judgement.report import Failure, failure_of
 from tests.harness.judgement.verdict import FAILS
 from tests.harness.measurement import session
-from tests.harness.measurement.checking import judged
+from tests.harness.measurement.checking import check, judged
+from tests.harness.modes.modes import BY_ID
+from tests.harness.strategies.examples import share
+from tests.harness.strategies.near import cases_near
+
+RELEASE = session.current.release
+IS_QUICK = settings.default.max_examples < 200
+IS_LONG = settings.default.max_examples >= 600
 
 
 def _as_parameter(entry):
@@ -36,3 +46,26 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
         news = f"is not expected here ({entry.affects})" if finding.expected is False else "has changed"
         about = {"entry": entry.id, "note": f"The ledger's entry {entry.id} {news}."}
         session.current.fail(failure_of(case, observation, verdict, session.current.setting, **about))
+
+
+def _is_near(entry):
+    """True if calls near the pinned case are asked. Those that make an artifact take long."""
+    if entry.ends or not RELEASE.offers(entry.pinned) or BY_ID[entry.pinned.mode].packages:
+        return False
+    return IS_LONG if BY_ID[entry.pinned.mode].builds else not (IS_QUICK and is_costly(entry.pinned))
+
+
+def _is_slow(entry):
+    """True if a call takes a tenth of a second: it makes an artifact, two processes make it, or torch compiles it."""
+    return is_costly(entry.pinned) or BY_ID[entry.pinned.mode].is_shared or entry.pinned.is_flex
+
+
+@pytest.mark.parametrize("entry", list(map(_as_parameter, filter(_is_near, ledger.ENTRIES))))
+def test_calls_near_a_pinned_case(entry, seeded):
+    @seeded("calls near it")
+    @share(1 / 200 if _is_slow(entry) else 1 / 50, least=1)
+    @given(data=st.data())
+    def ask(data):
+        check(data.draw(cases_near(RELEASE, entry.pinned)))
+
+    ask()

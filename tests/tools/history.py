@@ -282,8 +282,8 @@ def _head() -> Iterator[str]:
         "`python -m tox -e torch2.5 -- --model 2.4.1`. Such a run reports the changes between both releases, for the",
         "worse or the better, as minimal cases. The tables name the entry of the ledger that explains each report, the",
         "number of calls of an [ordinary run](edge-cases.md#runs) that show it, and the day of the first thread about",
-        "it upstream. The generator has learned from some of these bugs. A run collects all failures and tells each",
-        "change once ([method.md](method.md#runs)).",
+        "it upstream. The generator has learned from these bugs, and makes calls near the pinned case of each entry. A",
+        "run collects all failures and tells each change once ([method.md](method.md#runs)).",
     )
 
 

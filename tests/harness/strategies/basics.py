@@ -29,7 +29,7 @@ QUERIES = (*LENGTHS, 193, 769)  # the fused kernels take queries in blocks of 32
 LONG = ((520, 520), (769, 769), (520, 1025))  # rare, and with one head: the causal diagonal crosses blocks
 
 WITHOUT_GRADIENT = ("no_grad", "inference_mode", "frozen")
-_SEEDS = st.integers(0, 2**16 - 1)
+SEEDS = st.integers(0, 2**16 - 1)
 evenly = cache(st.sampled_from)  # cached: making a strategy takes longer than drawing from it
 
 
@@ -55,7 +55,7 @@ def common(draw: st.DrawFn, release: Release, autograd: Sequence[str] = AUTOGRAD
     dtypes = release.dtypes if release.device_type == "cpu" else (*release.dtypes, *release.dtypes[1:] * 2)
     dtype, layout = draw(evenly(tuple(product(dtypes, MEMORY_LAYOUTS))))
     autograd, garbage = draw(evenly(tuple(product(autograd, (False, False, True)))))
-    return {"dtype": dtype, "seed": draw(_SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
+    return {"dtype": dtype, "seed": draw(SEEDS), "autograd": autograd, "layout": layout, "garbage": garbage}
 
 
 def lengths(draw: st.DrawFn, of_queries: Sequence[int] = LENGTHS) -> tuple[int, int]:

@@ -32,7 +32,7 @@ def cases_in(release: Release, mode: Mode) -> st.SearchStrategy:
 
 def _finite_cases_in(release, mode):
     if mode.family == "causal_upper_left":
-        return scaled_dot_product_cases(release).map(lambda case: _causally(case, mode))
+        return scaled_dot_product_cases(release).map(lambda case: adapted(case, mode))
     if mode.id == "jagged_batch":
         return _ragged_batches(release, mode)
     if mode.family == NESTED_STRIDED:
@@ -57,6 +57,8 @@ def _finite_cases_in(release, mode):
 
 def adapted(case: Case, mode: Mode) -> Case:
     """The case in this mode, without settings that the mode does not support."""
+    if mode.family == "causal_upper_left":
+        return _causally(case, mode)
     is_allowed = mode.is_differentiated(case) or case.autograd in WITHOUT_GRADIENT
     autograd = case.autograd if is_allowed else "no_grad"
     changed: Any = replace(case, mode=mode.id, autograd=autograd)  # the other fields depend on its kind
@@ -91,7 +93,7 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = shared(changed, mode)
     if mode.quantizes or mode.packages:
         return replace(changed, dtype="float32")
-    return _lowered(changed, "float32") if mode.lowers else changed
+    return lowered(changed, "float32") if mode.lowers else changed
 
 
 def _learning_masks(case):
@@ -226,7 +228,7 @@ def _differentiating(case):
     """The case with an input to differentiate for. Forward mode differentiates under no_grad, too."""
     if case.autograd not in WITHOUT_GRADIENT:
         return case
-    return _lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
+    return lowered(replace(case, autograd="grad" if case.autograd == "no_grad" else "inputs"), case.dtype)
 
 
 def _perhaps_in_training(drawn):
@@ -254,7 +256,7 @@ def low_precision_cases(release: Release, dtype: str) -> st.SearchStrategy:
     cases = [any_cases(release)] * 2
     if release.has_scaled_dot_product_attention and not release.adopted:
         cases.append(scaled_dot_product_cases(release))
-    return with_a_few_nonfinite(mixed(*cases).map(lambda case: _lowered(case, dtype)), release)
+    return with_a_few_nonfinite(mixed(*cases).map(lambda case: lowered(case, dtype)), release)
 
 
 NONFINITE = ("nan", "nan", "inf")
@@ -281,7 +283,8 @@ def _perhaps_nonfinite(drawn):
     return spoiled if nonfinite and is_taken and nonfinite_positions(spoiled) else case
 
 
-def _lowered(case, dtype):
+def lowered(case: Case, dtype: str) -> Case:
     """The case in this dtype, without relu and gelu_tanh in a backward pass: rounding can cross a kink."""
     has_kink = case.activation in ("relu", "gelu_tanh") and case.autograd not in UNRECORDED[:-1]
-    return replace(case, dtype=dtype, **{"activation": "gelu"} if has_kink else {})
+    changes: Any = {"activation": "gelu"} if has_kink else {}
+    return replace(case, dtype=dtype, **changes)
