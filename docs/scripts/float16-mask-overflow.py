@@ -35,7 +35,7 @@ print("expected output", expected)
 print("got output", output)
 counts = ~expected.isnan()  # nan: not compared, as rounding decides
 wrong = output.shape != expected.shape or not output.isfinite().all()
-wrong = wrong or not torch.allclose(output.float()[counts], expected[counts], rtol=0, atol=0.007)
+wrong = wrong or not torch.allclose(output.float()[counts], expected[counts], rtol=0, atol=0.008)
 
 expected_weights = torch.tensor([[[nan, nan], [0.0, 1.0]]])
 print("expected weights", expected_weights)

@@ -12,7 +12,7 @@ from reference.derivative import complex_of, derivative, displaced
 
 from ..cases.case import Case, drops
 from ..cases.dtypes import LOW
-from ..contents.arrays import GARBAGE, directions, inputs, merged_in
+from ..contents.arrays import GARBAGE, directions, inputs, merged_in, parameters
 from ..contents.packing import packs
 from ..contents.results import cotangents, garbage_rows, present
 from ..expectation import backward
@@ -271,11 +271,23 @@ class Prediction:
         moved: Any = 0.0  # the terms that cancel in a derivative are as large as the result
         if part is derivative:
             moved = bound(*[np.real(self.exact[name])] * 2)
+        elif name == "output":
+            moved = comparison.allowance(dtype, 0.0, self._bias_of_one_feature, 0.0)
         yield moved + bound(exact, exact)
         rough = [*self.rough, *(self._coarse if by_row else [])]
         errors: list[Any] = [bound(exact, part(its[name])) for its in rough]
         either: Any = [comparison.distance(exact, part(its[name]), ignore, by_row) for its in self._rounded_otherwise]
         yield moved + np.max(errors, axis=0) + np.sum(either, axis=0)
+
+    @property
+    def _bias_of_one_feature(self):
+        """The size of the last bias in a low precision, if the result has one feature: it may cancel the product.
+
+        With more features, the largest of them shows by how much a result may be off.
+        """
+        if computed_in(self.case) not in LOW or getattr(self.case, "E", 0) != 1:
+            return 0.0
+        return float(np.abs(parameters(self.case).get("out_proj.bias", 0.0)).max())
 
     def is_zero(self, name: str, part: Part = np.real) -> np.ndarray:
         """bool array: True at elements that are exactly 0, also on perturbed inputs: a sum may be 0 by chance.
