@@ -3,7 +3,7 @@
 from operator import attrgetter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.harness.deviations import ledger
@@ -15,7 +15,7 @@ from tests.harness.measurement import session
 from tests.harness.measurement.checking import check, judged
 from tests.harness.modes.modes import BY_ID
 from tests.harness.strategies.examples import share
-from tests.harness.strategies.near import cases_near
+from tests.harness.strategies.near import cases_near, is_offered
 
 RELEASE = session.current.release
 IS_QUICK = settings.default.max_examples < 200
@@ -50,7 +50,7 @@ def test_pinned_case_does_what_the_ledger_says(entry, request):
 
 def _is_near(entry):
     """True if calls near the pinned case are asked. Those that make an artifact take long."""
-    if entry.ends or not RELEASE.offers(entry.pinned) or BY_ID[entry.pinned.mode].packages:
+    if entry.ends or not is_offered(entry.pinned, RELEASE) or BY_ID[entry.pinned.mode].packages:
         return False
     return IS_LONG if BY_ID[entry.pinned.mode].builds else not (IS_QUICK and is_costly(entry.pinned))
 
@@ -63,7 +63,7 @@ def _is_slow(entry):
 @pytest.mark.parametrize("entry", list(map(_as_parameter, filter(_is_near, ledger.ENTRIES))))
 def test_calls_near_a_pinned_case(entry, seeded):
     @seeded("calls near it")
-    @share(1 / 200 if _is_slow(entry) else 1 / 50, least=1)
+    @settings(share(1 / 200 if _is_slow(entry) else 1 / 50), suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def ask(data):
         check(data.draw(cases_near(RELEASE, entry.pinned)))

@@ -23,7 +23,7 @@ from .masks import Mask, Merged
 
 _PATTERNS_OF_ATTENTION = ("none", "one", "row", "column", "causal", "all")
 _PATTERNS_OF_PADDING = ("none", "one", "right", "all")
-_LEAST_FEATURES = 4  # of a transformer: a norm over fewer is ill-conditioned
+LEAST_FEATURES = 4  # of a transformer: a norm over fewer is ill-conditioned
 _LENGTHS = ("L", "S", "T")
 
 
@@ -185,7 +185,7 @@ def _with_sizes(case: Case) -> Iterator[Case]:
         for smaller in _smaller(getattr(case, name, 1)):
             yield _changed(case, **{name: smaller})
     if case.has_parameters and not (case.kdim or case.vdim):
-        least = _LEAST_FEATURES if case.has_layers else 1
+        least = LEAST_FEATURES if case.has_layers else 1
         for heads, dim in ((1, 1), (2, 1), (1, 2), (1, 4), (2, 2), (2, 4)):
             if heads * dim >= least and heads * (dim + 1) < case.num_heads * (case.head_dim + 1):
                 yield _changed(case, num_heads=heads, head_dim=dim)

@@ -97,7 +97,7 @@ def _places(number, rarely):
 
 
 def heads(draw: st.DrawFn, even: bool, smallest: int = 1) -> dict[str, Any]:
-    """num_heads and head_dim, with a product of at least `smallest`: a norm over few features is ill-conditioned.
+    """num_heads and head_dim, with a product of at least `smallest`.
 
     even: nearly all numbers of heads are even, which the fast path requires.
     """

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ..cases.case import UNRECORDED, Case, DotProduct, drops, masks_of
 from ..cases.dtypes import LOW
 from ..cases.masks import LAYOUTS, Mask
+from ..cases.simpler import LEAST_FEATURES
 from ..contents.packing import NESTED_STRIDED
 from ..execution.release import Release
 from ..explanation.neighbours import is_costly, neighbours
@@ -31,6 +32,9 @@ _OWN_DRAWS = (NESTED_STRIDED, "jagged_batch")  # families of modes whose calls h
 def cases_near(draw: st.DrawFn, release: Release, pinned: Case) -> Case:
     """Calls that differ from the pinned case in their contents, and in one to three respects."""
     mode, case = BY_ID[pinned.mode], pinned
+    if pinned.has_layers and pinned.E < LEAST_FEATURES:
+        wider: Any = {"head_dim": LEAST_FEATURES}
+        case = replace(pinned, **wider)
     for _ in range(one_of(draw, 1, 2, 3)):
         ways = [changed for changed in _changes(case, release, mode) if changed != case]
         case = ways[draw(st.integers(0, len(ways) - 1))]
@@ -38,12 +42,14 @@ def cases_near(draw: st.DrawFn, release: Release, pinned: Case) -> Case:
         case = replace(case, seed=draw(SEEDS))
     if case.dtype in LOW:
         case = lowered(case, case.dtype)
-    assume(case != pinned and release.offers(case) and _is_drawn(case, release))
+    assume(case != pinned and is_offered(case, release))
     return case
 
 
-def _is_drawn(case, release):
-    """True if the other strategies may draw such a call for this release."""
+def is_offered(case: Case, release: Release) -> bool:
+    """True if the release can run the call, and other strategies may draw its sizes and numbers for this release."""
+    if not release.offers(case):
+        return False
     if case.is_flex and not case.compares_positions and masks_of(case) and 0 in (*case.batch, *case.lengths):
         return False  # functions cannot read a mask without elements
     values = [mask.values for mask in masks_of(case).values() if mask.is_float]
@@ -58,6 +64,8 @@ def _changes(case: Case, release: Release, mode: Mode) -> Iterator[Case]:
     is_free = mode.family not in _OWN_DRAWS and mode is not SHARED_MASKS
     ways = (*_ways(case, release, mode), *(_free_ways(case) if is_free else ()))
     for changed in (*neighbours(case, release), *(replace(case, **changes) for changes in ways)):
+        if not is_free and masks_of(changed) != masks_of(case):
+            continue
         if is_free:
             changed = release.adapt(adapted(changed, mode))
             if suits(case, mode) > suits(changed, mode) or (mode.is_shared and not is_alike(changed, release)):

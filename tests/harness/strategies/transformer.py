@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ..cases.case import AUTOGRAD, UNRECORDED, Transformer
+from ..cases.simpler import LEAST_FEATURES
 from ..execution.release import Release
 from .basics import (
     DROPOUTS,
@@ -58,7 +59,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     case = Transformer(
         **shared,
         **masks,
-        **heads(draw, inference, smallest=4),
+        **heads(draw, inference, smallest=LEAST_FEATURES),
         **_hints(draw, release, module, masks),
         module=module,
         N=draw(evenly(SAMPLES)),
