@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from ..cases.case import MultiHead, Transformer
+from ..cases.case import FlexAttention, MultiHead, Transformer
 from ..cases.masks import Mask
 from ..contents.arrays import directions, the_parameter
 from ..execution.setting import ON_BOTH
 from ..expectation.changes import raising, warning
+from ..judgement import left_out
 from .call import Call
 from .causal_hints import dropped_masks
 from .entry import Deviation
@@ -53,6 +54,18 @@ def _needs_nothing_saved(case):
 def saves_a_packed_batch(call: Call) -> bool:
     """True if autograd saves a packed batch in a checkpoint, which asks for the shape of all saved tensors."""
     return call.case.mode == "checkpoint" and norms_a_packed_batch(call) and not unpacks_in_time(call)
+
+
+def loses_score_mod(call: Call) -> bool:
+    """True if a checkpoint saves nothing for the derivative of score_mod, on which some gradient depends.
+
+    Those of query and key depend on it where score_mod is not the score, or a sum with it; that of a mask, always.
+    """
+    case = call.case
+    if not case.is_flex or case.mode != "checkpoint":
+        return False
+    bends = case.softcap is not None or (case.added_mask is not None and not case.added_mask.is_float)
+    return "added_mask" in directions(case) or (bends and not directions(case).keys().isdisjoint(("query", "key")))
 
 
 _NOT_NESTED = replace(NOT_NESTED, only=(*NOT_NESTED.only, OWN_DTYPE))
@@ -112,5 +125,23 @@ ENTRIES = (
             without("a checkpoint", cost="memory"),
             upgrade("2.5"),
         ),
+    ),
+    Deviation(
+        id="flex-checkpoint-gradient",
+        title="Gradients of flex_attention in torch.utils.checkpoint are garbage if score_mod has a derivative",
+        affects=">=2.5",
+        upstream="not found",
+        clause=3,
+        trigger="flex_attention with a score_mod that bends or hides scores, or adds a tensor that requires a gradient,"
+        " in a checkpoint that is not reentrant; since 2.11 only such a tensor, as flex_attention refuses gradients of"
+        " query, key and value on CPU",
+        instead="the gradients of query and key, or of the tensor, are what happens to be in memory, and differ from"
+        " run to run, silently; the output and the gradient of value are right",
+        applies=loses_score_mod,
+        change=lambda computation, call: replace(computation, undefined_gradient=left_out.MEMORY),
+        pinned=FlexAttention(
+            mode="checkpoint", autograd="mask", S=2, D=2, Dv=2, added_mask=Mask("float", "none", "bias")
+        ),
+        remedies=(without("a checkpoint", cost="memory"),),
     ),
 )

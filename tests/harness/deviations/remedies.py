@@ -329,7 +329,7 @@ _FLEX: tuple[str, ...] = (
     "flex-log-sum-exp-overflow",
 )
 _FLEX += ("flex-no-keys", "flex-adjusted-blocks", "flex-empty-block-mask", "flex-mask-mod-past-the-end")
-_FLEX += ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length")
+_FLEX += ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length", "flex-checkpoint-gradient")
 
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {

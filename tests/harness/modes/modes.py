@@ -15,7 +15,7 @@ from . import code, onnx, reading, vmap, written
 from .by_position import BY_POSITION
 from .distributed import DISTRIBUTED
 from .flex import FLEX_DEBUGGED
-from .mode import FUNCTIONAL, MODULES, SDPA, Mode
+from .mode import FLEX, FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
 from .shared_masks import ONE_TENSOR, SHARED_MASKS
@@ -262,6 +262,7 @@ MODES = (
     replace(_TWICE, id="second_derivatives_math", kin="second_derivatives", needs=_CHOOSES, since="2.0", **_ON_MATH),
     Mode(
         "checkpoint",
+        calls=(*[MODULES] * 7, FLEX),
         called="functools.partial(torch.utils.checkpoint.checkpoint, module, use_reentrant=False)",
         drops=True,  # the recomputation in the backward pass drops the same elements
     ),

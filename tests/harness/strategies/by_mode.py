@@ -47,7 +47,7 @@ def _finite_cases_in(release, mode):
     if mode.builds and mode.differentiates and SDPA in kinds:  # these calls alone have gradients (is_differentiated)
         kinds[SDPA] = mixed(kinds[SDPA], kinds[SDPA].map(lambda case: replace(case, autograd="inputs")))
     if release.has_flex_attention:
-        kinds[FLEX] = flex_attention_cases(release, inference=True)
+        kinds[FLEX] = flex_attention_cases(release, inference=not mode.differentiates)
 
     cases = mixed(*(kinds[kind] for kind in mode.calls if kind in kinds)).map(lambda case: adapted(case, mode))
     if mode.is_forward:

@@ -99,6 +99,26 @@ EXAMPLES = {
         (("torch.finfo(torch.float32).min", "-1e9"),),
         needs=_SINCE,
     ),
+    "flex-checkpoint-gradient": Example(
+        """
+        from torch.nn.attention.flex_attention import flex_attention
+        from torch.utils.checkpoint import checkpoint
+        query, key, value = (torch.randn(1, 2, 8, 4) for _ in range(3))
+        learned = torch.randn(2, 8, 8, requires_grad=True)
+
+        def attend():
+            return flex_attention(query, key, value, lambda s, b, h, q_idx, kv_idx: s + learned[h, q_idx, kv_idx])
+
+        (expected,) = torch.autograd.grad(attend().sin().sum(), learned)
+        output = checkpoint(attend, use_reentrant=False)
+        (gradient,) = torch.autograd.grad(output.sin().sum(), learned)
+        print("right:", torch.allclose(gradient, expected, atol=1e-5))
+        """,
+        "right: False",
+        "right: True",
+        (("checkpoint(attend, use_reentrant=False)", "attend()"),),
+        needs=">=2.6",
+    ),
     "flex-empty-log-sum-exp": Example(
         """
         from torch.nn.attention.flex_attention import flex_attention

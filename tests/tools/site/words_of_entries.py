@@ -571,6 +571,10 @@ WORDS = {
         "The backward pass of flex_attention raises for an empty batch (before 2.11, on CPU).",
         "flex_attention empty batch; cannot reshape tensor of 0 elements; flex_attention backward cpu; no samples",
     ),
+    "flex-checkpoint-gradient": (
+        "Gradients are garbage, or NaN, if flex_attention with a score_mod is called in a checkpoint (since 2.5).",
+        "activation checkpointing; torch.utils.checkpoint; use_reentrant=False; gradient checkpointing; wrong gradient; garbage gradients; nan gradient; loss diverges; learned bias; relative position bias; softcap; score_mod backward; ALiBi; gradients differ from run to run; nondeterministic gradients",
+    ),
     "flex-adjusted-blocks": (
         "A BlockMask that was adjusted to another length is refused by flex_attention (before 2.13).",
         "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
