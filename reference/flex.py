@@ -12,6 +12,7 @@ import numpy as np
 
 from . import masks
 from .attention import added, context, exponentials, for_each_query_head
+from .derivative import complex_of
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,14 @@ def attend_by_scores(scores: np.ndarray, value: np.ndarray, hidden: np.ndarray) 
     """
     powers, total, highest = exponentials(np.where(hidden, 0, scores), hidden)
     some = np.where(total == 0, 1, total)
-    logarithm = np.where(total == 0, -np.inf, np.log(some) + np.where(np.isfinite(highest), highest, 0))
+    logarithm = np.where(total == 0, -np.inf, _log(some) + np.where(np.isfinite(highest), highest, 0))
     return context(powers / some, value, hidden), logarithm[..., 0]
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    """The logarithm. Of a complex step (derivative.py) to first order: log(1 + ih) has a real part of h * h / 2."""
+    is_step = isinstance(x, np.ndarray) and np.iscomplexobj(x)
+    return complex_of(np.log(x.real), x.imag / x.real) if is_step else np.log(x)
 
 
 def flex_attention(

@@ -106,7 +106,7 @@ def _is_sound_flex(case):
     if any(size not in (1, whole) for size, whole in zip(case.mask_batch, case.batch, strict=True)):
         return False
     reads = case.added_mask is not None or (case.has_mask_mod and not case.compares_positions)
-    return not ((reads or case.blocks_by == "lists") and 0 in (*case.batch, *case.lengths))
+    return not ((reads or case.has_lists) and 0 in (*case.batch, *case.lengths))
 
 
 def shown(case, run):

@@ -52,7 +52,7 @@ class TypedCall:
         if self.called == SCALED_DOT_PRODUCT:
             yield needs("torch.nn.functional", self.case.module)
         if isinstance(self.case, FlexAttention):
-            has_lengths = self.case.blocks_by == "adjustment" or flex.gives_lengths(self.case)
+            has_lengths = self.case.is_adjusted or flex.gives_lengths(self.case)
             yield needs_release("2.9" if self.case.lse == "return_aux" else "2.6" if has_lengths else "2.5")
         if not self.case.fast_path:
             yield needs("torch.backends", "mha")

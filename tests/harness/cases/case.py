@@ -44,7 +44,9 @@ UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records
 
 SLICES_OF_SAMPLES = ("slice_of_samples", "slice_without_mask_mod")
 SLICES = ("slice_of_queries", *SLICES_OF_SAMPLES)
-BLOCKS_BY = ("create_block_mask", "adjustment", "lists", *SLICES)  # see FlexAttention
+ADJUSTMENTS = {"adjustment": 1, "far_adjustment": 3}  # {a value of `blocks_by`: blocks that are cut off}
+LISTS = ("lists", "narrow_lists")
+BLOCKS_BY = ("create_block_mask", *ADJUSTMENTS, *LISTS, *SLICES)  # see FlexAttention
 JOINED = ("", "and", "or")
 LSE = ("", "return_lse", "return_aux")
 
@@ -124,7 +126,9 @@ class FlexAttention(DotProduct):
 
         create_block_mask   of mask_mod
         adjustment          of mask_mod for one more block of queries and of keys, and adjusted
+        far_adjustment      as adjustment, for three more blocks
         lists               of random lists of partial and full blocks, with mask_mod unless its pattern is "none"
+        narrow_lists        as lists, whose tensors are as wide as the longest list, not as the keys
         slice_of_queries    of mask_mod for one more block of queries; the first block is cut off by a slice, which gets
                             a mask_mod that is shifted by as many positions
         slice_of_samples    of mask_mod for one more sample; the first sample is cut off by a slice, which gets a
@@ -156,8 +160,8 @@ class FlexAttention(DotProduct):
         (samples, heads), (rows, columns) = self.mask_batch, self.block_size
         by = self.blocks_by if name == "kept_mask" else ""
         samples += by in SLICES_OF_SAMPLES
-        rows = self.L + rows * (by in ("adjustment", "slice_of_queries"))
-        return samples, heads, rows, self.S + columns * (by == "adjustment")
+        cut = ADJUSTMENTS.get(by, 0)
+        return samples, heads, self.L + rows * (cut or by == "slice_of_queries"), self.S + columns * cut
 
     def mask_names(self, block: str) -> tuple[str, ...]:
         """Both masks."""
@@ -169,9 +173,19 @@ class FlexAttention(DotProduct):
         return bool(self.lse)
 
     @property
+    def has_lists(self) -> bool:
+        """True if the BlockMask is made of lists."""
+        return self.blocks_by in LISTS
+
+    @property
+    def is_adjusted(self) -> bool:
+        """True if the BlockMask is made for more blocks, and adjusted."""
+        return self.blocks_by in ADJUSTMENTS
+
+    @property
     def has_mask_mod(self) -> bool:
         """True if the BlockMask is given a mask_mod; without one it keeps every position of its blocks."""
-        return self.kept_mask is not None and (self.blocks_by != "lists" or self.kept_mask.pattern != "none")
+        return self.kept_mask is not None and (not self.has_lists or self.kept_mask.pattern != "none")
 
     @property
     def shares_mask(self) -> tuple[bool, ...]:

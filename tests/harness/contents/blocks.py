@@ -15,7 +15,7 @@ from .given import GivenContents
 def block_mask(case: FlexAttention, kept: np.ndarray) -> BlockMask:
     """The BlockMask of the case. kept: bool, the positions that mask_mod keeps, of the shape that the case tells."""
     block_size = case.block_size[0], case.block_size[1]
-    if case.blocks_by == "lists":
+    if case.has_lists:
         given = case.seed.blocks if isinstance(case.seed, GivenContents) else None
         lists = given or _random_lists(case, block_size)
         return replace(lists, mask_mod=kept if case.has_mask_mod else None)
@@ -24,7 +24,7 @@ def block_mask(case: FlexAttention, kept: np.ndarray) -> BlockMask:
     if case.blocks_by == "slice_of_queries":
         kept = kept[..., case.block_size[0] :, :]
     created = create_block_mask(kept, block_size)
-    return created.adjusted(case.L, case.S) if case.blocks_by == "adjustment" else created
+    return created.adjusted(case.L, case.S) if case.is_adjusted else created
 
 
 def _random_lists(case, block_size):
@@ -35,6 +35,12 @@ def _random_lists(case, block_size):
     partial = rng.integers(0, columns + 1, order.shape[:-1], dtype="int32")
     full = rng.integers(0, columns + 1 - partial, dtype="int32")
     return BlockMask(partial, order, full, order[..., ::-1], block_size)
+
+
+def longest_list(mask: BlockMask) -> int:
+    """The number of blocks in the longest list, at least 1."""
+    numbers = (its for its in (mask.kv_num_blocks, mask.full_kv_num_blocks) if its is not None)
+    return max(1, *(int(its.max(initial=0)) for its in numbers))
 
 
 def score_mod(case: FlexAttention, added: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -10,7 +10,7 @@ from reference.flex import attend_by_scores, create_block_mask
 from ..cases.case import Case, FlexAttention
 from ..cases.masks import Mask
 from ..contents.arrays import biases, directions, mask_arrays, nonfinite_positions
-from ..contents.blocks import block_mask
+from ..contents.blocks import block_mask, longest_list
 from ..expectation.changes import raising
 from ..expectation.specification import Computation
 from ..judgement import left_out
@@ -50,7 +50,7 @@ def _reads_past_the_end(call):
 
 
 def _is_created(case):
-    return case.is_flex and case.kept_mask is not None and case.blocks_by != "lists"
+    return case.is_flex and case.kept_mask is not None and not case.has_lists
 
 
 def _has_no_positions(call):
@@ -74,15 +74,17 @@ def _joins_no_keys(call):
 
 
 def makes_no_block_mask(call: Call) -> bool:
-    """True if create_block_mask raises in this release."""
+    """True if the BlockMask cannot be made in this release."""
     if _reads_past_the_end(call) or _joins_no_keys(call):
         return True
-    return _has_no_positions(call) and not since(call.release, "2.10")
+    if _has_no_positions(call) and not since(call.release, "2.10"):
+        return True
+    return (_adjusts_out_of_bounds(call) or _lists_beyond_their_width(call)) and not since(call.release, "2.14")
 
 
 def _is_adjusted_to_parts_of_blocks(call):
     case = call.case
-    if not case.is_flex or case.kept_mask is None or case.blocks_by != "adjustment":
+    if not case.is_flex or case.kept_mask is None or not case.is_adjusted:
         return False
     return any(length % size for length, size in zip((case.L, case.S), case.block_size, strict=True))
 
@@ -91,6 +93,45 @@ def _does_not_fit(computation, call):
     if since(call.release, "2.7"):
         return raising(computation, "ValueError", "block_mask was created for")
     return raising(computation, "ValueError|IndexError", "block_mask was created for|is out of bounds for dimension 3")
+
+
+def _adjusts_out_of_bounds(call):
+    """True if BlockMask._adjust counts more blocks in a row than the row has left, and lists one that is cut off.
+
+    It counts the listed columns that are smaller than the number of blocks, wherever they stand in the list.
+    """
+    case = call.case
+    if not case.is_flex or case.kept_mask is None or not case.is_adjusted or _has_no_positions(call):
+        return False
+    whole = create_block_mask(mask_arrays(case)["kept_mask"], (case.block_size[0], case.block_size[1]))
+    rounded = -1 if since(call.release, "2.7") else 1  # 2.6 rounds down
+    rows, columns = (rounded * (rounded * n // size) for n, size in zip((case.L, case.S), case.block_size, strict=True))
+    lists = ((whole.kv_num_blocks, whole.kv_indices), (whole.full_kv_num_blocks, whole.full_kv_indices))
+    return any(
+        _lists_too_much(numbers[..., :rows], indices[..., :rows, :columns], columns) for numbers, indices in lists
+    )
+
+
+def _lists_too_much(numbers, indices, columns):
+    counted = (indices < np.minimum(numbers, columns)[..., None]).sum(axis=-1)
+    return _lists_beyond(counted, indices, columns)
+
+
+def _lists_beyond(numbers, indices, columns):
+    """True if a block is listed whose column is larger than `columns`; one more column takes what is not listed."""
+    is_listed = np.arange(indices.shape[-1]) < numbers[..., None]
+    return bool((indices[is_listed] > columns).any())
+
+
+def _lists_beyond_their_width(call):
+    """True if a tensor of lists, taken for as wide as the keys, lists a block behind its width."""
+    case = call.case
+    if not case.is_flex or case.kept_mask is None or case.blocks_by != "narrow_lists":
+        return False
+    mask = block_mask(case, mask_arrays(case)["kept_mask"])
+    width = longest_list(mask)
+    lists = ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices))
+    return any(_lists_beyond(numbers, indices[..., :width], width) for numbers, indices in lists)
 
 
 def _is_slice_of_queries(call):
@@ -116,7 +157,7 @@ _COMPILED_BLOCKS = "2.8"  # from this release on, the compiled kernel of the CPU
 
 def _hides_by_blocks(call):
     case = call.case
-    if not case.is_flex or case.kept_mask is None or case.blocks_by != "lists":
+    if not case.is_flex or case.kept_mask is None or not case.has_lists:
         return False
     if is_compiled(call) and since(call.release, _COMPILED_BLOCKS):
         return False
@@ -147,7 +188,7 @@ def _multiplying(computation: Computation, call: Call) -> Computation:
         is_empty = np.isneginf(highest)
         powers = np.exp(scores - np.where(is_empty, 0, highest))
         total = powers.sum(axis=-1, keepdims=True)
-        logarithm = np.where(is_empty, -np.inf, np.log(total) + highest)
+        logarithm = np.where(np.isinf(highest), highest, np.log(total) + highest)
         return np.where(is_empty, 0, powers / total) @ value, logarithm[..., 0]
 
     return replace(computation, arguments={**computation.arguments, "kernel": kernel})
@@ -172,7 +213,7 @@ def _tops(call):
     """float64 (B, H, L, 1): the largest number that score_mod adds to a visible score of a query."""
     case = call.case
     zero = np.zeros((1, 1, case.L, case.S))
-    seen = replace(case, blocks_by="create_block_mask") if case.blocks_by == "lists" else case  # lists are ignored
+    seen = replace(case, blocks_by="create_block_mask") if case.has_lists else case  # lists are ignored
     seen = replace(seen, kept_mask=None) if lacks_mask_mod(call) else seen
     return sum(map(np.float64, biases(seen)), zero).max(axis=-1, keepdims=True, initial=-np.inf)
 
@@ -274,6 +315,10 @@ def _differentiates_nothing(call):
 
 
 _NO_KEYS = "Expected reduction dim 3 to have non-zero size|index 0 out of range for tensor of size"
+_BY_BLOCKS_OF_MASK_MOD = Remedy(
+    "Give create_block_mask a mask_mod that hides the blocks.",
+    changed(blocks_by="create_block_mask", kept_mask=Mask("bool", "random")),
+)
 _ONE_KEY = Remedy(
     "Give one key, and hide it by mask_mod or score_mod.",
     lambda case: _with_hidden_key(case),
@@ -300,12 +345,7 @@ ENTRIES = (
         pinned=FlexAttention(
             S=2, D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(1, 1), blocks_by="lists", seed=6
         ),
-        remedies=(
-            Remedy(
-                "Give create_block_mask a mask_mod that hides the blocks.",
-                changed(blocks_by="create_block_mask", kept_mask=Mask("bool", "random")),
-            ),
-        ),
+        remedies=(_BY_BLOCKS_OF_MASK_MOD,),
     ),
     Deviation(
         id="flex-slice-forgets-mask-mod",
@@ -431,6 +471,44 @@ ENTRIES = (
             Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),
             upgrade("2.13"),
         ),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-adjusted-far",
+        title="BlockMask._adjust raises for some masks if it cuts off several blocks",
+        affects=">=2.6,<2.14",
+        upstream="pytorch/pytorch#186186",
+        clause=3,
+        trigger="BlockMask._adjust to a length that is two blocks of keys shorter, or more, if a row keeps blocks at"
+        " its end and not at its beginning",
+        instead="IndexError: the remaining blocks are miscounted, so that one that is cut off is listed",
+        applies=_adjusts_out_of_bounds,
+        change=lambda computation, call: raising(computation, "IndexError", "is out of bounds for dimension"),
+        pinned=FlexAttention(
+            S=2, D=2, Dv=2, kept_mask=Mask("bool", "random"), block_size=(1, 1), blocks_by="far_adjustment"
+        ),
+        remedies=(
+            Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),
+            upgrade("2.14"),
+        ),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-narrow-lists",
+        title="BlockMask.from_kv_blocks raises for lists that are narrower than the keys",
+        affects=">=2.6,<2.14",
+        upstream="pytorch/pytorch#153344",
+        clause=3,
+        trigger="seq_lengths is given, kv_indices and full_kv_indices are as wide as the longest list of blocks, and"
+        " list a block whose column is larger than that width (without seq_lengths all releases raise, as the number of"
+        " keys is unknown)",
+        instead="IndexError: the width of the tensors is taken for that of the keys",
+        applies=_lists_beyond_their_width,
+        change=lambda computation, call: raising(computation, "IndexError", "is out of bounds for dimension"),
+        pinned=FlexAttention(
+            S=3, D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(1, 1), blocks_by="narrow_lists", seed=24
+        ),
+        remedies=(_BY_BLOCKS_OF_MASK_MOD,),
         stage="call",
     ),
     Deviation(

@@ -6,9 +6,9 @@ from types import ModuleType
 
 import torch
 
-from ..cases.case import SLICES_OF_SAMPLES, FlexAttention
+from ..cases.case import ADJUSTMENTS, SLICES_OF_SAMPLES, FlexAttention
 from ..contents.arrays import mask_arrays
-from ..contents.blocks import block_mask
+from ..contents.blocks import block_mask, longest_list
 
 _MODULE = "torch.nn.attention.flex_attention"
 
@@ -20,7 +20,7 @@ def module() -> ModuleType:
 
 def imported(case: FlexAttention) -> str:
     """The statement that imports the functions of the call."""
-    maker = "BlockMask" if case.blocks_by == "lists" else "create_block_mask"
+    maker = "BlockMask" if case.has_lists else "create_block_mask"
     names = [maker] * (case.kept_mask is not None) + ["flex_attention"]
     names = [f"{case.joined}_masks"] * _joins(case) + names
     return f"from {_MODULE} import {', '.join(names)}"
@@ -35,7 +35,7 @@ def definitions(case: FlexAttention) -> Iterator[str]:
         else:
             yield f"def mask_mod(b, h, q_idx, kv_idx):\n    return {kept}"
     if case.kept_mask is not None:
-        yield _by_lists(case) if case.blocks_by == "lists" else _by_creation(case)
+        yield _by_lists(case) if case.has_lists else _by_creation(case)
         if case.blocks_by in _SHIFTED:
             yield _shifted(case)
     if case.softcap is not None or case.added_mask is not None:
@@ -79,7 +79,7 @@ def _by_creation(case):
     *batch, L, S = case.mask_shape("kept_mask")
     sizes = [*(size if size > 1 else None for size in batch), L, S]
     blocks = f", BLOCK_SIZE={case.block_size}" if case.block_size != FlexAttention.block_size else ""
-    parts = {"adjustment": f"._adjust({case.L}, {case.S})", "slice_of_queries": "[:, :, 1:]"}
+    parts = dict.fromkeys(ADJUSTMENTS, f"._adjust({case.L}, {case.S})") | {"slice_of_queries": "[:, :, 1:]"}
     part = (parts | dict.fromkeys(SLICES_OF_SAMPLES, "[1:]")).get(case.blocks_by, "")
     arguments = ", ".join(map(str, ("mask_mod", *sizes)))
     return f"block_mask = create_block_mask({arguments}, device=query.device{blocks}){part}"
@@ -97,7 +97,9 @@ def _shifted(case):
 def _by_lists(case):
     """The call of BlockMask.from_kv_blocks. Lengths are given if blocks do not divide them, as since 2.6."""
     mask = block_mask(case, mask_arrays(case)["kept_mask"])
-    lists = (mask.kv_num_blocks, mask.kv_indices, mask.full_kv_num_blocks, mask.full_kv_indices)
+    width = longest_list(mask) if case.blocks_by == "narrow_lists" else mask.kv_indices.shape[-1]
+    indices = [its[..., :width] for its in (mask.kv_indices, mask.full_kv_indices)]
+    lists = (mask.kv_num_blocks, indices[0], mask.full_kv_num_blocks, indices[1])
     lines = [f"    torch.tensor({numbers.tolist()}, dtype=torch.int32, device=query.device)," for numbers in lists]
     lines += [f"    BLOCK_SIZE={case.block_size},", *["    mask_mod=mask_mod,"] * case.has_mask_mod]
     lines += [f"    seq_lengths=({case.L}, {case.S}),"] * gives_lengths(case)
@@ -105,9 +107,9 @@ def _by_lists(case):
 
 
 def gives_lengths(case: FlexAttention) -> bool:
-    """True if the BlockMask is made of lists and told its lengths, since no block divides them."""
-    return case.blocks_by == "lists" and any(
-        n % size for n, size in zip((case.L, case.S), case.block_size, strict=True)
+    """True if the BlockMask is made of lists and told its lengths, which these do not tell: no block divides them."""
+    return case.blocks_by == "narrow_lists" or (
+        case.has_lists and any(n % size for n, size in zip((case.L, case.S), case.block_size, strict=True))
     )
 
 

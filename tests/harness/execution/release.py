@@ -221,7 +221,7 @@ class Release:
         return self.has_flex_attention and hasattr(flex.module().BlockMask, "_adjust")
 
     def _offers_flex(self, case):
-        needs_lengths = case.blocks_by == "adjustment" or flex.gives_lengths(case)
+        needs_lengths = case.is_adjusted or flex.gives_lengths(case)
         has_arguments = self.has_aux_request or case.lse != "return_aux"
         return self.has_flex_attention and has_arguments and (self.has_lengths_of_block_masks or not needs_lengths)
 

@@ -5,7 +5,7 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from ..cases.case import SLICES, UNRECORDED, FlexAttention
+from ..cases.case import ADJUSTMENTS, LISTS, SLICES, UNRECORDED, FlexAttention
 from ..cases.masks import ATTENTION_PATTERNS, VALUES, Mask
 from ..contents.arrays import nonfinite_positions
 from ..execution.release import Release
@@ -61,7 +61,8 @@ _KEPT = evenly((*(Mask("bool", pattern) for pattern in ATTENTION_PATTERNS), *[Ma
 _FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in ("bias", "inf", "slight", "finite", *VALUES)))
 _ADDED = evenly(tuple(Mask(form, pattern, values) for pattern in ATTENTION_PATTERNS for form, values in _FORMS))
 _SIZES_OF_BLOCKS = ((128, 128), (1, 1), (2, 2), (2, 3), (16, 4), (1, 8), (32, 64))
-_BLOCKS = evenly(tuple(product((*("create_block_mask", "lists") * 4, *["adjustment"] * 2, *SLICES), _SIZES_OF_BLOCKS)))
+_MAKERS = (*("create_block_mask", "lists") * 4, "adjustment", *ADJUSTMENTS, "narrow_lists", *SLICES)
+_BLOCKS = evenly(tuple(product(_MAKERS, _SIZES_OF_BLOCKS)))
 
 
 def _masks(draw):
@@ -70,7 +71,7 @@ def _masks(draw):
     if one_of(draw, False, True, True):
         blocks_by, block_size = draw(_BLOCKS)
         pattern = {"kept_mask": draw(_KEPT)}
-        if blocks_by == "lists" and one_of(draw, False, True):
+        if blocks_by in LISTS and one_of(draw, False, True):
             pattern = {"kept_mask": Mask("bool", "none")}
         fields |= {"blocks_by": blocks_by, "block_size": block_size, **pattern}
     if one_of(draw, False, True):

@@ -414,7 +414,7 @@ def _where(helped, versions):
 
 def _diff(case, *smalls):
     """The lines by which two small calls differ, with the sizes of the case that they stand for."""
-    if case.is_flex and case.blocks_by == "lists":  # its lists stand for those that are not read
+    if case.is_flex and case.has_lists:  # its lists stand for those that are not read
         return ()
     lines = [_lines(small) for small in smalls]
     before, after = ([_in_size(line, case, smalls[0]) for line in its] for its in lines)

@@ -239,6 +239,8 @@ def _masks_in_words(case):
 
 _MAKERS = {"create_block_mask": "by create_block_mask", "lists": "of lists of blocks", "adjustment": "by _adjust"}
 _MAKERS |= {
+    "far_adjustment": "by _adjust, of several blocks",
+    "narrow_lists": "of lists of blocks, none as long as the keys",
     "slice_of_queries": "sliced by blocks of queries",
     "slice_of_samples": "sliced by samples",
     "slice_without_mask_mod": "sliced without a mask_mod of its own",

@@ -68,7 +68,7 @@ def _heads_of_a_smaller(case):
 
 def is_drawn(case: Case) -> bool:
     """True if a seed decides what its masks hold, or the lists of its BlockMask."""
-    if case.is_flex and case.blocks_by == "lists":
+    if case.is_flex and case.has_lists:
         return True
     recipes = [mask for mask in masks_of(case).values() if not isinstance(mask, Given)]
     return any(

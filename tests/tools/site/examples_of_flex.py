@@ -177,6 +177,42 @@ EXAMPLES = {
         ),
         needs=">=2.6",
     ),
+    "flex-adjusted-far": Example(
+        """
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        def behind(b, h, q_idx, kv_idx):  # the second half of the keys, and the first of the others
+            return (kv_idx >= 128) | (kv_idx < 16)
+
+        block_mask = create_block_mask(behind, None, None, 256, 256, device="cpu", BLOCK_SIZE=32)
+        x = torch.randn(1, 1, 128, 8)
+        output = flex_attention(x, x, x, block_mask=block_mask._adjust(128, 128))
+        print(tuple(output.shape))
+        """,
+        "IndexError: index 5 is out of bounds for dimension",
+        "(1, 1, 128, 8)",
+        (("None, None, 256, 256", "None, None, 128, 128"), ("block_mask._adjust(128, 128))", "block_mask)")),
+        needs=">=2.6",
+    ),
+    "flex-narrow-lists": Example(
+        """
+        from torch.nn.attention.flex_attention import BlockMask, flex_attention
+        numbers, columns = torch.tensor([[[1, 1, 1]]]).int(), torch.tensor([[[[0], [1], [2]]]]).int()
+        block_mask = BlockMask.from_kv_blocks(numbers, columns, BLOCK_SIZE=32, seq_lengths=(96, 96))
+        x = torch.randn(1, 1, 96, 8)
+        print(tuple(flex_attention(x, x, x, block_mask=block_mask).shape))
+        """,
+        "IndexError: index 2 is out of bounds for dimension",
+        "(1, 1, 96, 8)",
+        (
+            ("import BlockMask", "import create_block_mask"),
+            (
+                "BlockMask.from_kv_blocks(numbers, columns, BLOCK_SIZE=32, seq_lengths=(96, 96))",
+                'create_block_mask(lambda b, h, q, k: q // 32 == k // 32, 1, 1, 96, 96, device="cpu", BLOCK_SIZE=32)',
+            ),
+        ),
+        needs=">=2.6",
+    ),
     "flex-empty-block-mask": Example(
         """
         from torch.nn.attention.flex_attention import create_block_mask

@@ -575,6 +575,14 @@ WORDS = {
         "Gradients are garbage, or NaN, if flex_attention with a score_mod is called in a checkpoint (since 2.5).",
         "activation checkpointing; torch.utils.checkpoint; use_reentrant=False; gradient checkpointing; wrong gradient; garbage gradients; nan gradient; loss diverges; learned bias; relative position bias; softcap; score_mod backward; ALiBi; gradients differ from run to run; nondeterministic gradients",
     ),
+    "flex-adjusted-far": (
+        "A BlockMask that is adjusted to a much shorter length raises for some masks (2.6 to 2.13).",
+        "_adjust; block_mask._adjust; adjust block mask; crop block mask; shorter sequence; index out of bounds; IndexError; document mask; sliding window; prefill decode; variable length",
+    ),
+    "flex-narrow-lists": (
+        "BlockMask.from_kv_blocks raises if its lists are narrower than the number of blocks of keys (before 2.14).",
+        "from_kv_blocks; kv_num_blocks; kv_indices; full_kv_indices; block sparse; MAX_BLOCKS_IN_COL; seq_lengths; index out of bounds; IndexError; custom block mask; sparse attention",
+    ),
     "flex-adjusted-blocks": (
         "A BlockMask that was adjusted to another length is refused by flex_attention (before 2.13).",
         "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
