@@ -142,6 +142,7 @@ class FlexAttention(DotProduct):
     mask_batch: tuple[int, ...] = (1, 1)  # dimensions of the masks before (L, S); 1 or those of the batch
     block_size: tuple[int, ...] = (128, 128)  # positions in a block of queries, and in a block of keys
     blocks_by: str = "create_block_mask"
+    by_number: bool = False  # what all samples or heads share of a mask is read at the index 0, and not taken first
     joined: str = ""  # "and" or "or": mask_mod is made of two functions by and_masks or or_masks; one of JOINED
     softcap: float | None = None
     scale: float | None = None
@@ -191,6 +192,11 @@ class FlexAttention(DotProduct):
     def shares_mask(self) -> tuple[bool, ...]:
         """True for samples, and for heads, if several of them share the masks."""
         return tuple(size < whole for size, whole in zip(self.mask_batch, self.batch, strict=True))
+
+    @property
+    def reads_kept_mask(self) -> bool:
+        """True if mask_mod reads a mask."""
+        return self.has_mask_mod and not self.compares_positions
 
     @property
     def slices_samples(self) -> bool:

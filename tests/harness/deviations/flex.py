@@ -79,6 +79,8 @@ def makes_no_block_mask(call: Call) -> bool:
         return True
     if _has_no_positions(call) and not since(call.release, "2.10"):
         return True
+    if _is_created(call.case) and call.case.reads_kept_mask and _reads_by_number(call):
+        return not since(call.release, "2.11")
     return (_adjusts_out_of_bounds(call) or _lists_beyond_their_width(call)) and not since(call.release, "2.14")
 
 
@@ -132,6 +134,14 @@ def _lists_beyond_their_width(call):
     width = longest_list(mask)
     lists = ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices))
     return any(_lists_beyond(numbers, indices[..., :width], width) for numbers, indices in lists)
+
+
+def _reads_by_number(call):
+    """True if a function reads a mask at an index that holds a number beside tensors."""
+    case = call.case
+    if not case.is_flex or not case.by_number or not any(case.shares_mask):
+        return False
+    return case.reads_kept_mask or case.added_mask is not None
 
 
 def _is_slice_of_queries(call):
@@ -559,6 +569,29 @@ ENTRIES = (
         remedies=(
             Remedy("Give a BLOCK_SIZE that divides the lengths.", changed(block_size=(1, 1))),
             upgrade("2.6"),
+        ),
+        stage="call",
+    ),
+    Deviation(
+        id="flex-number-in-index",
+        title="A mask_mod or score_mod that reads a mask at an index with a number raises",
+        affects=">=2.5,<2.11",
+        upstream="pytorch/pytorch#154197",
+        clause=3,
+        trigger="mask_mod or score_mod reads a tensor at an index that holds a number beside positions, such as"
+        " mask[b, 0, q_idx, kv_idx]",
+        instead="RuntimeError of vmap, or of score_mod Unsupported or UserError of torch.compile: the number becomes a"
+        " tensor, and is taken out of it again",
+        applies=_reads_by_number,
+        change=lambda computation, call: raising(
+            computation, "RuntimeError|Unsupported|UserError", r"calling .item\(\) on a Tensor|[Dd]ata.dependent"
+        ),
+        pinned=FlexAttention(
+            batch=(2, 2), S=2, D=2, Dv=2, added_mask=Mask("bool", "one"), mask_batch=(2, 1), by_number=True
+        ),
+        remedies=(
+            Remedy("Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx].", changed(by_number=False)),
+            upgrade("2.11"),
         ),
         stage="call",
     ),

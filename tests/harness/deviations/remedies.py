@@ -330,7 +330,7 @@ _FLEX: tuple[str, ...] = (
 )
 _FLEX += ("flex-no-keys", "flex-adjusted-blocks", "flex-empty-block-mask", "flex-mask-mod-past-the-end")
 _FLEX += ("flex-slice-forgets-mask-mod", "flex-slice-keeps-length", "flex-checkpoint-gradient")
-_FLEX += ("flex-adjusted-far", "flex-narrow-lists")
+_FLEX += ("flex-adjusted-far", "flex-narrow-lists", "flex-number-in-index")
 
 # Entries with fewer generated calls than ENOUGH: {id: (number of calls, reason)}.
 FEWER = {

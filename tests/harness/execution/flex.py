@@ -55,10 +55,10 @@ def _joined(case, kept):
 
 
 def _read(name, case):
-    """The element of a mask at the position.
-
-    The part of all samples or heads is taken first: a number beside tensors in an index is refused before 2.11.
-    """
+    """The element of a mask at the position. What all samples or heads share is taken first, unless `by_number`."""
+    if case.by_number:
+        places = ["0" if is_shared else index for index, is_shared in zip("bh", case.shares_mask, strict=True)]
+        return f"{name}[{', '.join([*places, 'q_idx', 'kv_idx'])}]"
     part = {(True, True): "[0, 0]", (True, False): "[0]", (False, True): "[:, 0]"}.get(case.shares_mask, "")
     places = [index for index, is_shared in zip("bh", case.shares_mask, strict=True) if not is_shared]
     return f"{name}{part}[{', '.join([*places, 'q_idx', 'kv_idx'])}]"

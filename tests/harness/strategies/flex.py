@@ -43,6 +43,8 @@ def flex_attention_cases(draw: st.DrawFn, release: Release, inference: bool = Fa
         mask_batch=one_of(draw, (1, 1), (1, batch[1]), (batch[0], 1), batch),
         **masks,
     )
+    if any(case.shares_mask) and (case.reads_kept_mask or case.added_mask is not None):
+        case = replace(case, by_number=one_of(draw, False, False, False, True))
     if case.slices_samples:
         case = replace(case, mask_batch=(batch[0], case.mask_batch[1]))
     case = case if release.offers(case) else replace(case, blocks_by="create_block_mask")

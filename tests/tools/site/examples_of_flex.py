@@ -213,6 +213,19 @@ EXAMPLES = {
         ),
         needs=">=2.6",
     ),
+    "flex-number-in-index": Example(
+        """
+        from torch.nn.attention.flex_attention import create_block_mask
+        mask = torch.ones(2, 1, 64, 64, dtype=torch.bool).tril()
+        shape = 2, None, 64, 64
+        block_mask = create_block_mask(lambda b, h, q_idx, kv_idx: mask[b, 0, q_idx, kv_idx], *shape, device="cpu")
+        print(tuple(block_mask.shape))
+        """,
+        "RuntimeError: vmap: It looks like you're calling .item() on a Tensor",
+        "(2, 1, 64, 64)",
+        (("mask[b, 0, q_idx, kv_idx]", "part[b, q_idx, kv_idx]"), ("shape = ", "part = mask[:, 0]\n        shape = ")),
+        needs=">=2.5",
+    ),
     "flex-empty-block-mask": Example(
         """
         from torch.nn.attention.flex_attention import create_block_mask

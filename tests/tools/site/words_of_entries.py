@@ -583,6 +583,10 @@ WORDS = {
         "BlockMask.from_kv_blocks raises if its lists are narrower than the number of blocks of keys (before 2.14).",
         "from_kv_blocks; kv_num_blocks; kv_indices; full_kv_indices; block sparse; MAX_BLOCKS_IN_COL; seq_lengths; index out of bounds; IndexError; custom block mask; sparse attention",
     ),
+    "flex-number-in-index": (
+        "A mask_mod or score_mod that reads mask[b, 0, q_idx, kv_idx] raises (2.5 to 2.10).",
+        "mask_mod; score_mod; vmap: It looks like you're calling .item() on a Tensor; calling .item(); data dependent; Could not extract specialized integer; Unsupported; UserError; index a mask; constant index; mask[b, 0]; head index 0; padding mask tensor",
+    ),
     "flex-adjusted-blocks": (
         "A BlockMask that was adjusted to another length is refused by flex_attention (before 2.13).",
         "_adjust; block_mask._adjust; adjust block mask; block_mask was created for a larger length; block_mask was created for a smaller length; BlockMask other length; crop block mask; sequence length not divisible by 128",
