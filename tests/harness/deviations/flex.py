@@ -137,11 +137,15 @@ def _lists_beyond_their_width(call):
 
 
 def _reads_by_number(call):
-    """True if a function reads a mask at an index that holds a number beside tensors."""
+    """True if a function reads a mask at an index that holds a number beside tensors.
+
+    score_mod is not called beside a BlockMask that does not fit.
+    """
     case = call.case
     if not case.is_flex or not case.by_number or not any(case.shares_mask):
         return False
-    return case.reads_kept_mask or case.added_mask is not None
+    fits = not (_is_slice_of_queries(call) or _is_adjusted_to_parts_of_blocks(call)) or not since(call.release, "2.6")
+    return case.reads_kept_mask or (case.added_mask is not None and fits)
 
 
 def _is_slice_of_queries(call):
