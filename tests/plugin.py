@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, seed, settings
+from hypothesis.errors import FlakyFailure
 
 from tests.harness.command_line import HARNESS_ERROR, BadInput
 from tests.harness.deviations.paths import reachable_paths
@@ -189,6 +190,8 @@ class Tests:
         tally = session.current.tally
         if tally.groups.seen and not outcome.excinfo:
             outcome.force_exception(collected(tally.groups))
+        elif seen := _seen_once(outcome.excinfo):
+            outcome.force_exception(seen)
         tally.seconds = round(time.process_time() - started, 3)
         if tally.unasked and not tally.statuses and not outcome.excinfo:
             outcome.force_exception(pytest.skip.Exception("no call of it exercises a selected clause"))
@@ -235,6 +238,16 @@ class Tests:
         if self.spent > (_PATIENCE if patience is None else patience):
             settings.register_profile("as found", settings(), phases=(Phase.explicit, Phase.generate))
             settings.load_profile("as found")
+
+
+def _seen_once(excinfo):
+    """The failure of a call that conformed when Hypothesis made it again, as a torch that depends on earlier calls may.
+
+    None if the test ended otherwise. excinfo: (type, exception, traceback) or None.
+    """
+    error = excinfo and excinfo[1]
+    inner = error.exceptions if isinstance(error, FlakyFailure) else ()
+    return next((its for its in inner if isinstance(its, Nonconformance)), None)
 
 
 def _seed(item, part=""):

@@ -41,6 +41,26 @@ def test_it(monkeypatch):
     check(MultiHead(L=2, S=2, attention="cross", key_padding_mask=Mask("bool", "one")))
 """
 
+# torch ignores the padding of the first call of a shape, and not of later ones.
+ONCE = """
+from hypothesis import given, strategies as st
+from torch.nn import functional
+from tests.harness.cases.case import MultiHead
+from tests.harness.cases.masks import Mask
+from tests.harness.measurement.checking import check
+
+SEEN, original = set(), functional.multi_head_attention_forward
+def faulty(query, *given, **options):
+    masks = {} if query.shape in SEEN else {"key_padding_mask": None}
+    SEEN.add(query.shape)
+    return original(query, *given, **options | masks)
+functional.multi_head_attention_forward = faulty
+
+@given(S=st.integers(2, 4))
+def test_it(S):
+    check(MultiHead(L=S, S=S, attention="cross", key_padding_mask=Mask("bool", "one")))
+"""
+
 # The model has an entry of an older release, so that torch is better than it says.
 BETTER = """
 from tests.harness.deviations import ledger
@@ -107,6 +127,13 @@ def test_a_call_that_conforms_when_it_is_made_again_is_suspected_to_be_flaky(rea
     assert result.returncode == 1
     assert [group["is_flaky"] for group in record["groups"]] == [True]
     assert "SUSPECTED FLAKY (1)" in result.stdout
+
+
+def test_a_failure_that_is_seen_once_is_a_failure_of_the_first(run_test, tmp_path):
+    result = run_test(ONCE, "-x", f"--report={tmp_path / 'once.json'}")
+    (test,) = json.loads((tmp_path / "once.json").read_text())["tests"].values()
+    assert (result.returncode, test["outcome"]) == (1, "failed")
+    assert "HARNESS ERROR" not in result.stdout
 
 
 def test_a_run_in_which_things_only_got_better_passes(read, tmp_path):
