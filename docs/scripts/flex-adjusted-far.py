@@ -1,5 +1,5 @@
 # BlockMask._adjust raises for some masks if it cuts off several blocks (pytorch/pytorch#186186).
-# To avoid it: Create a BlockMask of the new lengths.
+# To avoid it: Create a BlockMask of the new lengths (before 2.7 if the numbers of features are equal powers of 2).
 # To avoid it: Use PyTorch 2.14, or a later release.
 
 import sys

@@ -1,5 +1,6 @@
 # BlockMask.from_kv_blocks raises for lists that are narrower than the keys (pytorch/pytorch#153344).
-# To avoid it: Give create_block_mask a mask_mod that hides the blocks.
+# To avoid it: Give create_block_mask a mask_mod that hides the blocks (before 2.7 if the numbers of features are equal
+#     powers of 2).
 
 import sys
 

@@ -1,5 +1,9 @@
 # A mask_mod or score_mod that reads a mask at an index with a number raises (pytorch/pytorch#154197).
-# To avoid it: Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx].
+# To avoid it: Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx] (from 2.6; if the BlockMask is that of
+#     create_block_mask; before 2.7 if the numbers of features are equal powers of 2).
+# To avoid it: Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx]; give a BLOCK_SIZE that divides the
+#     lengths (in 2.5; if the BlockMask is that of create_block_mask; before 2.7 if the numbers of features are equal
+#     powers of 2).
 # To avoid it: Use PyTorch 2.11, or a later release.
 
 import sys

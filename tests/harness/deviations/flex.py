@@ -19,7 +19,7 @@ from ..releases import since
 from .call import Call
 from .entry import Deviation
 from .hidden_content import FILLED
-from .remedies import Condition, Remedy, changed, upgrade
+from .remedies import Condition, Remedy, changed, until, upgrade
 
 
 def is_compiled(call: Call) -> bool:
@@ -313,11 +313,12 @@ def _with_kept_mask(case):
     return replace(case, added_mask=None, kept_mask=replace(case.added_mask, form="bool", values="inf"))
 
 
+_CREATED = Condition("the BlockMask is that of create_block_mask", lambda case: case.blocks_by == "create_block_mask")
 _BY_MASK_MOD = Remedy(
     "Hide the keys by mask_mod.",
     _with_kept_mask,
     ">=2.6",  # create_block_mask of 2.5 asks mask_mod for positions behind the sequences
-    only=(Condition("the BlockMask is that of create_block_mask", lambda case: case.blocks_by == "create_block_mask"),),
+    only=(_CREATED,),
 )
 _NO_LSE = Condition("the log-sum-exp is not asked for", lambda case: not case.lse)
 
@@ -329,6 +330,13 @@ def _differentiates_nothing(call):
 
 
 _NO_KEYS = "Expected reduction dim 3 to have non-zero size|index 0 out of range for tensor of size"
+_POWERS = until(
+    "2.7",  # before, other numbers of features are refused
+    Condition(
+        "the numbers of features are equal powers of 2",
+        lambda case: case.Dv == case.D and case.D in {2**power for power in range(1, 11)},
+    ),
+)
 _BY_BLOCKS_OF_MASK_MOD = Remedy(
     "Give create_block_mask a mask_mod that hides the blocks.",
     changed(blocks_by="create_block_mask", kept_mask=Mask("bool", "random")),
@@ -502,7 +510,7 @@ ENTRIES = (
             S=2, D=2, Dv=2, kept_mask=Mask("bool", "random"), block_size=(1, 1), blocks_by="far_adjustment"
         ),
         remedies=(
-            Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask")),
+            Remedy("Create a BlockMask of the new lengths.", changed(blocks_by="create_block_mask"), only=(_POWERS,)),
             upgrade("2.14"),
         ),
         stage="call",
@@ -522,7 +530,7 @@ ENTRIES = (
         pinned=FlexAttention(
             S=3, D=2, Dv=2, kept_mask=Mask("bool", "none"), block_size=(1, 1), blocks_by="narrow_lists", seed=24
         ),
-        remedies=(_BY_BLOCKS_OF_MASK_MOD,),
+        remedies=(replace(_BY_BLOCKS_OF_MASK_MOD, only=(_POWERS,)),),
         stage="call",
     ),
     Deviation(
@@ -594,7 +602,19 @@ ENTRIES = (
             batch=(2, 2), S=2, D=2, Dv=2, added_mask=Mask("bool", "one"), mask_batch=(2, 1), by_number=True
         ),
         remedies=(
-            Remedy("Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx].", changed(by_number=False)),
+            Remedy(
+                "Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx].",
+                changed(by_number=False),
+                ">=2.6",
+                (_CREATED, _POWERS),
+            ),
+            Remedy(
+                "Take the part first: part = mask[:, 0], and part[b, q_idx, kv_idx]; give a BLOCK_SIZE that divides the"
+                " lengths.",
+                changed(by_number=False, block_size=(1, 1)),
+                "==2.5.*",
+                (_CREATED, _POWERS),
+            ),
             upgrade("2.11"),
         ),
         stage="call",

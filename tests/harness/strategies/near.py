@@ -79,7 +79,8 @@ def _ways(case: Case, release: Release, mode: Mode) -> Iterator[dict[str, Any]]:
     yield from ({"dtype": dtype} for dtype in dtypes if mode.takes(dtype))
     yield from ({"layout": layout} for layout in LAYOUTS)
     if mode.differentiates:
-        autograd = UNRECORDED if case.nan_query else _AUTOGRAD
+        is_recorded = not (case.nan_query or (case.is_flex and case.nonfinite))  # as other strategies draw them
+        autograd = _AUTOGRAD if is_recorded else UNRECORDED
         yield from ({"autograd": its} for its in autograd)
 
 

@@ -181,10 +181,10 @@ EXAMPLES = {
         """
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        def behind(b, h, q_idx, kv_idx):  # the second half of the keys, and the first of the others
-            return (kv_idx >= 128) | (kv_idx < 16)
+        def much_later(b, h, q_idx, kv_idx):
+            return kv_idx >= q_idx + 144
 
-        block_mask = create_block_mask(behind, None, None, 256, 256, device="cpu", BLOCK_SIZE=32)
+        block_mask = create_block_mask(much_later, None, None, 256, 256, device="cpu", BLOCK_SIZE=32)
         x = torch.randn(1, 1, 128, 8)
         output = flex_attention(x, x, x, block_mask=block_mask._adjust(128, 128))
         print(tuple(output.shape))
@@ -216,14 +216,14 @@ EXAMPLES = {
     "flex-number-in-index": Example(
         """
         from torch.nn.attention.flex_attention import create_block_mask
-        mask = torch.ones(2, 1, 64, 64, dtype=torch.bool).tril()
-        shape = 2, None, 64, 64
+        mask = torch.ones(2, 1, 128, 128, dtype=torch.bool).tril()
+        shape = 2, None, 128, 128
         block_mask = create_block_mask(lambda b, h, q_idx, kv_idx: mask[b, 0, q_idx, kv_idx], *shape, device="cpu")
         print(tuple(block_mask.shape))
         """,
         "RuntimeError: vmap: It looks like you're calling .item() on a Tensor",
-        "(2, 1, 64, 64)",
-        (("mask[b, 0, q_idx, kv_idx]", "part[b, q_idx, kv_idx]"), ("shape = ", "part = mask[:, 0]\n        shape = ")),
+        "(2, 1, 128, 128)",
+        (("mask[b, 0, q_idx, kv_idx]", "part[b, q_idx, kv_idx]"), ("shape = ", "part = mask[:, 0]\nshape = ")),
         needs=">=2.5",
     ),
     "flex-empty-block-mask": Example(
