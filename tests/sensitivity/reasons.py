@@ -12,6 +12,8 @@ _NAN = "only the pinned case of flash-nan-query-zero has a NaN in a query as wel
 _STATES = "it names a clause by its simplest calls, which other tests make, too"
 
 REASONS = {
+    "test_ledger.py::test_calls_near_a_pinned_case": "the campaign is older than this test, whose first runs alone"
+    " noticed two errors of the ledger: of a query of NaN in bfloat16, and of a key with steps in memory",
     "test_clauses.py::test_holds": _STATES,
     "test_equivalences.py::test_same_result_for": _LAW,
     "test_hidden_content.py::test_hidden_content_does_not_change_a_bit": _EXACT,
