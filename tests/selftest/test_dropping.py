@@ -10,8 +10,8 @@ from tests.harness.cases.masks import Mask
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
 from tests.harness.judgement.verdict import CONFORMS, FAILS, judge
-from tests.harness.modes.modes import MODES
-from tests.harness.strategies.by_mode import cases_in
+from tests.harness.modes.modes import BY_ID, MODES
+from tests.harness.strategies.by_mode import adapted, cases_in
 from tests.harness.strategies.modules import MODULES, any_cases, cases_of
 
 from .sampling import sample
@@ -125,3 +125,10 @@ def test_dropout_in_training_is_drawn_for_every_module(module):
 def test_dropout_is_drawn_in_the_modes_that_take_it(mode):
     cases = sample(any_cases(RELEASE) if mode.id == "eager" else cases_in(RELEASE, mode), 200)
     assert any(map(drops, cases)) == mode.drops
+
+
+def test_a_trace_of_both_stacks_is_asked_without_dropout():
+    """TorchScript may run the target's first attention before the encoder, and then draws other random numbers."""
+    dropping = Transformer(module="Transformer", head_dim=4, training=True, dropout=0.5, autograd="grad")
+    assert adapted(dropping, BY_ID["traced"]).dropout == 0
+    assert drops(adapted(replace(dropping, module="TransformerDecoder"), BY_ID["traced"]))
