@@ -65,7 +65,11 @@ def _is_slow(entry):
 @pytest.mark.parametrize("entry", list(map(_as_parameter, filter(_is_near, ledger.ENTRIES))))
 def test_calls_near_a_pinned_case(entry, seeded):
     @seeded("calls near it")
-    @settings(share(1 / 200 if _is_slow(entry) else 1 / 50), suppress_health_check=list(HealthCheck))
+    # Most draws may be calls that the release cannot run. If none can, Hypothesis still raises an error.
+    @settings(
+        share(1 / 200 if _is_slow(entry) else 1 / 50),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
     @given(data=st.data())
     def ask(data):
         check(data.draw(cases_near(RELEASE, entry.pinned)))

@@ -108,10 +108,15 @@ def _adjusts_out_of_bounds(call):
     whole = create_block_mask(mask_arrays(case)["kept_mask"], (case.block_size[0], case.block_size[1]))
     rounded = -1 if since(call.release, "2.7") else 1  # 2.6 rounds down
     rows, columns = (rounded * (rounded * n // size) for n, size in zip((case.L, case.S), case.block_size, strict=True))
-    lists = ((whole.kv_num_blocks, whole.kv_indices), (whole.full_kv_num_blocks, whole.full_kv_indices))
     return any(
-        _lists_too_much(numbers[..., :rows], indices[..., :rows, :columns], columns) for numbers, indices in lists
+        _lists_too_much(numbers[..., :rows], indices[..., :rows, :columns], columns)
+        for numbers, indices in _lists_of(whole)
     )
+
+
+def _lists_of(mask):
+    """(number of blocks in each row, their columns) of the partial blocks, and of the full ones."""
+    return (mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)
 
 
 def _lists_too_much(numbers, indices, columns):
@@ -132,8 +137,7 @@ def _lists_beyond_their_width(call):
         return False
     mask = block_mask(case, mask_arrays(case)["kept_mask"])
     width = longest_list(mask)
-    lists = ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices))
-    return any(_lists_beyond(numbers, indices[..., :width], width) for numbers, indices in lists)
+    return any(_lists_beyond(numbers, indices[..., :width], width) for numbers, indices in _lists_of(mask))
 
 
 def _reads_by_number(call):
