@@ -54,3 +54,13 @@ def test_copies_are_quick_only_while_a_module_is_made():
     weights = {name: nn.Parameter(nn.Linear(1, 1).weight) for name in parameters(case)}
     assert set(dict(module_of(case, weights).named_parameters())) == set(weights)
     assert not hasattr(nn.Module, "__deepcopy__")
+
+
+def test_constructors_draw_contents_again_after_a_module_is_made():
+    case = Transformer(module="Transformer", num_heads=2, head_dim=5, dim_feedforward=6)
+    module_of(case, {})
+    layer = nn.TransformerEncoderLayer(10, 2)
+    assert layer.linear1.weight.std() > 0
+    assert layer.self_attn.in_proj_weight.std() > 0
+    assert (layer.norm1.weight == 1).all()
+    assert (layer.self_attn.in_proj_bias == 0).all()

@@ -317,7 +317,7 @@ def _call(case, call, tensors, device, settings, is_torch):
     module = next((given for given in call.args if is_torch and isinstance(given, nn.Module)), None)
     context = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(case.autograd, nullcontext)
     if drops(case):
-        torch.manual_seed(case.seed)
+        _seed(case.seed, device)
     with context(), BY_ID[case.mode].context(device), noting_settings(settings, module, draws=_may_draw(case)):
         result = call(tensors)
     if is_torch and BY_ID[case.mode].called == "module":
@@ -325,6 +325,11 @@ def _call(case, call, tensors, device, settings, is_torch):
     else:  # other callables leave out results that are None
         results = result if isinstance(result, tuple) else (result,)
     return {name: tensor for name, tensor in zip(case.result_names, results, strict=False) if tensor is not None}
+
+
+def _seed(seed, device):
+    """Seed the generator of the device. On a CPU, torch.manual_seed also records each call for absent GPUs."""
+    (torch.default_generator if device == "cpu" else torch).manual_seed(seed)
 
 
 def _unpacked(case, result):
