@@ -17,7 +17,7 @@ from ..cases.case import Case, DotProduct, FlexAttention, MultiHead, is_padding,
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
-from ..modes.shared_masks import ONE_TENSOR, SHARED_MASKS
+from ..modes.shared_masks import FIRST_AS_LAST, ONE_TENSOR, SHARED_MASKS
 from ..modes.written import fills_with_a_number
 from .blocks import block_mask
 from .given import GivenContents
@@ -198,6 +198,8 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
     if case.mode == ONE_TENSOR.id and len(set(case.input_shapes.values())) == 1:
         arrays |= dict.fromkeys(("key", "value"), arrays["query"])
+    if case.mode == FIRST_AS_LAST.id:
+        arrays |= _as_last(arrays)
     if case.attention == "copies":
         arrays |= {name: arrays["query"].copy() for name in ("key", "value")}
     if case.nan_query and len(rows := np.argwhere(_sees_something(case, arrays["query"].shape[:-1]))):
@@ -213,6 +215,12 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     if case.attention == "copies":
         arrays["query"] = arrays["key"]
     return arrays
+
+
+def _as_last(arrays):
+    """{name: array} of the last sequence, which has the contents of the first if their shapes are equal."""
+    first, *_, last = [name for name in ("query", "key", "value", "src", "tgt", "memory") if name in arrays] * 2
+    return {last: arrays[first]} if arrays[first].shape == arrays[last].shape else {}
 
 
 def nonfinite_positions(case: Case) -> dict[str, np.ndarray]:

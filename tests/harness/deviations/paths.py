@@ -118,7 +118,7 @@ def looks_for_missing_biases(case: Case, release: Release) -> bool:
     if not case.has_encoder or (packs(case) and masks_of(without_padding(case))):
         return False  # a mask with a nested tensor raises first
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and not is_overridden(case)
-    return not case.bias and may_be_native and _infers(case, release)
+    return not case.bias and may_be_native and _has_one_eps(case) and _infers(case, release)
 
 
 def reads_parts(case: Case, release: Release) -> bool:
@@ -126,14 +126,25 @@ def reads_parts(case: Case, release: Release) -> bool:
     if not case.has_encoder or is_overridden(case):
         return False
     may_be_native = case.num_heads % 2 == 0 and has_native_activation(case) and (case.bias or not since(release, "2.3"))
-    return may_be_native and _infers(case, release) and (since(release, "2.0") or case.src_mask is None)
+    return (
+        may_be_native
+        and _has_one_eps(case)
+        and _infers(case, release)
+        and (since(release, "2.0") or case.src_mask is None)
+    )
 
 
 def takes_native_layer(case: Case, release: Release, block: str = "src") -> bool:
     """True if nn.TransformerEncoderLayer takes its fast path in this block."""
     if is_traced_within(case, release) and since(release, "2.4"):
         return False
-    return _may_be_native(case, release, block) and case.bias and not has_hooks(case, release)
+    is_plain = _has_one_eps(case) and not has_hooks(case, release)
+    return _may_be_native(case, release, block) and case.bias and is_plain
+
+
+def _has_one_eps(case):
+    """True if norm1 and norm2 of each encoder layer have the same eps, as the fast path needs."""
+    return BY_ID[case.mode].norm2_eps in (None, case.layer_norm_eps)
 
 
 _HOOKED = ("pruned_refreshed", FULLY_SHARD, TENSOR_PARALLEL)  # besides the modes that hook or prune
@@ -243,17 +254,18 @@ def takes_nested_path(case: Case, release: Release) -> bool:
         and _may_be_native(case, release, case.blocks[0])
         and (case.bias or (not since(release, "2.3") and case.autograd in ("no_grad", "inference_mode")))
         and case.module != "TransformerEncoderLayer"
-        and _may_pack(case)
+        and _may_pack(case, release)
         and case.src_mask is None
         and case.src_key_padding_mask is not None
         and (not case.mask_check or _is_seen_to_be_aligned(case, release))
     )
 
 
-def _may_pack(case):
+def _may_pack(case, release):
     """True if nothing in how nn.TransformerEncoder is made, or wrapped, keeps it from packing padding."""
     is_sharded_by_layers = case.mode == FSDP  # whose wrappers are no encoder layers
-    return case.enable_nested_tensor and not case.norm_first and not is_sharded_by_layers
+    is_plain = _has_one_eps(case) or since(release, "2.1")  # which looks at norms only when the stack is made
+    return case.enable_nested_tensor and not case.norm_first and not is_sharded_by_layers and is_plain
 
 
 def takes_nested_path_on_fake_tensors(case: Case, release: Release) -> bool:
@@ -273,7 +285,7 @@ def asks_for_alignment(case: Case, release: Release) -> bool:
         case.module in ("TransformerEncoder", "Transformer")
         and _infers(case, release)
         and not is_compiled_whole(case, release)
-        and _may_pack(case)
+        and _may_pack(case, release)
         and case.mask_check
         and (case.num_heads % 2 == 0 or not since(release, "2.1"))
         and (case.bias or not since(release, "2.3"))

@@ -267,4 +267,5 @@ def _feed_forward(case, weights):
 def _norm(case, weights, name):
     if f"{name}.weight" not in weights:
         return None
-    return LayerNorm(weights[f"{name}.weight"], weights.get(f"{name}.bias"), case.layer_norm_eps)
+    eps = (BY_ID[case.mode].norm2_eps if name == "norm2" else None) or case.layer_norm_eps
+    return LayerNorm(weights[f"{name}.weight"], weights.get(f"{name}.bias"), eps)

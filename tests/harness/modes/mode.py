@@ -56,6 +56,7 @@ class Mode:
     is_second_order: bool = False  # gradients are differentiated again (create_graph=True)
     lowers: str | None = None  # the dtype of matrix products, if not that of the inputs (autocast)
     quantizes: bool = False  # linear layers compute in eight bits (expectation/eight_bits.py)
+    norm2_eps: float | None = None  # of norm2 of each layer, if not that of its other norms
     vectors: str | None = None  # the vector extension of the CPU that kernels use, if not the best (vectors.py)
     compiles: bool = False  # the call is compiled first, which is slow; empty inputs are not tested
     builds: bool = False  # compilation needs a C++ compiler, and is so slow that few calls are tested

@@ -18,7 +18,7 @@ from .flex import FLEX_DEBUGGED
 from .mode import FLEX, FUNCTIONAL, MODULES, SDPA, Mode
 from .nested import NESTED
 from .parts import HOOKED_ATTENTION, OF_PARTS, QUANTIZED
-from .shared_masks import ONE_TENSOR, SHARED_MASKS
+from .shared_masks import SHARED_MASKS, SHARED_SEQUENCES
 
 if TYPE_CHECKING:
     from ..cases.case import Case
@@ -376,8 +376,19 @@ MODES = (
         "for layer in layers[1::2]:\n"
         "    layer.train(not layer.training)",
     ),
+    Mode(
+        "norms_apart",
+        "module = copy.deepcopy(module)\n"
+        "for part in module.modules():\n"
+        "    if hasattr(part, 'norm2'):\n"
+        "        part.norm2.eps = 0.1",
+        norm2_eps=0.1,
+        is_rare=True,
+        drops=True,
+        only_on="cpu",  # measured on CPU only
+    ),
     SHARED_MASKS,
-    ONE_TENSOR,
+    *SHARED_SEQUENCES,
     *DISTRIBUTED,
     _MAPPED,
     _MAPPED_SEQUENCES,

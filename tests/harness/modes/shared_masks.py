@@ -1,9 +1,11 @@
 """Modes that give one tensor as several arguments.
 
-As several masks, as where the padding of the source is that of the memory, too; and as query, key and value.
+As several masks, as where the padding of the source is that of the memory, too; and as several sequences.
 """
 
-from .mode import SDPA, Mode
+from dataclasses import replace
+
+from .mode import FUNCTIONAL, MODULES, SDPA, Mode
 
 _SHARED = """\
 def shared(*given, **options):
@@ -25,6 +27,12 @@ def of_one(*given, **options):
     shapes = {tensor.shape for tensor in given}
     return module(*(given[:1] * len(given) if len(shapes) == 1 else given), **options)
 """
+_FIRST_AS_LAST = """\
+def of_two(*given, **options):
+    first, *others = given
+    is_alike = others and others[-1].shape == first.shape
+    return module(*((first, *others[:-1], first) if is_alike else given), **options)
+"""
 
 # In this mode, query, key and value of one shape have equal contents (contents/arrays.py).
 ONE_TENSOR = Mode(
@@ -39,3 +47,17 @@ ONE_TENSOR = Mode(
     drops=True,
     since="2.0",
 )
+
+# In this mode, the last of several sequences has the contents of the first (contents/arrays.py) if their shapes are
+# equal: value is query, but not key; the memory is the target, or the source is.
+FIRST_AS_LAST = replace(
+    ONE_TENSOR,
+    id="first_as_last",
+    made=_FIRST_AS_LAST,
+    called="of_two",
+    calls=(MODULES, MODULES, FUNCTIONAL, SDPA),
+    needs=None,
+    is_rare=True,
+    since="1.13",
+)
+SHARED_SEQUENCES = (ONE_TENSOR, FIRST_AS_LAST)

@@ -12,8 +12,9 @@ from ..contents.packing import BESIDE, NESTED_STRIDED, packs
 from ..execution.release import Release
 from ..modes.mode import FLEX, FUNCTIONAL, SDPA, Mode
 from ..modes.mode import MODULES as ANY_MODULE
+from ..modes.modes import BY_ID
 from ..modes.reading import COMPILED_READING
-from ..modes.shared_masks import ONE_TENSOR, SHARED_MASKS
+from ..modes.shared_masks import SHARED_MASKS, SHARED_SEQUENCES
 from ..modes.written import FORMS, is_written
 from .basics import WITHOUT_GRADIENT, evenly, mixed, one_of
 from .flex import flex_attention_cases
@@ -82,8 +83,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = replace(changed, **{name: replace(mask, dtype=None) for name, mask in masks_of(changed).items()})
     if mode.id == "traced_causal":  # it sees what a mask hides, whose gradients overflow in float32
         changed = replace(changed, garbage=False)
-    if mode is ONE_TENSOR:  # garbage of a key would be that of a query
-        changed = replace(changed, S=changed.L, Dv=changed.D, kv_heads=None, garbage=False)
+    if mode in SHARED_SEQUENCES:
+        changed = _of_one_shape(changed)
     if mode.id == "scripted" and changed.has_fast_path:  # TorchScript ignores the switch
         changed = replace(changed, fast_path=True)
     if mode.id == "batched_gradients" and autograd in AUTOGRAD[-2:] and changed.has_layers:
@@ -215,6 +216,16 @@ def _sharing(case, mode):
     return replace(case, mode=mode.id, S=case.T, **masks, **hints)
 
 
+def _of_one_shape(case):
+    """The case with sequences of one shape, so that one tensor can be several. Garbage of a key would be a query's."""
+    if isinstance(case, ScaledDotProduct):
+        return replace(case, S=case.L, Dv=case.D, kv_heads=None, garbage=False)
+    if case.has_layers:
+        return replace(case, S=case.T, garbage=False) if case.has_decoder else case
+    attention = case.attention if case.attention == "self" else "distinct"
+    return replace(case, S=case.L, attention=attention, vdim=None, garbage=False)
+
+
 def _causally(case, mode):
     """The case with a causal mask in the alignment of the mode, so that it can be given as a CausalBias."""
     is_hinted = mode.id == "causal_upper_left" or case.L == case.S
@@ -282,7 +293,7 @@ def _perhaps_nonfinite(drawn):
         return case
     spoiled = replace(case, garbage=False, nonfinite=nonfinite, dropout=0.0)
     # the formula lets hidden NaN through
-    is_taken = not (packs(case) or is_written(case) or case.mode == ONE_TENSOR.id)
+    is_taken = not (packs(case) or is_written(case) or BY_ID[case.mode] in SHARED_SEQUENCES)
     return spoiled if nonfinite and is_taken and nonfinite_positions(spoiled) else case
 
 

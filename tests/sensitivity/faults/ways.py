@@ -466,6 +466,32 @@ FAULTS = (
         replace(ENCODER_LAYER, src_mask=HIDING, mode="compiled"),
     ),
     Fault(
+        "norms-of-any-eps",
+        "TransformerEncoderLayer takes its fast path, which has one eps, though its norms have two",
+        edit_module("TransformerEncoderLayer", "elif self.norm1.eps != self.norm2.eps:", "elif False:"),
+        replace(inferring(ENCODER_LAYER), mode="norms_apart"),
+    ),
+    Fault(
+        "query-as-value-taken-for-self-attention",
+        "MultiheadAttention takes its query for the key, too, if it is the value",
+        edit_module(
+            "MultiheadAttention",
+            'why_not_fast_path = ""\n',
+            'why_not_fast_path = ""\n    key = query if value is query else key\n',
+        ),
+        replace(inferring(ATTENTION), mode="first_as_last", attention="distinct"),
+    ),
+    Fault(
+        "target-as-memory-unmasked",
+        "TransformerDecoderLayer ignores memory_mask if its memory is its target",
+        edit_module(
+            "TransformerDecoderLayer",
+            "x = tgt\n",
+            "x = tgt\n    memory_mask = None if memory is tgt else memory_mask\n",
+        ),
+        replace(inferring(DECODER_LAYER), mode="first_as_last", S=3, memory_mask=HIDING),
+    ),
+    Fault(
         "exported-program-keeps-its-first-mask",
         "a program made by torch.export keeps the masks of its first call",
         Patch(torch.export.ExportedProgram, "module", _keeping_its_first_masks),
