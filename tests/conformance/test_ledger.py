@@ -57,9 +57,11 @@ def _is_near(entry):
     return IS_LONG if BY_ID[entry.pinned.mode].builds else not (IS_QUICK and is_costly(entry.pinned))
 
 
-def _is_slow(entry):
-    """True if a call takes a tenth of a second: it makes an artifact, two processes make it, or torch compiles it."""
-    return is_costly(entry.pinned) or BY_ID[entry.pinned.mode].is_shared or entry.pinned.is_flex
+def _share(entry):
+    """The share of the examples. Slow calls make an artifact; faster ones run in two processes, or torch compiles them."""
+    if is_costly(entry.pinned):
+        return 1 / 200
+    return 1 / 70 if BY_ID[entry.pinned.mode].is_shared or entry.pinned.is_flex else 1 / 50
 
 
 @pytest.mark.parametrize("entry", list(map(_as_parameter, filter(_is_near, ledger.ENTRIES))))
@@ -67,7 +69,7 @@ def test_calls_near_a_pinned_case(entry, seeded):
     @seeded("calls near it")
     # Most draws may be calls that the release cannot run. If none can, Hypothesis still raises an error.
     @settings(
-        share(1 / 200 if _is_slow(entry) else 1 / 50),
+        share(_share(entry)),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     @given(data=st.data())
