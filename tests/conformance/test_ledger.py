@@ -58,7 +58,7 @@ def _is_near(entry):
 
 
 def _share(entry):
-    """The share of the examples. Slow calls make an artifact; faster ones run in two processes, or torch compiles them."""
+    """The share of the examples. Calls that make an artifact are slow; in two processes, or compiled, less so."""
     if is_costly(entry.pinned):
         return 1 / 200
     return 1 / 70 if BY_ID[entry.pinned.mode].is_shared or entry.pinned.is_flex else 1 / 50

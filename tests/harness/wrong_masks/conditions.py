@@ -17,8 +17,16 @@ def _is_self_attention(call):
 
 def is_native(call: WrongCall, release: Release) -> bool:
     """True if a native path serves the attention of the mask. A float mask closes some of these paths."""
+    if _is_closed_by_float(call, release):
+        return False
     takes_it = since(release, "2.0") or is_padding(call.argument)
     return call.mode == "inference" and call.callee.is_batched and _is_self_attention(call) and takes_it
+
+
+def _is_closed_by_float(call, release):
+    """True if a float mask closes the native path of nn.MultiheadAttention. An encoder layer's path stays open."""
+    is_in_encoder = call.argument == "mask" or call.argument.startswith("src_")
+    return call.fault.is_float and not is_in_encoder and since(release, "2.1")
 
 
 def is_explicit(call: WrongCall, release: Release) -> bool:
@@ -95,7 +103,7 @@ def is_fused(call: WrongCall, release: Release) -> bool:
 
 def has_no_rows(call: WrongCall, release: Release) -> bool:
     """True if the CPU's fused kernel gets a 1-D mask."""
-    return call.fault.name == "flat" and is_fused(call, release)
+    return call.fault.kind == "flat" and is_fused(call, release)
 
 
 def is_refused_as_attn_mask(call: WrongCall, release: Release) -> bool:
@@ -103,10 +111,7 @@ def is_refused_as_attn_mask(call: WrongCall, release: Release) -> bool:
     refused = ("higher",) if since(release, "2.4") else ("higher", "lower")
     if call.fault.precision not in refused or not is_padding(call.argument) or is_explicit(call, release):
         return False
-    is_closed = call.argument.startswith("tgt_") and since(
-        release, "2.1"
-    )  # a float mask closes the native path of a decoder
-    return is_closed or not is_native(call, release)
+    return not is_native(call, release)
 
 
 def is_on_another_device(call: WrongCall, release: Release) -> bool:
@@ -142,8 +147,7 @@ def is_half_read(call: WrongCall, release: Release) -> bool:
         return False
     if call.module == SDPA:
         return is_fused(call, release) or (call.callee.variant == "3d" and since(release, "2.14"))
-    is_closed = call.argument.startswith("tgt_")  # a float mask closes the native path of a decoder
-    return not is_explicit(call, release) and (is_closed or not is_native(call, release))
+    return not is_explicit(call, release) and not is_native(call, release)
 
 
 def counts_values(call: WrongCall, release: Release) -> bool:

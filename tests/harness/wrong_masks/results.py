@@ -216,5 +216,6 @@ def case_of(call: WrongCall) -> Case:
         need_weights="need_weights=False" not in callee.options,
         kdim=features,
         vdim=features,
+        **{name: name in callee.made for name in ("add_bias_kv", "add_zero_attn")},
         **sizes,
     )

@@ -65,6 +65,7 @@ _ENCODER_LAYER = f"torch.nn.TransformerEncoderLayer{_LAYER}"
 _DECODER_LAYER = f"torch.nn.TransformerDecoderLayer{_LAYER}"
 _ATTENTION = f"torch.nn.MultiheadAttention({E}, {HEADS}, batch_first=True)"
 _PROJECTED = f"torch.nn.MultiheadAttention({E}, {HEADS}, kdim={E + 1}, vdim={E + 1}, batch_first=True)"
+_APPENDING = f"torch.nn.MultiheadAttention({E}, {HEADS}, add_bias_kv=True, add_zero_attn=True, batch_first=True)"
 _SEQUENCE_FIRST = f"torch.nn.MultiheadAttention({E}, {HEADS})"
 _TRANSFORMER = f"torch.nn.Transformer({E}, {HEADS}, 1, 1, {E}, dropout=0.0, batch_first=True)"
 _WEIGHTS = f"{E}, {HEADS}, in_proj_weight, None, None, None, False, 0.0, out_proj_weight, None"
@@ -119,6 +120,7 @@ CALLEES = (
         for variant, made, features in (
             ("cross", _ATTENTION, E),
             ("kdim", _PROJECTED, E + 1),
+            ("appended_keys", _APPENDING, E),
             ("sequence_first", _SEQUENCE_FIRST, E),
             (UNBATCHED, _ATTENTION, E),
         )
@@ -167,8 +169,13 @@ class Fault:
 
     @property
     def kind(self) -> str:
-        """The name without its ending "_beside_...", which tells that another mask is given."""
-        return self.name.partition("_beside_")[0]
+        """The name without its ending, which tells that another mask is given, or that the mask is a float mask."""
+        return re.split("_beside_|_in_float32", self.name)[0]
+
+    @property
+    def is_float(self) -> bool:
+        """True if the mask is a float mask, and none of torch.nn.attention.bias."""
+        return self.dtype.startswith("float") and not self.bias
 
     @property
     def precision(self) -> str:
@@ -213,6 +220,11 @@ def _beside(other, faults):
     return tuple(replace(fault, name=f"{fault.name}_beside_{other}", beside=True) for fault in faults)
 
 
+def _in_float32(faults):
+    """The faults, each of a float mask."""
+    return tuple(replace(fault, name=f"{fault.name}_in_float32", dtype="float32") for fault in faults)
+
+
 _ATTENTION_SIZES = (
     *(*_SIZES, *_ONE_KEY, *_QUERIES),
     Fault("one_query", lambda rows, keys: (1, keys)),
@@ -226,6 +238,7 @@ _ATTENTION_SIZES = (
 _ATTENTION_MASK = (
     *_ATTENTION_SIZES,
     *_beside("padding", _ATTENTION_SIZES),
+    *_in_float32((*_SIZES, *_QUERIES)),
     *_TYPES,
     Fault("hint_without_mask", lambda rows, keys: None, hint=True),
     Fault("hint_without_mask_beside_padding", lambda rows, keys: None, hint=True, beside=True),
@@ -239,7 +252,12 @@ _PADDING_SIZES = (
     Fault("three_dimensions", lambda rows, keys: (rows, 1, keys)),
     Fault("four_dimensions", lambda rows, keys: (rows, 1, 1, keys)),
 )
-_PADDING_MASK = (*_PADDING_SIZES, *_beside("attn_mask", _PADDING_SIZES), *_TYPES)
+_PADDING_MASK = (
+    *_PADDING_SIZES,
+    *_beside("attn_mask", _PADDING_SIZES),
+    *_in_float32(_SIZES),
+    *_TYPES,
+)
 _UNBATCHED_PADDING_SIZES = (
     Fault("no_dimension", lambda keys: ()),
     Fault("too_few_keys", lambda keys: (keys - 1,)),
@@ -258,6 +276,7 @@ _UNBATCHED_PADDING_MASK = (
 # Of scaled_dot_product_attention: any shape that broadcasts is right, and any mask beside is_causal is wrong.
 _SDPA_MASK = (
     *(*_SIZES, *_QUERIES),
+    *_in_float32((*_SIZES, *_QUERIES)),
     Fault("too_many_slices", lambda rows, keys: (N * HEADS + 1, rows, keys)),
     Fault("five_dimensions", lambda rows, keys: (1, 1, 1, rows, keys)),
     *_TYPES,
