@@ -179,7 +179,7 @@ def test_functions_are_joined_by_and_masks_and_or_masks():
     for joined in ("and", "or"):
         text = "\n".join((imported(replace(case, joined=joined)), *definitions(replace(case, joined=joined))))
         assert f"import {joined}_masks, " in text
-        assert f"mask_mod = {joined}_masks(of_even, of_odd)" in text
+        assert f"mask_mod = {joined}_masks(of_first, of_second, of_third)" in text
     cases = sample(flex_attention_cases(RELEASE, inference=True), 200)
     assert 0.05 < sum(bool(case.joined) for case in cases) / len(cases) < 0.4
 

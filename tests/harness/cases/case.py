@@ -143,7 +143,7 @@ class FlexAttention(DotProduct):
     block_size: tuple[int, ...] = (128, 128)  # positions in a block of queries, and in a block of keys
     blocks_by: str = "create_block_mask"
     by_number: bool = False  # what all samples or heads share of a mask is read at the index 0, and not taken first
-    joined: str = ""  # "and" or "or": mask_mod is made of two functions by and_masks or or_masks; one of JOINED
+    joined: str = ""  # "and" or "or": mask_mod is made of three functions by and_masks or or_masks; one of JOINED
     softcap: float | None = None
     scale: float | None = None
     kv_heads: int | None = None  # heads of key and value; if given, the call passes enable_gqa=True

@@ -79,7 +79,7 @@ def makes_no_block_mask(call: Call) -> bool:
         return True
     if _has_no_positions(call) and not since(call.release, "2.10"):
         return True
-    if _is_created(call.case) and call.case.reads_kept_mask and _reads_by_number(call):
+    if _is_created(call.case) and call.case.reads_kept_mask and reads_by_number(call):
         return not since(call.release, "2.11")
     return (_adjusts_out_of_bounds(call) or _lists_beyond_their_width(call)) and not since(call.release, "2.14")
 
@@ -140,7 +140,7 @@ def _lists_beyond_their_width(call):
     return any(_lists_beyond(numbers, indices[..., :width], width) for numbers, indices in _lists_of(mask))
 
 
-def _reads_by_number(call):
+def reads_by_number(call: Call) -> bool:
     """True if a function reads a mask at an index that holds a number beside tensors.
 
     score_mod is not called beside a BlockMask that does not fit.
@@ -598,7 +598,7 @@ ENTRIES = (
         " mask[b, 0, q_idx, kv_idx]",
         instead="RuntimeError of vmap, or of score_mod Unsupported or UserError of torch.compile: the number becomes a"
         " tensor, and is taken out of it again",
-        applies=_reads_by_number,
+        applies=reads_by_number,
         change=lambda computation, call: raising(
             computation, "RuntimeError|Unsupported|UserError", r"calling .item\(\) on a Tensor|[Dd]ata.dependent"
         ),

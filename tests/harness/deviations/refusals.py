@@ -27,7 +27,7 @@ from .facts import (
     is_served_by_no_kernel,
     mask_dtype,
 )
-from .flex import is_compiled, lacks_mask_mod, learns_captured, learns_inputs, makes_no_block_mask
+from .flex import is_compiled, lacks_mask_mod, learns_captured, learns_inputs, makes_no_block_mask, reads_by_number
 from .functorch import (
     block_without_tangent,
     meets_no_second_derivative,
@@ -309,7 +309,7 @@ def _captures_what_learns(call):
     case = call.case
     if not case.is_flex or since(call.release, "2.6") or makes_no_block_mask(call):
         return False
-    return learns_captured(case)
+    return learns_captured(case) and not reads_by_number(call)  # the trace fails before
 
 
 def _differentiates_flex(call):

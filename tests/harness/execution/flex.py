@@ -47,11 +47,14 @@ def _joins(case):
 
 
 def _joined(case, kept):
-    """The definitions of two functions that decide about every other key each, and of mask_mod, which joins them."""
-    for name, parity in (("of_even", 0), ("of_odd", 1)):
-        joint = f"& (kv_idx % 2 == {parity})" if case.joined == "or" else f"| (kv_idx % 2 != {parity})"
+    """The definitions of three functions that decide about every third key each, and of mask_mod, which joins them."""
+    for remainder, name in enumerate(_JOINED):
+        joint = f"& (kv_idx % 3 == {remainder})" if case.joined == "or" else f"| (kv_idx % 3 != {remainder})"
         yield f"def {name}(b, h, q_idx, kv_idx):\n    return ({kept}) {joint}"
-    yield f"mask_mod = {case.joined}_masks(of_even, of_odd)"
+    yield f"mask_mod = {case.joined}_masks({', '.join(_JOINED)})"
+
+
+_JOINED = ("of_first", "of_second", "of_third")
 
 
 def _read(name, case):
