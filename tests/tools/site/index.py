@@ -4,15 +4,15 @@ from tests.harness.expectation.clauses import CLAUSES
 
 from ..claims import claims_of, modules
 from ..edge_cases import Catalogue, EdgeCase
-from .words import CLAIMS, ENTRIES, place
+from .words import CLAIMS, ENTRIES, OF_MODELS, place
 
-ENTRY, CLAIM, RULE = "edge case", "claim", "rule"
+ENTRY, CLAIM, RULE, PAGE = "edge case", "claim", "rule", "page"
 
 
 def documents(catalogue: Catalogue) -> list[dict]:
     """All documents, as search.js reads them, with the address `href` of each."""
     claims = [_claim(claim) for module in modules() for claim in claims_of(module)]
-    return [*map(_entry, catalogue.cases), *claims, *(_rule(clause, catalogue) for clause in CLAUSES)]
+    return [*map(_entry, catalogue.cases), *claims, *(_rule(clause, catalogue) for clause in CLAUSES), _OF_MODELS]
 
 
 def _entry(case: EdgeCase):
@@ -55,6 +55,19 @@ def _rule(clause, catalogue):
         "text": _plain(catalogue.clauses[clause.number]),
         "place": 60,
     }
+
+
+_OF_MODELS = {
+    "id": "public-models",
+    "kind": PAGE,
+    "href": "doctor.html#public-models",
+    "title": "Public models, and your own: what the doctor finds",
+    "symptom": "Every attention that a model computes is compared with the specification.",
+    "aliases": OF_MODELS.aliases,
+    "text": "",
+    "modules": "",
+    "place": 50,
+}
 
 
 def _plain(text):

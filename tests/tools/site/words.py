@@ -23,6 +23,14 @@ def _words(symptom, aliases):
 ENTRIES = {id: _words(*words) for id, words in (OF_ENTRIES | OF_WRONG_MASKS).items()}
 CLAIMS = {id: _words("", aliases) for id, aliases in OF_CLAIMS.items()}
 
+# Queries for the page about models, in which the doctor watched their attention.
+_OF_MODELS = (
+    "ViT; vision transformer; Swin; shifted window; DETR; object queries; BERT; encoder model; llama; decoder model;"
+    " wav2vec2; conformer; emformer; whisper; speech model; speechbrain; torchvision; torchaudio; transformers;"
+    " hugging face; check my model; my own model; debug my model; which layer gives nan"
+)
+OF_MODELS = _words("", _OF_MODELS)
+
 
 def place(id: str) -> int:
     """The place of an entry in the order in which people meet entries; an entry without words comes last."""
