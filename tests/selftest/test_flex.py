@@ -14,9 +14,8 @@ from tests.harness.cases.simpler import simpler
 from tests.harness.cases.spelling import shortest_repr
 from tests.harness.command_line import BadInput
 from tests.harness.contents.arrays import hidden
-from tests.harness.deviations import ledger
+from tests.harness.deviations import flex, flex_block_masks, ledger
 from tests.harness.deviations.call import Call
-from tests.harness.deviations.flex import ENTRIES
 from tests.harness.execution.flex import definitions, imported
 from tests.harness.execution.release import installed
 from tests.harness.execution.runner import observe
@@ -32,6 +31,7 @@ from .running import mismatches, run_script
 from .sampling import FEW, sample
 
 RELEASE = installed()
+ENTRIES = (*flex.ENTRIES, *flex_block_masks.ENTRIES)
 pytestmark = pytest.mark.skipif(not RELEASE.has_flex_attention, reason="since 2.5")
 CASES = flex_attention_cases(RELEASE)
 MASKED = FlexAttention(

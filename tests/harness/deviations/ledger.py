@@ -21,6 +21,7 @@ from . import (
     empty_inputs,
     empty_rows,
     flex,
+    flex_block_masks,
     functorch,
     fused_cpu,
     given_nested,
@@ -91,6 +92,7 @@ _FAMILIES = (
     onnx,
     distributed,
     flex,
+    flex_block_masks,
     proposed,
 )
 ENTRIES = tuple(

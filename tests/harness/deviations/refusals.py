@@ -27,7 +27,8 @@ from .facts import (
     is_served_by_no_kernel,
     mask_dtype,
 )
-from .flex import is_compiled, lacks_mask_mod, learns_captured, learns_inputs, makes_no_block_mask, reads_by_number
+from .flex import is_compiled, lacks_mask_mod, learns_captured, learns_inputs
+from .flex_block_masks import makes_no_block_mask, reads_by_number
 from .functorch import (
     block_without_tangent,
     meets_no_second_derivative,

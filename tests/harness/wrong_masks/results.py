@@ -216,6 +216,7 @@ def case_of(call: WrongCall) -> Case:
         need_weights="need_weights=False" not in callee.options,
         kdim=features,
         vdim=features,
-        **{name: name in callee.made for name in ("add_bias_kv", "add_zero_attn")},
+        add_bias_kv="add_bias_kv" in callee.made,
+        add_zero_attn="add_zero_attn" in callee.made,
         **sizes,
     )
