@@ -151,13 +151,23 @@ class Step:
     def changed(self) -> dict[str, bool]:
         """{id: True if the deviation begins, False if it ends} of the entries that only one of both releases has.
 
-        An entry whose mode the older release lacks is left out: its deviation did not begin with the newer release.
+        An entry whose mode the older release lacks is left out: its deviation did not begin with the newer release. So
+        is one whose pinned case the newer release refuses: the documented error is the change.
         """
         return {
             id: entry.concerns(self.new)
             for id, entry in BY_ID.items()
-            if entry.concerns(self.old) != entry.concerns(self.new) and entry.can_be_asked(self.old)
+            if entry.concerns(self.old) != entry.concerns(self.new)
+            and entry.can_be_asked(self.old)
+            and id not in self.refused
         }
+
+    @cached_property
+    def refused(self) -> frozenset[str]:
+        """The ids of entries of the older release whose pinned case the newer one refuses by a documented error."""
+        ended = (its for its in BY_ID.values() if its.concerns(self.old) and not its.concerns(self.new))
+        cases = {its.id: its.minimal_case for its in ended if its.minimal_case is not None}
+        return frozenset(id for id, case in cases.items() if refusal(Call(case, self.new, ())))
 
     @property
     def moved(self) -> set[str]:
@@ -207,7 +217,7 @@ class Step:
             case = parse(report["case"])
             served = _served(case, self.new, report["served"])
             before, after = (_applying(report["case"], its, served) for its in (self.old, self.new))
-            yield from before.keys() ^ after.keys()
+            yield from _replaced(case, before, after)
             yield from (id for id in before.keys() & after.keys() if _differs(case, before[id], after[id]))
             refused = {refusal(Call(case, its, served)) for its in (self.old, self.new)}
             yield from {its.id for its in refused if its} if len(refused) > 1 else ()
@@ -248,6 +258,18 @@ def _applying(text, release, served):
     call = Call(parse(text), release, served)
     concerned = [entry for entry in ledger.ENTRIES if entry.concerns(release)]
     return {applied.id: applied for applied in ledger.applying(call, concerned)}
+
+
+def _replaced(case, before, after):
+    """The ids of entries that apply to a case on one release alone, and have no successor with the same effect.
+
+    A query that is fully masked is NaN by one entry or another, if the call has changed its path.
+    """
+    gone, come = (
+        {id: its[id] for id in its.keys() - others.keys()} for its, others in ((before, after), (after, before))
+    )
+    pairs = [(one, other) for one in gone for other in come if not _differs(case, gone[one], come[other])]
+    return (gone.keys() | come.keys()) - {id for pair in pairs for id in pair}
 
 
 def _differs(case, one, other):

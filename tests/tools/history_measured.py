@@ -39,7 +39,7 @@ def measured(step: "Step") -> Measured | None:
         return None
     told = [_Told(_named(its), [step.differing(call) for call in its["calls"]], its) for its in step.changes]
     moved = frozenset().union(*(ids for its in told for ids in its.differing))
-    changed = frozenset(step.changed) | moved
+    changed = (frozenset(step.changed) | moved) - step.refused
     right = frozenset().union(*(its.named for its in told)) & changed
     own = right | frozenset().union(*(its.common for its in told))
     others = [its for its in told if not its.named & changed and not any(its.differing)]
@@ -81,10 +81,10 @@ def table(measures: Sequence[Measured | None]) -> Iterator[str]:
         "",
         "## Measured on changes that are known",
         "",
-        "An entry changes between two releases if it begins, ends, or applies to other calls. It is reported if a",
-        "change in the report is its own: the explanation names it, or both models differ by it on each call of the",
-        "change. It is explained if an explanation names it. The last column counts reports of calls on which both",
-        "models agree.",
+        "An entry changes between two releases if it begins, ends, or applies to other calls, unless the newer release",
+        "refuses them by a documented error. It is reported if a change in the report is its own: the explanation names",
+        "it, or both models differ by it on each call of the change. It is explained if an explanation names it. The",
+        "last column counts reports of calls on which both models agree.",
         "",
         "| | entries that change | reported | explained | not reported | reported, but not explained | no change |",
         "| --- | ---: | ---: | ---: | --- | --- | ---: |",
