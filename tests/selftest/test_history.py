@@ -60,6 +60,27 @@ def test_what_changed_is_what_the_ledger_says():
     assert "nested-all-padding" not in changed
 
 
+def of_releases(model, torch):
+    environment = record()["environment"] | {"torch": torch, "model": model}
+    return Step(digest(record(environment=environment, tests={}, ledger={})))
+
+
+def test_an_entry_whose_calls_are_refused_is_no_change_of_its_own():
+    changed = of_releases("2.10.0", "2.11.0").changed
+    assert "flex-empty-backward" not in changed  # gradients of flex_attention are refused
+    assert changed["flex-number-in-index"] is False
+
+
+SHORT = "Transformer(module='TransformerEncoderLayer', num_heads=2, head_dim=2, mode='exported',"
+
+
+def test_entries_with_the_same_effect_are_no_change():
+    """An exported layer leaves its native path since 2.4. Its fully masked queries are NaN on both paths."""
+    case = f"{SHORT} S=2, src_key_padding_mask=Mask(pattern='all'), activation='gelu_tanh')"
+    differing = of_releases("2.3.1", "2.4.1").differing({"case": case, "served": ["sdpa_flash"], "rows": []})
+    assert differing == {"native-layer-gelu-tanh"}
+
+
 def test_the_page_tells_regressions_fixes_and_what_nothing_explains():
     text = page([step()], {})
     assert "## 2.2.2 to 2.3.1" in text
