@@ -13,7 +13,7 @@ from tests.harness.cases.dtypes import LOW, PRECISIONS, rounded
 from tests.harness.cases.square_mask import statements
 from tests.harness.contents.arrays import coarsest, directions, ignored, inputs, mask_arrays
 from tests.harness.contents.results import as_given, cotangents, garbage_rows, present
-from tests.harness.execution.call import gives_inference_tensors
+from tests.harness.execution.call import made_under_inference_mode
 from tests.harness.execution.implementation import load
 from tests.harness.execution.runner import observe
 from tests.harness.execution.setting import CPU, Setting
@@ -108,8 +108,8 @@ class _CaseScript:
             self.switches(),
             self.typed.parameters(with_values=self.looks_at_numbers),
             *self.call_before(),
-            self.made(self.typed.inputs()),
-            self.made(self.typed.masks()),
+            self.made(self.typed.inputs(), inputs(self.case)),
+            self.made(self.typed.masks(), mask_arrays(self.case)),
             tuple(self.typed.definitions()),
             (*self.typed.requirements(), *self.preparation()),
             self.call(),
@@ -164,10 +164,10 @@ class _CaseScript:
 
     # ---- the call
 
-    def made(self, statements):
-        """The statements that make inputs or masks, under the context in which they are made."""
+    def made(self, statements, names):
+        """The statements that make the tensors of these names, under the context in which they are made."""
         statements = tuple(statements)
-        if statements and gives_inference_tensors(self.case):
+        if statements and set(names) & set(made_under_inference_mode(self.case)):
             return (Suite("with torch.inference_mode():", statements),)
         return statements
 
@@ -177,7 +177,7 @@ class _CaseScript:
             names = [*inputs(self.case), *mask_arrays(self.case)]
             yield Bracketed("arguments = {", tuple(f'"{name}": {name}' for name in names), "}")
             yield "before = {name: argument.detach().clone() for name, argument in arguments.items()}"
-            if not gives_inference_tensors(self.case):  # they count no writes
+            if not made_under_inference_mode(self.case):  # they count no writes
                 yield "writes = {name: argument._version for name, argument in arguments.items()}"
         if self.differentiates or self.is_forward:
             yield Bracketed("leaves = {", tuple(self.typed.leaves(self.leaves)), "}")
@@ -414,7 +414,7 @@ class _CaseScript:
             numbers = ".nan_to_num()" if self.case.holds_nan else ""
             same = f"torch.equal(arguments[name]{numbers}, before[name]{numbers})"
             lines += [f"equal = {{name: {same} for name in before}}"]
-            is_written = "" if gives_inference_tensors(self.case) else "arguments[name]._version != writes[name] or "
+            is_written = "" if made_under_inference_mode(self.case) else "arguments[name]._version != writes[name] or "
             lines += [f"changed = [name for name in before if {is_written}not equal[name]]"]
             lines += ['print("expected no changed arguments, got", changed)']
             lines += ["lent = [name for name in before if 0 != arguments[name].data_ptr() == output.data_ptr()]"]

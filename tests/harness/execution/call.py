@@ -14,26 +14,26 @@ from ..contents.results import as_given
 from ..modes.modes import BY_ID
 
 
-def gives_inference_tensors(case: Case) -> bool:
-    """True if inputs and masks are made under torch.inference_mode(): for half of the calls under it, by the seed."""
-    is_half = case.seed % 2 == 1 and not isinstance(case.seed, GivenContents)
-    return is_half and case.autograd == "inference_mode" and not BY_ID[case.mode].compiles
+def made_under_inference_mode(case: Case) -> tuple[str, ...]:
+    """The names of inputs and masks that are made under torch.inference_mode().
+
+    For a quarter of the calls under it, by the seed, all of them, and for another quarter the inputs.
+    """
+    if case.autograd != "inference_mode" or isinstance(case.seed, GivenContents) or BY_ID[case.mode].compiles:
+        return ()
+    return {1: (*inputs(case), *masks_of(case)), 3: tuple(inputs(case))}.get(case.seed % 4, ())
 
 
 def arguments(case: Case, device: str = "cpu") -> dict[str, torch.Tensor]:
     """{argument name: tensor} of inputs and masks, in the shapes that the call takes."""
-    with torch.inference_mode(gives_inference_tensors(case)):
-        return _arguments(case, device)
-
-
-def _arguments(case, device):
-    moving = directions(case)
+    moving, of_inference = directions(case), made_under_inference_mode(case)
     tensors = {}
     for name, array in (inputs(case) | mask_arrays(case)).items():
         mask = masks_of(case).get(name)
         layout, dtype = (mask.layout, mask.dtype or case.dtype) if mask else (case.layout, case.dtype)
-        tensor = lay_out(as_given(case, name, array), layout, dtype).to(device)
-        tensors[name] = tensor.requires_grad_(name in moving)
+        with torch.inference_mode(name in of_inference):
+            tensor = lay_out(as_given(case, name, array), layout, dtype).to(device)
+            tensors[name] = tensor.requires_grad_(name in moving)
     return tensors
 
 

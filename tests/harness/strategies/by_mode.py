@@ -213,6 +213,9 @@ def _sharing(case, mode):
     masks = {"tgt_mask": mask, "memory_mask": mask, "memory_key_padding_mask": padding}
     masks |= {"src_key_padding_mask": padding} if case.has_encoder else {"tgt_key_padding_mask": padding}
     hints = {name: None for name in case.hints if name != "src_is_causal"}
+    if case.has_encoder and case.seed % 2:  # the source has the masks of the target
+        masks |= {"src_mask": mask, "tgt_key_padding_mask": padding}
+        hints["src_is_causal"] = None
     return replace(case, mode=mode.id, S=case.T, **masks, **hints)
 
 

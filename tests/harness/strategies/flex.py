@@ -52,12 +52,13 @@ def flex_attention_cases(draw: st.DrawFn, release: Release, inference: bool = Fa
     return spoiled if spoiled.nonfinite and nonfinite_positions(spoiled) else case
 
 
-_FEATURES = tuple((D, Dv) for D in (4, 8, 16, 1, 2, 3, 5, 17) for Dv in (D, D, 1, 2, 3))
+_FEATURES = tuple((D, Dv) for D in (4, 8, 16, 1, 2, 3, 5, 17, 32) for Dv in (D, D, 1, 2, 3))
 _POWERS_OF_2 = tuple((D, Dv) for D in (2, 4, 8, 16) for Dv in (2, 4, 8, 16)) * 6
 _BATCHES = (
     *(((n, h), None) for n in (1, 2, 3) for h in (1, 2, 3)),
     *(((n, kv * group), kv) for n in (1, 2) for kv in (1, 2) for group in (1, 2, 3)),
     ((0, 2), None),
+    ((1, 8), None),
 )
 _KEPT = evenly((*(Mask("bool", pattern) for pattern in ATTENTION_PATTERNS), *[Mask("bool", "causal")] * 4))
 _FORMS = (*[("bool", "inf")] * 6, *(("float", values) for values in ("bias", "inf", "slight", "finite", *VALUES)))

@@ -33,7 +33,7 @@ def scaled_dot_product_cases(draw: st.DrawFn, release: Release, inference: bool 
         D=D,
         Dv=Dv,
         is_causal=one_of(draw, *[False] * (1 if is_long else 4), True),
-        scale=one_of(draw, *[None] * (3 if D else 0), 0.5, 2.0, -1.0, 0.0) if release.has_scale else None,
+        scale=one_of(draw, *[None] * (3 if D else 0), 0.5, 2.0, 1.0, -1.0, 0.0) if release.has_scale else None,
         dropout=one_of(draw, *[0.0] * 10, 0.5, 0.1) if release.shows_dropout else 0.0,
     )
     attn_mask = None if case.is_causal else attention_mask(draw, release, nones=1)
@@ -60,7 +60,7 @@ def _mask_of_a_shape(draw, mask, batch):
 
 _WIDE = ((17, 17), (33, 3), (65, 65))  # wider than a vector
 _FEATURES = (*((D, Dv) for D in (1, 2, 3, 4, 8, 16) for Dv in (D, D, 1, 3)), *_WIDE)
-_RARE_FEATURES = ((0, 1), (0, 3), (3, 0), (3, 0), (64, 64), (128, 128), (257, 129))
+_RARE_FEATURES = ((0, 1), (0, 3), (3, 0), (3, 0), (64, 64), (80, 80), (128, 128), (257, 129))
 _ALIGNED = tuple((D, D) for D in (8, 16, 24, 32, 64, 128, 136, 256, 4, 12, 20)) * 4  # sizes of a GPU's fused kernels
 
 
@@ -70,7 +70,7 @@ _WITHOUT_BATCH = ((),) * 2
 # ((samples, heads), heads of keys), and of other dimensions
 _GROUPED: tuple[tuple[tuple[int, ...], int], ...] = (
     *(((1, 3), 1), ((1, 4), 2), ((1, 6), 2), ((1, 8), 2), ((2, 1), 1), ((2, 4), 2), ((2, 6), 3)),
-    *(((4,), 2), ((2, 1, 4), 2)),
+    *(((4,), 2), ((2, 1, 4), 2), ((2, 2), 2)),
 )
 
 

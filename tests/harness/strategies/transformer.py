@@ -52,7 +52,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     may_jump = shared["dtype"] == "float64" or shared["autograd"] in UNRECORDED[:-1]
     activations = _ACTIVATIONS if may_jump else _SMOOTH if has_decoder else (*_SMOOTH, "gelu_tanh")
     dim_feedforward, activation = draw(evenly(tuple(product((1, 4, 7), activations))))
-    layers: tuple[int, ...] = (*(1, 2, 3) * 4, 5)
+    layers: tuple[int, ...] = (*(1, 2, 3) * 4, 6)
     if module == "Transformer":  # more layers are drawn for the stacks by themselves
         # the input of the decoder's second layer requires a gradient, even if its parameters are frozen
         layers = (1,) if shared["autograd"] == "one_parameter" else (1, 2)
