@@ -96,7 +96,7 @@ class TypedCall:
 
     def tensor(self, name: str, array: np.ndarray, layout: str, dtype: str | None = None) -> tuple[Statement, ...]:
         """Statements that make a tensor with this memory layout, as execution/call.py does."""
-        layout = layout if array.ndim else "contiguous"
+        layout = layout if array.ndim > 2 * (layout == "swapped") else "contiguous"
         behind = self.behind(name) if layout == "contiguous" else 0
         lines: tuple[Statement, ...]
         if layout == "expanded" and not array.size:
@@ -113,6 +113,12 @@ class TypedCall:
                 lines = (self.literal(f"{name} = ", array, "cpu", dtype), turned)
             else:  # an empty tensor is contiguous in any order
                 lines = (self.literal(f"{name} = ", array.T, "cpu", dtype), f"{name} = {name}.permute({axes})")
+        elif layout == "swapped":
+            turned = f"{name} = {name}.transpose(-3, -2)"
+            if array.size:
+                turned += ".contiguous().transpose(-3, -2)"
+            literal = self.literal(f"{name} = ", array if array.size else array.swapaxes(-3, -2), "cpu", dtype)
+            lines = (literal, turned)
         elif layout in ("sliced", "stepped"):
             *rows, columns = array.shape
             step = 2 if layout == "stepped" else 1

@@ -38,6 +38,7 @@ class Case(Spelled):
         grad            parameters, inputs and float masks
         inputs          inputs only
         parameters      parameters only
+        parameters_and_masks   parameters and float masks, as in the first layer of a model
         one_input       one input of scaled_dot_product_attention, chosen by the seed
         mask            float masks only
         last_layer      the parameters of the last layer of each stack, and of norms after it
@@ -45,11 +46,13 @@ class Case(Spelled):
         frozen          none
         no_grad, inference_mode   parameters; the call runs under torch.no_grad() or torch.inference_mode(), where the
                         seed decides if inputs and masks are made under it, too
+
+    Inputs whose layout is "expanded" repeat some of their contents, as the seed decides, so that they can be expanded.
     """
 
     dtype: str = "float64"  # of inputs, parameters and, unless Mask.dtype differs, float masks
     seed: int = 0  # of all contents
-    autograd: str = "no_grad"  # which tensors require a gradient; one of AUTOGRAD, or "one_input"
+    autograd: str = "no_grad"  # which tensors require a gradient; one of AUTOGRAD, "one_input" or LEARNED
     layout: str = "contiguous"  # memory layout of the inputs, and of the gradients of results (masks.LAYOUTS)
     garbage: bool = False  # positions hidden from every query hold large numbers
     mode: str = "eager"  # id of a mode (modes/modes.py): how the module is created and called

@@ -15,6 +15,7 @@ __all__ = [
     "AUTOGRAD",
     "BLOCKS_BY",
     "JOINED",
+    "LEARNED",
     "LSE",
     "OF_ONE_LENGTH",
     "UNRECORDED",
@@ -38,6 +39,7 @@ __all__ = [
 
 # Which tensors require a gradient, and under which context of autograd the call runs. See `Case.autograd`.
 AUTOGRAD = ("grad", "no_grad", "inference_mode", "frozen", "inputs", "mask", "one_parameter", "last_layer")
+LEARNED = "parameters_and_masks"  # a value of `autograd` for modules
 ATTENTIONS = ("self", "copies", "cross", "query_is_key", "distinct")  # see `MultiHead`
 OF_ONE_LENGTH = ("self", "copies", "query_is_key")  # with as many keys as queries
 UNRECORDED = ("no_grad", "inference_mode", "frozen", "mask")  # autograd records neither parameters nor inputs

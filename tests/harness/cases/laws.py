@@ -113,6 +113,8 @@ def _one_tensor_or_copies(case):
 
 def _laid_out_or_contiguous(case):
     masks = {name: replace(mask, layout="contiguous") for name, mask in masks_of(case).items()}
+    if case.layout == "expanded":  # whose contents depend on it
+        case = replace(case, layout="sliced")
     return case, replace(case, layout="contiguous", **masks)
 
 

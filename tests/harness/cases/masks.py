@@ -43,7 +43,7 @@ NUMBERS = {
 NAN = "nan"
 VALUES = ("inf", "finite", "bias", "min", "slight", *NUMBERS, NAN)
 
-LAYOUTS = ("contiguous", "transposed", "sliced", "stepped", "expanded")
+LAYOUTS = ("contiguous", "transposed", "swapped", "sliced", "stepped", "expanded")
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from .case import (
+    LEARNED,
     OF_ONE_LENGTH,
     UNRECORDED,
     Case,
@@ -100,7 +101,7 @@ def _function(case: MultiHead) -> Iterator[Case]:
     mask = case.attn_mask
     if case.add_bias_kv or case.add_zero_attn or isinstance(mask, Merged) or case.only is not None:
         return
-    if case.autograd in ("one_parameter", "last_layer") or case.nan_query:
+    if case.autograd in ("one_parameter", "last_layer", LEARNED) or case.nan_query:
         return
     shared = {name: getattr(case, name) for name in ("dtype", "seed", "layout", "garbage", "mode", "nonfinite")}
     batch = (case.N, case.num_heads)

@@ -13,7 +13,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, DotProduct, FlexAttention, MultiHead, is_padding, masks_of, merged_dtype
+from ..cases.case import LEARNED, Case, DotProduct, FlexAttention, MultiHead, is_padding, masks_of, merged_dtype
 from ..cases.dtypes import PRECISIONS, held, rounded
 from ..cases.masks import Merged
 from ..modes.modes import computed_in
@@ -195,6 +195,8 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
         return dict(case.seed.inputs)
     rng = np.random.default_rng([case.seed, 0])
     arrays = {name: _short(rng.normal(0, 1, shape), case) for name, shape in case.input_shapes.items()}
+    if case.layout == "expanded":
+        arrays |= {name: _alike(arrays[name], axis) for name, axis in _alike_along(case).items()}
     arrays = {name: _sample(case, name, array) for name, array in arrays.items()}
     if case.mode == ONE_TENSOR.id and len(set(case.input_shapes.values())) == 1:
         arrays |= dict.fromkeys(("key", "value"), arrays["query"])
@@ -215,6 +217,21 @@ def inputs(case: Case) -> dict[str, np.ndarray]:
     if case.attention == "copies":
         arrays["query"] = arrays["key"]
     return arrays
+
+
+def _alike_along(case):
+    """{input name: axis} of the inputs whose parts are equal along the axis, so that a tensor can be expanded.
+
+    Keys and values of equal heads, as where heads are repeated for groups of queries, or queries of equal samples.
+    """
+    if isinstance(case, DotProduct) and len(case.batch) > 1 and case.seed % 2:
+        return {"key": len(case.batch) - 1, "value": len(case.batch) - 1}
+    return {case.query_input: 0}
+
+
+def _alike(array, axis):
+    """The array with its first part along the axis in place of all parts."""
+    return np.repeat(array.take([0], axis), array.shape[axis], axis) if array.size else array
 
 
 def _as_last(arrays):
@@ -372,7 +389,7 @@ def is_trained(case: Case, name: str) -> bool:
         return _is_late(case, name)
     if case.autograd == "one_parameter":
         return name == the_parameter(case)
-    return case.autograd in ("grad", "no_grad", "inference_mode", "parameters")
+    return case.autograd in ("grad", "no_grad", "inference_mode", "parameters", LEARNED)
 
 
 @_cached
@@ -383,9 +400,9 @@ def directions(case: Case) -> dict[str, np.ndarray]:
     moving = dict(inputs(case)) if case.autograd in ("grad", "inputs") else {}
     if case.autograd == "one_input":
         moving = {the_input(case): inputs(case)[the_input(case)]}
-    if case.autograd in ("grad", "mask"):
+    if case.autograd in ("grad", "mask", LEARNED):
         moving |= {name: array for name, array in mask_arrays(case).items() if array.dtype != bool}
-    if case.autograd in ("grad", "parameters", "last_layer", "one_parameter"):
+    if case.autograd in ("grad", "parameters", "last_layer", "one_parameter", LEARNED):
         moving |= {name: array for name, array in parameters(case).items() if is_trained(case, name)}
     shapes = {name: array.shape for name, array in moving.items()}
     numbers = np.random.default_rng([case.seed, 2]).normal(0, 1, sum(map(prod, shapes.values())))

@@ -97,7 +97,7 @@ def has_other_strides_than_fake(call: Call) -> bool:
     if takes_nested_path(case, call.release):
         return False
     is_first = path_of_each_block(case, call.release)[case.blocks[0]] == NATIVE_LAYER
-    is_dense = case.layout == "transposed" and not arguments(case)["src"].is_contiguous()
+    is_dense = case.layout in ("transposed", "swapped") and not arguments(case)["src"].is_contiguous()
     return is_first and is_dense and is_compiled_whole(case, call.release)
 
 

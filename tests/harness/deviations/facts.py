@@ -4,7 +4,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, ScaledDotProduct, merged_dtype, source_of
+from ..cases.case import LEARNED, Case, ScaledDotProduct, merged_dtype, source_of
 from ..cases.dtypes import held, rounded
 from ..contents.arrays import directions, mask_arrays, merged_bias
 from ..execution.release import Release
@@ -120,7 +120,7 @@ def absorbs_everything(case: Case, block: str, least: float) -> bool:
 
 def needs_mask_gradient(case: Case, block: str) -> bool:
     """True if a float mask of the block requires a gradient."""
-    return case.autograd in ("grad", "mask") and gives_float(case, block)
+    return case.autograd in ("grad", "mask", LEARNED) and gives_float(case, block)
 
 
 def drops_the_mask(case: Case, release: Release, block: str) -> bool:

@@ -40,7 +40,8 @@ def arguments(case: Case, device: str = "cpu") -> dict[str, torch.Tensor]:
 def lay_out(array: np.ndarray, layout: str, dtype: str) -> torch.Tensor:
     """A tensor with the contents of the array and a memory layout of masks.LAYOUTS. A bool array stays bool.
 
-    Memory around a "sliced" or "stepped" tensor is poisoned with NaN or True.
+    A "swapped" tensor has its third last dimension where its second last one would be, as heads that are split off
+    features have. Memory around a "sliced" or "stepped" tensor is poisoned with NaN or True.
     """
     element = partial(torch.tensor, dtype=torch.bool if array.dtype == bool else getattr(torch, dtype))
 
@@ -48,8 +49,10 @@ def lay_out(array: np.ndarray, layout: str, dtype: str) -> torch.Tensor:
         return element(array) if array.size else element(0).new_empty(array.shape)
 
     array = np.array(array, order="C")  # torch.tensor keeps the strides of a view
-    if layout == "contiguous" or array.ndim == 0:
+    if layout == "contiguous" or array.ndim == 0 or (layout == "swapped" and array.ndim < 3):
         return tensor(array)
+    if layout == "swapped":
+        return tensor(array.swapaxes(-3, -2).copy()).transpose(-3, -2)
     if layout == "transposed":
         return tensor(array.T.copy()).permute(*reversed(range(array.ndim)))
     if layout == "expanded":

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..cases.case import Case, Kind, MultiHead, Transformer
+from ..cases.case import LEARNED, Case, Kind, MultiHead, Transformer
 from ..contents.arrays import parameters
 from .call import arguments, constructor
 from .release import takes
@@ -105,7 +105,7 @@ class Adopted:
             changes |= {} if name in self.takes else its_changes
         if self.replaces != "MultiheadAttention":  # which alone shows by its weights what it has dropped
             changes["dropout"] = 0.0
-        if not self.is_alike and case.autograd in ("grad", "one_parameter", "last_layer", "parameters"):
+        if not self.is_alike and case.autograd in ("grad", "one_parameter", "last_layer", "parameters", LEARNED):
             changes["autograd"] = "inputs"
         return replace(case, **changes)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from packaging.version import Version
 from torch import nn
 
-from ..cases.case import Case, MultiHead, ScaledDotProduct, drops, masks_of
+from ..cases.case import LEARNED, Case, MultiHead, ScaledDotProduct, drops, masks_of
 from ..contents.arrays import is_trained, parameters
 from ..modes.mode import settle
 from ..modes.modes import BY_ID, EAGER, MATH, is_closed_by_export
@@ -229,7 +229,7 @@ def _seen_by(mode, case):
     if mode.maps("sequences") and case.autograd in ("inputs", "one_input"):
         return "frozen"
     if mode.maps("masks"):
-        return {"mask": "frozen", "grad": "parameters"}.get(case.autograd, case.autograd)
+        return {"mask": "frozen", "grad": "parameters", LEARNED: "parameters"}.get(case.autograd, case.autograd)
     return case.autograd
 
 

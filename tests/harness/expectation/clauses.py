@@ -10,7 +10,7 @@ import numpy as np
 
 from reference import masks as meaning
 
-from ..cases.case import Case, is_padding, masks_of
+from ..cases.case import LEARNED, Case, is_padding, masks_of
 from ..cases.dtypes import held
 from ..cases.masks import Merged
 from ..contents.arrays import hidden, ignored, mask_arrays
@@ -94,7 +94,7 @@ def _has_a_query_without_keys(case):
 def _hides_a_position(case):
     """True if every query is told to ignore some position, or autograd asks for the gradient of a float mask."""
     case = _given(case)
-    learns = case.autograd in ("grad", "mask") and any(mask.is_float for mask in masks_of(case).values())
+    learns = case.autograd in ("grad", "mask", LEARNED) and any(mask.is_float for mask in masks_of(case).values())
     return learns or (case.attends and bool(ignored(case)))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import AUTOGRAD, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
+from ..cases.case import AUTOGRAD, LEARNED, UNRECORDED, Case, MultiHead, ScaledDotProduct, Transformer, drops, masks_of
 from ..cases.masks import Mask
 from ..contents.arrays import nonfinite_positions
 from ..contents.packing import BESIDE, NESTED_STRIDED, packs
@@ -102,7 +102,7 @@ def adapted(case: Case, mode: Mode) -> Case:
 
 def _learning_masks(case):
     """The call with float masks, in half of the calls that would differentiate by them: bool masks are more common."""
-    if case.seed % 2 == 0 or case.autograd not in ("grad", "mask"):
+    if case.seed % 2 == 0 or case.autograd not in ("grad", "mask", LEARNED):
         return case
     return replace(case, **{name: replace(mask, form="float") for name, mask in masks_of(case).items()})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import ATTENTIONS, AUTOGRAD, OF_ONE_LENGTH, UNRECORDED, MultiHead
+from ..cases.case import ATTENTIONS, AUTOGRAD, LEARNED, OF_ONE_LENGTH, UNRECORDED, MultiHead
 from ..execution.release import Release
 from .basics import (
     DROPOUTS,
@@ -37,7 +37,9 @@ def multi_head_cases(draw: st.DrawFn, release: Release, inference: bool = False,
     L, S = (one_of(draw, *own),) * 2 if attention in OF_ONE_LENGTH else lengths(draw)
     attn_mask, key_padding_mask = attention_mask(draw, release), padding_mask(draw, release)
     case = MultiHead(
-        **common(draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input")),
+        **common(
+            draw, release, (*UNRECORDED, "one_parameter") if inference else (*AUTOGRAD[:-1], "one_input", LEARNED)
+        ),
         **heads(draw, inference),
         N=draw(evenly(SAMPLES)),
         L=L,

@@ -32,7 +32,7 @@ _CONTENTS = {
 
 def _may_be_followed(case, mode):
     """True if no layout depends on the contents of a tensor, nor on its sizes if these vary."""
-    fixed = {"expanded"} | ({"sliced", "stepped"} if mode.serves == "sizes" else set())
+    fixed = {"expanded"} | ({"swapped", "sliced", "stepped"} if mode.serves == "sizes" else set())
     return fixed.isdisjoint((case.layout, *(mask.layout for mask in masks_of(case).values())))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ..cases.case import AUTOGRAD, UNRECORDED, Transformer
+from ..cases.case import AUTOGRAD, LEARNED, UNRECORDED, Transformer
 from ..cases.simpler import LEAST_FEATURES
 from ..execution.release import Release
 from .basics import (
@@ -40,7 +40,7 @@ def transformer_cases(draw: st.DrawFn, release: Release, module: str, inference:
     autograd setting that may leave the fast path open; few break one of these conditions.
     """
     has_encoder, has_decoder = not module.startswith("TransformerDecoder"), not module.startswith("TransformerEncoder")
-    shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else AUTOGRAD)
+    shared = common(draw, release, (*UNRECORDED, "one_parameter", "last_layer") if inference else (*AUTOGRAD, LEARNED))
     masks: dict[str, Any] = {}
     if has_encoder:
         masks |= {"src_mask": attention_mask(draw, release, 4), "src_key_padding_mask": padding_mask(draw, release)}
