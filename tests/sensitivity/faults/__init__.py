@@ -8,6 +8,7 @@ from tests.sensitivity.faults import (
     distributed,
     dropping,
     errors,
+    everyday,
     flex,
     forms,
     gradients,
@@ -50,6 +51,7 @@ CLASSES = {
         remaining,
         distributed,
         tensors,
+        everyday,
     )
 }
 FAULTS = {fault.id: fault for faults in CLASSES.values() for fault in faults}
