@@ -74,6 +74,8 @@ def adapted(case: Case, mode: Mode) -> Case:
         changed = _learning_masks(changed)
     if mode.id == "per_sample_gradients" and changed.has_training_mode:  # in eval, encoders look at a mapped padding
         changed = replace(changed, training=True, dropout=0.0)
+    if mode.id == "per_sample_gradients" and changed.layout in ("transposed", "stepped"):
+        changed = replace(changed, layout="sliced")  # the gradients are those of stacked copies, on the fused kernel
     if mode.id == "checkpoint_reentrant":
         changed = _through_arguments(changed)
     is_empty_under_vmap = mode.family == "vmap" and not _has_something(changed)  # empty weights take the mask's dtype
