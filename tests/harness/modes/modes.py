@@ -195,6 +195,7 @@ _BIASED = Mode(
     since="2.3",
     is_watched=False,  # the bias does not recognise a replaced scaled_dot_product_attention
     everywhere=False,
+    drops=True,
 )
 
 _AUTOCAST = Mode(

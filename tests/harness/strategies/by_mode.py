@@ -235,7 +235,7 @@ def _causally(case, mode):
     """The case with a causal mask in the alignment of the mode, so that it can be given as a CausalBias."""
     is_hinted = mode.id == "causal_upper_left" or case.L == case.S
     mask = None if is_hinted else Mask("bool", "lower_right")
-    return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="", dropout=0.0)
+    return replace(case, mode=mode.id, is_causal=is_hinted, attn_mask=mask, mask_batch=(), broadcast="")
 
 
 def _without_mask(case):

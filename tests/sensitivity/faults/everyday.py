@@ -3,6 +3,8 @@
 from dataclasses import replace
 from importlib import import_module
 
+from torch.nn.attention.bias import CausalBias
+
 from tests.harness.cases.case import LEARNED, FlexAttention
 from tests.harness.cases.masks import Mask
 from tests.sensitivity.injection import (
@@ -91,6 +93,17 @@ FAULTS = (
         "F.multi_head_attention_forward ignores key_padding_mask for 32 samples or more",
         "key_padding_mask = None if query.dim() == 3 and query.shape[1] >= 32 else key_padding_mask",
         replace(ATTENTION, key_padding_mask=PADDING, N=33),
+    ),
+    Fault(
+        "causal-bias-lost-under-dropout",
+        "causal_lower_right hides nothing under dropout",
+        edit(
+            CausalBias,
+            "_dispatch",
+            "attn_mask=attn_mask._materialize(query.device)",
+            "attn_mask=None if dropout_p > 0 else attn_mask._materialize(query.device)",
+        ),
+        replace(SDPA, mode="causal_lower_right", attn_mask=Mask("bool", "lower_right"), dropout=0.5),
     ),
     Fault(
         "third-mask-mod-lost",
