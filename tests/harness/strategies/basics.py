@@ -61,9 +61,9 @@ def common(draw: st.DrawFn, release: Release, autograd: Sequence[str] = AUTOGRAD
 def lengths(draw: st.DrawFn, of_queries: Sequence[int] = LENGTHS) -> tuple[int, int]:
     """(L, S): the lengths of queries and keys, equal half of the time. of_queries: a table of L.
 
-    One query in ten of the others, as where a model generates step by step.
+    One query in a fifth of the others, as where a model generates step by step.
     """
-    relation = one_of(draw, *["equal"] * 10, *["other"] * 9, "one query")
+    relation = one_of(draw, *["equal"] * 10, *["other"] * 8, *["one query"] * 2)
     queries = draw(evenly(of_queries)) if relation != "one query" else 1
     if relation == "equal" and queries in LENGTHS:
         return queries, queries
