@@ -313,7 +313,8 @@ ENTRIES = (
         clause=3,
         trigger="a function compiled by torch.compile with its backend inductor that makes its mask from positions,"
         " such as padding[sample, key], and compares positions; from the second length on, if the key has one feature"
-        " and steps over others in memory, and there are several queries (before, as built-mask-by-positions)",
+        " and steps over others in memory, and there are several queries (before, as built-mask-by-positions); on the"
+        " math backend other masks raise, too, such as transposed ones, which is not modelled",
         instead="InductorError: the C++ compiler refuses the code that inductor writes",
         applies=reads_a_mask_for_stepped_keys,
         change=lambda computation, call: raising(

@@ -116,7 +116,12 @@ Module = TypeVar("Module", MultiHead, Transformer)
 
 
 def small_if_long(case: Module) -> Module:
-    """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds."""
+    """The case with one sample and two heads if it has more than 1,024 queries: more would take seconds.
+
+    With two samples in place of many if its sequences are longer than 17.
+    """
+    if case.N > 17 < max(case.lengths):
+        case = replace(case, N=2)
     queries = case.number_of_queries(case.blocks[-1])
     return replace(case, N=1, num_heads=2, head_dim=2) if queries > 1024 else case
 
