@@ -4,6 +4,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given, seed, settings
@@ -82,7 +83,8 @@ def test_two_faults_at_once_are_found_each_with_its_minimal_case(found):
     hiding_one_of_one = [Mask(pattern=name) for name in ("one", "all")]
     decoder = Transformer(module="TransformerDecoderLayer", head_dim=4)
     assert layer in [replace(decoder, memory_key_padding_mask=mask) for mask in hiding_one_of_one]
-    assert attention in [MultiHead(attention="self", key_padding_mask=mask) for mask in hiding_one_of_one]
+    both = product(("self", "distinct"), hiding_one_of_one)
+    assert attention in [MultiHead(attention=attention, key_padding_mask=mask) for attention, mask in both]
 
 
 def test_no_group_mixes_two_faults(found):

@@ -19,7 +19,10 @@ from tests.sensitivity.literals import CROSS, DECODER, ENCODER_LAYER, HIDING, SD
 
 _CHECK = "is_batched = _mha_shape_check("
 _SPOILED = Mask("float", "one", NAN)
-_FOR_INFERENCE = {"autograd": "inference_mode", "seed": 3}  # an odd seed: tensors are made under inference_mode, too
+_FOR_INFERENCE = {
+    "autograd": "inference_mode",
+    "seed": 5,
+}  # a seed with which tensors are made under inference_mode, too
 
 
 def _lost_in_sdpa(id, title, when, shows):
